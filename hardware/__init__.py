@@ -1,0 +1,1 @@
+"""Serial drivers, perception, the deployment runtime and the emulator."""

@@ -1,0 +1,1 @@
+"""Feetech STS/SMS servos: registers, protocol, bus."""

@@ -1,0 +1,1 @@
+"""The deployment runtime: control loop, supervisor, inference, watchdog, recorder."""

@@ -1,0 +1,1 @@
+"""Learning and the commands: the only package that imports torch and lightning."""

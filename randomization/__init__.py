@@ -1,0 +1,1 @@
+"""Distributions, designs, sweeps, sensitivity and identification; knows no simulator."""

@@ -1,0 +1,25 @@
+"""Exceptions. Each knows the exit status a command ends with."""
+
+
+class Sim2RealError(Exception):
+    """Something could not be done. The message is complete: what, where, what is allowed, what to do."""
+
+    exit_code = 1
+
+
+class UserError(Sim2RealError):
+    """The user asked for something that cannot be: wrong value, missing file, mismatched policy."""
+
+    exit_code = 2
+
+
+class HardwareError(Sim2RealError):
+    """A port, servo or camera failed or is not what it should be."""
+
+
+class BusError(HardwareError):
+    """One exchange on the servo bus failed (timeout, checksum, wrong sender, implausible value)."""
+
+
+class PortError(HardwareError):
+    """The serial port cannot be opened or has gone away."""

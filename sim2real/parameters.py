@@ -1,0 +1,75 @@
+"""Named simulation parameters, and the draws that set them."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One quantity that can be randomized.
+
+    `low..high` is the range it is drawn from by default, in the same unit as `nominal`; `low == high` means
+    that it is not randomized unless asked for. `scale="log"` draws uniformly in the logarithm. `when` says
+    whether the value holds for an episode or is the scale of noise redrawn at every step.
+    """
+
+    name: str
+    nominal: float
+    unit: str = ""
+    low: float = math.nan
+    high: float = math.nan
+    scale: Literal["linear", "log"] = "linear"
+    when: Literal["episode", "step"] = "episode"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for bound in ("low", "high"):
+            if math.isnan(getattr(self, bound)):
+                object.__setattr__(self, bound, self.nominal)
+        if not math.isfinite(self.nominal):
+            raise ValueError(f"parameter {self.name}: nominal value must be finite, got {self.nominal}")
+        if not self.low <= self.high:
+            raise ValueError(f"parameter {self.name}: low must not exceed high, got {self.low} > {self.high}")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"parameter {self.name}: a log scale needs low > 0, got {self.low}")
+
+    @property
+    def randomized(self) -> bool:
+        """Whether the default range is more than one point."""
+        return self.high > self.low
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One set of absolute parameter values, enough to replay an episode to the bit.
+
+    Parameters not in `values` take their nominal value. `seed` feeds everything that is random within the
+    episode (noise, jitter, dropped packets).
+    """
+
+    index: int = 0
+    seed: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        clean = {name: float(value) for name, value in self.values.items()}
+        bad = [f"{name}={value}" for name, value in clean.items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"a draw holds finite values only, got {', '.join(bad)}")
+        object.__setattr__(self, "values", MappingProxyType(clean))
+
+    def __reduce__(self) -> tuple[type["Draw"], tuple[int, int, dict[str, float]]]:
+        # A mapping proxy does not pickle; worker processes need draws.
+        return Draw, (self.index, self.seed, dict(self.values))
+
+    def to_json(self) -> str:
+        return json.dumps({"index": self.index, "seed": self.seed, "values": dict(self.values)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Draw":
+        raw = json.loads(text)
+        return cls(index=int(raw["index"]), seed=int(raw["seed"]), values=raw["values"])

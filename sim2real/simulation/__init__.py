@@ -1,0 +1,1 @@
+"""The PyBullet side: world, sensing, rendering, rollouts, the Gymnasium environment."""

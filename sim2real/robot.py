@@ -1,0 +1,210 @@
+"""A robot: one TOML file and one URDF.
+
+The URDF holds what a URDF can say (frames, limits, inertias, shapes); the TOML holds the rest (servos, gate
+limits, poses, rates, cameras). `Robot.load("so101")` finds the robots that ship with the package,
+`Robot.load("my_arm.toml")` a user's own.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from sim2real.camera import CameraModel
+    from sim2real.urdf import ArmModel
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits."""
+
+    name: str
+    servo_id: int
+    velocity: float
+    acceleration: float
+    jerk: float
+
+    def __post_init__(self) -> None:
+        for name in ("velocity", "acceleration", "jerk"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"joint {self.name}: {name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What the gate guards besides the joints' own limits. Lengths in m, angles in rad."""
+
+    position_margin: float = 0.01
+    discontinuity: float = 0.7
+    table_clearance: float = 0.002
+    reach: float = 1.0
+
+
+@dataclass(frozen=True)
+class Robot:
+    """See the module docstring. Joint vectors have the order of `joints`; n is their number."""
+
+    name: str
+    urdf: Path
+    joints: tuple[Joint, ...]
+    tool_link: str
+    gripper: int | None
+    home: Array
+    rest: Array
+    policy_rate: int
+    command_rate: int
+    physics_rate: int
+    gate: GateSettings = field(default_factory=GateSettings)
+    protocol: str = "feetech"
+    baud: int = 1_000_000
+    servo: Mapping[str, Any] = field(default_factory=dict)
+    """Nominal servo parameters that differ from `servo.SERVO_FIELDS`: a number, or a table by joint."""
+    servo_settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Registers to write before use: table "all", and one per joint that differs."""
+    camera_tables: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, name_or_path: "str | Path | Robot") -> "Robot":
+        """Load by name or from a TOML file. Raises UserError that says which robots there are."""
+        if isinstance(name_or_path, Robot):
+            return name_or_path
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
+            path = Path(str(resources.files("sim2real"))) / "robots" / f"{name_or_path}.toml"
+            if not path.exists():
+                raise UserError(
+                    f"there is no robot called '{name_or_path}'; known are {', '.join(robot_names())}; "
+                    "for your own arm give the path of its .toml file"
+                )
+        if not path.exists():
+            raise UserError(f"robot file {path} does not exist")
+        try:
+            table = tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"robot file {path} is not valid TOML: {error}") from None
+        try:
+            return cls._from_table(table, path)
+        except KeyError as error:
+            raise UserError(f"robot file {path} lacks {error}") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"robot file {path}: {error}") from None
+
+    @classmethod
+    def _from_table(cls, table: Mapping[str, Any], path: Path) -> "Robot":
+        joints = tuple(Joint(**entry) for entry in table["joints"])
+        names = [joint.name for joint in joints]
+        gripper_name = table.get("gripper")
+        if gripper_name is not None and gripper_name not in names:
+            raise ValueError(f"gripper '{gripper_name}' is not one of the joints {names}")
+        for what, values in (("names", names), ("servo IDs", [joint.servo_id for joint in joints])):
+            if len(set(values)) != len(values):
+                raise ValueError(f"joint {what} must differ, got {values}")
+        rates = table["rates"]
+        for rate in ("policy", "command"):
+            if rates["physics"] % rates[rate]:
+                raise ValueError(
+                    f"the physics rate must be a multiple of the {rate} rate, "
+                    f"got {rates['physics']} and {rates[rate]} Hz"
+                )
+        return cls(
+            name=table["name"],
+            urdf=_find_urdf(table["urdf"], path.parent),
+            joints=joints,
+            tool_link=table["tool_link"],
+            gripper=None if gripper_name is None else names.index(gripper_name),
+            home=_pose(table["poses"]["home"], "home", len(joints)),
+            rest=_pose(table["poses"]["rest"], "rest", len(joints)),
+            policy_rate=int(rates["policy"]),
+            command_rate=int(rates["command"]),
+            physics_rate=int(rates["physics"]),
+            gate=GateSettings(**table.get("gate", {})),
+            protocol=table.get("protocol", "feetech"),
+            baud=int(table.get("baud", 1_000_000)),
+            servo=table.get("servo", {}),
+            servo_settings=table.get("servo_settings", {}),
+            camera_tables=table.get("cameras", {}),
+        )
+
+    @property
+    def n(self) -> int:
+        """Number of joints."""
+        return len(self.joints)
+
+    @cached_property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+    @cached_property
+    def arm(self) -> NDArray[np.intp]:
+        """Indices of the arm's joints, without the gripper."""
+        return np.array([i for i in range(self.n) if i != self.gripper], dtype=np.intp)
+
+    @cached_property
+    def model(self) -> "ArmModel":
+        """The arm's tree of links as arrays."""
+        from sim2real.urdf import ArmModel
+
+        return ArmModel.from_urdf(self.urdf, self.joint_names, self.tool_link)
+
+    @cached_property
+    def lower(self) -> Array:
+        """(n,) rad, the URDF's lower limits."""
+        return np.asarray(self.model.lower, dtype=np.float64)
+
+    @cached_property
+    def upper(self) -> Array:
+        """(n,) rad, the URDF's upper limits."""
+        return np.asarray(self.model.upper, dtype=np.float64)
+
+    @cached_property
+    def cameras(self) -> "dict[str, CameraModel]":
+        """The nominal cameras around this robot, by name."""
+        from sim2real.camera import CameraModel
+
+        return {name: CameraModel.from_table(table, name) for name, table in self.camera_tables.items()}
+
+    def limits(self, what: str) -> Array:
+        """(n,) array of a joint attribute: "velocity", "acceleration" or "jerk"."""
+        return np.array([getattr(joint, what) for joint in self.joints], dtype=np.float64)
+
+
+def robot_names() -> list[str]:
+    """The robots that ship with the package."""
+    folder = Path(str(resources.files("sim2real"))) / "robots"
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def _pose(values: Sequence[float], name: str, n: int) -> Array:
+    pose = np.asarray(values, dtype=np.float64)
+    if pose.shape != (n,) or not np.isfinite(pose).all():
+        raise ValueError(f"pose '{name}' needs {n} finite angles, got {list(values)}")
+    pose.setflags(write=False)
+    return pose
+
+
+def _find_urdf(name: str, folder: Path) -> Path:
+    """A path relative to the TOML, or `pybullet_data:relative/path` for a model that PyBullet ships."""
+    if name.startswith("pybullet_data:"):
+        # Found without importing pybullet, which takes longer than everything else here.
+        from importlib.util import find_spec
+
+        spec = find_spec("pybullet_data")
+        if spec is None or spec.origin is None:
+            raise ValueError(f"{name} needs the package pybullet")
+        path = Path(spec.origin).parent / name.removeprefix("pybullet_data:")
+    else:
+        path = folder / name
+    if not path.exists():
+        raise ValueError(f"the URDF {path} does not exist")
+    return path

@@ -1,0 +1,109 @@
+"""The `sim2real` command line.
+
+Only the module of the chosen command is imported, and command modules import what is heavy when they run:
+`--help` answers at once and no command loads torch unless it trains.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+from sim2real import __version__
+from sim2real.errors import Sim2RealError
+
+COMMANDS = {
+    "robots": "list the robots and what is known of them",
+    "tasks": "list the tasks",
+    "parameters": "list the simulation parameters that can be randomized",
+    "doctor": "check this installation and, with --port, the servos",
+    "sweep": "run a task under many draws of the parameters and see what breaks it",
+    "pretrain": "train a policy in simulation under randomization",
+    "evaluate": "measure a policy in simulation",
+    "record": "record episodes on an arm as a LeRobot data set",
+    "data": "look at a data set: what is in it, what it can be used for",
+    "replay": "replay recorded commands in simulation and measure the gap",
+    "identify": "fit the simulated arm to recorded data",
+    "finetune": "adapt a policy to recorded data",
+    "deploy": "run a policy on an arm",
+    "emulate": "start an emulated arm on a virtual serial port",
+    "report": "write report.html for run directories",
+    "demo": "the whole loop on the emulated arm",
+}
+"""Every command with its line in the overview; `commands/<name>.py` holds the rest."""
+
+OVERVIEW = """From simulation to a serial-connected arm.
+
+usage: sim2real COMMAND [options]      sim2real COMMAND --help
+
+commands:
+{commands}
+
+options:
+  --version   print the version
+  --help      this page
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a wrong flag in one line, with where to read on."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status (0 done, 1 could not be done, 2 user's mistake, 130 Ctrl-C)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Set before anything can import onnxruntime, which would write files into the user's cache.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        lines = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
+        print(OVERVIEW.format(commands=lines), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"sim2real {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "see 'sim2real --help'"
+        print(f"sim2real: there is no command '{name}'; {hint}", file=sys.stderr)
+        return 2
+    try:
+        module = import_module(f"pipelines.commands.{name}")
+        return int(module.run(_parser(name, module).parse_args(rest)) or 0)
+    except SystemExit as stop:  # argparse, after --help or a wrong flag
+        return stop.code if isinstance(stop.code, int) else 2
+    except Sim2RealError as error:
+        print(f"sim2real {name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\nsim2real {name}: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); nothing is wrong, and Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"sim2real {name}",
+        description=module.HELP,
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The command line from outside: overview, help of every command, mistakes, what gets imported."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from pipelines.cli import COMMANDS, main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_overview_lists_every_command() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"sim2real {name}" in text
+    assert "examples:" in text
+    module = import_module(f"pipelines.commands.{name}")
+    assert f"sim2real {name}" in module.EXAMPLES
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_flag_is_one_line_and_status_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--no-such-flag"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert f"see 'sim2real {name} --help'" in error
+
+
+def test_an_unknown_command_suggests_the_nearest() -> None:
+    result = run("pretrian")
+    assert result.returncode == 2
+    assert "did you mean 'pretrain'?" in result.stderr
+
+
+def test_no_help_page_imports_anything_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines.cli import COMMANDS, main\n"
+        "for name in COMMANDS: main([name, '--help'])\n"
+        "heavy = {'torch', 'lightning', 'pybullet', 'cv2', 'onnxruntime', 'scipy', 'matplotlib', 'numba'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip().endswith("HEAVY []"), result.stdout[-300:] + result.stderr[-300:]

@@ -97,9 +97,7 @@ class ChunkPlayer:
         return float(self._times[-1] - time)
 
 
-def _interpolate(
-    times: NDArray[np.float64], goals: NDArray[np.float64], time: float
-) -> NDArray[np.float64]:
+def _interpolate(times: NDArray[np.float64], goals: NDArray[np.float64], time: float) -> NDArray[np.float64]:
     i = int(times.searchsorted(time, side="right"))
     if i == 0:
         return goals[0].copy()

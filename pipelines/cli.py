@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status (0 done, 1 could not be done, 2 user's mistake, 130 Ctrl-C)."""
+    """Run one command; returns its exit status: 0 done, 1 could not, 2 a mistake of the user, 130 Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Set before anything can import onnxruntime, which would write files into the user's cache.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nsim2real {name}: stopped by Ctrl-C", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing is wrong, and Python must not complain at exit.
+        # The reader of our output has gone (`| head`); Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

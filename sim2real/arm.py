@@ -42,7 +42,7 @@ class Arm(Protocol):
         """The current reading; raises BusError when no joint at all answered, PortError when it is gone."""
 
     def command(self, position: Array) -> Array:
-        """Send joint goals (n,), rad; returns what was really sent. Raises UserError for non-finite values."""
+        """Send joint goals (n,), rad; returns what was really sent. Non-finite: UserError."""
 
     def enable(self) -> None:
         """Torque on, with the present position as goal, so that nothing moves."""

@@ -10,7 +10,7 @@ from sim2real.errors import Sim2RealError
 
 @dataclass(frozen=True)
 class Chunk:
-    """A run of joint goals: row i of `positions` (H, n), rad, is due at `start + (i + 1) * period` seconds."""
+    """A run of joint goals: row i of `positions` (H, n), rad, is due at `start + (i + 1) * period` s."""
 
     start: float
     period: float

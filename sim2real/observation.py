@@ -36,7 +36,7 @@ class Feature:
 
 
 def standard_features(names: Sequence[str], n: int) -> tuple[Feature, ...]:
-    """Features of the given standard names for a robot with `n` joints. Raises UserError for unknown names."""
+    """Features of the given standard names for a robot with `n` joints. Unknown ones: UserError."""
     sizes = {
         "joint_position": n,
         "joint_velocity": n,

@@ -1,0 +1,22 @@
+"""`sim2real demo`: the whole loop on the emulated arm."""
+
+import argparse
+
+HELP = (
+    "Run the whole loop on the emulated arm: sweep, pretrain, deploy, record, identify, fine-tune, deploy "
+    "again. Every step is one of the other commands, printed before it runs, so that you can repeat it."
+)
+EXAMPLES = """  sim2real demo --out runs/demo
+  sim2real demo --out runs/quick --quick      # a few minutes less, weaker policies"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="where to put results (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of every step (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="smaller everything: a smoke test of the loop")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.demo import run_demo
+
+    return run_demo(args.out, seed=args.seed, quick=args.quick)

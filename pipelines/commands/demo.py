@@ -11,7 +11,9 @@ EXAMPLES = """  sim2real demo --out runs/demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="where to put results (%(default)s)")
+    parser.add_argument(
+        "--out", default="runs/demo", metavar="DIR", help="where to put results (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of every step (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="smaller everything: a smoke test of the loop")
 

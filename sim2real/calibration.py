@@ -124,7 +124,7 @@ class Calibration:
         if not np.isfinite(ticks).all():
             raise ValueError(f"joint angles must be finite, got {np.asarray(position)}")
         whole = np.rint(ticks).astype(np.int64)
-        return np.clip(whole, self.range_min, self.range_max) if clip else whole
+        return np.asarray(np.clip(whole, self.range_min, self.range_max)) if clip else whole
 
     def normalised_to_radians(self, values: ArrayLike) -> Array:
         """(..., n) normalised values (arm −100…100, gripper 0…100) → (..., n) rad."""

@@ -151,35 +151,41 @@ def _tool_jacobian(chain: Array, tool: Array, q: Array) -> Array:
     return jacobian
 
 
+def writable(q: Array) -> Array:
+    """`q` as a contiguous array that is not read-only: a read-only one would be compiled for a second time."""
+    q = np.ascontiguousarray(q, dtype=np.float64)
+    return q if q.flags.writeable else q.copy()
+
+
 def tool_pose(model: ArmModel, q: Array) -> tuple[Array, Array]:
     """Position (3,) m and rotation (3, 3) of the tool frame in the base frame; `q` (n,) rad."""
-    return _tool_pose(model.chain, model.tool, q)  # type: ignore[no-any-return]
+    return _tool_pose(model.chain, model.tool, writable(q))  # type: ignore[no-any-return]
 
 
 def tool_position(model: ArmModel, q: Array) -> Array:
     """Position (3,) m of the tool frame in the base frame; `q` (n,) rad."""
-    return _tool_pose(model.chain, model.tool, q)[0]  # type: ignore[no-any-return]
+    return _tool_pose(model.chain, model.tool, writable(q))[0]  # type: ignore[no-any-return]
 
 
 def tool_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
     """Positions (B, 3) m and rotations (B, 3, 3) of the tool frame for joint vectors `q` (B, n) rad."""
-    return _tool_poses(model.chain, model.tool, q)  # type: ignore[no-any-return]
+    return _tool_poses(model.chain, model.tool, writable(q))  # type: ignore[no-any-return]
 
 
 def link_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
     """Rotations (n, 3, 3) and origins (n, 3) m of the links in the base frame; `q` (n,) rad."""
-    rotations, origins = _link_poses(model.chain, q[None])
+    rotations, origins = _link_poses(model.chain, writable(q)[None])
     return rotations[0], origins[0]
 
 
 def link_poses_batch(model: ArmModel, q: Array) -> tuple[Array, Array]:
     """Rotations (B, n, 3, 3) and origins (B, n, 3) m of the links for joint vectors `q` (B, n) rad."""
-    return _link_poses(model.chain, q)  # type: ignore[no-any-return]
+    return _link_poses(model.chain, writable(q))  # type: ignore[no-any-return]
 
 
 def tool_jacobian(model: ArmModel, q: Array) -> Array:
     """Geometric Jacobian (6, n) of the tool origin: linear velocity in rows 0–2, angular in rows 3–5."""
-    return _tool_jacobian(model.chain, model.tool, q)  # type: ignore[no-any-return]
+    return _tool_jacobian(model.chain, model.tool, writable(q))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,9 +340,9 @@ def inverse(
         direction = np.asarray(approach, dtype=np.float64) / length
     heading = reference_heading(direction, roll if roll is not None else 0.0)
     q, count = _inverse(
-        model.chain, model.tool, np.asarray(start, dtype=np.float64),
-        model.lower if lower is None else lower, model.upper if upper is None else upper,
-        np.ones(model.n, dtype=np.bool_) if free is None else free, np.asarray(position, dtype=np.float64),
+        model.chain, model.tool, writable(start),
+        writable(model.lower if lower is None else lower), writable(model.upper if upper is None else upper),
+        np.ones(model.n, dtype=np.bool_) if free is None else free, writable(position),
         direction, heading, axis, heading_axis, use_approach, use_roll, iterations, polish,
     )  # fmt: skip
     at, rotation = tool_pose(model, q)

@@ -1,0 +1,76 @@
+"""Lift: grasp a cube and raise it."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim2real.observation import Feature, Observation, standard_features
+from sim2real.parameters import Parameter
+from sim2real.robot import Robot
+from sim2real.tasks.base import CUBE, Scene, Task, polar, polar_parameters
+
+if TYPE_CHECKING:
+    from sim2real.policy import Policy
+    from sim2real.truth import Truth
+
+RISE = 0.05
+"""How far the cube's centre must rise above where it rests on the table, m."""
+
+
+class Lift(Task):
+    """The cube 5 cm above the table, between the fingers."""
+
+    name = "lift"
+    duration = 8.0
+    description = "grasp a 25 mm cube and raise it by 5 cm"
+    objects = frozenset({"cube"})
+    stages = ("approach", "above", "at_cube", "raised", "lifted")
+
+    def __init__(self, joints: int = 6) -> None:
+        self.features: tuple[Feature, ...] = standard_features(
+            ("joint_position", "joint_command", "cube", "cube_yaw", "cube_age"), joints
+        )
+
+    def scene_parameters(self) -> tuple[Parameter, ...]:
+        yaw = Parameter(
+            "task.cube.yaw", 0.0, "rad", -math.pi / 4, math.pi / 4, description="cube: rotation about the vertical"
+        )
+        return (*polar_parameters("cube", (0.17, 0.27), 0.7), yaw)
+
+    def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        v = self.values(values)
+        x, y = polar(v["task.cube.radius"], v["task.cube.angle"])
+        goal = np.array([x, y, CUBE / 2 + RISE])
+        return Scene(goal=goal, cube_xy=(x, y), cube_yaw=v["task.cube.yaw"])
+
+    def satisfied(self, truth: "Truth") -> bool:
+        # Near the tool as well: a cube thrown into the air is not lifted.
+        at_tool = np.linalg.norm(truth.cube_position - truth.tool_position) < 2 * CUBE
+        return bool(at_tool and truth.cube_position[2] >= CUBE / 2 + RISE)
+
+    def estimate(self, observation: Observation, robot: Robot) -> bool | None:
+        if robot.gripper is None:
+            return None
+        from sim2real.kinematics import tool_position
+        from sim2real.tasks.experts import holds_something
+
+        tool = tool_position(robot.model, observation["joint_position"])
+        # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
+        return bool(tool[2] >= CUBE / 2 + RISE and holds_something(observation, robot))
+
+    def stage(self, truth: "Truth") -> str:
+        if self.satisfied(truth):
+            return "lifted"
+        cube, tool = truth.cube_position, truth.tool_position
+        if cube[2] > CUBE / 2 + 0.01:
+            return "raised"
+        if math.hypot(cube[0] - tool[0], cube[1] - tool[1]) > 2 * CUBE:
+            return "approach"
+        return "at_cube" if tool[2] < 1.5 * CUBE else "above"
+
+    def expert(self, robot: Robot) -> "Policy":
+        from sim2real.tasks.experts import LiftExpert
+
+        return LiftExpert(robot)

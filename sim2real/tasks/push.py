@@ -1,0 +1,80 @@
+"""Push: slide a cube along the table onto a mark."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim2real.observation import Feature, Observation, standard_features
+from sim2real.parameters import Parameter
+from sim2real.robot import Robot
+from sim2real.tasks.base import CUBE, Scene, Task, polar, polar_parameters
+
+if TYPE_CHECKING:
+    from sim2real.policy import Policy
+    from sim2real.truth import Truth
+
+TOLERANCE = 0.025
+"""m between the cube's centre and the mark's, along the table."""
+
+APART = 0.07
+"""The cube starts at least this far from the mark, m."""
+
+
+class Push(Task):
+    """The cube within 2.5 cm of the mark."""
+
+    name = "push"
+    duration = 10.0
+    description = "push a cube to within 2.5 cm of a mark on the table"
+    objects = frozenset({"cube", "mark"})
+    stages = ("untouched", "closer", "at_mark")
+
+    def __init__(self, joints: int = 6) -> None:
+        self.features: tuple[Feature, ...] = standard_features(
+            ("joint_position", "joint_command", "goal", "cube", "cube_yaw", "cube_age"), joints
+        )
+
+    def scene_parameters(self) -> tuple[Parameter, ...]:
+        yaw = Parameter(
+            "task.cube.yaw", 0.0, "rad", -math.pi / 4, math.pi / 4, description="cube: rotation about the vertical"
+        )
+        cube = polar_parameters("cube", (0.17, 0.27), 0.7, nominal_angle=-0.3)
+        mark = polar_parameters("mark", (0.17, 0.27), 0.7, nominal_angle=0.3)
+        return (*cube, yaw, *mark)
+
+    def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        v = self.values(values)
+        cube = polar(v["task.cube.radius"], v["task.cube.angle"])
+        mark = polar(v["task.mark.radius"], v["task.mark.angle"])
+        region = {p.name: (p.low, p.high) for p in self.scene_parameters()}
+        while math.dist(cube, mark) < APART:
+            # The mark is what moves: the cube stays where the draw says.
+            mark = polar(rng.uniform(*region["task.mark.radius"]), rng.uniform(*region["task.mark.angle"]))
+        goal = np.array([*mark, CUBE / 2])
+        return Scene(goal=goal, cube_xy=cube, cube_yaw=v["task.cube.yaw"], mark_xy=mark)
+
+    def satisfied(self, truth: "Truth") -> bool:
+        on_table = abs(truth.cube_position[2] - CUBE / 2) < CUBE / 2
+        return bool(on_table and _distance(truth.cube_position, truth.goal) <= TOLERANCE)
+
+    def estimate(self, observation: Observation, robot: Robot) -> bool | None:
+        if observation["cube_age"][0] > 1.0:
+            return None  # hidden for too long to vouch for
+        return _distance(observation["cube"], observation["goal"]) <= TOLERANCE
+
+    def stage(self, truth: "Truth") -> str:
+        if self.satisfied(truth):
+            return "at_mark"
+        # No episode starts closer to the mark than APART.
+        return "closer" if _distance(truth.cube_position, truth.goal) < APART - 0.01 else "untouched"
+
+    def expert(self, robot: Robot) -> "Policy":
+        from sim2real.tasks.experts import PushExpert
+
+        return PushExpert(robot)
+
+
+def _distance(cube: np.ndarray, goal: np.ndarray) -> float:
+    return math.hypot(cube[0] - goal[0], cube[1] - goal[1])

@@ -1,0 +1,57 @@
+"""Reach: bring the tool to a place in space."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim2real.observation import Feature, Observation, standard_features
+from sim2real.parameters import Parameter
+from sim2real.robot import Robot
+from sim2real.tasks.base import Scene, Task, polar, polar_parameters
+
+if TYPE_CHECKING:
+    from sim2real.policy import Policy
+    from sim2real.truth import Truth
+
+TOLERANCE = 0.02
+"""m between tool and goal."""
+
+
+class Reach(Task):
+    """The tool frame within 2 cm of a goal."""
+
+    name = "reach"
+    duration = 4.0
+    description = "bring the tool within 2 cm of a goal in space"
+    stages = ("far", "near", "inside")
+
+    def __init__(self, joints: int = 6) -> None:
+        self.features: tuple[Feature, ...] = standard_features(("joint_position", "joint_command", "goal"), joints)
+
+    def scene_parameters(self) -> tuple[Parameter, ...]:
+        height = Parameter("task.goal.height", 0.12, "m", 0.05, 0.22, description="goal: height above the table")
+        return (*polar_parameters("goal", (0.16, 0.30), 0.9), height)
+
+    def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        v = self.values(values)
+        x, y = polar(v["task.goal.radius"], v["task.goal.angle"])
+        return Scene(goal=np.array([x, y, v["task.goal.height"]]))
+
+    def satisfied(self, truth: "Truth") -> bool:
+        return bool(np.linalg.norm(truth.tool_position - truth.goal) <= TOLERANCE)
+
+    def estimate(self, observation: Observation, robot: Robot) -> bool | None:
+        from sim2real.kinematics import tool_position
+
+        tool = tool_position(robot.model, observation["joint_position"])
+        return bool(np.linalg.norm(tool - observation["goal"]) <= TOLERANCE)
+
+    def stage(self, truth: "Truth") -> str:
+        distance = float(np.linalg.norm(truth.tool_position - truth.goal))
+        return "inside" if distance <= TOLERANCE else "near" if distance <= 2.5 * TOLERANCE else "far"
+
+    def expert(self, robot: Robot) -> "Policy":
+        from sim2real.tasks.experts import ReachExpert
+
+        return ReachExpert(robot)

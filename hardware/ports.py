@@ -1,0 +1,212 @@
+"""Serial ports: opened exclusively, read against monotonic deadlines, one exception for every way to die.
+
+`Port` is what a bus needs; `SerialPort` is pyserial underneath (which opens and configures), with reads and
+writes straight on its file descriptor, because those are the hot path of the control loop.
+"""
+
+import errno
+import os
+import select
+import stat
+import termios
+import time
+from math import ceil
+from pathlib import Path
+from typing import Protocol
+
+from sim2real.errors import PortError, UserError
+
+_DEATHS = (OSError, termios.error, ValueError, TypeError)
+"""What pyserial and the system raise when a port has gone away (a closed descriptor is -1 or None)."""
+
+
+class PortUnavailable(PortError, UserError):
+    """The port cannot be opened: missing, busy or not permitted. The message says which and what to do."""
+
+    exit_code = UserError.exit_code
+
+
+class Port(Protocol):
+    """A byte stream to a bus. Every method raises PortError once the port is gone."""
+
+    name: str
+    baud: int
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    def read(self, size: int, deadline: float) -> bytes:
+        """Bytes as soon as there are any, at most `size`; empty when `deadline` (`now()`) passes first."""
+
+    def discard_input(self) -> int:
+        """Throw away what has arrived; returns how many bytes that was."""
+
+    def now(self) -> float:
+        """Monotonic seconds, the time base of deadlines."""
+
+    def close(self) -> None:
+        """Release the port; safe to call again."""
+
+
+class SerialPort:
+    """A serial device (or pty) opened for this process alone."""
+
+    def __init__(self, name: str, baud: int = 1_000_000) -> None:
+        import serial  # deferred: command-line help must not pay for it
+
+        self.name = name
+        self.baud = baud
+        try:
+            self._serial = serial.Serial(name, baudrate=baud, timeout=0, write_timeout=0.1, exclusive=True)
+        except (*_DEATHS, serial.SerialException) as error:
+            raise PortUnavailable(_why_not(name, baud, error)) from error
+        self._fd: int = self._serial.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._can_write = select.poll()
+        self._can_write.register(self._fd, select.POLLOUT)
+        self.low_latency = self._set_low_latency()
+        self.discard_input()
+
+    def _set_low_latency(self) -> bool:
+        # FTDI adapters wait 16 ms for more bytes unless asked not to; ptys and CDC devices know no such mode.
+        try:
+            self._serial.set_low_latency_mode(True)
+        except (*_DEATHS, NotImplementedError, AttributeError):
+            return False
+        return True
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        give_up = time.monotonic() + 0.1
+        try:
+            while view:
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:
+                    if time.monotonic() > give_up:
+                        raise PortError(f"{self.name} accepts no more bytes: is the adapter stuck?") from None
+                    self._can_write.poll(10)
+        except _DEATHS as error:
+            raise self._gone(error) from error
+
+    def read(self, size: int, deadline: float) -> bytes:
+        try:
+            while True:
+                remaining = deadline - time.monotonic()
+                events = self._poll.poll(ceil(remaining * 1000) if remaining > 0 else 0)
+                if not events:
+                    if remaining <= 0:
+                        return b""
+                    continue
+                try:
+                    data = os.read(self._fd, size)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    raise OSError(errno.EIO, "hung up")
+                return data
+        except _DEATHS as error:
+            raise self._gone(error) from error
+
+    def discard_input(self) -> int:
+        dropped = 0
+        try:
+            # Bounded: a device that talks without end must not hold us here.
+            for _ in range(64):
+                if not self._poll.poll(0):
+                    break
+                data = os.read(self._fd, 4096)
+                if not data:
+                    raise OSError(errno.EIO, "hung up")
+                dropped += len(data)
+        except BlockingIOError:
+            pass
+        except _DEATHS as error:
+            raise self._gone(error) from error
+        return dropped
+
+    def close(self) -> None:
+        self._fd = -1
+        try:
+            self._serial.close()
+        except _DEATHS:
+            # A port that was pulled out cannot be closed politely; the descriptor still has to go.
+            descriptor = getattr(self._serial, "fd", None)
+            if descriptor is not None:
+                try:
+                    os.close(descriptor)
+                except OSError:
+                    pass
+                self._serial.fd = None
+                self._serial.is_open = False
+
+    def _gone(self, error: BaseException) -> PortError:
+        return PortError(
+            f"{self.name} has gone away ({error}): check plug and power, then connect again"
+            if self._fd >= 0
+            else f"{self.name} is closed"
+        )
+
+
+def available_ports() -> list[str]:
+    """The serial devices this machine has."""
+    from serial.tools import list_ports
+
+    return sorted(port.device for port in list_ports.comports())
+
+
+def holders(name: str) -> list[int]:
+    """Processes that have the device open, as far as this user may look."""
+    target = os.path.realpath(name)
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(link) == target for link in (process / "fd").iterdir()):
+                found.add(int(process.name))
+        except OSError:
+            continue
+    return sorted(found - {os.getpid()})
+
+
+def latency_timer(name: str) -> float | None:
+    """How long the adapter waits for more bytes before it passes on what it has, s; None if unknown."""
+    path = Path("/sys/bus/usb-serial/devices") / Path(os.path.realpath(name)).name / "latency_timer"
+    try:
+        return int(path.read_text()) / 1000
+    except (OSError, ValueError):
+        return None
+
+
+def _why_not(name: str, baud: int, error: BaseException) -> str:
+    """One message for a port that cannot be opened: what is wrong and what to do about it."""
+    number = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    path = Path(name)
+    if not path.exists():
+        dangling = " (a link to a device that is gone)" if path.is_symlink() else ""
+        ports = ", ".join(available_ports()) or "none: is the adapter plugged in?"
+        return f"there is no serial port {name}{dangling}; ports on this machine: {ports}"
+    if not os.access(name, os.R_OK | os.W_OK) or number in (errno.EACCES, errno.EPERM):
+        return f"no permission to use {name}; {_how_to_permit(name)}"
+    if not stat.S_ISCHR(path.stat().st_mode):
+        return f"{name} is not a serial port; ports on this machine: {', '.join(available_ports()) or 'none'}"
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
+        others = ", ".join(str(pid) for pid in holders(name))
+        by = f" (open in process {others})" if others else ""
+        return f"{name} is busy{by}: another program uses it; close that program and try again"
+    return f"cannot open {name} at {baud} baud: {error}"
+
+
+def _how_to_permit(name: str) -> str:
+    import grp
+
+    try:
+        group = grp.getgrgid(os.stat(name).st_gid).gr_name
+    except (OSError, KeyError):
+        group = "dialout"
+    if group == "root":
+        return f"it belongs to root alone: sudo chmod a+rw {name} (until it is plugged in again)"
+    return f"join its group: sudo usermod -aG {group} $USER, then log out and in again"

@@ -1,0 +1,292 @@
+"""The policy network: observation in, chunk of joint goals out.
+
+A plain `nn.Module` in three parts, all of which travel in its state dict:
+
+1. `ObservationEncoder`: fixed smooth functions of the observation, without trainable weights. From the joint
+   angles it computes where the tool is (the arm's own kinematics as buffers) and expresses every target (goal,
+   cube) relative to it, at several scales. A small network then has to learn what to do, not trigonometry.
+2. normalizers, as buffers: statistics of the training episodes.
+3. a multilayer perceptron: `trunk` (shared features) and `head` (the chunk), so that fine-tuning can freeze the
+   one and train the other.
+
+The chunk is predicted relative to `joint_command`, the last goal sent: what an expert changes is small and has
+a natural scale, while absolute angles would have to be reproduced to a hundredth of a degree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sim2real.robot import Robot
+
+TARGETS = ("goal", "cube", "mark")
+"""Observation features that are points in the base frame, m, when they have three numbers."""
+
+LENGTHS = (0.01, 0.04)
+"""Scales, m, at which distances are squashed: near a target millimetres decide, far from it centimetres."""
+
+LAG = 0.06
+"""Scale, rad, at which `joint_command - joint_position` is squashed (a jaw that is stopped by an object)."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The joints from the base to the tool frame.
+
+    `joints` are indices into the joint vector, base first. `origins` (K + 1, 4, 4): the fixed transform from
+    joint k's parent link to its own frame, and last the one from the last joint's frame to the tool.
+    `axes` (K, 3): unit rotation axes in the joints' frames.
+    """
+
+    joints: tuple[int, ...]
+    origins: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        k = len(self.joints)
+        if self.origins.shape != (k + 1, 4, 4) or self.axes.shape != (k, 3):
+            raise ValueError(
+                f"a chain of {k} joints needs origins ({k + 1}, 4, 4) and axes ({k}, 3), "
+                f"got {self.origins.shape} and {self.axes.shape}"
+            )
+
+
+class ObservationEncoder(nn.Module):
+    """Fixed functions of the observation vector; `size` is how many numbers come out.
+
+    `features`: (name, size) pairs in the order of the vector; `chain_joints`: which joints lie between the base
+    and the tool (empty: no kinematics). Features it does not know are passed through as they are.
+    """
+
+    rotation: Tensor
+    translation: Tensor
+
+    def __init__(self, features: Sequence[tuple[str, int]], chain_joints: Sequence[int]) -> None:
+        super().__init__()
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name, size in features:
+            self.slices[name] = slice(start, start + size)
+            start += size
+        self.input_size = start
+        self.chain_joints = list(chain_joints)
+        self.targets = [name for name, size in features if name in TARGETS and size == 3]
+        k = len(self.chain_joints)
+        # Rotation about axis a by angle q after the fixed rotation F: F + sin q · F[a]× + (1 − cos q) · F[a]×²
+        # (Rodrigues' formula); the three matrices are constants.
+        self.register_buffer("rotation", torch.zeros(k + 1, 3, 3, 3))
+        self.register_buffer("translation", torch.zeros(k + 1, 3))
+        self.rotation[:, 0] = torch.eye(3)
+        with torch.no_grad():
+            self.size = self.forward(torch.zeros(1, self.input_size)).shape[1]
+
+    def set_chain(self, chain: Chain) -> None:
+        """Fill in the arm's geometry."""
+        if list(chain.joints) != self.chain_joints:
+            raise ValueError(f"the network was built for the chain {self.chain_joints}, got {chain.joints}")
+        for k, origin in enumerate(chain.origins):
+            fixed = origin[:3, :3]
+            x, y, z = chain.axes[k] if k < len(chain.axes) else np.zeros(3)
+            cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+            matrices = np.stack([fixed, fixed @ cross, fixed @ cross @ cross])
+            self.rotation[k] = torch.as_tensor(matrices, dtype=torch.float32)
+            self.translation[k] = torch.as_tensor(origin[:3, 3], dtype=torch.float32)
+
+    def tool_frame(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of joint angles (..., n), rad: tool position (..., 3), tool rotation (..., 3, 3), and the rotation of
+        the first joint's link, the one that turns towards a target."""
+        angles = joints[..., self.chain_joints]
+        sine, cosine = torch.sin(angles)[..., None, None], (1 - torch.cos(angles))[..., None, None]
+        position, turned = self.translation[0], self.rotation[-1, 0]
+        first = turned
+        for k in range(len(self.chain_joints)):
+            local = (
+                self.rotation[k, 0]
+                + sine[..., k, :, :] * self.rotation[k, 1]
+                + cosine[..., k, :, :] * self.rotation[k, 2]
+            )
+            if k == 0:
+                turned = first = local
+            else:
+                position = position + turned @ self.translation[k]
+                turned = turned @ local
+        return position + turned @ self.translation[-1], turned @ self.rotation[-1, 0], first
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(B, D) observation vectors to (B, size) inputs of the network."""
+        parts = [observation]
+
+        def value(name: str) -> Tensor:
+            return observation[:, self.slices[name]]
+
+        if "joint_position" in self.slices and "joint_command" in self.slices:
+            lag = value("joint_command") - value("joint_position")
+            parts += [lag, torch.tanh(lag / LAG)]
+        cube_to_goal = None
+        if "cube" in self.targets and "goal" in self.targets:
+            cube_to_goal = value("goal") - value("cube")
+            parts += [cube_to_goal, _distance(cube_to_goal), *_squashed(cube_to_goal)]
+        if "joint_position" not in self.slices or not self.chain_joints:
+            return torch.cat(parts, dim=1)
+
+        # Where the tool is, and where it has been sent.
+        angles = value("joint_position")
+        sent = value("joint_command") if "joint_command" in self.slices else angles
+        positions, rotations, firsts = self.tool_frame(torch.stack([angles, sent]))
+        tool, commanded = positions[0], positions[1]
+        tool_rotation, commanded_rotation = rotations[0], rotations[1]
+        base, base_rotation = self.translation[0], firsts[0]
+        parts += [torch.sin(angles), torch.cos(angles), tool, tool_rotation.flatten(1)]
+        parts += [commanded - tool, (commanded_rotation - tool_rotation).flatten(1)]
+        for name in self.targets:
+            away = value(name) - tool
+            local = _into(tool_rotation, away)
+            ahead = _into(commanded_rotation, value(name) - commanded)
+            parts += [_into(base_rotation, value(name) - base), away, local, _distance(away), ahead]
+            parts += [*_squashed(local), *_squashed(ahead)]
+        if cube_to_goal is not None:
+            direction = cube_to_goal / _distance(cube_to_goal)
+            behind = _into(tool_rotation, direction)
+            along = ((tool - value("cube")) * direction).sum(dim=1, keepdim=True)
+            across = (tool - value("cube")) - along * direction
+            parts += [direction, behind, along, across, *_squashed(along), *_squashed(across)]
+            parts += [_into(base_rotation, direction)]
+        if "cube_yaw" in self.slices:
+            parts += [_relative_yaw(value("cube_yaw"), tool_rotation[:, :, 0])]
+        return torch.cat(parts, dim=1)
+
+
+class PolicyNetwork(nn.Module):
+    """Observation (B, D) to chunk (B, H, n) of joint goals, rad. See the module docstring.
+
+    All constructor arguments are plain values and are stored in the policy file: `features` pairs of name and
+    size, `joints` n, `horizon` H, `width` and `depth` of the perceptron, `chain` joint indices.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+    output_mean: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        features: Sequence[tuple[str, int]],
+        joints: int,
+        horizon: int,
+        width: int = 256,
+        depth: int = 3,
+        chain: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "features": [[name, int(size)] for name, size in features],
+            "joints": int(joints),
+            "horizon": int(horizon),
+            "width": int(width),
+            "depth": int(depth),
+            "chain": [int(joint) for joint in chain],
+        }
+        self.joints, self.horizon = int(joints), int(horizon)
+        self.encoder = ObservationEncoder([(name, int(size)) for name, size in features], chain)
+        self.relative = "joint_command" in self.encoder.slices
+        size = self.encoder.size
+        self.register_buffer("input_mean", torch.zeros(size))
+        self.register_buffer("input_scale", torch.ones(size))
+        self.register_buffer("output_mean", torch.zeros(horizon, joints))
+        self.register_buffer("output_scale", torch.ones(horizon, joints))
+        layers: list[nn.Module] = []
+        for i in range(depth):
+            layers += [nn.Linear(size if i == 0 else width, width), nn.LayerNorm(width), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(width if depth else size, horizon * joints)
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Observation (B, D) to normalized inputs (B, E). Depends on no trainable weight: training computes it
+        once per sample. Clipped, so that a value far outside the training data cannot drive the network."""
+        encoded = (self.encoder(observation) - self.input_mean) / self.input_scale
+        return torch.clamp(encoded, -8.0, 8.0)
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """Normalized inputs (B, E) to normalized chunk offsets (B, H, n): what the loss compares."""
+        return torch.unflatten(self.head(self.trunk(encoded)), 1, (self.horizon, self.joints))
+
+    def reference(self, observation: Tensor) -> Tensor:
+        """(B or 1, 1, n) rad, what chunks are relative to."""
+        if not self.relative:
+            return torch.zeros_like(self.output_mean[:1]).unsqueeze(0)
+        return observation[:, self.encoder.slices["joint_command"]].unsqueeze(1)
+
+    def normalize_chunk(self, observation: Tensor, chunk: Tensor) -> Tensor:
+        """Chunks (B, H, n) in rad to what `decode` should give."""
+        return (chunk - self.reference(observation) - self.output_mean) / self.output_scale
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(B, D) to (B, H, n) rad."""
+        offsets = self.decode(self.encode(observation)) * self.output_scale + self.output_mean
+        return self.reference(observation) + offsets
+
+    @torch.no_grad()
+    def fit_normalizers(self, observation: Tensor, chunk: Tensor) -> None:
+        """Set the normalizers from training samples (N, D) and (N, H, n).
+
+        Scales have a floor: a feature that never varied in training must not be blown up when it does later.
+        """
+        encoded = torch.cat([self.encoder(part) for part in observation.split(65536)])
+        self.input_mean.copy_(encoded.mean(dim=0))
+        self.input_scale.copy_(encoded.std(dim=0, unbiased=False).clamp_min(5e-3))
+        offsets = chunk - self.reference(observation)
+        self.output_mean.copy_(offsets.mean(dim=0))
+        # One scale per joint over all rows: every row of the chunk then counts by the size of its error in rad.
+        spread = offsets.flatten(0, 1).std(dim=0, unbiased=False).clamp_min(1e-3)
+        self.output_scale.copy_(spread.expand(self.horizon, self.joints))
+
+
+def chain_of(robot: "Robot") -> Chain:
+    """The chain from a robot's base to its tool frame; empty when a joint in it slides instead of turning."""
+    model = robot.model
+    joints: list[int] = []
+    joint = int(model.tool[0])
+    while joint >= 0:
+        joints.insert(0, joint)
+        joint = int(model.parents[joint])
+    if model.prismatic[joints].any():
+        joints = []
+    origins = np.tile(np.eye(4), (len(joints) + 1, 1, 1))
+    for k, joint in enumerate(joints):
+        origins[k, :3, :3], origins[k, :3, 3] = model.rotations[joint], model.origins[joint]
+    if joints:
+        origins[-1, :3, :3], origins[-1, :3, 3] = model.tool[1:10].reshape(3, 3), model.tool[10:13]
+    return Chain(tuple(joints), origins, np.asarray(model.axes[joints]))
+
+
+def _into(rotation: Tensor, vector: Tensor) -> Tensor:
+    """Vectors (B, 3) of the base frame expressed in frames with rotation (B, 3, 3)."""
+    return (rotation * vector.unsqueeze(2)).sum(dim=1)
+
+
+def _distance(vector: Tensor) -> Tensor:
+    """(B, 1) Euclidean length, smooth at zero."""
+    return torch.sqrt((vector * vector).sum(dim=1, keepdim=True) + 1e-8)
+
+
+def _squashed(vector: Tensor) -> list[Tensor]:
+    return [torch.tanh(vector / length) for length in LENGTHS]
+
+
+def _relative_yaw(cube_yaw: Tensor, axis: Tensor) -> Tensor:
+    """(B, 2): cosine and sine of four times the angle between the cube's faces and a tool axis, seen from above.
+
+    The axis' horizontal part (c, s) is squared twice as a complex number, which multiplies its angle by four
+    without an arctangent's jump; its length shrinks when the tool is tilted.
+    """
+    c, s = axis[:, 0:1], axis[:, 1:2]
+    for _ in range(2):
+        c, s = c * c - s * s, 2 * c * s
+    cube_c, cube_s = cube_yaw[:, 0:1], cube_yaw[:, 1:2]
+    return torch.cat([cube_c * c + cube_s * s, cube_s * c - cube_c * s], dim=1)

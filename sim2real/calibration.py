@@ -173,7 +173,7 @@ class Calibration:
 
     def _fraction_to_ticks(self, fraction: Array) -> Array:
         fraction = np.where(self._sign > 0, fraction, 1.0 - fraction)
-        return self.range_min + fraction * (self.range_max - self.range_min)
+        return np.asarray(self.range_min + fraction * (self.range_max - self.range_min), dtype=np.float64)
 
     def _ticks_to_fraction(self, ticks: Array) -> Array:
         fraction = (ticks - self.range_min) / (self.range_max - self.range_min)

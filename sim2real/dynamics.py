@@ -197,7 +197,7 @@ def mass_and_bias(
     gravity = gravity_vector() if gravity is None else np.asarray(gravity, dtype=np.float64)
     q, qd = writable(q), writable(qd)
     if q.shape != qd.shape or q.shape[-1] != model.n or q.ndim > 2:
-        raise UserError(f"mass_and_bias takes q and qd of shape ({model.n},) or (B, {model.n}), got {q.shape}, {qd.shape}")
+        raise UserError(f"q and qd must be ({model.n},) or (B, {model.n}), got {q.shape} and {qd.shape}")
     if q.ndim == 1:
         return _single(model.chain, inertials, q, qd, gravity)  # type: ignore[no-any-return]
     if inertials.ndim == 2:

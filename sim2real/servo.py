@@ -1,0 +1,375 @@
+"""The servo: one model for the world, the emulator, the batched twin and the single-servo bench.
+
+A position servo is a voltage-driven motor behind a gearbox, with a controller in its firmware. Per joint, at the
+output shaft (angle q, speed w, motor torque τm; everything reflected through the gearbox):
+
+    goal        g(t) = command(t − command_delay − extra_delay)                                           (1)
+    profile     the set-point s follows g with at most `speed` and `acceleration` (trapezoid); 0: at once  (2)
+    sensed      p = play(q, backlash) + offset: the encoder sees hysteresis of full width `backlash`       (3)
+    controller  e = deadzone(s − p, dead_band),  u = kp e + ki ∫e dt + kd (feedforward ṡ − w)              (4)
+                u limited to ± duty_limit (the servo's torque limit; the integral does not wind up)
+    motor       τm = kt/R · (V u − kt w)                                                                   (5)
+    friction    |τf| ≤ coulomb + |load_motor τm − load_external τe|                                        (6)
+                       + exp(−|w/ws|^α) (stribeck + |load_motor_stribeck τm − load_external_stribeck τe| + quad)
+                τf opposes w, plus viscous·w; quad = quadratic_motor τe² where the motor drives the load,
+                quadratic_external τm² where the load drives the motor
+    motion      (M(q) + diag(armature)) ẇ = τm − τf − viscous w − h(q, w) + τ_ext                          (7)
+
+(5) is the brushed motor under slow-decay PWM, the one in M. Duclusaud, G. Passault et al., "Extended Friction
+Models for the Physics Simulation of Servo Actuators", ICRA 2025, arXiv 2410.08650, whose friction family is (6): M1
+coulomb + viscous; M2 adds stribeck; M3 load_motor = load_external; M4 both; M5 directional (motor and external
+side differ); M6 quadratic. τe is the load at the shaft, −h + τ_ext. `enabled`: 0 off (no motor at all: friction and
+armature remain), 1 position control, 2 damping (u = 0, the motor's back-EMF brakes).
+
+Time stepping. `drive_into` runs (1)–(4) for one step and leaves the duty as a function of the speed at the *end* of
+the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(7) implicitly for w⁺: Gauss–Seidel over joints, each
+joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
+friction being implicit, the step is stable at 240 Hz with links a hundred times lighter than the armature.
+Friction's *level* (6) is taken from the speed and torques at the beginning of the step.
+
+How to call it. All arrays float64, C-contiguous; n joints; nothing allocates, everything releases the GIL:
+
+    parameters = nominal_parameters(robot)                     # (n, F), columns as SERVO_FIELDS; yours to change
+    command = nominal_command(n)                               # (n, COMMAND_COLUMNS): what the registers set
+    state = np.zeros((n, STATE_COLUMNS)); drive = np.zeros((n, DRIVE_COLUMNS))
+    reset_into(parameters, q, command, state)                  # at rest at q (n,), goal = where it is
+    each step of dt s:
+        command[:, GOAL] = ...                                 # encoder angle wanted, rad
+        mass_and_bias_into(...)                                # M (n, n), h (n,) from dynamics.py
+        drive_into(parameters, command, state, q, dt, drive)
+        solve_velocity_into(M, h, external, w, parameters, command, state, drive, dt, low, high, w_next)
+        # then q += dt * w_next, w = w_next, or tau = h + M (w_next - w)/dt - external sent to a physics engine
+
+`external` (n,) N·m is any other torque on the joints; `low`, `high` (n,) rad/s bound w⁺ (joint stops: (limit − q)/dt;
+±inf where the engine has its own). Results: `w_next` (n,), and in `state` the columns SENSED (encoder angle p),
+TORQUE (τm), DUTY (u) and CURRENT (A). Delays are exact to a fraction of a step (linear interpolation).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ServoField:
+    """One parameter of a servo: unit, nominal value, default range (absolute), and what it is."""
+
+    name: str
+    unit: str
+    nominal: float
+    low: float
+    high: float
+    log: bool
+    description: str
+    minimum: float = 0.0
+    """Physical lower bound, for identification and checks."""
+    maximum: float = float("inf")
+
+
+_F = ServoField
+SERVO_FIELDS: tuple[ServoField, ...] = (
+    _F("voltage", "V", 12.0, 10.8, 13.2, False, "supply voltage", 1.0, 60.0),
+    _F("torque_constant", "N·m/A", 2.42, 2.2, 2.7, False, "torque per current = voltage per speed", 0.01, 50.0),
+    _F("resistance", "Ω", 4.8, 4.3, 5.3, False, "winding and driver", 0.05, 100.0),
+    _F("kp", "1/rad", 3.12, 2.3, 4.7, True, "duty per error at the nominal P register", 0.0, 100.0),
+    _F("ki", "1/(rad·s)", 0.0, 0.0, 0.0, False, "duty per integrated error at I register 1", 0.0, 100.0),
+    _F("kd", "s/rad", 0.0, 0.0, 0.03, False, "duty per speed at the nominal D register", 0.0, 5.0),
+    _F("feedforward", "1", 0.0, 0.0, 0.0, False, "share of the set-point's speed in the D term", 0.0, 2.0),
+    _F("duty_limit", "1", 1.0, 0.8, 1.0, False, "largest duty (the torque limit register scales it)", 0.0, 1.0),
+    _F("dead_band", "rad", 0.0015, 0.0, 0.003, False, "error that the controller ignores", 0.0, 0.1),
+    _F("speed", "rad/s", 0.0, 0.0, 0.0, False, "firmware's speed limit of the set-point, 0: none", 0.0, 100.0),
+    _F("acceleration", "rad/s²", 0.0, 0.0, 0.0, False, "firmware's acceleration of the set-point, 0: none", 0.0, 1e4),
+    _F("command_delay", "s", 0.03, 0.0, 0.1, False, "from writing a goal to its taking effect", 0.0, 0.4),
+    _F("armature", "kg·m²", 0.03, 0.024, 0.036, False, "rotor and gears, at the output", 1e-4, 1.0),
+    _F("coulomb", "N·m", 0.06, 0.02, 0.15, True, "dry friction", 0.0, 5.0),
+    _F("viscous", "N·m·s/rad", 0.06, 0.02, 0.18, True, "friction proportional to speed", 0.0, 10.0),
+    _F("stribeck", "N·m", 0.0, 0.0, 0.05, False, "additional dry friction near standstill", 0.0, 5.0),
+    _F("stribeck_velocity", "rad/s", 0.2, 0.2, 0.2, False, "speed at which it has faded", 0.001, 10.0),
+    _F("stribeck_exponent", "1", 1.0, 1.0, 1.0, False, "shape of the fading", 0.3, 10.0),
+    _F("load_motor", "1", 0.0, 0.0, 0.1, False, "dry friction per motor torque", 0.0, 0.5),
+    _F("load_external", "1", 0.0, 0.0, 0.1, False, "dry friction per load torque", 0.0, 0.5),
+    _F("load_motor_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
+    _F("load_external_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
+    _F("quadratic_motor", "1/(N·m)", 0.0, 0.0, 0.0, False, "per squared load, motor driving", 0.0, 0.5),
+    _F("quadratic_external", "1/(N·m)", 0.0, 0.0, 0.0, False, "per squared motor torque, load driving", 0.0, 0.5),
+    _F("backlash", "rad", 0.0, 0.0, 0.026, False, "full width of the hysteresis of the sensed angle", 0.0, 0.2),
+    _F("offset", "rad", 0.0, -0.035, 0.035, False, "sensed angle minus true angle", -0.5, 0.5),
+)
+
+F = len(SERVO_FIELDS)
+(
+    VOLTAGE, TORQUE_CONSTANT, RESISTANCE, KP, KI, KD, FEEDFORWARD, DUTY_LIMIT, DEAD_BAND, SPEED, ACCELERATION,
+    COMMAND_DELAY, ARMATURE, COULOMB, VISCOUS, STRIBECK, STRIBECK_VELOCITY, STRIBECK_EXPONENT, LOAD_MOTOR,
+    LOAD_EXTERNAL, LOAD_MOTOR_STRIBECK, LOAD_EXTERNAL_STRIBECK, QUADRATIC_MOTOR, QUADRATIC_EXTERNAL, BACKLASH, OFFSET,
+) = range(F)  # fmt: skip
+FIELD_INDEX: Mapping[str, int] = {field.name: i for i, field in enumerate(SERVO_FIELDS)}
+"""Column of a parameter array by the field's name."""
+
+# Columns of a command array (n, COMMAND_COLUMNS): what a host can set on each servo while it runs.
+GOAL = 0  # rad, encoder angle
+ENABLED = 1  # 0 off, 1 position control, 2 damping
+TORQUE_LIMIT = 2  # 0–1, share of duty_limit
+KP_SCALE = 3  # P register relative to the nominal one
+KI_SCALE = 4  # I register (0 is nominal)
+KD_SCALE = 5  # D register relative to the nominal one
+GOAL_SPEED = 6  # rad/s, 0: no limit of its own
+GOAL_ACCELERATION = 7  # rad/s², 0: no limit of its own
+EXTRA_DELAY = 8  # s, added to command_delay (jitter; may be negative)
+COMMAND_COLUMNS = 9
+
+# Columns of a state array (n, STATE_COLUMNS).
+SENSED = 0  # rad, encoder angle: hysteresis and offset included
+TORQUE = 1  # N·m, motor torque of the last step
+DUTY = 2  # −1…1, duty of the last step
+CURRENT = 3  # A
+SETPOINT = 4  # rad
+SETPOINT_SPEED = 5  # rad/s
+INTEGRAL = 6  # duty
+PLAY = 7  # rad, sensed angle without offset
+HEAD = 8  # place of the newest goal in the delay line
+DELAY_LINE = 9
+DELAY_LENGTH = 128
+"""Steps that the delay line holds: 0.42 s at 300 Hz."""
+STATE_COLUMNS = DELAY_LINE + DELAY_LENGTH
+
+# Columns of the scratch array between drive_into and solve_velocity_into: u(w⁺) = u0 − u1 w⁺, limited to ± limit.
+DRIVE_U0, DRIVE_U1, DRIVE_LIMIT = 0, 1, 2
+DRIVE_COLUMNS = 3
+
+SWEEPS = 30
+"""Most Gauss–Seidel sweeps; typically 4 to 8 reach TOLERANCE."""
+TOLERANCE = 1e-7
+"""rad/s, largest change in the last sweep."""
+
+
+def nominal_parameters(robot: "Robot") -> Array:
+    """(n, F) nominal servo parameters: SERVO_FIELDS' values, changed by the `[servo]` table of the robot's TOML.
+
+    An entry of the table is a number for all joints, or a table of numbers by joint. Raises UserError for a
+    field or joint that does not exist or a value outside the field's physical bounds.
+    """
+    return parameters_from(robot.servo, robot.joint_names, f"robot '{robot.name}', [servo]")
+
+
+def parameters_from(table: Mapping[str, object], joint_names: Sequence[str], where: str) -> Array:
+    """(n, F) parameters from a table as in `nominal_parameters`; `where` names the source in errors."""
+    parameters = np.tile([field.nominal for field in SERVO_FIELDS], (len(joint_names), 1)).astype(np.float64)
+    for name, value in table.items():
+        if name not in FIELD_INDEX:
+            raise UserError(f"{where}: there is no servo field '{name}'; known are {', '.join(FIELD_INDEX)}")
+        entries = value if isinstance(value, Mapping) else dict.fromkeys(joint_names, value)
+        for joint, number in entries.items():
+            if joint not in joint_names:
+                raise UserError(f"{where}, field '{name}': there is no joint '{joint}'; known are {list(joint_names)}")
+            parameters[list(joint_names).index(joint), FIELD_INDEX[name]] = checked(name, number, where)
+    return parameters
+
+
+def checked(name: str, value: object, where: str) -> float:
+    """`value` as a float if it is within the physical bounds of the field `name`, else UserError."""
+    field = SERVO_FIELDS[FIELD_INDEX[name]]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not field.minimum <= value <= field.maximum:
+        raise UserError(
+            f"{where}: servo field '{name}' must be a number from {field.minimum} to {field.maximum} {field.unit}, "
+            f"got {value!r}"
+        )
+    return float(value)
+
+
+def nominal_command(n: int) -> Array:
+    """(n, COMMAND_COLUMNS): enabled, full torque, nominal P and D, no I, no profile of its own, goal 0."""
+    command = np.zeros((n, COMMAND_COLUMNS))
+    command[:, [ENABLED, TORQUE_LIMIT, KP_SCALE, KD_SCALE]] = 1.0
+    return command
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def reset_into(parameters: Array, position: Array, command: Array, state: Array) -> None:
+    """At rest at the true joint angles `position` (n,); every goal so far, and `command`'s, is the sensed angle."""
+    for i in range(len(position)):
+        sensed = position[i] + parameters[i, OFFSET]
+        state[i, :] = 0.0
+        state[i, SENSED] = sensed
+        state[i, PLAY] = position[i]
+        state[i, SETPOINT] = sensed
+        state[i, DELAY_LINE:] = sensed
+        command[i, GOAL] = sensed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def delayed(line: Array, head: int, steps: float) -> float:
+    """The value `steps` (fractional) pushes ago in the ring `line`, whose newest value is at `head`."""
+    length = len(line)
+    steps = min(max(steps, 0.0), length - 2.0)
+    whole = int(steps)
+    fraction = steps - whole
+    newer = line[(head - whole) % length]
+    if fraction == 0.0:
+        return float(newer)
+    return float(newer + fraction * (line[(head - whole - 1) % length] - newer))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def play(previous: float, q: float, width: float) -> float:
+    """Hysteresis of full `width`: the output stays until the input pushes it."""
+    half = 0.5 * width
+    return min(max(previous, q - half), q + half)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def profile(
+    setpoint: float, speed: float, goal: float, limit: float, acceleration: float, dt: float
+) -> tuple[float, float]:
+    """One step of a trapezoidal profile towards `goal`: the new set-point and its speed. Limits of 0 are none."""
+    distance = goal - setpoint
+    wanted = abs(distance) / dt
+    if acceleration > 0.0:
+        # Fastest speed that can still stop at the goal in whole steps of dt.
+        step = acceleration * dt
+        wanted = min(wanted, (np.sqrt(0.25 * step * step + 2.0 * acceleration * abs(distance)) - 0.5 * step))
+    if limit > 0.0:
+        wanted = min(wanted, limit)
+    wanted = wanted if distance >= 0.0 else -wanted
+    if acceleration > 0.0:
+        wanted = min(max(wanted, speed - acceleration * dt), speed + acceleration * dt)
+    return setpoint + wanted * dt, wanted
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def drive_into(parameters: Array, command: Array, state: Array, q: Array, dt: float, drive: Array) -> None:
+    """Equations (1)–(4) for one step of `dt` s at joint angles `q` (n,): fills `drive` (n, DRIVE_COLUMNS)."""
+    for i in range(len(q)):
+        p, c, s = parameters[i], command[i], state[i]
+        head = (int(s[HEAD]) + 1) % DELAY_LENGTH
+        s[HEAD] = head
+        s[DELAY_LINE + head] = c[GOAL]
+        goal = delayed(s[DELAY_LINE:], head, (p[COMMAND_DELAY] + c[EXTRA_DELAY]) / dt)
+        s[PLAY] = play(s[PLAY], q[i], p[BACKLASH])
+        s[SENSED] = s[PLAY] + p[OFFSET]
+        if c[ENABLED] != 1.0:
+            # A servo that is switched on again starts from where it is.
+            s[SETPOINT], s[SETPOINT_SPEED], s[INTEGRAL] = s[SENSED], 0.0, 0.0
+            drive[i, DRIVE_U0] = drive[i, DRIVE_U1] = drive[i, DRIVE_LIMIT] = 0.0
+            continue
+        limit = c[GOAL_SPEED]
+        if p[SPEED] > 0.0 and (limit <= 0.0 or limit > p[SPEED]):
+            limit = p[SPEED]
+        acceleration = c[GOAL_ACCELERATION]
+        if p[ACCELERATION] > 0.0 and (acceleration <= 0.0 or acceleration > p[ACCELERATION]):
+            acceleration = p[ACCELERATION]
+        s[SETPOINT], s[SETPOINT_SPEED] = profile(s[SETPOINT], s[SETPOINT_SPEED], goal, limit, acceleration, dt)
+        error = s[SETPOINT] - s[SENSED]
+        gain = p[KP] * c[KP_SCALE]
+        if abs(error) <= p[DEAD_BAND]:
+            error = 0.0
+            stiffness = 0.0
+        else:
+            error -= p[DEAD_BAND] if error > 0.0 else -p[DEAD_BAND]
+            stiffness = gain * dt
+        duty_limit = p[DUTY_LIMIT] * c[TORQUE_LIMIT]
+        if p[KI] > 0.0 and c[KI_SCALE] > 0.0:
+            s[INTEGRAL] += p[KI] * c[KI_SCALE] * error * dt
+            s[INTEGRAL] = min(max(s[INTEGRAL], -duty_limit), duty_limit)
+        damping = p[KD] * c[KD_SCALE]
+        drive[i, DRIVE_U0] = gain * error + s[INTEGRAL] + damping * p[FEEDFORWARD] * s[SETPOINT_SPEED]
+        # Stiffness is implicit: the error at the end of the step counts.
+        drive[i, DRIVE_U1] = stiffness + damping
+        drive[i, DRIVE_LIMIT] = duty_limit
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def friction_level(p: Array, speed: float, motor: float, load: float) -> float:
+    """Largest dry friction (6), N·m, at `speed` rad/s with `motor` and `load` torques N·m; `p` (F,)."""
+    level = p[COULOMB] + abs(p[LOAD_MOTOR] * motor - p[LOAD_EXTERNAL] * load)
+    near = p[STRIBECK] + abs(p[LOAD_MOTOR_STRIBECK] * motor - p[LOAD_EXTERNAL_STRIBECK] * load)
+    if motor * load < 0.0:
+        if abs(motor) > abs(load):
+            near += p[QUADRATIC_MOTOR] * load * load
+        else:
+            near += p[QUADRATIC_EXTERNAL] * motor * motor
+    if near > 0.0:
+        ratio = abs(speed) / p[STRIBECK_VELOCITY]
+        if p[STRIBECK_EXPONENT] != 1.0:
+            ratio = ratio ** p[STRIBECK_EXPONENT]
+        level += near * np.exp(-ratio)
+    return float(level)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def solve_velocity_into(
+    mass: Array, bias: Array, external: Array, speed: Array, parameters: Array, command: Array, state: Array,
+    drive: Array, dt: float, low: Array, high: Array, out: Array,
+) -> None:  # fmt: skip
+    """Equations (4)–(7): fill `out` (n,) with the speeds at the end of the step, rad/s.
+
+    mass (n, n), bias (n,), external (n,), speed (n,) at the beginning of the step; `low`, `high` (n,) bound the
+    result. `state` receives TORQUE, DUTY and CURRENT.
+    """
+    n = len(speed)
+    for i in range(n):
+        # Scratch: friction level in CURRENT until the end of this function.
+        state[i, CURRENT] = friction_level(parameters[i], speed[i], state[i, TORQUE], external[i] - bias[i])
+        out[i] = speed[i]
+    for _ in range(SWEEPS):
+        change = 0.0
+        for i in range(n):
+            p = parameters[i]
+            inertia = (mass[i, i] + p[ARMATURE]) / dt
+            force = inertia * speed[i] - bias[i] + external[i]
+            for j in range(n):
+                if j != i:
+                    force -= mass[i, j] * (out[j] - speed[j]) / dt
+            slope = inertia + p[VISCOUS]
+            if command[i, ENABLED] != 0.0:
+                slope += p[TORQUE_CONSTANT] * p[TORQUE_CONSTANT] / p[RESISTANCE]
+            per_duty = p[TORQUE_CONSTANT] * p[VOLTAGE] / p[RESISTANCE]
+            w = _scalar_speed(
+                slope, force, state[i, CURRENT], per_duty,
+                drive[i, DRIVE_U0], drive[i, DRIVE_U1], drive[i, DRIVE_LIMIT],
+            )  # fmt: skip
+            w = min(max(w, low[i]), high[i])
+            change = max(change, abs(w - out[i]))
+            out[i] = w
+        if change < TOLERANCE:
+            break
+    for i in range(n):
+        p = parameters[i]
+        limit = drive[i, DRIVE_LIMIT]
+        duty = min(max(drive[i, DRIVE_U0] - drive[i, DRIVE_U1] * out[i], -limit), limit)
+        current = 0.0
+        if command[i, ENABLED] != 0.0:
+            current = (p[VOLTAGE] * duty - p[TORQUE_CONSTANT] * out[i]) / p[RESISTANCE]
+        state[i, DUTY], state[i, CURRENT], state[i, TORQUE] = duty, current, p[TORQUE_CONSTANT] * current
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scalar_speed(slope: float, force: float, dry: float, per_duty: float, u0: float, u1: float, limit: float) -> float:
+    """The w with slope·w + dry·sgn(w) = force + per_duty·clip(u0 − u1 w, ±limit); slope > 0, u1 ≥ 0."""
+    at_rest = force + per_duty * min(max(u0, -limit), limit)
+    if abs(at_rest) <= dry:
+        return 0.0
+    free = force - dry if at_rest > 0.0 else force + dry
+    w = (free + per_duty * u0) / (slope + per_duty * u1)
+    u = u0 - u1 * w
+    if u > limit:
+        w = (free + per_duty * limit) / slope
+    elif u < -limit:
+        w = (free - per_duty * limit) / slope
+    return w
+
+
+def quantized(angle: Array, ticks: int = 4096) -> Array:
+    """Angles as an encoder of `ticks` per turn reports them, rad."""
+    step = 2.0 * np.pi / ticks
+    return np.round(angle / step) * step

@@ -225,6 +225,28 @@ class Calibration:
         lower = float(robot.lower[gripper]) if gripper is not None else 0.0
         return cls(names=names, gripper=gripper, gripper_lower=lower, **columns)
 
+    @classmethod
+    def nominal(cls, robot: Robot) -> "Calibration":
+        """For arms that have no file: the URDF's zero at tick 2048, ranges that span the URDF's limits."""
+        half = np.maximum(np.abs(robot.lower), np.abs(robot.upper)) / RADIANS_PER_TICK
+        low = np.maximum(RESOLUTION // 2 - np.floor(half), 0).astype(np.int64)
+        high = np.minimum(RESOLUTION // 2 + np.floor(half), RESOLUTION - 1).astype(np.int64)
+        if robot.gripper is not None:
+            g = robot.gripper
+            span = (robot.upper[g] - robot.lower[g]) / RADIANS_PER_TICK
+            low[g] = RESOLUTION // 2 - round(span / 2)
+            high[g] = low[g] + round(span)
+        return cls(
+            names=robot.joint_names,
+            id=np.array([joint.servo_id for joint in robot.joints], dtype=np.int64),
+            drive_mode=np.zeros(robot.n, dtype=np.int64),
+            homing_offset=np.zeros(robot.n, dtype=np.int64),
+            range_min=low,
+            range_max=high,
+            gripper=robot.gripper,
+            gripper_lower=0.0 if robot.gripper is None else float(robot.lower[robot.gripper]),
+        )
+
     def table(self) -> dict[str, dict[str, int]]:
         """The file's content as plain numbers."""
         return {

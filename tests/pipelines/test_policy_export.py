@@ -16,7 +16,9 @@ from sim2real.observation import standard_features
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
-FEATURES = standard_features(["joint_position", "joint_command", "goal", "cube", "cube_yaw", "cube_age"], ROBOT.n)
+FEATURES = standard_features(
+    ["joint_position", "joint_command", "goal", "cube", "cube_yaw", "cube_age"], ROBOT.n
+)
 INFO = PolicyInfo(
     task="push",
     robot=ROBOT.name,
@@ -32,7 +34,9 @@ INFO = PolicyInfo(
 def network(seed: int = 0) -> PolicyNetwork:
     torch.manual_seed(seed)
     chain = chain_of(ROBOT)
-    made = PolicyNetwork([(f.name, f.size) for f in FEATURES], ROBOT.n, 7, width=32, depth=2, chain=chain.joints)
+    made = PolicyNetwork(
+        [(f.name, f.size) for f in FEATURES], ROBOT.n, 7, width=32, depth=2, chain=chain.joints
+    )
     made.encoder.set_chain(chain)
     observations = 0.3 * torch.randn(200, INFO.observation_size)
     made.fit_normalizers(observations, made.reference(observations) + 0.1 * torch.randn(200, 7, ROBOT.n))

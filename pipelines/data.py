@@ -1,0 +1,269 @@
+"""Training data: pairs of observation and chunk, and the DataModule that serves them in batches.
+
+Nothing here knows where the pairs come from; `collect.py` makes them in simulation, `finetune.py` from
+recordings.
+"""
+
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipelines.networks import PolicyNetwork
+from sim2real.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """N pairs: `observations` (N, D) float32, `chunks` (N, H, n) float32 rad, `episodes` (N,) which episode each
+    is from. The pairs of one episode are neighbours in time, so they are split by episode, never by pair."""
+
+    observations: NDArray[np.float32]
+    chunks: NDArray[np.float32]
+    episodes: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.observations)
+        if self.observations.ndim != 2 or self.chunks.ndim != 3 or self.episodes.shape != (n,):
+            raise ValueError(
+                "demonstrations need observations (N, D), chunks (N, H, n) and episodes (N,), got "
+                f"{self.observations.shape}, {self.chunks.shape}, {self.episodes.shape}"
+            )
+        if len(self.chunks) != n:
+            raise ValueError(f"{n} observations but {len(self.chunks)} chunks")
+        for name in ("observations", "chunks"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"the {name} hold values that are not finite")
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Demonstrations":
+        return Demonstrations(self.observations[rows], self.chunks[rows], self.episodes[rows])
+
+    def split(self, fraction: float, seed: int) -> tuple["Demonstrations", "Demonstrations"]:
+        """(training, held out): about `fraction` of the episodes, at least one of two or more, are held out."""
+        episodes = np.unique(self.episodes)
+        count = round(fraction * len(episodes))
+        if fraction > 0 and len(episodes) > 1:
+            count = min(max(count, 1), len(episodes) - 1)
+        chosen = np.random.default_rng(seed).permutation(episodes)[:count]
+        held_out = np.isin(self.episodes, chosen)
+        return self.select(~held_out), self.select(held_out)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file, complete or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, observations=self.observations, chunks=self.chunks, episodes=self.episodes)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Demonstrations":
+        """Read what `save` wrote. Raises UserError for a missing or foreign file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["observations"], file["chunks"], file["episodes"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} does not hold training data of this project: {error}") from None
+
+
+class PairDataset(Dataset[Batch]):
+    """Whole batches by index array: encoded observations (B, E) and normalized chunk offsets (B, H, n).
+
+    The encoder and the normalizers have no trainable weights, so their work is done once, here, and not in
+    every epoch.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, network: PolicyNetwork) -> None:
+        inputs, targets = [], []
+        device = network.input_mean.device
+        with torch.no_grad():
+            for start in range(0, len(demonstrations), 65536):
+                observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(device)
+                chunks = torch.from_numpy(demonstrations.chunks[start : start + 65536]).to(device)
+                inputs.append(network.encode(observations).cpu())
+                targets.append(network.normalize_chunk(observations, chunks).cpu())
+        self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.inputs[rows], self.targets[rows]
+
+
+class RandomBatches(Sampler[Tensor]):
+    """A fixed number of random batches per epoch, drawn from several groups of rows with fixed shares.
+
+    Which rows come in an epoch follows from (seed, epoch) alone, so that a resumed run continues as if nothing
+    had happened. `expired` may end an epoch early (a time budget), though not before its first batch.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Tensor],
+        shares: Sequence[float],
+        batch_size: int,
+        batches: int,
+        seed: int,
+        expired: Callable[[], bool] | None = None,
+    ) -> None:
+        if not groups or any(len(group) == 0 for group in groups):
+            raise ValueError("every group of rows needs at least one row")
+        self.groups, self.seed, self.batches, self.epoch = groups, seed, batches, 0
+        counts = np.floor(np.cumsum(np.array(shares) / np.sum(shares)) * batch_size + 0.5).astype(int)
+        self.counts = np.diff(counts, prepend=0)
+        self.expired = expired or (lambda: False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        for index in range(self.batches):
+            if index > 0 and self.expired():
+                return
+            parts = [
+                group[torch.randint(len(group), (int(count),), generator=generator)]
+                for group, count in zip(self.groups, self.counts)
+            ]
+            yield torch.cat(parts)
+
+
+class ChunkDataModule(L.LightningDataModule):
+    """Serves groups of demonstrations; a group may be added between epochs (`source`).
+
+    `source(group)` is asked for group 0, 1, … `groups − 1`, one every `epochs_per_group` epochs (the Trainer
+    must have `reload_dataloaders_every_n_epochs=1`); it may take long, for it may collect them with the network
+    as it is then. `shares(count)` weighs the groups in a batch. The normalizers are fitted on the training
+    episodes of the first group, unless `keep_normalizers`. `expired(count)` ends an epoch early.
+    """
+
+    def __init__(
+        self,
+        network: PolicyNetwork,
+        source: Callable[[int], Demonstrations],
+        *,
+        groups: int = 1,
+        epochs_per_group: int = 1,
+        shares: Callable[[int], Sequence[float]] | None = None,
+        batch_size: int = 1024,
+        batches_per_epoch: int = 100,
+        held_out: float = 0.1,
+        seed: int = 0,
+        keep_normalizers: bool = False,
+        expired: Callable[[int], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.source = network, source
+        self.groups, self.epochs_per_group = groups, epochs_per_group
+        self.shares = shares or (lambda count: [1.0] * count)
+        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
+        self.held_out, self.seed = held_out, seed
+        self.keep_normalizers = keep_normalizers
+        self.expired = expired
+        self.training: list[Demonstrations] = []
+        self.validation: list[Demonstrations] = []
+        self._datasets: list[PairDataset] = []
+        self._held_out_sets: list[PairDataset] = []
+        self._loaders: dict[tuple[str, int], DataLoader[Batch]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Load the groups that the coming epoch needs; those already there are kept."""
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        self.ensure(min(epoch // self.epochs_per_group, self.groups - 1) + 1)
+
+    def ensure(self, count: int) -> None:
+        """Have at least `count` groups."""
+        while len(self.training) < count:
+            group = len(self.training)
+            training, validation = self.source(group).split(self.held_out, self.seed + group)
+            if group == 0 and not self.keep_normalizers:
+                self.network.fit_normalizers(
+                    torch.from_numpy(training.observations), torch.from_numpy(training.chunks)
+                )
+            self.training.append(training)
+            self.validation.append(validation)
+            self._datasets.append(PairDataset(training, self.network))
+            if len(validation):
+                self._held_out_sets.append(PairDataset(validation, self.network))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        self.setup("fit")
+        return self._loader("train", self._datasets)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """Held-out episodes of all groups so far, whole and in order."""
+        return [self._loader("val", self._held_out_sets)] if self._held_out_sets else []
+
+    def _loader(self, kind: str, datasets: "Sequence[PairDataset]") -> DataLoader[Batch]:
+        # Asked for in every epoch; built anew when a group was added.
+        count = len(self._datasets)
+        if (kind, count) not in self._loaders:
+            self._loaders = {key: value for key, value in self._loaders.items() if key[1] == count}
+            joined = _Joined(datasets)
+            sampler: Any = (
+                self._batches(count) if kind == "train" else list(torch.arange(len(joined)).split(8192))
+            )
+            self._loaders[kind, count] = DataLoader(joined, sampler=sampler, batch_size=None)
+        return self._loaders[kind, count]
+
+    def _batches(self, count: int) -> RandomBatches:
+        sizes = np.cumsum([0, *(len(data) for data in self._datasets)])
+        rows = [torch.arange(start, stop) for start, stop in pairwise(sizes)]
+        expired = self.expired
+        return RandomBatches(
+            rows,
+            self.shares(count),
+            self.batch_size,
+            self.batches_per_epoch,
+            self.seed,
+            None if expired is None else lambda: expired(count),
+        )
+
+
+class _Joined(Dataset[Batch]):
+    """Several data sets as one, for index arrays."""
+
+    def __init__(self, datasets: Sequence[PairDataset]) -> None:
+        self.inputs = torch.cat([data.inputs for data in datasets])
+        self.targets = torch.cat([data.targets for data in datasets])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.inputs[rows], self.targets[rows]
+
+
+class Budget:
+    """A wall-clock budget; `None` minutes never end. `fraction` is how much of it is used up."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds = None if minutes is None else 60 * minutes
+        self.begin = time.monotonic()
+
+    def fraction(self) -> float:
+        return 0.0 if self.seconds is None else (time.monotonic() - self.begin) / self.seconds

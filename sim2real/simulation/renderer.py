@@ -1,0 +1,237 @@
+"""What a camera sees of the scene: software rendering with the drawn pose, optics, light and colours.
+
+PyBullet's TinyRenderer draws the shapes without a graphics card. It knows no distortion, exposure, noise or
+compression: those are applied to its picture, in the order in which they arise in a camera. Colours are
+factors per body, taken from the segmentation mask, so that nothing in the scene has to be changed for them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pybullet as bullet
+from numpy.typing import NDArray
+
+from sim2real.camera import CameraModel
+from sim2real.errors import UserError
+from sim2real.simulation.scene import SceneBodies
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+NEAR, FAR = 0.02, 4.0
+"""Clipping distances, m."""
+
+# Brightness that each body was created with; colour parameters are absolute, so they are divided by these.
+TABLE_BRIGHTNESS, CUBE_BRIGHTNESS, MARK_BRIGHTNESS = 0.79, 0.85, 0.62
+
+
+def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
+    """The camera as it really stands: the nominal one displaced by the `camera.*` parameters."""
+    turn = np.eye(3)
+    for axis, name in enumerate(("camera.pitch", "camera.yaw", "camera.roll")):
+        turn = turn @ _rotation(axis, values[name])
+    pose = camera.camera_to_base.copy()
+    pose[:3, :3] = pose[:3, :3] @ turn
+    pose[:3, 3] += (values["camera.x"], values["camera.y"], values["camera.z"])
+    distortion = camera.distortion.copy()
+    distortion[0] += values["camera.distortion"]
+    focal = values["camera.focal"]
+    return replace(
+        camera, fx=camera.fx * focal, fy=camera.fy * focal, distortion=distortion, camera_to_base=pose
+    )
+
+
+def view_matrix(camera: CameraModel) -> list[float]:
+    """OpenGL's view matrix, column by column: camera axes right, up, backward."""
+    return list((np.diag([1.0, -1.0, -1.0, 1.0]) @ camera.base_to_camera).T.ravel())
+
+
+def projection_matrix(camera: CameraModel) -> list[float]:
+    """OpenGL's projection matrix of the pinhole part of the camera, column by column."""
+    w, h = camera.width, camera.height
+    matrix = np.zeros((4, 4))
+    matrix[0, 0], matrix[0, 2] = 2 * camera.fx / w, 1 - 2 * (camera.cx + 0.5) / w
+    matrix[1, 1], matrix[1, 2] = 2 * camera.fy / h, 2 * (camera.cy + 0.5) / h - 1
+    matrix[2, 2], matrix[2, 3] = -(FAR + NEAR) / (FAR - NEAR), -2 * FAR * NEAR / (FAR - NEAR)
+    matrix[3, 2] = -1.0
+    return list(matrix.T.ravel())
+
+
+class Renderer:
+    """Draws the bodies of one scene. `reset` once per episode, then `image` as often as wanted."""
+
+    def __init__(self, bodies: SceneBodies, cameras: Mapping[str, CameraModel]) -> None:
+        self._bodies = bodies
+        self._nominal = dict(cameras)
+        self._values: Mapping[str, float] = {}
+        self._rng = np.random.default_rng(0)
+        self._texture_seed = 0
+        self._maps: dict[tuple[str, int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
+        self._cameras: dict[str, CameraModel] = {}
+
+    def reset(self, values: Mapping[str, float], seed: int) -> None:
+        """Take the parameters of an episode; `seed` determines noise and textures."""
+        self._values = values
+        self._rng = np.random.default_rng((seed, 0xCA))
+        self._texture_seed = seed
+        self._maps.clear()
+        self._cameras.clear()
+
+    def camera(self, name: str) -> CameraModel:
+        """The camera as it really stands in this episode. Raises UserError for an unknown name."""
+        if name not in self._cameras:
+            if name not in self._nominal:
+                raise UserError(
+                    f"there is no camera '{name}'; this robot has {sorted(self._nominal) or 'none'}"
+                )
+            self._cameras[name] = perturbed(self._nominal[name], self._values)
+        return self._cameras[name]
+
+    def image(self, name: str, width: int | None = None, height: int | None = None) -> Image:
+        """(height, width, 3) RGB. Another size than the camera's must have its proportions."""
+        camera = self.camera(name)
+        if width is not None or height is not None:
+            camera = camera.resized(width or camera.width, height or camera.height)
+        rgb, mask = self._draw(camera)
+        picture = rgb * self._gains()[mask + 1]
+        if self._values["texture.table"] > 0:
+            grain = self._grain(camera.height, camera.width)
+            on_table = mask == self._bodies.table
+            picture[on_table] *= 1 + self._values["texture.table"] * grain[on_table, None]
+        return self._optics(picture, camera, name)
+
+    def _draw(self, camera: CameraModel) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        v = self._values
+        flat = math.cos(v["light.elevation"])
+        direction = (
+            flat * math.cos(v["light.azimuth"]),
+            flat * math.sin(v["light.azimuth"]),
+            math.sin(v["light.elevation"]),
+        )
+        warmth = v["light.warmth"]
+        width, height, rgba, _, mask = bullet.getCameraImage(
+            camera.width,
+            camera.height,
+            view_matrix(camera),
+            projection_matrix(camera),
+            lightDirection=direction,
+            lightColor=(1 + warmth, 1.0, 1 - warmth),
+            lightDistance=2.0,
+            shadow=int(v["light.shadow"] >= 0.5),
+            lightAmbientCoeff=v["light.ambient"],
+            lightDiffuseCoeff=v["light.diffuse"],
+            lightSpecularCoeff=0.05,
+            renderer=bullet.ER_TINY_RENDERER,
+            physicsClientId=self._bodies.client,
+        )
+        colours = np.asarray(rgba, dtype=np.uint8).reshape(height, width, 4)[..., :3].astype(np.float32)
+        return colours, np.asarray(mask, dtype=np.int64).reshape(height, width)
+
+    def _gains(self) -> NDArray[np.float32]:
+        """(bodies + 1, 3) factor on the drawn colour of each body; row 0 is the background."""
+        v, bodies = self._values, self._bodies
+        count = bullet.getNumBodies(physicsClientId=bodies.client)
+        gains = np.ones((count + 1, 3), dtype=np.float32)
+        gains[0] = v["colour.background"]
+        gains[bodies.arm + 1] = v["colour.arm"]
+        warmth = v["colour.table_warmth"]
+        gains[bodies.table + 1] = (
+            v["colour.table"] / TABLE_BRIGHTNESS * np.array([1 + warmth, 1.0, 1 - warmth])
+        )
+        gains[[body + 1 for body in bodies.cubes]] = v["colour.cube"] / CUBE_BRIGHTNESS
+        gains[bodies.mark + 1] = v["colour.mark"] / MARK_BRIGHTNESS
+        # Exposure and white balance are factors too.
+        balance = v["camera.white_balance"]
+        camera = 2.0 ** v["camera.exposure"] * np.array([1 + balance, 1.0, 1 - balance])
+        return gains * camera.astype(np.float32)
+
+    def _grain(self, height: int, width: int) -> NDArray[np.float32]:
+        """(height, width) smooth noise in -1..1, the same throughout an episode."""
+        rng = np.random.default_rng((self._texture_seed, 0x7E))
+        coarse = rng.uniform(-1, 1, (24, 32)).astype(np.float32)
+        rows = np.linspace(0, coarse.shape[0] - 1.001, height)
+        columns = np.linspace(0, coarse.shape[1] - 1.001, width)
+        return _bilinear(coarse[..., None], rows[:, None], columns[None, :])[..., 0]
+
+    def _optics(self, picture: NDArray[np.float32], camera: CameraModel, name: str) -> Image:
+        v = self._values
+        if camera.distortion.any():
+            picture = picture[self._distortion_map(camera, name)]
+        sigma = v["camera.blur"] * camera.width / 640
+        if sigma > 0.05:
+            picture = _blurred(picture, sigma)
+        if v["camera.noise"] > 0:
+            noise = self._rng.standard_normal(picture.shape, dtype=np.float32)
+            picture = picture + np.float32(255 * v["camera.noise"]) * noise
+        if v["camera.compression"] > 0:
+            picture = _compressed(picture, v["camera.compression"])
+        return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+    def _distortion_map(self, camera: CameraModel, name: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """For every pixel of the distorted picture, the row and column of the ideal one (nearest)."""
+        key = (name, camera.width, camera.height)
+        if key not in self._maps:
+            columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+            rays = camera.pixel_rays(np.stack([columns, rows], axis=-1)) @ camera.rotation
+            x = np.rint(rays[..., 0] / rays[..., 2] * camera.fx + camera.cx)
+            y = np.rint(rays[..., 1] / rays[..., 2] * camera.fy + camera.cy)
+            self._maps[key] = (
+                np.clip(y, 0, camera.height - 1).astype(np.intp),
+                np.clip(x, 0, camera.width - 1).astype(np.intp),
+            )
+        return self._maps[key]
+
+
+def _rotation(axis: int, angle: float) -> Array:
+    c, s = math.cos(angle), math.sin(angle)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = c, -s, s, c
+    return matrix
+
+
+def _bilinear(image: NDArray[np.float32], rows: Array, columns: Array) -> NDArray[np.float32]:
+    r, c = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    fr, fc = (rows - r)[..., None], (columns - c)[..., None]
+    top = image[r, c] * (1 - fc) + image[r, c + 1] * fc
+    bottom = image[r + 1, c] * (1 - fc) + image[r + 1, c + 1] * fc
+    return np.asarray(top * (1 - fr) + bottom * fr, dtype=np.float32)
+
+
+def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter1d
+
+    once = gaussian_filter1d(picture, sigma, axis=0, mode="nearest")
+    return np.asarray(gaussian_filter1d(once, sigma, axis=1, mode="nearest"))
+
+
+# The luminance quantization table of JPEG (ITU T.81, annex K.1).
+_QUANTIZATION = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=np.float32,
+)
+
+
+def _compressed(picture: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """JPEG's artefacts: every 8 x 8 block rounded in the frequency domain, each colour by itself."""
+    k = np.arange(8)
+    basis = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / 16) * np.where(k == 0, 0.125, 0.25)[:, None] ** 0.5
+    basis = basis.astype(np.float32)
+    height, width = picture.shape[:2]
+    padded = np.pad(picture, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
+    blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, 3).transpose(0, 2, 4, 1, 3)
+    steps = np.maximum(_QUANTIZATION * np.float32(2 * strength), 1e-3)
+    spectrum = np.rint(basis @ blocks @ basis.T / steps) * steps
+    restored = (basis.T @ spectrum @ basis).transpose(0, 3, 1, 4, 2).reshape(padded.shape)
+    return np.asarray(restored[:height, :width], dtype=np.float32)

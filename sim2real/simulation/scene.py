@@ -1,0 +1,288 @@
+"""What stands on the table: bodies in one PyBullet client, and their reset without reloading anything.
+
+Every body is made once. Cubes come from a pool of sizes, because Bullet cannot rescale a shape; those that an
+episode does not use are parked far away as static bodies, where they cost nothing. Only primitive shapes are
+used: they restore bit-identically.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pybullet as bullet
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+
+CUBE_SIZES = (0.0225, 0.02375, 0.025, 0.02625, 0.0275)
+"""Sides of the pooled cubes, m; `object.size` picks the nearest."""
+MARK_RADIUS = 0.03
+MAX_DISTRACTORS = 4
+CONTACT_STIFFNESS, CONTACT_DAMPING = 1e4, 30.0
+"""Of fingers and gripper. With Bullet's default, rigid contact a grasped cube slips out."""
+PARKED = 50.0
+"""Distance at which unused bodies wait, m."""
+TABLE_HALF = (0.7, 0.7, 0.02)
+TABLE_CENTRE = (0.3, 0.0)
+
+_DISTRACTOR_COLOURS = (
+    (0.15, 0.35, 0.75, 1.0),
+    (0.90, 0.75, 0.15, 1.0),
+    (0.45, 0.25, 0.60, 1.0),
+    (0.25, 0.25, 0.28, 1.0),
+)
+
+
+@dataclass(frozen=True)
+class CubeState:
+    """Pose of the active cube: centre (3,) m, rotation (3, 3), base frame."""
+
+    position: Array
+    rotation: Array
+
+
+class SceneBodies:
+    """All bodies of a client and the numbers needed to address them. One instance per World."""
+
+    def __init__(self, client: int, robot: Robot) -> None:
+        self.client = client
+        self.robot = robot
+        flags = bullet.URDF_USE_INERTIA_FROM_FILE
+        self.arm = bullet.loadURDF(str(robot.urdf), useFixedBase=True, flags=flags, physicsClientId=client)
+        self.joints = self._joint_indices()
+        for link in range(bullet.getNumJoints(self.arm, physicsClientId=client)):
+            # Without this every joint keeps a motor that holds zero velocity.
+            bullet.setJointMotorControl2(
+                self.arm, link, bullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client
+            )
+            bullet.changeDynamics(
+                self.arm,
+                link,
+                linearDamping=0.0,
+                angularDamping=0.0,
+                jointDamping=0.0,
+                maxJointVelocity=1e3,
+                physicsClientId=client,
+            )
+        self.fingers = self._finger_links()
+        self.table = self._box(TABLE_HALF, (0.80, 0.79, 0.76, 1.0))
+        self.cubes = [self._cube(size) for size in CUBE_SIZES]
+        self.mark = self._disc(MARK_RADIUS, (0.10, 0.62, 0.22, 1.0))
+        self.distractors = [
+            self._box((0.012 + 0.004 * i, 0.010 + 0.003 * i, 0.02), colour, solid=False)
+            for i, colour in enumerate(_DISTRACTOR_COLOURS)
+        ]
+        self.cube: int | None = None
+        self.cube_size = CUBE_SIZES[2]
+        for body in (*self.cubes, self.mark, *self.distractors):
+            self._park(body)
+        bullet.resetBasePositionAndOrientation(
+            self.table, (*TABLE_CENTRE, -TABLE_HALF[2]), (0, 0, 0, 1), physicsClientId=client
+        )
+        self._saved = bullet.saveState(physicsClientId=client)
+
+    # Building
+
+    def _joint_indices(self) -> list[int]:
+        count = bullet.getNumJoints(self.arm, physicsClientId=self.client)
+        names = {
+            bullet.getJointInfo(self.arm, i, physicsClientId=self.client)[1].decode(): i for i in range(count)
+        }
+        missing = [name for name in self.robot.joint_names if name not in names]
+        if missing:
+            raise UserError(f"{self.robot.urdf} lacks the joints {missing}; it has {sorted(names)}")
+        return [names[name] for name in self.robot.joint_names]
+
+    def _finger_links(self) -> tuple[int, ...]:
+        """Links that touch what is grasped: the gripper joint's child and parent; the last link without one."""
+        if self.robot.gripper is None:
+            return (self.joints[-1],)
+        jaw = self.joints[self.robot.gripper]
+        parent = bullet.getJointInfo(self.arm, jaw, physicsClientId=self.client)[16]
+        return (int(parent), jaw)
+
+    def _box(self, half: tuple[float, ...], colour: tuple[float, ...], solid: bool = True) -> int:
+        shape = -1
+        if solid:
+            shape = bullet.createCollisionShape(
+                bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client
+            )
+        visual = bullet.createVisualShape(
+            bullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self.client
+        )
+        return int(bullet.createMultiBody(0.0, shape, visual, physicsClientId=self.client))
+
+    def _cube(self, size: float) -> int:
+        half = (size / 2,) * 3
+        shape = bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client)
+        visual = bullet.createVisualShape(
+            bullet.GEOM_BOX, halfExtents=half, rgbaColor=(0.85, 0.08, 0.08, 1.0), physicsClientId=self.client
+        )
+        # A plain rigid body: as a multibody it would cost more and could not be made static while parked.
+        # It needs a mass when it is made, or it would stay in the group of bodies that never collide.
+        body = bullet.createMultiBody(
+            0.02, shape, visual, useMaximalCoordinates=True, physicsClientId=self.client
+        )
+        bullet.changeDynamics(
+            body,
+            -1,
+            linearDamping=0.0,
+            angularDamping=0.0,
+            activationState=bullet.ACTIVATION_STATE_DISABLE_SLEEPING,
+            physicsClientId=self.client,
+        )
+        return int(body)
+
+    def _disc(self, radius: float, colour: tuple[float, ...]) -> int:
+        # The software renderer draws cylinders as capsules, so the disc is a mesh of its own.
+        corners = 48
+        angles = [2 * math.pi * i / corners for i in range(corners)]
+        vertices = [(0.0, 0.0, 0.0)] + [(radius * math.cos(a), radius * math.sin(a), 0.0) for a in angles]
+        indices = [k for i in range(corners) for k in (0, 1 + i, 1 + (i + 1) % corners)]
+        visual = bullet.createVisualShape(
+            bullet.GEOM_MESH,
+            vertices=vertices,
+            indices=indices,
+            normals=[(0.0, 0.0, 1.0)] * len(vertices),
+            rgbaColor=colour,
+            physicsClientId=self.client,
+        )
+        return int(bullet.createMultiBody(0.0, -1, visual, physicsClientId=self.client))
+
+    # Episodes
+
+    def _place(self, body: int, position: tuple[float, float, float], yaw: float = 0.0) -> None:
+        rotation = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+        bullet.resetBasePositionAndOrientation(body, position, rotation, physicsClientId=self.client)
+
+    def _park(self, body: int) -> None:
+        if body in self.cubes:
+            bullet.changeDynamics(body, -1, mass=0.0, physicsClientId=self.client)
+        self._place(body, (PARKED + body, PARKED, -PARKED))
+
+    def restore(self) -> None:
+        """Back to the state after construction, contacts included; everything is parked."""
+        if self.cube is not None:
+            self._park(self.cube)
+            self.cube = None
+        bullet.restoreState(self._saved, physicsClientId=self.client)
+
+    def set_up(
+        self,
+        values: Mapping[str, float],
+        cube: tuple[float, float, float] | None,
+        mark: tuple[float, float] | None,
+    ) -> None:
+        """Place and dress everything for an episode, after `restore`.
+
+        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `mark` (x, y).
+        """
+        client = self.client
+        height = values["world.table_height"]
+        tilt_x, tilt_y, g = values["world.tilt_x"], values["world.tilt_y"], values["world.gravity"]
+        # A tilted base sees gravity lean the other way.
+        bullet.setGravity(
+            g * math.sin(tilt_y),
+            -g * math.sin(tilt_x) * math.cos(tilt_y),
+            -g * math.cos(tilt_x) * math.cos(tilt_y),
+            physicsClientId=client,
+        )
+        self._place(self.table, (*TABLE_CENTRE, height - TABLE_HALF[2]))
+        bullet.changeDynamics(
+            self.table,
+            -1,
+            lateralFriction=values["world.table_friction"],
+            restitution=1.0,
+            physicsClientId=client,
+        )
+        for link in self.fingers:
+            bullet.changeDynamics(
+                self.arm,
+                link,
+                lateralFriction=values["gripper.friction"],
+                restitution=0.0,
+                contactStiffness=CONTACT_STIFFNESS,
+                contactDamping=CONTACT_DAMPING,
+                physicsClientId=client,
+            )
+        if cube is not None:
+            self._set_up_cube(values, cube, height)
+        if mark is not None:
+            # Just above the table, or the two surfaces would flicker through each other.
+            self._place(self.mark, (mark[0], mark[1], height + 0.0004))
+        else:
+            self._park(self.mark)
+
+    def _set_up_cube(
+        self, values: Mapping[str, float], cube: tuple[float, float, float], height: float
+    ) -> None:
+        index = int(np.argmin([abs(size - values["object.size"]) for size in CUBE_SIZES]))
+        size, body = CUBE_SIZES[index], self.cubes[index]
+        mass = values["object.mass"]
+        bullet.changeDynamics(
+            body,
+            -1,
+            mass=mass,
+            localInertiaDiagonal=(mass * size**2 / 6,) * 3,
+            lateralFriction=values["object.friction"],
+            restitution=values["object.restitution"],
+            physicsClientId=self.client,
+        )
+        self._place(body, (cube[0], cube[1], height + size / 2), cube[2])
+        bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
+        self.cube, self.cube_size = body, size
+
+    def place_distractors(self, count: int, rng: np.random.Generator) -> None:
+        """Scatter `count` of the coloured blocks (pictures only) around the edge of the workspace."""
+        for i, body in enumerate(self.distractors):
+            radius, angle, yaw = rng.uniform(0.33, 0.42), rng.uniform(-1.2, 1.2), rng.uniform(0, math.pi)
+            if i < count:
+                self._place(body, (radius * math.cos(angle), radius * math.sin(angle), 0.02), yaw)
+            else:
+                self._park(body)
+
+    # Reading
+
+    def cube_state(self) -> CubeState | None:
+        """Pose of the active cube, None without one."""
+        if self.cube is None:
+            return None
+        position, quaternion = bullet.getBasePositionAndOrientation(self.cube, physicsClientId=self.client)
+        return CubeState(np.array(position), rotation_from_quaternion(quaternion))
+
+    def finger_contacts(self) -> tuple[bool, bool]:
+        """Whether the fixed finger and the moving jaw touch the cube."""
+        if self.cube is None:
+            return False, False
+        touching = {
+            contact[3]
+            for contact in bullet.getContactPoints(self.arm, self.cube, physicsClientId=self.client)
+            if contact[8] <= 0.0
+        }
+        if len(self.fingers) == 1:
+            touched = self.fingers[0] in touching
+            return touched, touched
+        return self.fingers[0] in touching, self.fingers[1] in touching
+
+    def kick(self, link: int, force: tuple[float, float, float]) -> None:
+        """Push the link at its origin for the next physics step, N, base frame."""
+        position = bullet.getLinkState(self.arm, link, physicsClientId=self.client)[0]
+        bullet.applyExternalForce(
+            self.arm, link, force, position, bullet.WORLD_FRAME, physicsClientId=self.client
+        )
+
+
+def rotation_from_quaternion(quaternion: tuple[float, float, float, float]) -> Array:
+    """(3, 3) rotation matrix of a unit quaternion (x, y, z, w)."""
+    x, y, z, w = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,0 +1,162 @@
+"""An emulated bus on a pseudo-terminal: any program that opens a serial port can talk to it, in real time."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+from hardware.emulator.wire import EmulatedBus
+from sim2real.errors import UserError
+
+_TCGETS2 = 0x802C542A
+_BURST = 0.001
+"""Replies that follow one another within this time, s, are handed over together: fewer wake-ups, same end."""
+
+_IDLE = 0.01
+"""How long the arm may go unattended while nobody talks to it, s."""
+
+_SPIN = 50e-6
+"""The last stretch before a reply is due is waited out busily: the system's sleep is not that precise, s."""
+
+
+class Pty:
+    """A pty whose slave end is the port of `bus`.
+
+    `link` is an optional symbolic link to it, removed again by `close`. The slave stays open here, so that
+    clients come and go without the master noticing. `hang_up` models pulling the plug.
+    """
+
+    def __init__(self, bus: EmulatedBus, *, link: str | Path | None = None) -> None:
+        self.bus = bus
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self.link = None if link is None else Path(link)
+        try:
+            if self.link is not None:
+                make_link(self.link, self.port)
+        except UserError:
+            self.hang_up()
+            raise
+        self._start = time.monotonic()
+        self._baud = 0
+        self._baud_asked = -1.0
+
+    @property
+    def name(self) -> str:
+        """What clients open: the link if there is one."""
+        return self.port if self.link is None else str(self.link)
+
+    def now(self) -> float:
+        """Seconds since the bus began."""
+        return time.monotonic() - self._start
+
+    def baud(self) -> int:
+        """The rate that the client has set, bit/s."""
+        answer = fcntl.ioctl(self._master, _TCGETS2, bytes(44))
+        return int(struct.unpack_from("I", answer, 40)[0])
+
+    def serve(self, *, until: Callable[[], bool], watch: dict[int, Callable[[], None]] | None = None) -> None:
+        """Handle requests in real time until `until()` is true (asked about every 10 ms).
+
+        `watch` maps further file descriptors to what is called when they can be read.
+        """
+        watch = watch or {}
+        poller = select.poll()
+        poller.register(self._master, select.POLLIN)
+        for descriptor in watch:
+            poller.register(descriptor, select.POLLIN | select.POLLHUP)
+        _precise_sleep()
+        flush: float | None = None
+        attended = 0.0
+        while not until():
+            now = self.now()
+            due = flush if flush is not None else now + _IDLE
+            # poll() counts in milliseconds; select() would not, but cannot take large descriptors.
+            events = poller.poll(0 if due - now < 0.001 else int((due - now) * 1000))
+            if not events and flush is not None:
+                self._sleep_until(flush)
+            for descriptor, _ in events:
+                if descriptor == self._master:
+                    self._take()
+                else:
+                    watch[descriptor]()
+            now = self.now()
+            if flush is not None and now >= flush:
+                self._put(self.bus.due(now))
+                flush = None
+            if flush is None:
+                flush = self.bus.burst_end(_BURST)
+            if not events and now - attended >= _IDLE or flush is None and now - attended >= 2 * _IDLE:
+                self.bus.advance(now)
+                attended = now
+
+    def _take(self) -> None:
+        try:
+            data = os.read(self._master, 4096)
+        except (BlockingIOError, OSError):
+            return
+        now = self.now()
+        if now - self._baud_asked > 0.05:
+            self._baud, self._baud_asked = self.baud(), now
+        self.bus.receive(data, now, self._baud)
+
+    def _put(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._master, data) :]
+            except BlockingIOError:
+                return  # nobody reads: the bytes are lost, as on a real line
+
+    def _sleep_until(self, deadline: float) -> None:
+        remaining = deadline - self.now() - _SPIN
+        if remaining > 0:
+            time.sleep(remaining)
+        while self.now() < deadline:
+            pass
+
+    def hang_up(self) -> None:
+        """Close both ends: clients find the port gone."""
+        for descriptor in (self._master, self._slave):
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+        self._master = self._slave = -1
+
+    def close(self) -> None:
+        """Hang up and remove the link, if it is still ours."""
+        self.hang_up()
+        if self.link is not None and self.link.is_symlink() and os.readlink(self.link) == self.port:
+            self.link.unlink()
+
+
+def make_link(link: Path, target: str) -> None:
+    """Point `link` at `target`. Replaces a link to nothing; refuses to touch anything else."""
+    if link.is_symlink() and not link.exists():
+        link.unlink()
+    try:
+        link.symlink_to(target)
+    except FileExistsError:
+        what = f"a link to {os.readlink(link)}" if link.is_symlink() else "not a link"
+        raise UserError(
+            f"{link} exists and is {what}; it is not overwritten: remove it, or choose another --link"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot create the link {link}: {error.strerror}; choose another --link") from None
+
+
+def _precise_sleep() -> None:
+    """Ask the system to wake this thread without the usual 50 µs of slack; best effort."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(29, 1000, 0, 0, 0)  # PR_SET_TIMERSLACK, ns
+    except (OSError, AttributeError):
+        pass

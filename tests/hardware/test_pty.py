@@ -1,0 +1,213 @@
+"""Real bytes through a real pty: our own port, and the vendors' clients against the emulated servos."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import serial
+
+from hardware.emulator.pty_port import Pty
+from hardware.feetech.bus import FeetechBus
+from hardware.ports import PortUnavailable, SerialPort, holders
+from sim2real.errors import PortError, UserError
+
+from .conftest import Rig
+
+
+class Served(Rig):
+    """A rig behind a pty, served by a thread."""
+
+    def __init__(self, link: Path | None = None) -> None:
+        super().__init__()
+        self.pty = Pty(self.line, link=link)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.pty.serve, kwargs={"until": self._stop.is_set})
+        self._thread.start()
+
+    def halt(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    rig = Served()
+    yield rig
+    rig.halt()
+    rig.pty.close()
+
+
+def _open(name: str) -> FeetechBus:
+    # A generous allowance: the machine that runs the tests may be busy, and time is not what is tested.
+    return FeetechBus(SerialPort(name), allowance=0.2)
+
+
+def test_our_driver(served: Served) -> None:
+    bus = _open(served.pty.port)
+    assert [bus.ping(id, 1.0) for id in served.ids] == [0] * 6
+    bus.sync_write("goal_position", served.ids, [2048] * 6)
+    bus.sync_write("torque_enable", served.ids, [1] * 6)
+    reading = bus.sync_read(served.ids, 42, 2)
+    assert reading.valid.all()
+    assert reading.data.tobytes() == b"\x00\x08" * 6
+    assert bus.statistics.servos[1].error_rate == 0
+    bus.close()
+
+
+def test_vendor_client(served: Served) -> None:
+    sdk = pytest.importorskip("scservo_sdk")
+    port = sdk.PortHandler(served.pty.port)
+    assert port.openPort() and port.setBaudRate(1_000_000)
+    handler = sdk.PacketHandler(0) if hasattr(sdk, "PacketHandler") else sdk.protocol_packet_handler()
+    for id in served.ids:
+        assert handler.ping(port, id) == (777, 0, 0)
+    assert handler.write2ByteTxRx(port, 2, 42, 1500) == (0, 0)
+    assert handler.read2ByteTxRx(port, 2, 42) == (1500, 0, 0)
+    assert handler.regWriteTxRx(port, 3, 42, 2, [0x10, 0x05]) == (0, 0)
+    assert handler.action(port, 254) == 0
+    assert handler.read2ByteTxRx(port, 3, 42)[0] == 0x0510
+    write = sdk.GroupSyncWrite(port, handler, 42, 2)
+    for id in served.ids:
+        assert write.addParam(id, [id, 4])
+    assert write.txPacket() == 0
+    read = sdk.GroupSyncRead(port, handler, 42, 2)
+    for id in served.ids:
+        assert read.addParam(id)
+    assert read.txRxPacket() == 0
+    assert [read.getData(id, 42, 2) for id in served.ids] == [1024 + id for id in served.ids]
+    port.closePort()
+
+
+def test_rustypot(served: Served) -> None:
+    rustypot = pytest.importorskip("rustypot")
+    client = rustypot.Sts3215PyController(served.pty.port, 1_000_000, 1.0)
+    assert client.ping(1)
+    assert client.read_model_number(4) == 777 or client.read_model_number(4)[0] == 777
+    client.sync_write_raw_data(list(served.ids), 42, [[id, 5] for id in served.ids])
+    answer = client.sync_read_raw_data(list(served.ids), 42, 2)
+    assert [list(row) for row in answer] == [[id, 5] for id in served.ids]
+    client.close()
+
+
+def test_clients_get_the_same_answers(served: Served) -> None:
+    sdk = pytest.importorskip("scservo_sdk")
+    bus = _open(served.pty.port)
+    ours = {id: bus.read_block(id, 0, 40, 1.0) for id in served.ids}
+    bus.close()
+    port = sdk.PortHandler(served.pty.port)
+    port.openPort()
+    handler = sdk.protocol_packet_handler()
+    for id in served.ids:
+        data, result, error = handler.readTxRx(port, id, 0, 40)
+        assert (bytes(data), result, error) == (ours[id], 0, 0)
+    port.closePort()
+
+
+def test_a_client_at_the_wrong_rate_hears_nothing(served: Served) -> None:
+    bus = FeetechBus(SerialPort(served.pty.port, baud=500_000), allowance=0.05)
+    assert not bus.sync_read(served.ids, 56, 6).valid.any()
+    bus.close()
+
+
+def test_second_opener_is_refused(served: Served) -> None:
+    first = SerialPort(served.pty.port)
+    with pytest.raises(PortUnavailable, match="busy.*close that program"):
+        SerialPort(served.pty.port)
+    first.close()
+    SerialPort(served.pty.port).close()
+
+
+def test_missing_port_names_what_there_is() -> None:
+    with pytest.raises(UserError, match="there is no serial port /dev/nosuch; ports on this machine"):
+        SerialPort("/dev/nosuch")
+
+
+def test_a_file_is_not_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("x")
+    with pytest.raises(PortUnavailable, match="not a serial port"):
+        SerialPort(str(path))
+
+
+def test_missing_permission_says_how_to_permit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, who is permitted everything, so the system's refusal is put in its place.
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    with pytest.raises(PortUnavailable, match=r"no permission to use .*; .*sudo (usermod -aG|chmod)"):
+        SerialPort(served.pty.port)
+
+
+def test_unplugging_becomes_one_exception_everywhere(tmp_path: Path) -> None:
+    rig = Served()
+    port = SerialPort(rig.pty.port)
+    bus = FeetechBus(port, allowance=0.05)
+    assert bus.ping(1, 1.0) == 0
+    rig.halt()
+    rig.pty.hang_up()
+    for attempt in (
+        lambda: port.read(10, port.now() + 0.05),
+        lambda: port.write(b"x"),
+        port.discard_input,
+        lambda: bus.read(1, "id"),
+        lambda: bus.sync_read((1, 2), 56, 6),
+    ):
+        with pytest.raises(PortError):
+            attempt()
+    port.close()
+    port.close()
+    with pytest.raises(PortError):
+        port.write(b"x")
+
+
+def test_link_is_made_and_removed(tmp_path: Path) -> None:
+    link = tmp_path / "ttyARM"
+    rig = Served(link)
+    assert os.readlink(link) == rig.pty.port
+    bus = _open(str(link))
+    assert bus.ping(1, 1.0) == 0
+    bus.close()
+    rig.halt()
+    rig.pty.close()
+    assert not link.is_symlink()
+
+
+def test_link_overwrites_only_a_dangling_one(tmp_path: Path) -> None:
+    link = tmp_path / "ttyARM"
+    link.symlink_to("/dev/pts/999999")
+    rig = Served(link)
+    with pytest.raises(UserError, match="is not overwritten"):
+        Pty(rig.line, link=link)
+    rig.halt()
+    rig.pty.close()
+    link.write_text("precious")
+    with pytest.raises(UserError, match="is not overwritten"):
+        Pty(rig.line, link=link)
+    assert link.read_text() == "precious"
+
+
+def test_busy_names_the_process_that_holds_the_port(served: Served) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import serial, sys; p = serial.Serial(sys.argv[1], exclusive=True);"
+            "print('open', flush=True); sys.stdin.read()",
+            served.pty.port,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+    try:
+        assert holder.pid in holders(served.pty.port)
+        with pytest.raises(PortUnavailable, match=f"open in process {holder.pid}"):
+            SerialPort(served.pty.port)
+    finally:
+        holder.communicate()

@@ -31,7 +31,9 @@ def load_attribute(spec: str, what: str) -> Any:
                 f"the module '{missing}' of {what} '{spec}' was not found; "
                 f"it must be importable from {here} or be installed"
             ) from None
-        raise UserError(f"{what} '{spec}': importing {module_name} needs '{missing}', which is missing") from None
+        raise UserError(
+            f"{what} '{spec}': importing {module_name} needs '{missing}', which is missing"
+        ) from None
     except Exception as error:  # whatever the user's module raises
         raise UserError(
             f"{what} '{spec}': importing {module_name} failed with {type(error).__name__}: {error}"
@@ -41,7 +43,9 @@ def load_attribute(spec: str, what: str) -> Any:
             sys.path.remove(here)
     if not hasattr(module, name):
         public = [key for key, value in vars(module).items() if isinstance(value, type) and key[0] != "_"]
-        raise UserError(f"the module '{module_name}' has no '{name}'; its classes are {', '.join(public) or 'none'}")
+        raise UserError(
+            f"the module '{module_name}' has no '{name}'; its classes are {', '.join(public) or 'none'}"
+        )
     return getattr(module, name)
 
 

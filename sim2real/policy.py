@@ -53,7 +53,9 @@ class RandomPolicy:
     correlation time in s.
     """
 
-    def __init__(self, robot: Robot, horizon: int = HORIZON, speed: float = 0.25, memory: float = 0.5) -> None:
+    def __init__(
+        self, robot: Robot, horizon: int = HORIZON, speed: float = 0.25, memory: float = 0.5
+    ) -> None:
         self.horizon = horizon
         self._robot = robot
         self._sigma = speed * robot.limits("velocity")

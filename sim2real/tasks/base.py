@@ -125,7 +125,12 @@ def polar_parameters(
     low, high = radius
     return (
         Parameter(
-            f"task.{what}.radius", (low + high) / 2, "m", low, high, description=f"{what}: distance from the pan axis"
+            f"task.{what}.radius",
+            (low + high) / 2,
+            "m",
+            low,
+            high,
+            description=f"{what}: distance from the pan axis",
         ),
         Parameter(
             f"task.{what}.angle",

@@ -35,7 +35,12 @@ class Lift(Task):
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
         yaw = Parameter(
-            "task.cube.yaw", 0.0, "rad", -math.pi / 4, math.pi / 4, description="cube: rotation about the vertical"
+            "task.cube.yaw",
+            0.0,
+            "rad",
+            -math.pi / 4,
+            math.pi / 4,
+            description="cube: rotation about the vertical",
         )
         return (*polar_parameters("cube", (0.17, 0.27), 0.7), yaw)
 

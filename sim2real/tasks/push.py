@@ -38,7 +38,12 @@ class Push(Task):
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
         yaw = Parameter(
-            "task.cube.yaw", 0.0, "rad", -math.pi / 4, math.pi / 4, description="cube: rotation about the vertical"
+            "task.cube.yaw",
+            0.0,
+            "rad",
+            -math.pi / 4,
+            math.pi / 4,
+            description="cube: rotation about the vertical",
         )
         cube = polar_parameters("cube", (0.17, 0.27), 0.7, nominal_angle=-0.3)
         mark = polar_parameters("mark", (0.17, 0.27), 0.7, nominal_angle=0.3)

@@ -27,10 +27,14 @@ class Reach(Task):
     stages = ("far", "near", "inside")
 
     def __init__(self, joints: int = 6) -> None:
-        self.features: tuple[Feature, ...] = standard_features(("joint_position", "joint_command", "goal"), joints)
+        self.features: tuple[Feature, ...] = standard_features(
+            ("joint_position", "joint_command", "goal"), joints
+        )
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
-        height = Parameter("task.goal.height", 0.12, "m", 0.05, 0.22, description="goal: height above the table")
+        height = Parameter(
+            "task.goal.height", 0.12, "m", 0.05, 0.22, description="goal: height above the table"
+        )
         return (*polar_parameters("goal", (0.16, 0.30), 0.9), height)
 
     def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.data import ChunkDataModule, Demonstrations, RandomBatches
+from pipelines.data import ChunkDataModule, RandomBatches
+from pipelines.demonstrations import Demonstrations
 from pipelines.module import ChunkCloning
 from pipelines.networks import PolicyNetwork
 from sim2real.errors import UserError

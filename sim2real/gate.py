@@ -302,6 +302,7 @@ class Gate:
         self._state = np.zeros((_ROWS, robot.n))
         self._history = np.zeros((max(window, 1), robot.n))
         self._counters = np.zeros(3, dtype=np.int64)
+        self._nothing = np.full(robot.n, np.nan)
         self._guard = guard
         self._geometry = guarded_geometry(robot)
         self._interventions = np.zeros(len(NAMES) + 1, dtype=np.int64)
@@ -349,6 +350,22 @@ class Gate:
                     self._interventions[k] += 1
         self._interventions[-1] += 1
         return flags
+
+    def brake(self) -> None:
+        """One tick of braking, or of staying where the goal is: what a deliberate stop does. Not counted."""
+        _tick(
+            self._nothing,
+            self._state,
+            self._history,
+            self._counters,
+            self._limits,
+            self._scalars,
+            self._guard,
+            self._geometry,
+        )
+        # Whatever is asked for next is compared with where the arm has been brought.
+        self._state[_ACCEPTED] = self._state[_P]
+        self._state[_PENDING] = self._state[_P]
 
     @property
     def position(self) -> Array:

@@ -94,7 +94,7 @@ def test_a_request_below_the_table_stops_above_it(target):
     low, high = ROBOT.lower + 0.02, ROBOT.upper - 0.02
     goal = low + np.array(target) * (high - low)
     gate = Gate(ROBOT)
-    positions, masks = run(gate, np.tile(goal, (400, 1)))
+    positions, masks = run(gate, np.tile(goal, (1500, 1)))
     check_limits(gate, positions)
     assert min(gate.clearance(q) for q in positions) > -ROBOT.gate.table_clearance
     if gate.clearance(goal) < 0:

@@ -153,22 +153,25 @@ def task_names() -> list[str]:
     return ["reach", "push", "lift"]
 
 
-def load_task(spec: "str | Task") -> Task:
-    """A task by its name, or a user's own as "module:Class". Raises UserError that says what there is."""
+def load_task(spec: "str | Task", joints: int = 6) -> Task:
+    """A task by its name, or a user's own as "module:Class"; `joints` is the robot's number of joints.
+
+    A user's class is made without arguments. Raises UserError that says what there is.
+    """
     if isinstance(spec, Task):
         return spec
     if spec == "reach":
         from sim2real.tasks.reach import Reach
 
-        return Reach()
+        return Reach(joints)
     if spec == "push":
         from sim2real.tasks.push import Push
 
-        return Push()
+        return Push(joints)
     if spec == "lift":
         from sim2real.tasks.lift import Lift
 
-        return Lift()
+        return Lift(joints)
     if ":" not in spec:
         raise UserError(
             f"there is no task called '{spec}'; known are {', '.join(task_names())}; "

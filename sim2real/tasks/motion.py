@@ -76,7 +76,7 @@ def tilt_at(geometry: Array, x: float, y: float, z: float, roll: float) -> float
 
     High up the wrist cannot bend far enough to point down, far out the arm is too short.
     """
-    high = 0.01 * math.log1p(math.exp((z - 0.075) / 0.01)) * 7.0
+    high = 6.2 * 0.01 * math.log1p(math.exp((z - 0.055) / 0.01))
     stretch = geometry[UPPER_LENGTH] + geometry[LOWER_LENGTH] - STRETCH_MARGIN
     far = least_tilt(geometry, x, y, z, roll, stretch)
     # A smooth maximum; exactly zero tilt is not needed, a smooth law is.

@@ -190,11 +190,13 @@ def roll_for_heading(g: Array, x: float, y: float, heading: float, period: float
     Headings `period` apart are as good (π/2 for a cube, 2π in general); the roll nearest to `near` is taken.
     """
     roll = near
+    turns = 0.0
     # The guided point lies off the roll axis, so the pan depends a little on the roll: a contraction by ~0.05.
-    for _ in range(3):
-        pan = pan_angle(g, x, y, roll)
-        wanted = g[HEADING_SIGN] * (heading - pan - g[HEADING_ZERO])
-        roll = wanted - period * math.floor((wanted - near) / period + 0.5)
+    for i in range(4):
+        wanted = g[HEADING_SIGN] * (heading - pan_angle(g, x, y, roll) - g[HEADING_ZERO])
+        if i == 0:
+            turns = math.floor((wanted - near) / period + 0.5)
+        roll = wanted - period * turns
     return roll
 
 

@@ -1,0 +1,138 @@
+"""Tasks: where things start, when they have succeeded, how users' own are found."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sim2real.errors import UserError
+from sim2real.kinematics import tool_pose
+from sim2real.robot import Robot
+from sim2real.tasks import load_task, task_names
+from sim2real.tasks.base import AXIS, CUBE
+from sim2real.tasks.experts import grip_angles
+from sim2real.tasks.push import APART
+from sim2real.truth import Truth
+
+ROBOT = Robot.load("so101")
+
+
+def truth(
+    q: np.ndarray, *, cube: tuple[float, float, float] = (0.2, 0.1, CUBE / 2), goal: object = (0.2, 0, 0)
+) -> Truth:
+    position, rotation = tool_pose(ROBOT.model, q)
+    return Truth(
+        time=0.0, joint_position=q, joint_velocity=np.zeros(6), joint_command=q, tool_position=position,
+        tool_rotation=rotation, cube_position=np.array(cube), cube_rotation=np.eye(3), cube_size=CUBE,
+        goal=np.array(goal, dtype=float), finger_contact=False, jaw_contact=False,
+    )  # fmt: skip
+
+
+def draws(name: str, count: int, seed: int = 0) -> list[dict[str, float]]:
+    rng = np.random.default_rng(seed)
+    parameters = load_task(name).parameters(ROBOT).values()
+    return [{p.name: rng.uniform(p.low, p.high) for p in parameters} for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_what_is_drawn_lies_where_the_task_says(name: str) -> None:
+    task = load_task(name)
+    places = []
+    for values in draws(name, 400):
+        scene = task.setup(values, np.random.default_rng(0))
+        places += [place for place in (scene.cube_xy, scene.mark_xy) if place is not None]
+        if name == "reach":
+            places.append(tuple(scene.goal[:2]))
+            assert 0.05 <= scene.goal[2] <= 0.22
+        if name == "push":
+            assert scene.cube_xy is not None and scene.mark_xy is not None
+            assert math.dist(scene.cube_xy, scene.mark_xy) >= APART
+            assert tuple(scene.goal[:2]) == scene.mark_xy
+    radii = [math.dist(place, AXIS) for place in places]
+    angles = [math.atan2(y - AXIS[1], x - AXIS[0]) for x, y in places]
+    low, high, widest = (0.16, 0.30, 0.9) if name == "reach" else (0.17, 0.27, 0.7)
+    assert low - 1e-9 <= min(radii) < low + 0.01 and high - 0.01 < max(radii) <= high + 1e-9
+    assert widest - 0.05 < max(map(abs, angles)) <= widest + 1e-9
+
+
+def test_a_mark_too_close_to_the_cube_is_moved_by_the_seed_alone() -> None:
+    values = {
+        "task.cube.radius": 0.2,
+        "task.cube.angle": 0.1,
+        "task.mark.radius": 0.21,
+        "task.mark.angle": 0.1,
+    }
+    task = load_task("push")
+    scenes = [task.setup(values, np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    assert scenes[0].mark_xy == scenes[1].mark_xy != scenes[2].mark_xy
+    assert len({scene.cube_xy for scene in scenes}) == 1, "the cube stays where the draw says"
+
+
+def test_episodes_start_near_home_within_the_limits() -> None:
+    task = load_task("lift")
+    assert np.array_equal(task.start({}, ROBOT), ROBOT.home)
+    start = task.start({"task.start.elbow_flex": 0.04, "task.start.gripper": 100.0}, ROBOT)
+    assert start[2] == pytest.approx(ROBOT.home[2] + 0.04)
+    assert start[5] == ROBOT.upper[5]
+
+
+def test_reach_is_satisfied_within_two_centimetres() -> None:
+    task = load_task("reach")
+    tool = truth(ROBOT.home).tool_position
+    for distance, inside, stage in ((0.019, True, "inside"), (0.021, False, "near"), (0.06, False, "far")):
+        now = truth(ROBOT.home, goal=tool + np.array([0, distance, 0]))
+        assert task.satisfied(now) is inside
+        assert task.stage(now) == stage
+        assert task.estimate({"joint_position": ROBOT.home, "goal": now.goal}, ROBOT) is inside
+
+
+def test_push_is_satisfied_by_a_cube_on_the_table_at_the_mark() -> None:
+    task = load_task("push")
+    goal = (0.24, 0.05, CUBE / 2)
+    assert task.satisfied(truth(ROBOT.home, cube=(0.24, 0.074, CUBE / 2), goal=goal))
+    assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.076, CUBE / 2), goal=goal))
+    assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.05, 0.06), goal=goal))
+    assert task.stage(truth(ROBOT.home, cube=(0.24, 0.10, CUBE / 2), goal=goal)) == "closer"
+    seen = {"cube": np.array([0.24, 0.06, CUBE / 2]), "goal": np.array(goal), "cube_age": np.array([0.1])}
+    assert task.estimate(seen, ROBOT) is True
+    assert task.estimate(seen | {"cube_age": np.array([1.5])}, ROBOT) is None
+
+
+def test_lift_is_satisfied_by_a_cube_up_at_the_tool() -> None:
+    task = load_task("lift")
+    x, y, z = truth(ROBOT.home).tool_position
+    assert task.satisfied(truth(ROBOT.home, cube=(x + 0.01, y, z)))
+    assert not task.satisfied(truth(ROBOT.home, cube=(x + 0.06, y, z))), "not a cube in the air"
+    assert task.stage(truth(ROBOT.home, cube=(x, y, 0.04))) == "raised"
+    assert task.stage(truth(ROBOT.home, cube=(x, y, CUBE / 2))) == "above"
+    assert task.stage(truth(ROBOT.home, cube=(x, y + 0.1, CUBE / 2))) == "approach"
+
+
+def test_lift_is_estimated_from_a_blocked_gripper_and_the_tools_height() -> None:
+    task = load_task("lift")
+    closed, opened, held, width = grip_angles(ROBOT)
+    assert closed < held < width < opened
+    for told, angle, expected in ((closed, width, True), (closed, closed, False), (opened, opened, False)):
+        q, c = ROBOT.home.copy(), ROBOT.home.copy()
+        q[5], c[5] = angle, told
+        assert task.estimate({"joint_position": q, "joint_command": c}, ROBOT) is expected
+    low = ROBOT.home + np.array([0, 0.6, 0.0, 0, 0, 0])
+    low[5] = width
+    c = low.copy()
+    c[5] = closed
+    assert tool_pose(ROBOT.model, low)[0][2] < 0.06
+    assert task.estimate({"joint_position": low, "joint_command": c}, ROBOT) is False
+
+
+def test_unknown_tasks_and_broken_ones_are_named() -> None:
+    with pytest.raises(UserError, match="reach, push, lift"):
+        load_task("stack")
+    with pytest.raises(UserError, match="lacks"):
+        load_task("collections:OrderedDict")
+
+
+def test_the_example_task_is_one() -> None:
+    task = load_task("examples.reach_high:ReachHigh")
+    scene = task.setup({}, np.random.default_rng(0))
+    assert scene.goal[2] == pytest.approx(0.20)
+    assert task.expert(ROBOT).horizon == 10

@@ -68,6 +68,11 @@ class SceneBodies:
                 maxJointVelocity=1e3,
                 physicsClientId=client,
             )
+            # Joint stops are the coupling's; as constraints they would cost solver rows. Not in the call above:
+            # together with maxJointVelocity they would be ignored.
+            bullet.changeDynamics(
+                self.arm, link, jointLowerLimit=-1e3, jointUpperLimit=1e3, physicsClientId=client
+            )
         self.fingers = self._finger_links()
         self.table = self._box(TABLE_HALF, (0.80, 0.79, 0.76, 1.0))
         self.cubes = [self._cube(size) for size in CUBE_SIZES]
@@ -76,6 +81,7 @@ class SceneBodies:
             self._box((0.012 + 0.004 * i, 0.010 + 0.003 * i, 0.02), colour, solid=False)
             for i, colour in enumerate(_DISTRACTOR_COLOURS)
         ]
+        self._distractors_parked = True
         self.cube: int | None = None
         self.cube_size = CUBE_SIZES[2]
         for body in (*self.cubes, self.mark, *self.distractors):
@@ -176,21 +182,16 @@ class SceneBodies:
         values: Mapping[str, float],
         cube: tuple[float, float, float] | None,
         mark: tuple[float, float] | None,
+        gravity: Array,
     ) -> None:
         """Place and dress everything for an episode, after `restore`.
 
-        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `mark` (x, y).
+        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `mark` (x, y),
+        `gravity` (3,) m/s² in the base frame.
         """
         client = self.client
         height = values["world.table_height"]
-        tilt_x, tilt_y, g = values["world.tilt_x"], values["world.tilt_y"], values["world.gravity"]
-        # A tilted base sees gravity lean the other way.
-        bullet.setGravity(
-            g * math.sin(tilt_y),
-            -g * math.sin(tilt_x) * math.cos(tilt_y),
-            -g * math.cos(tilt_x) * math.cos(tilt_y),
-            physicsClientId=client,
-        )
+        bullet.setGravity(*gravity, physicsClientId=client)
         self._place(self.table, (*TABLE_CENTRE, height - TABLE_HALF[2]))
         bullet.changeDynamics(
             self.table,
@@ -236,14 +237,35 @@ class SceneBodies:
         bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
         self.cube, self.cube_size = body, size
 
-    def place_distractors(self, count: int, rng: np.random.Generator) -> None:
-        """Scatter `count` of the coloured blocks (pictures only) around the edge of the workspace."""
+    def place_distractors(self, values: Mapping[str, float]) -> None:
+        """Scatter some of the coloured blocks (pictures only) around the edge of the workspace."""
+        count = int(values["distractors.count"])
+        if count == 0 and self._distractors_parked:
+            return
+        self._distractors_parked = count == 0
+        rng = np.random.default_rng(int(values["distractors.layout"] * 2**32))
         for i, body in enumerate(self.distractors):
             radius, angle, yaw = rng.uniform(0.33, 0.42), rng.uniform(-1.2, 1.2), rng.uniform(0, math.pi)
             if i < count:
                 self._place(body, (radius * math.cos(angle), radius * math.sin(angle), 0.02), yaw)
             else:
                 self._park(body)
+
+    def fold(self, inertia: Array) -> None:
+        """Add `inertia` (n,) kg·m² about every axis to the joints' links; once, after construction."""
+        for joint, extra in zip(self.joints, inertia):
+            diagonal = bullet.getDynamicsInfo(self.arm, joint, physicsClientId=self.client)[2]
+            bullet.changeDynamics(
+                self.arm,
+                joint,
+                localInertiaDiagonal=tuple(moment + extra for moment in diagonal),
+                physicsClientId=self.client,
+            )
+
+    def reset_arm(self, position: Array) -> None:
+        """All joints at rest at `position` (n,) rad."""
+        for joint, angle in zip(self.joints, position.tolist()):
+            bullet.resetJointState(self.arm, joint, angle, 0.0, physicsClientId=self.client)
 
     # Reading
 

@@ -1,0 +1,260 @@
+"""Couples the servo model to Bullet: torque control with predicted armature.
+
+Bullet knows no armature, and its joint motors are neither servos nor cheap. So each physics step predicts the
+arm's next speed w⁺ with the servo model, which has the armature A and all friction, and sends Bullet the torque
+that makes its own, lighter arm reach it:
+
+    (M + A)(w⁺ − w)/dt = servo(w⁺) − h + τc        solved for w⁺ by `servo.solve_velocity_into`
+    τ = h′ + M′(w⁺ − w)/dt − τc                     sent to Bullet
+
+M, h are those of the arm as drawn (masses, payload, gravity, tilt); M′, h′ those of the arm that Bullet carries,
+which never changes: so a drawn mass costs no call into Bullet, centres of mass can be drawn, too, and nothing
+can go stale. τc is the torque that the last step left unexplained, which is contact:
+
+    τc ← τc + M′(w_measured − w⁺)/dt
+
+Bullet's arm has some inertia folded into its light links (`FOLD`), or contacts would excite them far above the
+frequencies that the time step resolves. Joint stops are bounds on w⁺, so Bullet needs no limit constraints.
+
+One buffer holds all numbers, because a compiled call costs about 0.1 µs per array that is handed to it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim2real import servo
+from sim2real.dynamics import WORK_COLUMNS, mass_and_bias_into
+from sim2real.servo import (
+    BACKLASH,
+    COMMAND_COLUMNS,
+    DRIVE_COLUMNS,
+    OFFSET,
+    PLAY,
+    SENSED,
+    STATE_COLUMNS,
+    F,
+    drive_into,
+    nominal_command,
+    play,
+    reset_into,
+    solve_velocity_into,
+)
+from sim2real.urdf import CHAIN_COLUMNS, INERTIAL_COLUMNS, ArmModel
+
+Array = NDArray[np.float64]
+
+FOLD = 0.5
+"""Share of a joint's armature that its link should have in Bullet at least, as inertia about every axis."""
+HISTORY = 64
+"""Physics steps that readings are kept for: 0.21 s at 300 Hz."""
+RETURN_SPEED = 1.0
+"""A joint beyond its stop comes back at this speed at least, rad/s, instead of in a single step."""
+
+
+class Views(NamedTuple):
+    """The arrays in the buffer of `n` joints; SI units, joint order."""
+
+    scalars: Array
+    """(2,): dt in s, number of steps taken."""
+    gravity: Array
+    chain: Array
+    inertials: Array
+    """(n, 10) of the arm as drawn."""
+    carried: Array
+    """(n, 10) of the arm in Bullet."""
+    parameters: Array
+    command: Array
+    state: Array
+    """(n, …) as `servo.py` has them."""
+    position: Array
+    velocity: Array
+    """(n,) measured, true."""
+    predicted: Array
+    contact: Array
+    torque: Array
+    """(n,) w⁺, τc and τ of the module docstring."""
+    lower: Array
+    upper: Array
+    """(n,) rad, the joints' stops."""
+    low: Array
+    high: Array
+    bias: Array
+    bias_carried: Array
+    mass: Array
+    mass_carried: Array
+    drive: Array
+    rotations: Array
+    origins: Array
+    work: Array
+    history: Array
+    """(HISTORY, 2 n): sensed angles and speeds of past steps, a ring."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _views(buffer: Array, n: int) -> Views:
+    vectors = buffer[5 : 5 + 11 * n].reshape(11, n)
+    at = 5 + 11 * n
+    squares = buffer[at : at + 2 * n * n].reshape(2, n, n)
+    at += 2 * n * n
+    chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
+    at += n * CHAIN_COLUMNS
+    inertials = buffer[at : at + 2 * n * INERTIAL_COLUMNS].reshape(2, n, INERTIAL_COLUMNS)
+    at += 2 * n * INERTIAL_COLUMNS
+    parameters = buffer[at : at + n * F].reshape(n, F)
+    at += n * F
+    command = buffer[at : at + n * COMMAND_COLUMNS].reshape(n, COMMAND_COLUMNS)
+    at += n * COMMAND_COLUMNS
+    state = buffer[at : at + n * STATE_COLUMNS].reshape(n, STATE_COLUMNS)
+    at += n * STATE_COLUMNS
+    drive = buffer[at : at + n * DRIVE_COLUMNS].reshape(n, DRIVE_COLUMNS)
+    at += n * DRIVE_COLUMNS
+    rotations = buffer[at : at + n * 9].reshape(n, 3, 3)
+    at += n * 9
+    origins = buffer[at : at + n * 3].reshape(n, 3)
+    at += n * 3
+    work = buffer[at : at + n * WORK_COLUMNS].reshape(n, WORK_COLUMNS)
+    at += n * WORK_COLUMNS
+    history = buffer[at : at + HISTORY * 2 * n].reshape(HISTORY, 2 * n)
+    return Views(
+        buffer[0:2], buffer[2:5], chain, inertials[0], inertials[1], parameters, command, state,
+        vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5], vectors[6], vectors[7],
+        vectors[8], vectors[9], vectors[10], squares[0], squares[1], drive, rotations, origins, work, history,
+    )  # fmt: skip
+
+
+def _size(n: int) -> int:
+    columns = CHAIN_COLUMNS + 2 * INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
+    return 5 + n * (11 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _step(buffer: Array, n: int) -> None:
+    """One physics step from the measured `position` and `velocity`: fills `torque`."""
+    a = _views(buffer, n)
+    dt = a.scalars[0]
+    position, velocity, contact, torque = a.position, a.velocity, a.contact, a.torque
+    # What the last step left unexplained; `mass_carried` is still the last step's.
+    for i in range(n):
+        for j in range(n):
+            contact[i] += a.mass_carried[i, j] * (velocity[j] - a.predicted[j]) / dt
+    mass_and_bias_into(
+        a.chain, a.carried, position, velocity, a.gravity, a.rotations, a.origins, a.work,
+        a.mass_carried, a.bias_carried,
+    )  # fmt: skip
+    mass_and_bias_into(
+        a.chain, a.inertials, position, velocity, a.gravity, a.rotations, a.origins, a.work, a.mass, a.bias
+    )
+    drive_into(a.parameters, a.command, a.state, position, dt, a.drive)
+    row = a.history[int(a.scalars[1]) % HISTORY]
+    a.scalars[1] += 1.0
+    for i in range(n):
+        row[i], row[n + i] = a.state[i, SENSED], velocity[i]
+        a.low[i] = min((a.lower[i] - position[i]) / dt, RETURN_SPEED)
+        a.high[i] = max((a.upper[i] - position[i]) / dt, -RETURN_SPEED)
+    solve_velocity_into(
+        a.mass, a.bias, contact, velocity, a.parameters, a.command, a.state, a.drive, dt, a.low, a.high,
+        a.predicted,
+    )  # fmt: skip
+    for i in range(n):
+        torque[i] = a.bias_carried[i] - contact[i]
+        for j in range(n):
+            torque[i] += a.mass_carried[i, j] * (a.predicted[j] - velocity[j]) / dt
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sense(buffer: Array, n: int, age: float) -> tuple[Array, Array]:
+    """Sensed angles (n,) and speeds (n,) as they were `age` steps (fractional) ago."""
+    a = _views(buffer, n)
+    taken = a.scalars[1]
+    age = min(max(age, 0.0), min(taken, HISTORY - 2.0))
+    whole = int(age)
+    fraction = age - whole
+    sensed, speed = np.empty(n), np.empty(n)
+    newer = a.history[int(taken - whole) % HISTORY]
+    older = a.history[int(taken - whole - 1) % HISTORY]
+    for i in range(n):
+        if whole == 0:
+            sensed[i] = play(a.state[i, PLAY], a.position[i], a.parameters[i, BACKLASH]) + a.parameters[i, OFFSET]
+            speed[i] = a.velocity[i]
+        else:
+            sensed[i], speed[i] = newer[i], newer[n + i]
+        if fraction > 0.0:
+            sensed[i] += fraction * (older[i] - sensed[i])
+            speed[i] += fraction * (older[n + i] - speed[i])
+    return sensed, speed
+
+
+class ServoBank:
+    """The servos of an arm as a host sees and sets them; arrays are (n,) views, written in place.
+
+    Settings: `goal` rad (encoder angle); `enabled` 0 off, 1 position control, 2 damping; `duty_limit` 0–1;
+    `kp`, `kd` relative to the nominal registers, `ki` the I register; `speed` rad/s and `acceleration` rad/s²
+    of the profile, 0 for none. Readings: `sensed` rad, `torque` N·m, `duty` −1…1, `current` A of the last step.
+    """
+
+    def __init__(self, command: Array, state: Array) -> None:
+        self.command, self.state = command, state
+        self.goal = command[:, servo.GOAL]
+        self.enabled = command[:, servo.ENABLED]
+        self.duty_limit = command[:, servo.TORQUE_LIMIT]
+        self.kp = command[:, servo.KP_SCALE]
+        self.ki = command[:, servo.KI_SCALE]
+        self.kd = command[:, servo.KD_SCALE]
+        self.speed = command[:, servo.GOAL_SPEED]
+        self.acceleration = command[:, servo.GOAL_ACCELERATION]
+        self.extra_delay = command[:, servo.EXTRA_DELAY]
+        self.sensed = state[:, servo.SENSED]
+        self.torque = state[:, servo.TORQUE]
+        self.duty = state[:, servo.DUTY]
+        self.current = state[:, servo.CURRENT]
+
+
+class Coupling:
+    """State and parameters of the servo-driven arm, and one compiled step of it."""
+
+    def __init__(self, model: ArmModel, parameters: Array, dt: float) -> None:
+        self.n = model.n
+        self._buffer = np.zeros(_size(self.n))
+        self.views: Views = _views(self._buffer, self.n)
+        self.views.scalars[0] = dt
+        self.views.chain[:] = model.chain
+        self.views.inertials[:] = self.views.carried[:] = model.inertials
+        self.fold = folded_inertia(model, parameters[:, servo.ARMATURE])
+        self.views.carried[:, 4:7] += self.fold[:, None]
+        self.servo = ServoBank(self.views.command, self.views.state)
+        # Compiled once here, not in the first step.
+        self.reset(np.zeros(self.n))
+
+    def reset(self, position: Array) -> None:
+        """At rest at `position` (n,), rad, torque on, the goal where it is. Parameters must be set before."""
+        v = self.views
+        v.command[:] = nominal_command(self.n)
+        reset_into(v.parameters, position, v.command, v.state)
+        v.scalars[1] = 0.0
+        v.position[:] = position
+        for array in (v.velocity, v.predicted, v.contact, v.torque, v.history, v.mass_carried):
+            array[:] = 0.0
+
+    def step(self) -> list[float]:
+        """Torques (n), N·m, to send to Bullet for the next step."""
+        _step(self._buffer, self.n)
+        torque: list[float] = self.views.torque.tolist()
+        return torque
+
+    def sense(self, age: float) -> tuple[Array, Array]:
+        """What the encoders said `age` seconds ago: angles rad and speeds rad/s, (n,) each, without noise."""
+        sensed, speed = _sense(self._buffer, self.n, age / self.views.scalars[0])
+        return sensed, speed
+
+
+def folded_inertia(model: ArmModel, armature: Array) -> Array:
+    """(n,) kg·m² to add to each link about every axis in Bullet: what light links lack to `FOLD` x armature."""
+    from sim2real.dynamics import mass_and_bias
+
+    middle = (model.lower + model.upper) / 2
+    moments = np.diag(mass_and_bias(model, middle, np.zeros(model.n))[0])
+    fold: Array = np.maximum(FOLD * armature - 4 * moments, 0.0)
+    return fold

@@ -1,0 +1,344 @@
+"""The simulated world: one arm on a table in a PyBullet client of its own.
+
+    world = World("so101", load_task("lift"))
+    world.reset(Draw(seed=3, values={"object.mass": 0.03}))
+    world.advance(goal, steps=3)              # 3 physics steps with this servo goal
+    world.truth().cube_position
+
+A reset restores the state saved at construction and applies all parameters from their nominal values, so that
+nothing of the episode before remains: the same draw gives the same episode to the bit. Time is counted in
+physics steps and has no rounding drift.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+import numpy as np
+import pybullet as bullet
+from numpy.typing import NDArray
+
+from sim2real import servo
+from sim2real.camera import CameraModel
+from sim2real.dynamics import add_point_mass, gravity_vector
+from sim2real.errors import UserError
+from sim2real.kinematics import tool_pose
+from sim2real.observation import Observation
+from sim2real.parameters import Draw, Parameter
+from sim2real.robot import Robot
+from sim2real.simulation.coupling import Coupling
+from sim2real.simulation.declared import world_parameters
+from sim2real.simulation.disturbance import CommandLine, Pushes
+from sim2real.simulation.renderer import Renderer
+from sim2real.simulation.scene import SceneBodies
+from sim2real.simulation.sensing import CubeDetector, JointSensor, cube_entries, cube_yaw, yaw_features
+from sim2real.tasks.base import Scene, Task
+from sim2real.truth import Truth
+
+Array = NDArray[np.float64]
+
+SOLVER_ITERATIONS = 100
+"""Enough for a cube held between two fingers; see `scene.CONTACT_STIFFNESS`."""
+DETECTOR_CAMERA = "front"
+"""The camera that looks for the cube."""
+
+_FRICTION = (
+    servo.COULOMB,
+    servo.VISCOUS,
+    servo.STRIBECK,
+    servo.LOAD_MOTOR,
+    servo.LOAD_EXTERNAL,
+    servo.LOAD_MOTOR_STRIBECK,
+    servo.LOAD_EXTERNAL_STRIBECK,
+)
+
+
+class World:
+    """See the module docstring. Not thread-safe; one process per core, since PyBullet holds the interpreter.
+
+    `nominal` overrides nominal values by name (a twin). `physics_rate` in Hz overrides the robot's. Raises
+    UserError for names or values that cannot be.
+    """
+
+    def __init__(
+        self,
+        robot: Robot | str,
+        task: Task | None = None,
+        *,
+        nominal: Mapping[str, float] | None = None,
+        physics_rate: int | None = None,
+    ) -> None:
+        self.robot = Robot.load(robot)
+        self.task = task
+        self.physics_rate = int(physics_rate or self.robot.physics_rate)
+        if not 100 <= self.physics_rate <= 10_000:
+            raise UserError(f"the physics rate must be 100 to 10000 Hz, got {self.physics_rate}")
+        self.parameters = self._declare(nominal or {})
+        self._nominal = {name: parameter.nominal for name, parameter in self.parameters.items()}
+        self._names = _ParameterNames(self.robot)
+        self.client = bullet.connect(bullet.DIRECT)
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        self.reset()
+
+    def _declare(self, nominal: Mapping[str, float]) -> dict[str, Parameter]:
+        parameters = world_parameters(self.robot)
+        if self.task is not None:
+            parameters |= self.task.parameters(self.robot)
+        _refuse_unknown(nominal, parameters, "nominal value")
+        for name, value in nominal.items():
+            old = parameters[name]
+            parameters[name] = replace(
+                old, nominal=float(value), low=min(old.low, value), high=max(old.high, value)
+            )
+        return parameters
+
+    def _build(self) -> None:
+        client, dt = self.client, 1.0 / self.physics_rate
+        bullet.setTimeStep(dt, physicsClientId=client)
+        bullet.setPhysicsEngineParameter(
+            numSolverIterations=SOLVER_ITERATIONS,
+            deterministicOverlappingPairs=1,
+            physicsClientId=client,
+        )
+        self.bodies = SceneBodies(client, self.robot)
+        self._coupling = Coupling(self.robot.model, servo.nominal_parameters(self.robot), dt)
+        self.bodies.fold(self._coupling.fold)
+        views = self._coupling.views
+        views.lower[:], views.upper[:] = self.robot.lower, self.robot.upper
+        self.servo = self._coupling.servo
+        self.renderer = Renderer(self.bodies, self.robot.cameras)
+        self._dt = dt
+        self._steps = 0
+
+    # Episodes
+
+    def reset(self, draw: Draw | None = None, *, position: Array | None = None) -> None:
+        """Start an episode with this draw, the arm at rest at `position` (n,) rad (default: the task's, or home).
+
+        The servos are on, their goal where they are. Raises UserError for parameters that do not exist.
+        """
+        draw = draw or Draw()
+        _refuse_unknown(draw.values, self.parameters, "drawn value")
+        values = self._nominal | dict(draw.values)
+        self.draw, self.values = draw, values
+        streams = np.random.SeedSequence(draw.seed).spawn(6)
+        rngs = [np.random.Generator(np.random.PCG64(stream)) for stream in streams]
+        self._steps = 0
+        self.scene = self._scene(values, rngs[0])
+        start = self._start(values, position)
+        self._apply_to_arm(values)
+        cube = None if self.scene.cube_xy is None else (*self.scene.cube_xy, self.scene.cube_yaw)
+        self.bodies.restore()
+        self.bodies.set_up(values, cube, self.scene.mark_xy, self._coupling.views.gravity)
+        self.bodies.place_distractors(values)
+        self.bodies.reset_arm(start)
+        self._coupling.reset(start)
+        self._goal = self.servo.goal.copy()
+        self._line = CommandLine(values, rngs[1])
+        self._pushes = Pushes(values, self.bodies.joints, rngs[2])
+        self._sensor = JointSensor(values, self._coupling, rngs[3])
+        self.renderer.reset(values, draw.seed)
+        camera = self.renderer.camera(DETECTOR_CAMERA) if DETECTOR_CAMERA in self.robot.cameras else None
+        self._detector = CubeDetector(values, camera, self.bodies, rngs[4])
+
+    def _scene(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        if self.task is None:
+            return Scene(goal=np.zeros(3))
+        return self.task.setup(values, rng)
+
+    def _start(self, values: Mapping[str, float], position: Array | None) -> Array:
+        if position is None:
+            if self.task is None:
+                return np.array(self.robot.home)
+            return np.array(self.task.start(values, self.robot))
+        start = np.array(position, dtype=np.float64)
+        if start.shape != (self.robot.n,) or not np.isfinite(start).all():
+            raise UserError(f"a start position needs {self.robot.n} finite angles, got {position}")
+        return start
+
+    def _apply_to_arm(self, values: Mapping[str, float]) -> None:
+        """Servos, links and payload, from the nominal arm."""
+        views, names, model = self._coupling.views, self._names, self.robot.model
+        views.gravity[:] = gravity_vector(
+            values["world.gravity"], values["world.tilt_x"], values["world.tilt_y"]
+        )
+        n = self.robot.n
+        views.parameters[:] = np.fromiter(map(values.__getitem__, names.servo), np.float64).reshape(n, -1)
+        views.parameters[:, servo.VOLTAGE] *= values["servo.voltage"]
+        views.parameters[:, _FRICTION] *= values["servo.friction"]
+        links = np.fromiter(map(values.__getitem__, names.links), np.float64).reshape(n, 5)
+        views.inertials[:] = model.inertials
+        views.inertials[:, 0] = links[:, 0]
+        views.inertials[:, 1:4] += links[:, 2:5]
+        views.inertials[:, 4:] *= links[:, 1:2]
+        if values["payload.mass"] > 0.0:
+            add_point_mass(views.inertials, int(model.tool[0]), values["payload.mass"], model.tool[10:13])
+
+    def advance(self, goal: Array | None, steps: int) -> None:
+        """Run `steps` physics steps; `goal` (n,) rad is sent to the servos first, None leaves the last one.
+
+        No gate: what is asked for is what the servos try. Raises UserError for goals that are not finite.
+        """
+        if goal is not None:
+            self._send(goal)
+        client, arm, joints = self.client, self.bodies.arm, self.bodies.joints
+        views = self._coupling.views
+        position, velocity, step = views.position, views.velocity, self._coupling.step
+        drive, simulate, read = bullet.setJointMotorControlArray, bullet.stepSimulation, bullet.getJointStates
+        mode, pushes, watched = bullet.TORQUE_CONTROL, self._pushes, self.bodies.cube is not None
+        for _ in range(steps):
+            if pushes:
+                pushes.apply(self.bodies, self._steps * self._dt)
+            drive(arm, joints, mode, forces=step(), physicsClientId=client)
+            simulate(physicsClientId=client)
+            for i, joint in enumerate(read(arm, joints, physicsClientId=client)):
+                position[i] = joint[0]
+                velocity[i] = joint[1]
+            self._steps += 1
+            if watched and self._steps * self._dt >= self._detector.next_frame:
+                self._detector.capture(self._steps * self._dt)
+
+    def _send(self, goal: Array) -> None:
+        if not np.isfinite(goal).all():
+            raise UserError(f"a goal must be finite, got {goal}")
+        self._goal[:] = goal
+        delay = self._line.send()
+        if delay is not None:
+            self.servo.goal[:] = goal
+            self.servo.extra_delay[:] = delay
+
+    # Reading
+
+    @property
+    def time(self) -> float:
+        """Seconds since the reset."""
+        return self._steps * self._dt
+
+    @property
+    def position(self) -> Array:
+        """(n,) rad, true joint angles."""
+        return self._coupling.views.position.copy()
+
+    @property
+    def velocity(self) -> Array:
+        """(n,) rad/s, true joint speeds."""
+        return self._coupling.views.velocity.copy()
+
+    @property
+    def goal(self) -> Array:
+        """(n,) rad, the last goal sent (whether or not it arrived)."""
+        return self._goal.copy()
+
+    @property
+    def sensed_position(self) -> Array:
+        """(n,) rad, what the encoders say, without noise and delay of the bus."""
+        return self._coupling.sense(0.0)[0]
+
+    @property
+    def sensed_velocity(self) -> Array:
+        """(n,) rad/s, what the servos say, without noise and delay of the bus."""
+        return self._coupling.sense(0.0)[1]
+
+    def truth(self) -> Truth:
+        """The true state of the scene now."""
+        position = self.position
+        tool, rotation = tool_pose(self.robot.model, position)
+        cube = self.bodies.cube_state()
+        finger, jaw = self.bodies.finger_contacts()
+        return Truth(
+            time=self.time,
+            joint_position=position,
+            joint_velocity=self.velocity,
+            joint_command=self.goal,
+            tool_position=tool,
+            tool_rotation=rotation,
+            cube_position=np.full(3, np.nan) if cube is None else cube.position,
+            cube_rotation=np.eye(3) if cube is None else cube.rotation,
+            cube_size=self.bodies.cube_size,
+            goal=self.scene.goal,
+            finger_contact=finger,
+            jaw_contact=jaw,
+        )
+
+    def observe(self, *, privileged: bool = False) -> Observation:
+        """The standard observation; `privileged` hands the true state instead of what sensors say."""
+        time = self.time
+        cube: Observation = {}
+        if privileged:
+            position, velocity = self.position, self.velocity
+            goal = self.scene.goal
+            state = self.bodies.cube_state()
+            if state is not None:
+                cube = {
+                    "cube": state.position,
+                    "cube_yaw": yaw_features(cube_yaw(state.rotation)),
+                    "cube_age": np.zeros(1),
+                }
+        else:
+            position, velocity = self._sensor.read()
+            goal = self.scene.goal if self.scene.mark_xy is None else self._detector.goal(self.scene.goal)
+            if self.bodies.cube is not None:
+                cube = cube_entries(self._detector.latest(time), time)
+        return {
+            "joint_position": position,
+            "joint_velocity": velocity,
+            "joint_command": self.goal,
+            "goal": np.array(goal),
+            **cube,
+        }
+
+    def render(
+        self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
+    ) -> NDArray[np.uint8]:
+        """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
+        return self.renderer.image(camera, width, height)
+
+    def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
+        """The camera as it really stands in this episode (the draw may have moved it)."""
+        return self.renderer.camera(name)
+
+    # Settings that outlive a reset
+
+    def set_joint_limits(self, lower: Array, upper: Array) -> None:
+        """Move the joints' stops to `lower`, `upper` (n,) rad, for this and all later episodes."""
+        lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+        if lower.shape != (self.robot.n,) or upper.shape != lower.shape or not (lower < upper).all():
+            raise UserError(f"joint limits need {self.robot.n} numbers each, lower < upper; got {lower}, {upper}")
+        self._coupling.views.lower[:], self._coupling.views.upper[:] = lower, upper
+
+    def close(self) -> None:
+        """Free the PyBullet client. Harmless when it is closed already."""
+        if self.client >= 0:
+            bullet.disconnect(self.client)
+            self.client = -1
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _ParameterNames:
+    """Names of the array-valued parameters in the order of the arrays."""
+
+    def __init__(self, robot: Robot) -> None:
+        fields = [field.name for field in servo.SERVO_FIELDS]
+        self.servo = [f"servo.{joint}.{field}" for joint in robot.joint_names for field in fields]
+        quantities = ("mass", "inertia", "com_x", "com_y", "com_z")
+        self.links = [f"link.{link}.{q}" for link in robot.model.link_names for q in quantities]
+
+
+def _refuse_unknown(given: Mapping[str, float], known: Mapping[str, Parameter], what: str) -> None:
+    unknown = given.keys() - known.keys()
+    if unknown:
+        name = sorted(unknown)[0]
+        near = get_close_matches(name, known, n=3)
+        raise UserError(
+            f"{what} for '{name}', which is not a parameter of this world"
+            + (f"; did you mean {' or '.join(near)}?" if near else "; 'sim2real parameters' lists them")
+        )

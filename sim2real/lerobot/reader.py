@@ -142,7 +142,8 @@ class LeRobotDataset:
             return tuple(positions)
         try:
             if ":" in text:
-                chosen = positions[slice(*(int(part) if part else None for part in text.split(":")))]
+                first, last = (int(part) if part else None for part in text.split(":"))
+                chosen = positions[first:last]
             else:
                 chosen = positions[int(text) : int(text) + 1 or None]
         except ValueError:
@@ -378,6 +379,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _metadata_v3(
     root: Path, info: Mapping[str, Any], features: Mapping[str, FeatureSpec]
 ) -> tuple[tuple[str, ...], tuple[EpisodeEntry, ...]]:
+    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
+    if not files:
+        if int(info.get("total_episodes", 0)) > 0:
+            raise UserError(f"the data set is incomplete: there is nothing in {root}/meta/episodes")
+        return (), ()
     task_table = read_parquet(root / "meta" / "tasks.parquet").to_pydict()
     numbers = task_table.pop("task_index", None)
     # The frame's index: pandas calls it so when it has no name of its own.
@@ -386,9 +392,6 @@ def _metadata_v3(
         raise UserError(f"{root}/meta/tasks.parquet needs the tasks and their task_index")
     tasks = tuple(text for _, text in sorted(zip(numbers, texts)))
 
-    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
-    if not files and int(info.get("total_episodes", 0)) > 0:
-        raise UserError(f"the data set is incomplete: there is nothing in {root}/meta/episodes")
     videos = [name for name, spec in features.items() if spec.dtype == "video"]
     entries = []
     for path in files:

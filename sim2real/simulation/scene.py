@@ -74,11 +74,11 @@ class SceneBodies:
                 self.arm, link, jointLowerLimit=-1e3, jointUpperLimit=1e3, physicsClientId=client
             )
         self.fingers = self._finger_links()
-        self.table = self._box(TABLE_HALF, (0.80, 0.79, 0.76, 1.0))
+        self.table = self._table()
         self.cubes = [self._cube(size) for size in CUBE_SIZES]
         self.mark = self._disc(MARK_RADIUS, (0.10, 0.62, 0.22, 1.0))
         self.distractors = [
-            self._box((0.012 + 0.004 * i, 0.010 + 0.003 * i, 0.02), colour, solid=False)
+            self._block((0.012 + 0.004 * i, 0.010 + 0.003 * i, 0.02), colour)
             for i, colour in enumerate(_DISTRACTOR_COLOURS)
         ]
         self._distractors_parked = True
@@ -111,16 +111,28 @@ class SceneBodies:
         parent = bullet.getJointInfo(self.arm, jaw, physicsClientId=self.client)[16]
         return (int(parent), jaw)
 
-    def _box(self, half: tuple[float, ...], colour: tuple[float, ...], solid: bool = True) -> int:
-        shape = -1
-        if solid:
-            shape = bullet.createCollisionShape(
-                bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client
-            )
+    def _table(self) -> int:
+        """Solid below, drawn as its upper face only: the renderer pays for every face it cannot see."""
+        x, y, z = TABLE_HALF
+        shape = bullet.createCollisionShape(
+            bullet.GEOM_BOX, halfExtents=TABLE_HALF, physicsClientId=self.client
+        )
+        visual = bullet.createVisualShape(
+            bullet.GEOM_MESH,
+            vertices=[(-x, -y, z), (x, -y, z), (x, y, z), (-x, y, z)],
+            indices=[0, 1, 2, 0, 2, 3],
+            normals=[(0.0, 0.0, 1.0)] * 4,
+            rgbaColor=(0.80, 0.79, 0.76, 1.0),
+            physicsClientId=self.client,
+        )
+        return int(bullet.createMultiBody(0.0, shape, visual, physicsClientId=self.client))
+
+    def _block(self, half: tuple[float, ...], colour: tuple[float, ...]) -> int:
+        """A box to look at, without collisions."""
         visual = bullet.createVisualShape(
             bullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self.client
         )
-        return int(bullet.createMultiBody(0.0, shape, visual, physicsClientId=self.client))
+        return int(bullet.createMultiBody(0.0, -1, visual, physicsClientId=self.client))
 
     def _cube(self, size: float) -> int:
         half = (size / 2,) * 3

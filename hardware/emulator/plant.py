@@ -52,9 +52,11 @@ class Plant(Protocol):
 
 
 class IdealPlant:
-    """Joints that approach their goals as first-order lags: enough to test the bus, not an arm."""
+    """Joints that approach their goals as first-order lags of limited speed: enough to test the bus, not an arm."""
 
-    def __init__(self, n: int, position: Array | None = None, *, lag: float = 0.05) -> None:
+    def __init__(
+        self, n: int, position: Array | None = None, *, lag: float = 0.05, speed: float = 4.5
+    ) -> None:
         self.drive = Drive(n)
         self.position = np.zeros(n) if position is None else np.array(position, dtype=np.float64)
         self.drive.goal[:] = self.position
@@ -63,6 +65,7 @@ class IdealPlant:
         self.current = np.zeros(n)
         self.supply = 12.0
         self.lag = lag
+        self.speed = speed
         self._time = 0.0
 
     def advance(self, time: float) -> None:
@@ -72,7 +75,7 @@ class IdealPlant:
         self._time = time
         on = self.drive.mode == 1
         gap = np.where(on, self.drive.goal - self.position, 0.0)
-        moved = gap * (1.0 - np.exp(-step / self.lag))
+        moved = np.clip(gap * (1.0 - np.exp(-step / self.lag)), -self.speed * step, self.speed * step)
         self.position = self.position + moved
         self.velocity = moved / step
         self.duty = np.clip(gap, -self.drive.duty_limit, self.drive.duty_limit)

@@ -93,7 +93,7 @@ class Pty:
                 flush = None
             if flush is None:
                 flush = self.bus.burst_end(_BURST)
-            if not events and now - attended >= _IDLE or flush is None and now - attended >= 2 * _IDLE:
+            if (not events and now - attended >= _IDLE) or (flush is None and now - attended >= 2 * _IDLE):
                 self.bus.advance(now)
                 attended = now
 

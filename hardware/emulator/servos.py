@@ -149,8 +149,6 @@ class EmulatedServo:
         names = {register.name for register in touched}
         if "torque_enable" in names:
             self._switch(torque_before)
-        if "max_torque_limit" in names:
-            self._put("torque_limit", self.get("max_torque_limit"))
         if "goal_position" in names:
             self._consider_release()
         self._apply()

@@ -227,3 +227,18 @@ def test_unreadable_settings_are_refused(text):
 def test_settings_override_the_file():
     space = Space({"servo.pan.kp": Constant(15.0)}).with_parameters(["servo.*.kp=x1:x2"])
     assert set(space.bind(PARAMETERS).names) >= {"servo.pan.kp", "servo.lift.kp"}
+
+
+def test_sobol_columns_are_even_and_do_not_alias():
+    points = load_design("sobol").points(1024, 60, seed=0)
+    for column in points.T:
+        assert np.bincount((column * 64).astype(int), minlength=64).tolist() == [16] * 64
+    # A pair's interaction must not look like a third column's effect: signs of the halves, all triples.
+    signs = np.where(points > 0.5, 1.0, -1.0)
+    for i in range(0, 60, 7):
+        products = np.abs((signs[:, [i]] * signs).T @ signs) / 1024
+        for j in range(60):
+            products[[i, j], j] = 0  # i with j gives j back
+        products[i] = 0
+        products[:, i] = 0
+        assert products.max() < 0.2

@@ -1,0 +1,245 @@
+"""Sweeps of a task in the simulated world: the bridge from draws to rollouts, and what their results mean."""
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from randomization.designs import Grid, Saltelli, load_design
+from randomization.space import Base, BoundSpace, Space
+from sim2real import __version__
+from sim2real.errors import UserError
+from sim2real.parameters import Draw, Parameter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sim2real.policy import Policy
+    from sim2real.robot import Robot
+    from sim2real.tasks.base import Task
+
+PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime")
+"""Whose versions may change what a simulation gives; noted in config.json."""
+
+
+@dataclass(frozen=True)
+class TaskRollout:
+    """A picklable recipe of a rollout: robot, task and policy by name, `nominal` values of a twin.
+
+    Calling it builds world and policy and returns the function that runs one draw. `privileged` hands the
+    policy the true state, as experts need it, instead of what the sensors show.
+    """
+
+    robot: str
+    task: str
+    policy: str
+    nominal: Mapping[str, float] = field(default_factory=dict)
+    privileged: bool = False
+
+    def __call__(self) -> Callable[[Draw], dict[str, Any]]:
+        from sim2real.robot import Robot
+        from sim2real.simulation.rollout import rollout
+        from sim2real.simulation.world import World
+        from sim2real.tasks.base import load_task
+
+        robot, task = Robot.load(self.robot), load_task(self.task)
+        policy = open_policy(self.policy, task, robot)
+        world = World(robot, task, nominal=dict(self.nominal))
+
+        def run(draw: Draw) -> dict[str, Any]:
+            episode = rollout(world, policy, draw, privileged=self.privileged)
+            success = bool(episode.success)
+            counts = {k: v for k, v in episode.info.items() if isinstance(v, (bool, int, float, str))}
+            return counts | {
+                "success": success,
+                "stage": episode.stage,
+                "failure": "" if success else f"stuck at {episode.stage}" if episode.stage else "failed",
+                "seconds": len(episode) / episode.fps,
+            }
+
+        return run
+
+
+def open_policy(spec: str, task: "Task", robot: "Robot") -> "Policy":
+    """Any policy: a file (checked against robot and task), `expert`, `zero`, `random` or `module:Class`."""
+    if is_file(spec):
+        from hardware.policy_file import load_policy_file
+
+        policy = load_policy_file(spec)
+        policy.check(robot, task)
+        return policy
+    from sim2real.policy import load_policy
+
+    return load_policy(spec, task, robot)
+
+
+def is_file(spec: str) -> bool:
+    """Whether a policy is named by a path: anything with an extension, a slash, or that exists."""
+    return spec.endswith(".onnx") or "/" in spec or Path(spec).is_file()
+
+
+def policy_identity(spec: str) -> dict[str, str]:
+    """What decides a policy's behaviour: the content of its file, or its name."""
+    if is_file(spec):
+        path = Path(spec)
+        if not path.is_file():
+            raise UserError(f"there is no policy file {spec}; `sim2real pretrain` writes one")
+        return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"name": spec}
+
+
+def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
+    """Every parameter that a world of this robot (and task) declares, without starting a simulation."""
+    from sim2real.robot import Robot
+    from sim2real.simulation.declared import world_parameters
+    from sim2real.tasks.base import load_task
+
+    loaded = Robot.load(robot)
+    parameters = world_parameters(loaded)
+    if task is not None:
+        parameters |= load_task(task).parameters(loaded)
+    return parameters
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything that decides a sweep's rows; see `sim2real sweep --help` for the fields."""
+
+    task: str
+    robot: str = "so101"
+    policy: str = "expert"
+    draws: int = 256
+    seed: int = 0
+    design: str = "sobol"
+    levels: int = 5
+    space: Space = field(default_factory=Space)
+    gridded: tuple[str, ...] = ()
+    """Names or wildcards that a grid runs over; everything that varies when empty."""
+    nominal: Mapping[str, float] = field(default_factory=dict)
+    privileged: bool | None = None
+    """None: true state for the expert, sensors for everything else."""
+
+    @property
+    def sees_truth(self) -> bool:
+        return self.policy == "expert" if self.privileged is None else self.privileged
+
+    @property
+    def factory(self) -> TaskRollout:
+        return TaskRollout(self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth)
+
+    def bind(self) -> BoundSpace:
+        """The space over this world's parameters, with the twin's nominal values."""
+        parameters = all_parameters(self.robot, self.task)
+        unknown = [name for name in self.nominal if name not in parameters]
+        if unknown:
+            raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
+        from dataclasses import replace
+
+        parameters |= {name: replace(parameters[name], nominal=v) for name, v in self.nominal.items()}
+        return self.space.bind(parameters)
+
+    def make_draws(self, bound: BoundSpace) -> tuple[list[Draw], bool]:
+        """The draws, and whether more can be added later. Raises UserError for counts the design cannot serve."""
+        columns: tuple[int, ...] = ()
+        for pattern in self.gridded:
+            columns += bound.columns_matching(pattern)
+        design = load_design(self.design, levels=self.levels, columns=columns)
+        if isinstance(design, Saltelli):
+            _check_saltelli(self.draws, bound.dimension)
+        if isinstance(design, Grid) and not columns and bound.dimension > 6:
+            raise UserError(
+                f"a grid over {bound.dimension} parameters is out of reach; name those to grid with --param "
+                "NAME=LO:HI, the others are then drawn at random around it"
+            )
+        return bound.draws(self.draws, self.seed, design), design.prefix_stable
+
+    def identity(self, bound: BoundSpace) -> dict[str, Any]:
+        """What the rows depend on, as JSON types; two sweeps with equal identities have equal rows."""
+        design: dict[str, Any] = {"name": self.design}
+        if self.design == "grid":
+            design |= {"levels": self.levels, "over": list(self.gridded)}
+        return {
+            "robot": self.robot,
+            "task": self.task,
+            "policy": policy_identity(self.policy),
+            "sees": "true state" if self.sees_truth else "sensors",
+            "seed": self.seed,
+            "design": design,
+            "nominal": dict(self.nominal),
+            "space": bound.to_dict(),
+        }
+
+
+def _check_saltelli(draws: int, dimension: int) -> None:
+    block = dimension + 2
+    base, rest = divmod(draws, block)
+    if rest or base < 16 or base & (base - 1):
+        fitting = [block * 2**k for k in range(4, 15)]
+        near = sorted(fitting, key=lambda n: abs(n - draws))[:3]
+        raise UserError(
+            f"the design saltelli over {dimension} parameters takes {block} × 2^k draws; the nearest to {draws} "
+            f"are {', '.join(map(str, sorted(near)))}. Fewer parameters (--base task --param …) take fewer draws"
+        )
+
+
+def run(
+    plan: SweepPlan, out: Path, *, workers: int, engine: str = "local", progress: bool = True
+) -> "pa.Table":
+    """Run or continue the sweep in `out`; returns the table of its rows."""
+    from randomization.sweep import run_sweep
+
+    bound = plan.bind()
+    if bound.dimension == 0:
+        raise UserError("nothing varies in this space; check --base, --space and --param")
+    draws, enlargeable = plan.make_draws(bound)
+    about = provenance("sweep") | {
+        "seed": plan.seed,
+        "workers": workers,
+        "engine": engine,
+        "policy": plan.policy,
+    }
+    return run_sweep(
+        plan.factory,
+        draws,
+        out,
+        identity=plan.identity(bound),
+        about=about,
+        enlargeable=enlargeable,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Who made a run directory: command, arguments, versions, time."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"sim2real": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "command": command,
+        "arguments": sys.argv[1:],
+        "versions": versions,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def merged_base(space: Space, base: Base | None) -> Space:
+    """The space with another base, when one is asked for."""
+    return space if base is None else Space(space.variations, base, space.correlations)
+
+
+def matrix(table: "pa.Table", names: Sequence[str]) -> Any:
+    """Columns of a results table as an array (N, len(names)) of float64."""
+    import numpy as np
+
+    columns = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names]
+    return np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))

@@ -13,6 +13,7 @@ physics steps and has no rounding drift.
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 
 import numpy as np
 import pybullet as bullet
@@ -22,6 +23,7 @@ from sim2real import servo
 from sim2real.camera import CameraModel
 from sim2real.dynamics import add_point_mass, gravity_vector
 from sim2real.errors import UserError
+from sim2real.gate import Gate
 from sim2real.kinematics import tool_pose
 from sim2real.observation import Observation
 from sim2real.parameters import Draw, Parameter
@@ -141,6 +143,7 @@ class World:
         self._line = CommandLine(values, rngs[1])
         self._pushes = Pushes(values, self.bodies.joints, rngs[2])
         self._sensor = JointSensor(values, self._coupling, rngs[3])
+        self.policy_rng = rngs[5]
         self.renderer.reset(values, draw.seed)
         camera = self.renderer.camera(DETECTOR_CAMERA) if DETECTOR_CAMERA in self.robot.cameras else None
         self._detector = CubeDetector(values, camera, self.bodies, rngs[4])
@@ -300,6 +303,11 @@ class World:
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
         """The camera as it really stands in this episode (the draw may have moved it)."""
         return self.renderer.camera(name)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """A gate for this world's robot, to be reset for every episode."""
+        return Gate(self.robot)
 
     # Settings that outlive a reset
 

@@ -385,8 +385,10 @@ class Gate:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the goal has stopped moving."""
-        return bool((self._state[_V] == 0).all() and (self._history == self._state[_P]).all())
+        """Whether the goal has stopped moving (less than 0.1 mrad/s and 10 µrad within the window)."""
+        return bool(
+            np.abs(self._state[_V]).max() < 1e-4 and np.abs(self._history - self._state[_P]).max() < 1e-5
+        )
 
     def clearance(self, position: Array) -> float:
         """Metres between the nearest guarded point and the boundary of the workspace; negative outside."""

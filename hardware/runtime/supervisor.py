@@ -12,11 +12,11 @@ every state until an operator acknowledges them in `limp_fault`, and nothing arm
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """States of the supervisor. The order is that of the codes in logs."""
 
     DISCONNECTED = "disconnected"
@@ -171,7 +171,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "still": lambda t, h, d: h.still,
     "asked_to_settle": lambda t, h, d: h.request is Request.SETTLE and t >= d.hold,
     "held": lambda t, h, d: (
-        t >= d.hold and h.still and h.feedback_age <= d.feedback_fault
+        t >= d.hold
+        and h.still
+        and h.feedback_age <= d.feedback_fault
         and (not h.attended or h.request is Request.SETTLE)
     ),
     "silent": lambda t, h, d: t >= d.silent and h.feedback_age > d.feedback_fault,
@@ -285,5 +287,7 @@ def diagram() -> str:
     lines = ["stateDiagram-v2", "    [*] --> disconnected"]
     for row in TRANSITIONS:
         mark = " (latches)" if row.latch else ""
-        lines += [f"    {source.value} --> {row.target.value}: {row.condition}{mark}" for source in row.sources]
+        lines += [
+            f"    {source.value} --> {row.target.value}: {row.condition}{mark}" for source in row.sources
+        ]
     return "\n".join(lines)

@@ -1,0 +1,464 @@
+"""The control loop: observe, judge, choose, guard, command, log; a hundred times a second.
+
+The loop takes its clock, arm, policy and perception as arguments. On a simulated clock and arm it is
+deterministic and runs as fast as the simulation; on a bus it keeps absolute deadlines. It waits for nothing but
+the arm's own reading, which has a deadline of its own.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
+from hardware.runtime.supervisor import (
+    CODES,
+    ENERGISED,
+    Action,
+    Deadlines,
+    Health,
+    Phase,
+    Request,
+    State,
+    action,
+    advance,
+)
+from hardware.runtime.ticklog import TickLog
+from sim2real.arm import Arm, ArmState
+from sim2real.chunks import ChunkPlayer
+from sim2real.clock import Clock
+from sim2real.errors import BusError, PortError, Sim2RealError
+from sim2real.gate import CLIPPED, REJECTED, Gate
+from sim2real.observation import Observation
+
+Array = NDArray[np.float64]
+
+TRAVEL_SPEED = 0.5
+"""Share of the gate's limits at which the arm goes home between episodes."""
+
+DESCENT_SPEED = 0.2
+"""The same for lowering the arm to rest."""
+
+ARMING_TIME = 0.3
+"""Seconds for which the arm must be seen not to move before it counts as armed."""
+
+ARMING_MOTION = 0.12
+"""rad; a joint that moves more than this while torque comes on has not been armed. (Droop stays below.)"""
+
+FAULT_BITS = 0b100111
+"""Servo status bits that latch: voltage, encoder, temperature, overload (not the current limit alone)."""
+
+FAULT_TIME = 0.1
+"""Seconds for which a servo must report a fault before it counts."""
+
+
+class Guardian(Protocol):
+    """Whoever lowers the arm when this process no longer can."""
+
+    def beat(self, armed: bool, executed: Array) -> None:
+        """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""
+
+
+@dataclass
+class Counts:
+    """What happened to the policy's commands, and how well the loop kept time."""
+
+    ticks: int = 0
+    overruns: int = 0
+    """Whole periods that were skipped."""
+    commands: int = 0
+    """Goals sent on the policy's behalf."""
+    clipped: int = 0
+    rejected: int = 0
+    chunks: int = 0
+    expired: int = 0
+    refused: int = 0
+    """Chunks that were not finite or of the wrong size."""
+    bus_errors: int = 0
+    latencies: list[float] = field(default_factory=list)
+    """s between an observation and the arrival of the chunk that answers it."""
+
+
+class ControlLoop:
+    """See the module docstring. The session steers it through `request`, `target` and `policy_on`."""
+
+    def __init__(
+        self,
+        arm: Arm,
+        clock: Clock,
+        policy: PolicySource | None = None,
+        perception: PerceptionSource | None = None,
+        *,
+        speed: float = 1.0,
+        limits: tuple[Array, Array] | None = None,
+        deadlines: Deadlines | None = None,
+        guardian: Guardian | None = None,
+        attended: bool = False,
+    ) -> None:
+        """`speed` scales the gate's limits; `limits` (lower, upper), (n,) rad, are the calibrated range."""
+        self.arm, self.clock, self.robot = arm, clock, arm.robot
+        self.policy = policy
+        self.perception: PerceptionSource = GoalOnly() if perception is None else perception
+        self.deadlines = Deadlines() if deadlines is None else deadlines
+        self.guardian = guardian
+        self.attended = attended
+
+        lower, upper = (None, None) if limits is None else limits
+        self.gates = {
+            Action.FOLLOW: Gate(self.robot, speed, lower=lower, upper=upper),
+            Action.HOLD: Gate(self.robot, speed * TRAVEL_SPEED, lower=lower, upper=upper),
+            Action.DESCEND: Gate(self.robot, speed * DESCENT_SPEED, lower=lower, upper=upper),
+        }
+        """By use: the policy's, the way home's and the descent's."""
+        self.gate = self.gates[Action.FOLLOW]
+        self.player = ChunkPlayer()
+        self.period = 1.0 / self.robot.command_rate
+
+        self.state = State(since=clock.now())
+        self.request = Request.NONE
+        self.policy_on = False
+        """Whether RUN means following the policy (else: going to `target`)."""
+        self.target: Array = np.array(self.robot.home)
+        self.episode = -1
+        self.identified = True
+        self.reading: ArmState | None = None
+        self.executed: Array = np.array(self.robot.home)
+        self.requested: Array = np.array(self.robot.home)
+        self.observation: Observation = {}
+        self.on_frame: Callable[[float, Observation], None] | None = None
+        """Called at the policy rate, before the actions of the frame are sent."""
+        self.counts = Counts()
+        self.faults: list[str] = []
+        self.log = TickLog(self.robot.joint_names)
+
+        self._tick = 0
+        self._deadline = clock.now()
+        self._last_start: float | None = None
+        self._connected = True
+        self._torque = False
+        self._relaxed = False
+        self._armed_since: float | None = None
+        self._armed_at: Array = np.zeros(self.robot.n)
+        self._bad_chunks = 0
+        self._rejected = 0.0
+        self._servo_fault_since: float | None = None
+
+    # Driving
+
+    def run(self, until: Callable[[], bool], timeout: float = float("inf")) -> bool:
+        """Tick until `until()` is true; False when `timeout` s passed first. At least one tick is made."""
+        end = self.clock.now() + timeout
+        enabled = gc.isenabled()
+        # A collection over a large heap takes longer than many periods.
+        gc.disable()
+        try:
+            while True:
+                self.tick()
+                if until():
+                    return True
+                if self.clock.now() >= end:
+                    return False
+        finally:
+            if enabled:
+                gc.enable()
+
+    def resync(self) -> None:
+        """Start a new time base: what was waited for on purpose is no overrun."""
+        self._deadline = self.clock.now() + self.period
+        self._last_start = None
+
+    def tick(self) -> None:
+        """Wait for the next deadline and do one cycle."""
+        self.clock.sleep_until(self._deadline)
+        start = self.clock.now()
+        error = 0.0 if self._last_start is None else start - self._last_start - self.period
+        self._last_start = start
+
+        self._observe(start)
+        self._take_chunk(start)
+        age = self._feedback_age(start)
+        health = self._health(start, age)
+        before = self.state
+        self.state = advance(start, before, health, self.deadlines)
+        if self.state.fault is not None and before.fault is None:
+            self._note_fault(self.state.fault, health)
+        doing = action(self.state, health, self.deadlines)
+
+        if self.reading is not None and self._frame_due():
+            self._frame(start, doing)
+        flags = self._act(start, doing)
+        if self.guardian is not None:
+            self.guardian.beat(self._torque, self.executed)
+
+        if self.reading is not None:
+            self.log.add(
+                (
+                    start,
+                    CODES[self.state.phase],
+                    flags,
+                    error,
+                    age,
+                    health.remaining,
+                    health.camera_age,
+                    self.episode,
+                ),
+                self.reading.position,
+                self.requested,
+                self.executed,
+            )
+        self.counts.ticks += 1
+        self._tick += 1
+        self._deadline += self.period
+        if self._last_start is None:
+            self._deadline = self.clock.now() + self.period
+            return
+        # Whole periods are skipped: the phase stays, and no burst of commands follows a stall.
+        missed = int((self.clock.now() - self._deadline) / self.period + 0.5)
+        if missed > 0:
+            self.counts.overruns += missed
+            self._deadline += missed * self.period
+
+    # Parts of a cycle
+
+    def _observe(self, now: float) -> None:
+        if self.state.phase is Phase.DISCONNECTED and not self._connected:
+            return
+        try:
+            self.reading = self.arm.observe()
+        except PortError as error:
+            self._lose_port(error)
+        except BusError:
+            self.counts.bus_errors += 1
+
+    def _feedback_age(self, now: float) -> float:
+        if self.reading is None:
+            return float("inf")
+        return now - self.reading.time + float(self.reading.age.max())
+
+    def _take_chunk(self, now: float) -> None:
+        if self.policy is None:
+            return
+        answer = self.policy.poll()
+        if answer is None:
+            return
+        self.counts.chunks += 1
+        if answer.chunk is None:
+            self._refuse(answer.problem)
+            return
+        self.counts.latencies.append(answer.arrived - answer.chunk.start)
+        if not self.policy_on:
+            return
+        try:
+            if not self.player.add(answer.chunk, now):
+                self.counts.expired += 1
+            self._bad_chunks = 0
+        except Sim2RealError as error:
+            self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        self.counts.refused += 1
+        self._bad_chunks += 1
+        self._chunk_problem = why
+
+    _chunk_problem = ""
+
+    def _health(self, now: float, age: float) -> Health:
+        policy_on = self.policy_on and self.request is Request.RUN
+        reading = self.reading
+        servo_fault = False
+        if reading is not None and (reading.status & FAULT_BITS).any():
+            since = self._servo_fault_since if self._servo_fault_since is not None else now
+            self._servo_fault_since = since
+            servo_fault = now - since >= FAULT_TIME
+        else:
+            self._servo_fault_since = None
+        camera_needed = policy_on and self.perception.needed
+        return Health(
+            request=self.request,
+            connected=self._connected,
+            identified=self.identified,
+            feedback_age=age,
+            armed=self._armed(now),
+            torque_lost=self._torque and bool(getattr(self.arm, "torque_lost", False)),
+            servo_fault=servo_fault,
+            policy_needed=policy_on and self.state.phase in (Phase.RUNNING, Phase.DEGRADED),
+            policy_alive=self.policy is not None and self.policy.alive,
+            remaining=self.player.remaining(now) if policy_on else 0.0,
+            bad_chunks=self._bad_chunks,
+            rejected=self._rejected,
+            camera_needed=camera_needed,
+            camera_age=self.perception.frame_age(now) if camera_needed else 0.0,
+            still=self.gate.at_rest,
+            rested=self.state.phase is Phase.SETTLING
+            and self.gate is self.gates[Action.DESCEND]
+            and self.gate.at_rest
+            and self.gate.counts["ticks"] > 20,
+            attended=self.attended,
+            relaxed=self._relaxed,
+        )
+
+    def _armed(self, now: float) -> bool:
+        if self.state.phase is not Phase.ARMING or self._armed_since is None or self.reading is None:
+            return False
+        still = np.abs(self.reading.position - self._armed_at).max() <= ARMING_MOTION
+        return bool(still) and now - self._armed_since >= ARMING_TIME
+
+    def _note_fault(self, fault: str, health: Health) -> None:
+        detail = ""
+        if fault.startswith("policy_") and self.policy is not None:
+            detail = self._chunk_problem if fault == "policy_invalid" else self.policy.problem
+        elif fault == "port_lost":
+            detail = self._port_problem
+        elif fault in ("feedback_lost", "servo_fault") and self.reading is not None:
+            stale = self.reading.age + (self.clock.now() - self.reading.time)
+            bad = (
+                stale > self.deadlines.feedback_fault
+                if fault == "feedback_lost"
+                else self.reading.status != 0
+            )
+            detail = ", ".join(np.array(self.robot.joint_names)[bad])
+        self.faults.append(f"{fault}: {detail}" if detail else fault)
+
+    _port_problem = ""
+
+    def _lose_port(self, error: PortError) -> None:
+        self._connected = False
+        self._port_problem = str(error)
+
+    def _frame_due(self) -> bool:
+        rate, command = self.robot.policy_rate, self.robot.command_rate
+        return (self._tick * rate) // command != ((self._tick - 1) * rate) // command
+
+    def _frame(self, now: float, doing: Action) -> None:
+        assert self.reading is not None
+        observation = self.perception.entries(now)
+        observation["joint_position"] = self.reading.position
+        observation["joint_velocity"] = self.reading.velocity
+        observation["joint_command"] = self.executed
+        self.observation = observation
+        if self.on_frame is not None:
+            self.on_frame(now, observation)
+        if self.policy is not None and self.policy_on and doing is Action.FOLLOW:
+            self.policy.send(now, observation)
+
+    def start_policy(self, seed: int) -> None:
+        """Follow the policy from now on: a new episode. Ask for RUN as well."""
+        assert self.policy is not None
+        self.policy.reset(seed)
+        self._use(Action.FOLLOW)
+        self.player.reset(self.gate.position, self.clock.now())
+        self._bad_chunks, self._rejected = 0, 0.0
+        self.policy_on = True
+
+    def travel(self, target: Array) -> None:
+        """Go to `target` (n,), rad, instead of following the policy. Ask for RUN as well."""
+        self.policy_on = False
+        self.target = np.array(target, dtype=np.float64)
+        self._use(Action.HOLD)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the goal rests where `travel` was told to go, as far as the gate allows."""
+        return self.gate.at_rest and self.gate.counts["ticks"] > 20
+
+    def _use(self, which: Action) -> None:
+        """Change to another gate; the goal goes on from where it is."""
+        # Only at rest: a gate starts without velocity, and the goal must not stop dead.
+        if self.gate.at_rest:
+            gate = self.gates[which]
+            gate.reset(self.gate.position)
+            self.gate = gate
+
+    def _act(self, now: float, doing: Action) -> int:
+        """Do what the supervisor decided; returns the gate's mask."""
+        if doing is Action.ENABLE:
+            self._enable(now)
+            return 0
+        if doing in (Action.NOTHING, Action.OBSERVE, Action.RELAX):
+            if self._torque and self._connected:
+                self._relax()
+            return 0
+        flags = 0
+        if doing is Action.HOLD:
+            self.gate.brake()
+            self.requested = self.gate.position
+        elif doing is Action.DESCEND:
+            if self.gate is not self.gates[Action.DESCEND]:
+                self._use(Action.DESCEND)
+            self.requested = self.robot.rest
+            flags = self.gate.step(self.requested)
+        elif self.policy_on:
+            self.requested = self.player.sample(now)
+            flags = self.gate.step(self.requested)
+            self._count(flags)
+        else:
+            self.requested = self.target
+            flags = self.gate.step(self.requested)
+        self._send(self.gate.position)
+        return flags
+
+    def _count(self, flags: int) -> None:
+        self.counts.commands += 1
+        if flags & REJECTED:
+            self.counts.rejected += 1
+            self._rejected += self.period
+        else:
+            self._rejected = 0.0
+            if flags & CLIPPED:
+                self.counts.clipped += 1
+
+    def _send(self, goal: Array) -> None:
+        try:
+            self.executed = self.arm.command(goal)
+        except PortError as error:
+            self._lose_port(error)
+        except BusError:
+            self.counts.bus_errors += 1
+
+    def _enable(self, now: float) -> None:
+        if self._armed_since is None:
+            assert self.reading is not None
+            try:
+                self._torque, self._relaxed = True, False
+                self.arm.enable()
+            except PortError as error:
+                self._lose_port(error)
+                return
+            except BusError:
+                self.counts.bus_errors += 1
+                return
+            finally:
+                # Switching on takes several exchanges, on purpose.
+                self.resync()
+            self._armed_at = np.array(self.reading.position)
+            for gate in self.gates.values():
+                gate.reset(self._armed_at)
+            self._armed_since = self.clock.now()
+        self._send(self.gate.position)
+
+    def _relax(self) -> None:
+        try:
+            self.arm.relax()
+            self._torque, self._relaxed, self._armed_since = False, True, None
+        except PortError as error:
+            self._lose_port(error)
+        except BusError:
+            self.counts.bus_errors += 1
+        finally:
+            self.resync()
+
+    @property
+    def energised(self) -> bool:
+        """Whether torque is on, as far as is known."""
+        return self._torque
+
+    @property
+    def phase(self) -> Phase:
+        return self.state.phase
+
+    def ended(self) -> bool:
+        """Whether torque is off (or the port gone), so that nothing is left to do."""
+        return self.state.phase not in ENERGISED and not (self._torque and self._connected)

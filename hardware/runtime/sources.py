@@ -1,0 +1,119 @@
+"""Where the loop's actions and percepts come from: the interfaces, and versions that run in the same process.
+
+The loop never waits for a source: everything here returns at once.
+"""
+
+from collections import deque
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.chunks import Chunk
+from sim2real.clock import Clock
+from sim2real.observation import MAX_AGE, Observation
+from sim2real.policy import Policy
+
+Array = NDArray[np.float64]
+
+
+class Answer(NamedTuple):
+    """A chunk (None when the policy sent something that is none) and when it came, s."""
+
+    chunk: Chunk | None
+    arrived: float
+    problem: str = ""
+
+
+class PolicySource(Protocol):
+    """Takes observations, gives chunks back later."""
+
+    alive: bool
+    problem: str
+    """Why it is not alive."""
+
+    def reset(self, seed: int) -> None:
+        """A new episode: chunks that answer earlier observations are never returned."""
+
+    def send(self, time: float, observation: Observation) -> None:
+        """Hand over the newest observation, taken at `time`; one that is still waiting is replaced."""
+
+    def poll(self) -> Answer | None:
+        """The newest answer that has not been returned yet."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class LocalPolicy:
+    """A policy in this process, for stepped clocks: it thinks when it is asked, and answers `latency` s later."""
+
+    def __init__(self, policy: Policy, period: float, clock: Clock, latency: float = 0.0) -> None:
+        self.policy, self.period, self.clock, self.latency = policy, period, clock, latency
+        self.alive, self.problem = True, ""
+        self._waiting: deque[tuple[float, Answer]] = deque()
+
+    def reset(self, seed: int) -> None:
+        self._waiting.clear()
+        self.policy.reset(seed)
+
+    def send(self, time: float, observation: Observation) -> None:
+        if not self.alive:
+            return
+        due = time + self.latency
+        try:
+            chunk = Chunk(time, self.period, np.array(self.policy.act(observation), dtype=np.float64))
+            self._waiting.append((due, Answer(chunk, due)))
+        except ValueError as error:
+            self._waiting.append((due, Answer(None, due, str(error))))
+        except Exception as error:
+            # Whatever a user's policy raises must not take the arm's loop with it.
+            self.alive, self.problem = False, f"{type(error).__name__}: {error}"
+
+    def poll(self) -> Answer | None:
+        answer = None
+        while self._waiting and self._waiting[0][0] <= self.clock.now():
+            answer = self._waiting.popleft()[1]
+        return answer
+
+    def close(self) -> None:
+        self.alive = False
+
+
+class PerceptionSource(Protocol):
+    """What is known of the scene besides the joints."""
+
+    needed: bool
+    """Whether the task cannot go on without fresh camera frames."""
+
+    def entries(self, time: float) -> Observation:
+        """Observation entries as of `time`: `goal`, and with a camera `cube`, `cube_yaw`, `cube_age`."""
+
+    def frame_age(self, time: float) -> float:
+        """Seconds since the newest camera frame was taken; infinite before the first."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class GoalOnly:
+    """No camera: a goal that is given, and a cube that is never seen."""
+
+    needed = False
+
+    def __init__(self, goal: Array | None = None) -> None:
+        self.goal = np.zeros(3) if goal is None else np.array(goal, dtype=np.float64)
+
+    def entries(self, time: float) -> Observation:
+        return {
+            "goal": self.goal,
+            "cube": np.zeros(3),
+            "cube_yaw": np.array([1.0, 0.0]),
+            "cube_age": np.array([MAX_AGE]),
+        }
+
+    def frame_age(self, time: float) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        pass

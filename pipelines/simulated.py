@@ -1,13 +1,11 @@
 """From a command's arguments to simulated episodes: what sweeps, training and evaluation ask for alike."""
 
 import os
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
 
 from pipelines.sweep import SweepPlan, open_policy
 from randomization.space import Space
 from sim2real.errors import UserError
+from sim2real.parameters import load_twin
 from sim2real.robot import Robot
 from sim2real.tasks.base import load_task
 
@@ -39,23 +37,11 @@ def make_plan(
         draws=draws,
         seed=seed,
         space=Space() if space is None else Space.load(space),
-        nominal={} if twin is None else load_nominal(twin),
+        nominal={} if twin is None else load_twin(twin),
         privileged=privileged,
     )
     plan.bind()
     return plan
-
-
-def load_nominal(twin: str | Path) -> Mapping[str, float]:
-    """The parameters in a twin file. Raises UserError when it is none."""
-    path = Path(twin)
-    try:
-        table = tomllib.loads(path.read_text())["parameters"]
-        return {str(name): float(value) for name, value in table.items()}
-    except FileNotFoundError:
-        raise UserError(f"the twin file {path} does not exist; `sim2real identify` writes one") from None
-    except (KeyError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a twin file: {error}") from None
 
 
 def worker_count(asked: int | None) -> int:

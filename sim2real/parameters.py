@@ -2,10 +2,14 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+
+from sim2real.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,15 @@ class Draw:
     def from_json(cls, text: str) -> "Draw":
         raw = json.loads(text)
         return cls(index=int(raw["index"]), seed=int(raw["seed"]), values=raw["values"])
+
+
+def load_twin(path: str | Path) -> dict[str, float]:
+    """The parameters in a twin file, by name. Raises UserError when it is missing or none."""
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))["parameters"]
+        return {str(name): float(value) for name, value in table.items()}
+    except FileNotFoundError:
+        raise UserError(f"the twin file {path} does not exist; `sim2real identify` writes one") from None
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"{path} is not a twin file (TOML with a table [parameters]): {error}") from None

@@ -1,0 +1,45 @@
+"""`sim2real data`: look at a data set before using it."""
+
+import argparse
+import json
+
+HELP = (
+    "What is in a LeRobot data set: episodes, rate, units, how far joints trail their commands, clipping, "
+    "glitches, episodes that look wrong, and what it can and cannot be used for."
+)
+EXAMPLES = """  sim2real data recordings/lift
+  sim2real data so101_tape --calibration my_arm.json --json
+  sim2real data recordings/mine --task my.module:MyTask     can it teach a task of my own?
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DIR", help="the data set's folder (holds meta/ and data/)")
+    parser.add_argument("--robot", help="the robot it is of (default: what the data say, else so101)")
+    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
+    parser.add_argument(
+        "--units",
+        default="auto",
+        choices=["auto", "normalised", "degrees"],
+        help="how joint angles are stored (default: find out)",
+    )
+    parser.add_argument("--task", action="append", help="tasks to judge its use for (default: all that ship)")
+    parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.dataset_check import as_text, check
+    from sim2real.lerobot import LeRobotDataset
+    from sim2real.robot import Robot
+    from sim2real.tasks import task_names
+
+    dataset = LeRobotDataset.open(args.data)
+    report = check(
+        dataset,
+        Robot.load(args.robot or str(dataset.notes.get("robot", "so101"))),
+        calibration=args.calibration,
+        units=args.units,
+        tasks=tuple(args.task or task_names()),
+    )
+    print(json.dumps(report, indent=2) if args.json else as_text(report))
+    return 0

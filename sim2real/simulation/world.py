@@ -130,12 +130,11 @@ class World:
         streams = np.random.SeedSequence(draw.seed).spawn(6)
         rngs = [np.random.Generator(np.random.PCG64(stream)) for stream in streams]
         self._steps = 0
-        self.scene = self._scene(values, rngs[0])
+        scene = self._scene(values, rngs[0])
         start = self._start(values, position)
         self._apply_to_arm(values)
-        cube = None if self.scene.cube_xy is None else (*self.scene.cube_xy, self.scene.cube_yaw)
         self.bodies.restore()
-        self.bodies.set_up(values, cube, self.scene.mark_xy, self._coupling.views.gravity)
+        self.place(scene)
         self.bodies.place_distractors(values)
         self.bodies.reset_arm(start)
         self._coupling.reset(start)
@@ -147,6 +146,12 @@ class World:
         self.renderer.reset(values, draw.seed)
         camera = self.renderer.camera(DETECTOR_CAMERA) if DETECTOR_CAMERA in self.robot.cameras else None
         self._detector = CubeDetector(values, camera, self.bodies, rngs[4])
+
+    def place(self, scene: Scene) -> None:
+        """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on."""
+        self.scene = scene
+        cube = None if scene.cube_xy is None else (*scene.cube_xy, scene.cube_yaw)
+        self.bodies.set_up(self.values, cube, scene.mark_xy, self._coupling.views.gravity)
 
     def _scene(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         if self.task is None:

@@ -41,7 +41,7 @@ class Disturbance:
     student drives, in turns of about `turn` s.
     """
 
-    noise: float = 0.06
+    noise: float = 0.03
     memory: float = 0.4
     student: float = 0.0
     turn: float = 1.5

@@ -58,7 +58,7 @@ class PretrainSettings:
     learning_rate: float = 2e-3
     width: int = 256
     depth: int = 3
-    noise: float = 0.06
+    noise: float = 0.03
     held_out: float = 0.05
     evaluate: int = 100
 

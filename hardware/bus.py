@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -45,7 +45,8 @@ class BusStatistics:
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers, servos by ID."""
-        return asdict(self) | {"servos": {id: asdict(servo) for id, servo in sorted(self.servos.items())}}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"servos": {id: asdict(servo) for id, servo in sorted(self.servos.items())}}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,178 @@
+"""The simulated world behind the emulated servos, in real time, with the objects on its table.
+
+Physics advances in whole steps towards the time it is told. The true state is there for the camera, for judges
+and for tests; nothing on the bus can see it.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.emulator.plant import Drive
+from hardware.emulator.twin import default_twin
+from sim2real.calibration import Calibration
+from sim2real.parameters import Parameter
+from sim2real.robot import Robot
+from sim2real.simulation.world import World
+from sim2real.tasks.base import HOLD, Task, load_task
+from sim2real.truth import Truth
+
+Array = NDArray[np.float64]
+
+STALL = 0.25
+"""Physics that the machine was too slow for by more than this is skipped, s: better late than ever later."""
+
+JUDGE_RATE = 30.0
+"""How often the true state is kept for judging, Hz."""
+
+
+POSE = 3 + 9 + 1 + 2
+
+
+class WorldPlant:
+    """A `Plant` over a `World`. `task` decides which objects lie on the table; `twin` the arm's parameters.
+
+    The arm begins limp at the robot's rest pose. Episode k places objects from (seed, k) alone.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        calibration: Calibration,
+        *,
+        task: Task,
+        twin: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.robot = robot
+        self.task = task
+        self.seed = seed
+        self.episode = 0
+        if twin is None:
+            with World(robot, task) as nominal:
+                twin = default_twin(nominal.parameters)
+        self.twin = dict(twin)
+        self.world = World(robot, task, nominal=self.twin)
+        self.world.set_joint_limits(*calibration.limits)
+        self.world.reset(position=np.clip(robot.rest, *calibration.limits))
+        self.drive = Drive(robot.n)
+        self.drive.goal[:] = self.world.servo.sensed
+        settings = robot.servo_settings.get("all", {})
+        self._nominal_p = float(settings.get("p_coefficient", 32)) or 1.0
+        self._nominal_d = float(settings.get("d_coefficient", 32)) or 1.0
+        self.supply = 12.0 * self.world.values.get("servo.voltage", 1.0)
+        self._origin = 0.0  # plant time at which the world's clock stood at 0
+        self._truths: deque[Truth] = deque(maxlen=int(2 * HOLD * JUDGE_RATE))
+        self._began = 0.0
+        self.world.servo.enabled[:] = 0.0
+        self._read()
+        self.new_episode()
+
+    # Plant
+
+    def advance(self, time: float) -> None:
+        rate = self.world.physics_rate
+        behind = time - self._origin - self.world.time
+        if behind > STALL:
+            self._origin += behind - STALL
+            behind = STALL
+        steps = int(behind * rate + 1e-6)
+        if steps <= 0:
+            return
+        servo, drive = self.world.servo, self.drive
+        servo.goal[:] = drive.goal
+        servo.enabled[:] = drive.mode
+        servo.duty_limit[:] = drive.duty_limit
+        servo.kp[:] = drive.p / self._nominal_p
+        servo.kd[:] = drive.d / self._nominal_d
+        servo.ki[:] = drive.i
+        servo.speed[:] = drive.speed
+        servo.acceleration[:] = drive.acceleration
+        self.world.advance(None, steps)
+        self._read()
+        if not self._truths or self.world.time - self._truths[-1].time >= 1 / JUDGE_RATE - 1e-9:
+            self._truths.append(self.world.truth())
+
+    def _read(self) -> None:
+        self.position = self.world.sensed_position
+        self.velocity = self.world.velocity
+        self.duty = self.world.servo.duty.copy()
+        self.current = self.world.servo.current.copy()
+
+    # Objects and judgement
+
+    def new_episode(self) -> int:
+        """Place the objects anew, as the task draws them; the arm is not touched. Returns the episode's number."""
+        rng = np.random.default_rng((self.seed, self.episode))
+        values = {p.name: _uniform(p, rng) for p in self.task.parameters(self.robot).values()}
+        self.world.place(self.task.setup(values, rng))
+        self._truths.clear()
+        self._began = self.world.time
+        self.episode += 1
+        return self.episode - 1
+
+    def succeeded(self, task: Task, goal: Array | None = None) -> bool:
+        """Whether `task`'s condition has held for the last 0.5 s; `goal` (3,) m replaces the scene's own."""
+        truths = [
+            truth if goal is None else replace(truth, goal=goal)
+            for truth in self._truths
+            if truth.time >= self.world.time - HOLD - 1 / JUDGE_RATE
+        ]
+        if not truths or self.world.time - truths[0].time < HOLD - 1 / JUDGE_RATE:
+            return False
+        return all(task.satisfied(truth) for truth in truths)
+
+    def state(self) -> dict[str, Any]:
+        """The true state as plain values."""
+        truth = self.world.truth()
+        return {
+            "time": truth.time,
+            "episode": self.episode - 1,
+            "joint_position": truth.joint_position.tolist(),
+            "joint_velocity": truth.joint_velocity.tolist(),
+            "sensed_position": self.position.tolist(),
+            "goal_position": self.drive.goal.tolist(),
+            "torque": [int(mode) for mode in self.drive.mode],
+            "duty": self.duty.tolist(),
+            "tool": truth.tool_position.tolist(),
+            "cube": _or_none(truth.cube_position),
+            "mark": None if self.world.scene.mark_xy is None else list(self.world.scene.mark_xy),
+            "goal": self.world.scene.goal.tolist(),
+            "stage": self.task.stage(truth),
+        }
+
+    def pose(self) -> Array:
+        """(n + POSE,) what the camera sees: joint angles, cube position, rotation and side, mark x, y; NaN: none."""
+        out = np.full(self.robot.n + POSE, np.nan)
+        out[: self.robot.n] = self.world.position
+        n, bodies = self.robot.n, self.world.bodies
+        cube = bodies.cube_state()
+        if cube is not None:
+            out[n : n + 3] = cube.position
+            out[n + 3 : n + 12] = cube.rotation.ravel()
+            out[n + 12] = bodies.cube_size
+        if self.world.scene.mark_xy is not None:
+            out[n + 13 : n + 15] = self.world.scene.mark_xy
+        return out
+
+    def close(self) -> None:
+        self.world.close()
+
+
+def stage_task(name: str | None, robot: Robot) -> Task:
+    """The task whose objects lie on the table; without a name, one that has both cube and mark."""
+    return load_task(name or "push", robot.n)
+
+
+def _uniform(parameter: Parameter, rng: np.random.Generator) -> float:
+    if parameter.scale == "log":
+        return float(np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high))))
+    return float(rng.uniform(parameter.low, parameter.high))
+
+
+def _or_none(position: Array) -> list[float] | None:
+    return position.tolist() if np.isfinite(position).all() else None

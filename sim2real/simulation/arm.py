@@ -32,6 +32,10 @@ class SimulatedArm:
         self._velocity = np.zeros(n)
         world.servo.enabled[:] = 0
 
+    @property
+    def enabled(self) -> NDArray[np.bool_]:
+        return np.asarray(self.world.servo.enabled > 0)
+
     def catch_up(self) -> None:
         """Advance the physics to the clock's time."""
         steps = round((self.clock.now() - self._origin - self.world.time) * self.world.physics_rate)

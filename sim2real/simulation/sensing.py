@@ -34,8 +34,8 @@ VISIBLE = 0.5
 UNSEEN = (0.25, 0.0, KNOWN_SIZE / 2)
 """What is reported before the cube was ever seen: the middle of the workspace."""
 
-_POINTS = 0.4 * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
-"""Points of a unit cube that rays are cast at."""
+_POINTS = 0.4 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float64)
+"""Points of a unit cube that rays are cast at: its centre and every other corner, drawn in a little."""
 
 
 class JointSensor:
@@ -117,18 +117,21 @@ class CubeDetector:
 
     def visible(self, cube: CubeState) -> float:
         """Fraction of the cube's points that the camera sees past the arm; 1 without a camera."""
-        if self._camera is None:
+        camera = self._camera
+        if camera is None:
             return 1.0
         points = cube.position + self._bodies.cube_size * _POINTS @ cube.rotation.T
-        inside = self._camera.contains(self._camera.project(points))
+        # Without distortion, which matters at the very edge only.
+        local = points @ camera.base_to_camera[:3, :3].T + camera.base_to_camera[:3, 3]
+        x = local[:, 0] * camera.fx / local[:, 2] + camera.cx
+        y = local[:, 1] * camera.fy / local[:, 2] + camera.cy
+        inside = (local[:, 2] > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
         hits = bullet.rayTestBatch(
-            [self._camera.position.tolist()] * len(points),
-            points.tolist(),
-            physicsClientId=self._bodies.client,
+            [camera.position.tolist()] * len(points), points.tolist(), physicsClientId=self._bodies.client
         )
         # A ray that ends inside the cube without meeting it cannot be: no hit means that nothing is in the way.
-        clear = [hit[0] in (self._bodies.cube, -1) for hit in hits]
-        return float(np.mean(np.logical_and(clear, inside)))
+        clear = (self._bodies.cube, -1)
+        return sum(hit[0] in clear and seen for hit, seen in zip(hits, inside.tolist())) / len(points)
 
     def _detect(self, time: float, cube: CubeState, dropout: float) -> Detection | None:
         v = self._values

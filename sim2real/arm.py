@@ -37,6 +37,8 @@ class Arm(Protocol):
     """An arm that can be observed and commanded. No method waits longer than its documented deadline."""
 
     robot: Robot
+    enabled: NDArray[np.bool_]
+    """(n,) whether each servo said that its torque is on when it was last asked."""
 
     def observe(self) -> ArmState:
         """The current reading; raises BusError when no joint at all answered, PortError when it is gone."""

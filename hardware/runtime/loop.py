@@ -30,7 +30,7 @@ from hardware.runtime.ticklog import TickLog
 from sim2real.arm import Arm, ArmState
 from sim2real.chunks import ChunkPlayer
 from sim2real.clock import Clock
-from sim2real.errors import BusError, PortError, Sim2RealError
+from sim2real.errors import BusError, HardwareError, PortError, Sim2RealError
 from sim2real.gate import CLIPPED, REJECTED, Gate
 from sim2real.observation import Observation
 
@@ -282,7 +282,7 @@ class ControlLoop:
             identified=self.identified,
             feedback_age=age,
             armed=self._armed(now),
-            torque_lost=self._torque and bool(getattr(self.arm, "torque_lost", False)),
+            torque_lost=self._torque_lost(),
             servo_fault=servo_fault,
             policy_needed=policy_on and self.state.phase in (Phase.RUNNING, Phase.DEGRADED),
             policy_alive=self.policy is not None and self.policy.alive,
@@ -306,12 +306,22 @@ class ControlLoop:
         still = np.abs(self.reading.position - self._armed_at).max() <= ARMING_MOTION
         return bool(still) and now - self._armed_since >= ARMING_TIME
 
+    def _torque_lost(self) -> bool:
+        """Whether a servo that should hold says that its torque is off."""
+        if self.state.phase not in ENERGISED or self.state.phase is Phase.ARMING or not self._torque:
+            return False
+        return not self.arm.enabled.all()
+
     def _note_fault(self, fault: str, health: Health) -> None:
         detail = ""
         if fault.startswith("policy_") and self.policy is not None:
             detail = self._chunk_problem if fault == "policy_invalid" else self.policy.problem
         elif fault == "port_lost":
             detail = self._port_problem
+        elif fault == "arming_failed":
+            detail = self._arming_problem
+        elif fault == "torque_lost":
+            detail = ", ".join(np.array(self.robot.joint_names)[~self.arm.enabled])
         elif fault in ("feedback_lost", "servo_fault") and self.reading is not None:
             stale = self.reading.age + (self.clock.now() - self.reading.time)
             bad = (
@@ -322,7 +332,7 @@ class ControlLoop:
             detail = ", ".join(np.array(self.robot.joint_names)[bad])
         self.faults.append(f"{fault}: {detail}" if detail else fault)
 
-    _port_problem = ""
+    _port_problem = _arming_problem = ""
 
     def _lose_port(self, error: PortError) -> None:
         self._connected = False
@@ -427,8 +437,9 @@ class ControlLoop:
             except PortError as error:
                 self._lose_port(error)
                 return
-            except BusError:
+            except HardwareError as error:
                 self.counts.bus_errors += 1
+                self._arming_problem = str(error)
                 return
             finally:
                 # Switching on takes several exchanges, on purpose.
@@ -445,7 +456,7 @@ class ControlLoop:
             self._torque, self._relaxed, self._armed_since = False, True, None
         except PortError as error:
             self._lose_port(error)
-        except BusError:
+        except HardwareError:
             self.counts.bus_errors += 1
         finally:
             self.resync()
@@ -461,4 +472,6 @@ class ControlLoop:
 
     def ended(self) -> bool:
         """Whether torque is off (or the port gone), so that nothing is left to do."""
-        return self.state.phase not in ENERGISED and not (self._torque and self._connected)
+        if self.state.phase is Phase.DISCONNECTED:
+            return not self._connected
+        return self.state.phase in (Phase.LIMP, Phase.LIMP_FAULT) and not self._torque

@@ -86,6 +86,12 @@ class PerceptionSource(Protocol):
     needed: bool
     """Whether the task cannot go on without fresh camera frames."""
 
+    def begin(self, goal: Array | None) -> None:
+        """A new episode: forget what was seen before; `goal` (3,) m, None means: find it."""
+
+    def ready(self) -> bool:
+        """Whether everything the task needs has been seen since `begin`."""
+
     def entries(self, time: float) -> Observation:
         """Observation entries as of `time`: `goal`, and with a camera `cube`, `cube_yaw`, `cube_age`."""
 
@@ -103,6 +109,13 @@ class GoalOnly:
 
     def __init__(self, goal: Array | None = None) -> None:
         self.goal = np.zeros(3) if goal is None else np.array(goal, dtype=np.float64)
+
+    def begin(self, goal: Array | None) -> None:
+        if goal is not None:
+            self.goal = np.array(goal, dtype=np.float64)
+
+    def ready(self) -> bool:
+        return True
 
     def entries(self, time: float) -> Observation:
         return {

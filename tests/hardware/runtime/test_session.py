@@ -1,0 +1,209 @@
+"""Sessions on a simulated arm: the order of things, who judges, and the way out."""
+
+import numpy as np
+import pytest
+
+from hardware.runtime.loop import ControlLoop
+from hardware.runtime.session import NoOperator, Plan, Session
+from hardware.runtime.sources import GoalOnly, LocalPolicy
+from hardware.runtime.supervisor import Phase
+from sim2real.clock import SimulatedClock
+from sim2real.kinematics import tool_position
+from sim2real.robot import Robot
+from sim2real.simulation.arm import SimulatedArm
+from sim2real.simulation.world import World
+from sim2real.tasks.base import load_task
+
+ROBOT = Robot.load("so101")
+TASK = load_task("reach")
+GOAL = np.array([0.22, 0.08, 0.12])
+
+
+class Keys(NoOperator):
+    """An operator who presses the given keys, each once the session has said the given words."""
+
+    attended = True
+
+    def __init__(self, *script: tuple[str, str]) -> None:
+        self.lines: list[str] = []
+        self.script = list(script)
+        super().__init__(self.lines.append)
+
+    def pressed(self) -> str:
+        if self.script and any(self.script[0][0] in line for line in self.lines):
+            return self.script.pop(0)[1]
+        return ""
+
+
+class Frames:
+    def __init__(self) -> None:
+        self.kept, self.frames, self.discarded = [], [], 0
+
+    def begin(self):
+        self.frames = []
+
+    def frame(self, time, observation, loop):
+        self.frames.append((time, observation["joint_position"], observation["joint_command"]))
+
+    def end(self, success):
+        self.kept.append((success, self.frames))
+        self.frames = []
+
+    def discard(self):
+        self.discarded += bool(self.frames)
+        self.frames = []
+
+
+@pytest.fixture
+def make():
+    worlds = []
+
+    def build(operator=None, policy=None, **plan):
+        clock = SimulatedClock()
+        world = World(ROBOT)
+        world.reset(position=ROBOT.rest)
+        worlds.append(world)
+        source = LocalPolicy(policy or TASK.expert(ROBOT), 1 / ROBOT.policy_rate, clock, 0.01)
+        loop = ControlLoop(
+            SimulatedArm(world, clock), clock, source, GoalOnly(), attended=bool(operator and operator.attended)
+        )
+        plan = Plan(TASK, **{"goals": lambda i: GOAL, **plan})
+        session = Session(loop, plan, recorder=Frames(), operator=operator or NoOperator())
+        return session, world
+
+    yield build
+    for world in worlds:
+        world.close()
+
+
+def check_limp(session, world, fault=None):
+    assert session.loop.phase is (Phase.LIMP_FAULT if fault else Phase.LIMP)
+    assert (world.servo.enabled == 0).all()
+    assert np.abs(world.position - ROBOT.rest)[:5].max() < 0.1
+
+
+def test_episodes_by_the_tasks_own_estimate(make):
+    session, world = make(episodes=2)
+    results = session.run()
+    assert [r.success for r in results] == [True, True] and {r.judge for r in results} == {"estimate"}
+    assert all(1.0 < r.seconds < TASK.duration for r in results)
+    check_limp(session, world)
+    assert session.loop.faults == [] and session.stopped == ""
+    kept = session.recorder.kept
+    assert [success for success, _ in kept] == [True, True]
+    times = np.array([time for time, _, _ in kept[0][1]])
+    assert np.diff(times).min() > 0.029 and np.diff(times).max() < 0.041
+    assert np.diff(times).mean() == pytest.approx(1 / 30, rel=0.01)
+
+
+def test_commands_run_around_the_episode(make, tmp_path):
+    log = tmp_path / "log"
+    before = f"echo before $EPISODE $TASK >> {log}"
+    judge = f"echo judge $EPISODE $GOAL >> {log}; test $EPISODE = 1"
+    session, world = make(episodes=2, before=before, judge=judge)
+    poses = []
+    original = session._command
+    session._command = lambda command, *rest: (poses.append(world.position), original(command, *rest))[1]
+    results = session.run()
+    assert [r.success for r in results] == [False, True] and {r.judge for r in results} == {"command"}
+    assert log.read_text().splitlines() == [
+        "before 0 reach", "judge 0 0.22,0.08,0.12", "before 1 reach", "judge 1 0.22,0.08,0.12",
+    ]  # fmt: skip
+    # The judge comes while the arm still holds its last pose, the reset while it is at home.
+    assert np.linalg.norm(tool_position(ROBOT.model, poses[1]) - GOAL) < 0.02
+    assert np.abs(poses[2] - ROBOT.home).max() < 0.1
+    check_limp(session, world)
+
+
+def test_seconds_make_one_long_episode(make):
+    session, world = make(seconds=7.0)
+    (result,) = session.run()
+    assert result.seconds == pytest.approx(7.0, abs=0.02) and result.success is True
+    assert session.loop.counts.commands == pytest.approx(700, abs=6)
+
+
+def test_nobody_can_tell(make, monkeypatch):
+    monkeypatch.setattr(TASK, "estimate", lambda observation, robot: None)
+    session, _ = make()
+    assert [r.success for r in session.run()] == [None]
+    operator = Keys(("did it succeed", "n"))
+    session, _ = make(operator)
+    (result,) = session.run()
+    assert result.success is False and result.judge == "operator"
+
+
+def test_a_failing_reset_ends_the_session_safely(make):
+    session, world = make(episodes=3, before="exit 3")
+    assert session.run() == []
+    assert "status 3" in session.stopped
+    check_limp(session, world)
+
+
+def test_an_interrupt_keeps_what_is_done(make):
+    session, world = make(episodes=5)
+    end = session.recorder.end
+
+    def end_and_interrupt(success):
+        end(success)
+        if len(session.recorder.kept) == 2:
+            session.interrupt()
+
+    session.recorder.end = end_and_interrupt
+    assert len(session.run()) == 2
+    assert session.stopped == "stopped by SIGINT"
+    check_limp(session, world)
+
+
+@pytest.mark.parametrize("tick", [1, 20, 60, 150, 260, 420])
+def test_an_interrupt_at_any_moment(make, tick):
+    session, world = make(episodes=2)
+    loop = session.loop
+    original = loop.tick
+
+    def counting():
+        original()
+        if loop.counts.ticks == tick:
+            session.interrupt()
+
+    loop.tick = counting
+    session.run()
+    check_limp(session, world)
+    held = loop.log.columns()["phase"]
+    assert (np.diff(np.flatnonzero(held == 9)) == 1).all(), "it is lowered once"
+
+
+def test_the_stop_key(make):
+    session, world = make(Keys(("episode 0", "q")), episodes=5)
+    assert len(session.run()) == 1
+    assert session.stopped == "stopped at the terminal"
+    check_limp(session, world)
+
+
+def test_a_fault_ends_the_session(make):
+    class Broken:
+        horizon = 4
+
+        def reset(self, seed):
+            pass
+
+        def act(self, observation):
+            raise RuntimeError("no")
+
+    session, world = make(policy=Broken(), episodes=3)
+    start = session.loop.clock.now()
+    assert session.run() == []
+    check_limp(session, world, "policy_died")
+    assert session.loop.clock.now() - start < 30
+    assert session.stopped == "policy_died: RuntimeError: no"
+
+
+def test_an_operator_decides_after_a_fault(make):
+    class Broken(LocalPolicy):
+        pass
+
+    operator = Keys(("FAULT", "s"))
+    session, world = make(operator)
+    session.loop.policy.alive = False
+    assert session.run() == []
+    assert any("holds" in line for line in operator.lines)
+    check_limp(session, world, "policy_died")

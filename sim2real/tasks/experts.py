@@ -22,10 +22,12 @@ from sim2real.tasks.pointing import pointing_geometry
 
 Array = NDArray[np.float64]
 
-CLEARANCE = 0.009
+CLEARANCE = 0.011
 """m between the fixed finger and the cube when the open gripper goes down around it."""
 OPEN_GAP = 0.058
 """m between the fingertips of the open gripper."""
+FORK_GAP = 0.014
+"""m between the fingertips while they push: less than a cube, enough for its corner."""
 HELD_GAP = 0.012
 """m: a gripper told to close that stays wider open than this holds something."""
 
@@ -45,7 +47,7 @@ class Expert:
         self.horizon = horizon
         self._motion = Motion(robot)
         self._geometry = self.geometry()
-        self._grip = grip_angles(robot) if robot.gripper is not None else np.zeros(4)
+        self._grip = grip_angles(robot) if robot.gripper is not None else np.zeros(5)
         self._scene = np.zeros(9)
         self._scene[6] = 1.0
 
@@ -71,7 +73,7 @@ class Expert:
         laws.chunk_into(
             self.kind, self._geometry, position, command, scene, self._grip, m.lower, m.upper, m.speed,
             m.stiffness, m.chain, m.inertials, m.gravity, m.rest, *m.scratch,
-            -1 if self.robot.gripper is None else self.robot.gripper, m.period, chunk,
+            -1 if self.robot.gripper is None else self.robot.gripper, m.period, m.lead, chunk,
         )  # fmt: skip
         return chunk
 
@@ -88,10 +90,13 @@ class ReachExpert(Expert):
 
 
 class PushExpert(Expert):
-    """Pushes the cube onto the mark with closed fingers."""
+    """Pushes the cube onto the mark with both fingertips, a little apart."""
 
     kind = laws.PUSH
     inputs = ((0, 3, "goal"), (3, 6, "cube"), (6, 8, "cube_yaw"), (8, 9, "cube_age"))
+
+    def geometry(self) -> Array:
+        return pointing_geometry(self.robot, (FORK_GAP / 2, 0.0))
 
 
 class LiftExpert(Expert):
@@ -106,7 +111,7 @@ class LiftExpert(Expert):
 
 
 def grip_angles(robot: Robot) -> Array:
-    """(4,) gripper angles, rad: closed, open, the least that means holding something, at the cube's width.
+    """(5,) gripper angles, rad: closed, open, the least that means holding something, at the cube's width, pushing.
 
     For a gripper whose fingertips touch at its lower limit. A jaw turning about an axis at the distance L from
     the fingertip leaves a gap of 2 L sin(angle / 2).
@@ -115,18 +120,18 @@ def grip_angles(robot: Robot) -> Array:
     lower = float(robot.lower[robot.gripper])
     margin = robot.gate.position_margin + 0.005
     if robot.model.prismatic[robot.gripper]:
-        gaps = np.array([0.0, OPEN_GAP, HELD_GAP, CUBE])
-        return lower + gaps + np.array([margin, 0.0, 0.0, 0.0])
+        gaps = np.array([0.0, OPEN_GAP, HELD_GAP, CUBE, FORK_GAP])
+        return lower + gaps + np.array([margin, 0.0, 0.0, 0.0, 0.0])
     _, origins = link_poses(robot.model, np.zeros(robot.n))
     length = float(np.linalg.norm(tool_position(robot.model, np.zeros(robot.n)) - origins[robot.gripper]))
-    angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in (OPEN_GAP, HELD_GAP, CUBE)]
+    angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in (OPEN_GAP, HELD_GAP, CUBE, FORK_GAP)]
     return np.array([lower + margin, *(lower + a for a in angle)])
 
 
 def holds_something(observation: Observation, robot: Robot) -> bool:
     """Whether the gripper is told to close and does not get there: something is between its jaws."""
     assert robot.gripper is not None
-    closed, _, held, _ = grip_angles(robot)
+    closed, _, held, *_ = grip_angles(robot)
     return bool(
         observation["joint_command"][robot.gripper] < closed + 0.1
         and observation["joint_position"][robot.gripper] > held

@@ -7,9 +7,9 @@ state, also from those that a student policy drifts into, and a network can copy
 hysteresis it comes from the command (a gripper told to close goes on closing) or from the height of the tool.
 
 `scene` (9,): goal (3), cube (3), cos 4ψ, sin 4ψ of the cube's yaw, age of that knowledge in s.
-`grip` (4,): gripper angles: closed, open, the least that means something is held, at the cube's width.
+`grip` (5,): gripper angles: closed, open, the least that means something is held, at the cube's width, for pushing.
 Lengths in m; z = 0 is the table. "Point" is the guided point of the geometry: the tool frame for reach, the
-centre of the closed fingertips for push, the middle between the open jaws for lift.
+middle between the jaws for push and lift.
 """
 
 import math
@@ -25,10 +25,10 @@ Array = NDArray[np.float64]
 
 REACH, PUSH, LIFT = 0, 1, 2
 
-CLOSED, OPEN, HELD, WIDTH = range(4)
+CLOSED, OPEN, HELD, WIDTH, FORK = range(5)
 
 # Push.
-CONTACT = 0.024  # point to cube centre when they touch
+CONTACT = 0.020  # point to cube centre when they touch
 BEHIND = 0.048  # where the push starts, behind the cube
 PUSH_HEIGHT = 0.011
 PUSH_OVER = 0.055  # clears a cube
@@ -55,8 +55,9 @@ def reach_law(g: Array, q: Array, c: Array, scene: Array, lower: Array, upper: A
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def push_law(
-    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, target: Array
-) -> float:
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> float:  # fmt: skip
     """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside."""
     px, py, pz, _, _ = forward(g, q)
     dx, dy = scene[0] - scene[3], scene[1] - scene[4]
@@ -68,8 +69,9 @@ def push_law(
     high = ramp(pz, PUSH_HEIGHT + 0.008, PUSH_HEIGHT + 0.025)
     done = distance < DONE + (DONE_HIGH - DONE) * high
     lane = LANE + (LANE_HIGH - LANE) * high
-    pushing = not done and high < 0.5 and abs(aside) < lane and -0.075 < along < -0.010
-    # The broad side of the fingers faces the cube: they open across the push.
+    low = PUSH_HEIGHT + 0.006 + 0.008 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
+    pushing = not done and pz < low and abs(aside) < lane and -0.075 < along < -0.010
+    # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
     roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, clip(c[4], -1.6, 1.6))
     if done:
         cx, cy, _, _, _ = forward(g, c)
@@ -78,8 +80,7 @@ def push_law(
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - CONTACT)
         ahead = min(left, CARROT)
-        x = px + ahead * ux + 1.2 * aside * uy
-        y = py + ahead * uy - 1.2 * aside * ux
+        x, y = px + ahead * ux, py + ahead * uy
         z = PUSH_HEIGHT
     else:
         bx, by = scene[3] - BEHIND * ux, scene[4] - BEHIND * uy
@@ -91,14 +92,15 @@ def push_law(
         x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
         z = PUSH_HEIGHT + (PUSH_OVER - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
-    target[5] = c[5] + 0.25 * (grip[CLOSED] - c[5])
+    target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
     return 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def lift_law(
-    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, target: Array
-) -> float:
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> float:  # fmt: skip
     """Go above the cube, go down around it, close, and carry up what is between the jaws."""
     px, py, pz, _, heading = forward(g, q)
     told = c[5] - grip[CLOSED]
@@ -134,13 +136,15 @@ def lift_law(
     if between:
         target[:] = c
         # Ever more slowly, so that the angle tells what is between the jaws by the time they are told to be shut.
-        target[5] = c[5] + 0.17 * (grip[CLOSED] - 0.02 - c[5])
+        target[5] = c[5] + 5.0 * period * (grip[CLOSED] - 0.02 - c[5])
         return 0.0
     still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
-    up = max(ramp(off, 0.006, 0.028), still_shut, ramp(turn, 0.10, 0.30))
+    # There is more room towards the jaw than towards the fixed finger.
+    off = math.hypot(across, max(-along, 0.5 * along))
+    up = max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
     x, y, z = scene[3], scene[4], GRASP_HEIGHT + ABOVE * up
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
-    target[5] = c[5] + 0.3 * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
+    target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
     return 1.0
 
 
@@ -148,7 +152,8 @@ def lift_law(
 def chunk_into(
     kind: int, g: Array, position: Array, command: Array, scene: Array, grip: Array, lower: Array, upper: Array,
     speed: Array, stiffness: Array, chain: Array, inertials: Array, gravity: Array, rest: Array, rotations: Array,
-    origins: Array, work: Array, mass: Array, bias: Array, gripper: int, period: float, out: Array,
+    origins: Array, work: Array, mass: Array, bias: Array, gripper: int, period: float, lead_time: float,
+    out: Array,
 ) -> None:  # fmt: skip
     """Fill `out` (H, n) with the commands of the next H periods: the law, rolled forward on a predicted arm."""
     n = len(command)
@@ -164,14 +169,16 @@ def chunk_into(
     for i in range(len(out)):
         for j in range(n):
             target[j] = c[j]
+        # The command that is seen trails the trajectory that it belongs to.
+        dt = period + lead_time if i == 0 else period
         scale = 1.0
         if kind == REACH:
             scale = reach_law(g, q, c, known, lower, upper, target)
         elif kind == PUSH:
-            scale = push_law(g, q, c, known, grip, lower, upper, target)
+            scale = push_law(g, q, c, known, grip, lower, upper, dt, target)
         else:
-            scale = lift_law(g, q, c, known, grip, lower, upper, target)
-        step_into(target, c, q, sag, lower, upper, speed, gripper, period, scale)
+            scale = lift_law(g, q, c, known, grip, lower, upper, dt, target)
+        step_into(target, c, q, sag, lower, upper, speed, gripper, dt, scale)
         before_x, before_y, _, _, _ = forward(g, q)
         blocked = q[gripper] if gripper >= 0 else 0.0
         follow_into(q, c, lead, period)

@@ -23,14 +23,16 @@ from sim2real.tasks.pointing import LOWER_LENGTH, UPPER_LENGTH, least_tilt
 
 Array = NDArray[np.float64]
 
-GAIN = 3.5
+GAIN = 2.5
 """k, 1/s."""
 SAG_SHARE = 0.85
 """γ."""
 SAG_LIMIT = 0.10
 """rad, the most that is taken for unpredicted sag."""
-SPEED_SHARE = 0.7
+SPEED_SHARE = 0.6
 """Part of the gate's speed limits that the experts use."""
+START_SPEED, SPEED_PER_LEAD = 0.35, 8.0
+"""rad/s, and rad/s per rad of lead: the command starts gently and gains speed as the arm comes after it."""
 LAG = 0.12
 """s, how the arm is predicted to follow its command within a chunk (first order)."""
 STRETCH_MARGIN = 0.006
@@ -41,7 +43,7 @@ class Motion:
     """What the compiled functions need of a robot, as arrays.
 
     `lower`, `upper` (n,) rad limits with a margin; `speed` (n,) rad/s; `stiffness` (n,) N·m/rad of the nominal
-    servos: V kp kt / R.
+    servos: V kp kt / R. `period` s between actions, `lead` s by which what is sent trails what was asked for.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -53,9 +55,20 @@ class Motion:
         self.stiffness = servo[:, VOLTAGE] * servo[:, KP] * servo[:, TORQUE_CONSTANT] / servo[:, RESISTANCE]
         self.chain, self.inertials = robot.model.chain, robot.model.inertials
         self.period = 1.0 / robot.policy_rate
+        self.lead = gate_delay(robot)
         self.scratch = (*workspace(robot.n), np.zeros((robot.n, robot.n)), np.zeros(robot.n))
         self.gravity = np.array([0.0, 0.0, -GRAVITY])
         self.rest = np.zeros(robot.n)
+
+
+def gate_delay(robot: Robot) -> float:
+    """How long after a request the gate sends it, s: half its smoothing window, and half a tick on average.
+
+    A command seen in an observation is that old; a trajectory that is to go on smoothly starts that far ahead.
+    """
+    tick = 1.0 / robot.command_rate
+    window = np.ceil(2 * robot.limits("acceleration") / (robot.limits("jerk") * tick) - 1e-9).max()
+    return float((window - 1) / 2 + 0.5) * tick
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -101,6 +114,11 @@ def step_into(
 ) -> None:  # fmt: skip
     """Move `command` (n,) one period towards `target` (n,), in place; `scale` 0…1 slows all arm joints."""
     n = len(command)
+    lead = 0.0
+    for j in range(n):
+        if j != gripper:
+            lead = max(lead, abs(command[j] - position[j] - sag[j]))
+    gentle = START_SPEED + SPEED_PER_LEAD * lead
     most = 1.0
     for j in range(n):
         if j != gripper:
@@ -110,8 +128,9 @@ def step_into(
                 + SAG_SHARE * clip(command[j] - position[j] - sag[j], -SAG_LIMIT, SAG_LIMIT)
             )
             rate = GAIN * abs(aim - command[j])
-            if rate * most > speed[j]:
-                most = speed[j] / rate
+            limit = min(speed[j], gentle)
+            if rate * most > limit:
+                most = limit / rate
     for j in range(n):
         if j == gripper:
             move = clip(target[j] - command[j], -speed[j] * period, speed[j] * period)

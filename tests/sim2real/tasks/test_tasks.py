@@ -110,7 +110,7 @@ def test_lift_is_satisfied_by_a_cube_up_at_the_tool() -> None:
 
 def test_lift_is_estimated_from_a_blocked_gripper_and_the_tools_height() -> None:
     task = load_task("lift")
-    closed, opened, held, width = grip_angles(ROBOT)
+    closed, opened, held, width, _ = grip_angles(ROBOT)
     assert closed < held < width < opened
     for told, angle, expected in ((closed, width, True), (closed, closed, False), (opened, opened, False)):
         q, c = ROBOT.home.copy(), ROBOT.home.copy()

@@ -27,7 +27,7 @@ class Picture:
     def __init__(self, robot: Robot, camera: CameraModel, values: Mapping[str, float]) -> None:
         self.robot = robot
         self.camera = camera
-        self._raster = Raster(camera.width, camera.height)
+        self._raster = Raster(camera.width, camera.height, 255 * values["camera.noise"])
         meshes = urdf_meshes(robot.urdf, robot.joint_names)
         self._fixed = _join(meshes.get(None, []))
         self._links = [_join(meshes.get(name, [])) for name in robot.joint_names]
@@ -39,12 +39,6 @@ class Picture:
         self._light = Light(direction, values["light.ambient"], values["light.diffuse"])
         balance = values["camera.white_balance"]
         self._gains = 2.0 ** values["camera.exposure"] * np.array([1 + balance, 1.0, 1 - balance])
-        rng = np.random.default_rng(7)
-        scale = 255 * values["camera.noise"]
-        # A few frames of noise, shifted at random: fresh ones would cost more than the picture.
-        self._noise = np.clip(rng.normal(0, scale, (camera.height + 64, camera.width + 64, 3)), -100, 100).astype(np.int16)
-        self._noisy = scale > 0
-        self._rng = rng
 
     def draw(self, pose: Array) -> Image:
         """(height, width, 3) RGB for a pose as `WorldPlant.pose` gives it."""
@@ -61,9 +55,10 @@ class Picture:
         flat = [self._table]
         if np.isfinite(pose[n + 13]):
             # A hair above the table, or the two would flicker through each other.
-            flat.append(_join([Mesh(self._mark.triangles + (pose[n + 13], pose[n + 14], 4e-4), MARK)]))
+            place = np.array([pose[n + 13], pose[n + 14], 4e-4])
+            flat.append(_join([Mesh(self._mark.triangles + place, MARK)]))
         camera = self.camera
-        image = self._raster.draw(
+        return self._raster.draw(
             _stack(flat),
             _stack(parts),
             camera.base_to_camera,
@@ -72,11 +67,6 @@ class Picture:
             BACKGROUND,
             self._gains,
         )
-        if not self._noisy:
-            return image
-        y, x = self._rng.integers(0, 64, 2)
-        noise = self._noise[y : y + camera.height, x : x + camera.width]
-        return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def _join(meshes: list[Mesh]) -> tuple[Array, Array]:

@@ -60,7 +60,11 @@ def sphere(radius: float, colour: Colour, rings: int = 8, sides: int = 14) -> Me
     theta = np.linspace(0, math.pi, rings + 1)
     phi = np.arange(sides + 1) * 2 * math.pi / sides
     grid = radius * np.stack(
-        [np.outer(np.sin(theta), np.cos(phi)), np.outer(np.sin(theta), np.sin(phi)), np.outer(np.cos(theta), np.ones(sides + 1))],
+        [
+            np.outer(np.sin(theta), np.cos(phi)),
+            np.outer(np.sin(theta), np.sin(phi)),
+            np.outer(np.cos(theta), np.ones(sides + 1)),
+        ],
         axis=-1,
     )
     triangles = []
@@ -157,7 +161,9 @@ def _shape(geometry: ElementTree.Element | None, colour: Colour) -> Mesh | None:
 
 def _rgb(material: ElementTree.Element) -> Colour:
     color = material.find("color")
-    red, green, blue = [float(v) for v in (color.get("rgba", "0.7 0.7 0.7 1") if color is not None else "1 1 1").split()][:3]
+    red, green, blue = [
+        float(v) for v in (color.get("rgba", "0.7 0.7 0.7 1") if color is not None else "1 1 1").split()
+    ][:3]
     return red, green, blue
 
 
@@ -167,13 +173,14 @@ def _numbers(text: str | None) -> Array:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fill(
-    corners: Array, shades: Array, width: int, height: int, depth: Array, image: Array, layer: int, marks: NDArray[np.uint8]
+    corners: Array, first: int, shadow: bool, depth: NDArray[np.float32], owner: NDArray[np.int32], flat: int
 ) -> None:
-    """Draw triangles given in pixels: `corners` (k, 3, 3) x, y, 1/z; `shades` (k, 3) colour.
+    """Draw triangles `corners` (k, 3, 3), given as x, y in pixels and 1/z.
 
-    `layer` 0 draws colour where nearer than `depth` (1/z, larger is nearer) and sets `marks` to 1 where the
-    table shows, else 0 (a negative red means table); `layer` 1 darkens: sets marks 1 to 2.
+    Where nearer than `depth` (1/z: larger is nearer), `owner` becomes `first` + k. With `shadow` nothing is
+    drawn: pixels whose owner is one of the `flat` first triangles turn negative.
     """
+    height, width = depth.shape
     for k in range(corners.shape[0]):
         x0, y0, w0 = corners[k, 0, 0], corners[k, 0, 1], corners[k, 0, 2]
         x1, y1, w1 = corners[k, 1, 0], corners[k, 1, 1], corners[k, 1, 2]
@@ -181,42 +188,54 @@ def _fill(
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0.0:
             continue
-        left = max(int(math.ceil(min(x0, x1, x2))), 0)
-        right = min(int(math.floor(max(x0, x1, x2))), width - 1)
-        top = max(int(math.ceil(min(y0, y1, y2))), 0)
-        bottom = min(int(math.floor(max(y0, y1, y2))), height - 1)
-        inverse = 1.0 / area
+        # 1/z is linear in the image.
+        slope_x = ((w1 - w0) * (y2 - y0) - (w2 - w0) * (y1 - y0)) / area
+        slope_y = ((w2 - w0) * (x1 - x0) - (w1 - w0) * (x2 - x0)) / area
+        top = max(math.ceil(min(y0, y1, y2)), 0)
+        bottom = min(math.floor(max(y0, y1, y2)), height - 1)
         for y in range(top, bottom + 1):
+            # Where the row enters and leaves the triangle: the extremes of its crossings with the edges.
+            low, high = np.inf, -np.inf
+            for e in range(3):
+                if e == 0:
+                    ax, ay, bx, by = x0, y0, x1, y1
+                elif e == 1:
+                    ax, ay, bx, by = x1, y1, x2, y2
+                else:
+                    ax, ay, bx, by = x2, y2, x0, y0
+                if min(ay, by) <= y <= max(ay, by) and ay != by:
+                    x = ax + (bx - ax) * (y - ay) / (by - ay)
+                    low, high = min(low, x), max(high, x)
+            left, right = max(math.ceil(low), 0) if low < width else width, -1
+            if high >= 0.0:
+                right = int(min(math.floor(high), width - 1.0))
+            if shadow:
+                for x in range(left, right + 1):
+                    if 0 < owner[y, x] <= flat:
+                        owner[y, x] = -owner[y, x]
+                continue
+            w = np.float32(w0 + slope_x * (left - x0) + slope_y * (y - y0))
+            step = np.float32(slope_x)
             for x in range(left, right + 1):
-                b1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) * inverse
-                b2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) * inverse
-                b0 = 1.0 - b1 - b2
-                if b0 < 0.0 or b1 < 0.0 or b2 < 0.0:
-                    continue
-                if layer == 1:
-                    if marks[y, x] == 1:
-                        marks[y, x] = 2
-                    continue
-                w = b0 * w0 + b1 * w1 + b2 * w2
-                if w <= depth[y, x]:
-                    continue
-                depth[y, x] = w
-                flat = shades[k, 0] < 0.0
-                marks[y, x] = 1 if flat else 0
-                image[y, x, 0] = abs(shades[k, 0])
-                image[y, x, 1] = shades[k, 1]
-                image[y, x, 2] = shades[k, 2]
+                if w > depth[y, x]:
+                    depth[y, x] = w
+                    owner[y, x] = first + k
+                w += step
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _finish(image: Array, marks: NDArray[np.uint8], shadow: float, gains: Array, out: Image) -> None:
-    height, width = marks.shape
+def _paint(
+    owner: NDArray[np.int32], lit: Array, dark: Array, noise: NDArray[np.int8], dy: int, dx: int, out: Image
+) -> None:
+    """Colours (k, 3) 0..255 of the owners, in the light or (negative) in the shade, plus shifted noise."""
+    height, width = owner.shape
     for y in range(height):
         for x in range(width):
-            factor = shadow if marks[y, x] == 2 else 1.0
+            who = owner[y, x]
             for c in range(3):
-                value = 255.0 * image[y, x, c] * factor * gains[c]
-                out[y, x, c] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
+                value = lit[who, c] if who >= 0 else dark[-who, c]
+                value += noise[y + dy, x + dx, c] + 0.5
+                out[y, x, c] = np.uint8(min(max(value, 0.0), 255.0))
 
 
 @dataclass(frozen=True)
@@ -229,14 +248,20 @@ class Light:
 
 
 class Raster:
-    """Draws lists of placed triangles through a pinhole camera. Image axes as in OpenCV."""
+    """Draws placed triangles through a pinhole camera, image axes as in OpenCV.
 
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self._depth = np.zeros((height, width))
-        self._image = np.zeros((height, width, 3))
-        self._marks = np.zeros((height, width), dtype=np.uint8)
-        self._out = np.zeros((height, width, 3), dtype=np.uint8)
+    `noise` is the standard deviation of the pixels' noise, 0..255 (0: none).
+    """
+
+    SHIFT = 64
+    """Noise is one frame of it, larger by this, and shifted at random: a fresh one would cost more than the picture."""
+
+    def __init__(self, width: int, height: int, noise: float = 0.0) -> None:
+        self._depth = np.zeros((height, width), dtype=np.float32)
+        self._owner = np.zeros((height, width), dtype=np.int32)
+        self._rng = np.random.default_rng(7)
+        shape = (height + self.SHIFT, width + self.SHIFT, 3)
+        self._noise = np.clip(self._rng.normal(0, noise, shape), -127, 127).astype(np.int8)
 
     def draw(
         self,
@@ -248,45 +273,53 @@ class Raster:
         background: Colour,
         gains: Array,
     ) -> Image:
-        """(height, width, 3) RGB. `table` and `solids`: triangles (k, 3, 3) in the base frame, colours (k, 3).
+        """(height, width, 3) RGB. `table` and `solids`: triangles (k, 3, 3) m, base frame, and colours (k, 3).
 
         Solids throw shadows onto what is flat on the table. `intrinsics` fx, fy, cx, cy; `gains` (3,) per colour.
         """
         self._depth[:] = 0.0
-        self._image[:] = background
-        self._marks[:] = 0
-        flat = np.abs(light.ambient + light.diffuse * max(light.direction[2], 0.0)) * table[1]
-        flat[:, 0] = -np.maximum(flat[:, 0], 1e-6)  # the sign marks what takes shadows
-        self._layer(table[0], flat, base_to_camera, intrinsics, 0)
+        self._owner[:] = 0
         triangles, colours = solids
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         normals = normals / np.where(length > 0, length, 1.0)
-        shade = light.ambient + light.diffuse * np.clip(normals @ light.direction, 0.0, None)
+        towards_light = normals @ light.direction
+        shade = light.ambient + light.diffuse * np.clip(towards_light, 0.0, None)
         # Faces that look away from the camera cannot be seen.
         eye = -base_to_camera[:3, :3].T @ base_to_camera[:3, 3]
         facing = np.einsum("ij,ij->i", normals, eye - triangles[:, 0]) > 0
-        self._layer(triangles[facing], colours[facing] * shade[facing, None], base_to_camera, intrinsics, 0)
+        self._layer(table[0], 1, base_to_camera, intrinsics)
+        flat = len(table[0])
         if light.direction[2] > 0.05:
             fall = triangles[..., 2:3] / light.direction[2]
-            cast = triangles - fall * light.direction
-            above = (triangles[..., 2] > 1e-4).any(axis=1)
-            self._layer(cast[above & (normals @ light.direction > 0)], None, base_to_camera, intrinsics, 1)
-        lit = light.ambient + light.diffuse * max(light.direction[2], 0.0)
-        _finish(self._image, self._marks, light.ambient / lit, gains, self._out)
-        return self._out
+            cast = (triangles - fall * light.direction)[towards_light > 0]
+            self._layer(cast, 1, base_to_camera, intrinsics, shadow=flat)
+        self._layer(triangles[facing], 1 + flat, base_to_camera, intrinsics)
+        level = light.ambient + light.diffuse * max(light.direction[2], 0.0)
+        lit = (
+            255 * gains * np.concatenate([[background], table[1] * level, (colours * shade[:, None])[facing]])
+        )
+        dark = 255 * gains * np.concatenate([[background], table[1] * light.ambient])
+        height, width = self._depth.shape
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        dy, dx = self._rng.integers(0, self.SHIFT, 2)
+        _paint(self._owner, lit, dark, self._noise, dy, dx, out)
+        return out
 
     def _layer(
-        self, triangles: Array, shades: Array | None, pose: Array, intrinsics: tuple[float, float, float, float], layer: int
+        self,
+        triangles: Array,
+        first: int,
+        pose: Array,
+        intrinsics: tuple[float, float, float, float],
+        shadow: int = 0,
     ) -> None:
         fx, fy, cx, cy = intrinsics
         local = triangles @ pose[:3, :3].T + pose[:3, 3]
-        # Triangles that reach behind the camera are left out: nothing of the scene does but the table's far cells.
-        front = (local[..., 2] > NEAR).all(axis=1)
-        local = local[front]
         z = local[..., 2]
+        # What reaches behind the camera shrinks to nothing: in this scene only far cells of the table do.
+        behind = (z <= NEAR).any(axis=1)
+        z = np.where(behind[:, None], 1.0, z)
         corners = np.stack([fx * local[..., 0] / z + cx, fy * local[..., 1] / z + cy, 1.0 / z], axis=-1)
-        colours = np.zeros((len(corners), 3)) if shades is None else np.ascontiguousarray(shades[front])
-        _fill(
-            np.ascontiguousarray(corners), colours, self.width, self.height, self._depth, self._image, layer, self._marks
-        )
+        corners[behind] = 0.0
+        _fill(np.ascontiguousarray(corners), first, shadow > 0, self._depth, self._owner, shadow)

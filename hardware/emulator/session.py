@@ -1,0 +1,276 @@
+"""A whole emulated arm as a program: bus on a pty, physics, objects, camera, control, and its files.
+
+Two processes: this one has the bus and the physics, `web.py` the pictures and HTTP. Beside the link it leaves
+`LINK.json` (where everything is), `LINK.calibration.json`, `LINK.cameras.toml` and `LINK.twin.toml` (the arm's
+true parameters); all of it goes away with the emulator.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardware.emulator import tell
+from sim2real.errors import HardwareError, UserError
+
+POSE_PERIOD = 1 / 120
+"""How often poses are handed to the camera, s."""
+
+ORPHAN_QUIET = 1.0
+"""An emulator whose parent has died ends once nobody has used its bus for this long, s: a watchdog may still be
+lowering the arm."""
+
+
+@dataclass(frozen=True)
+class EmulatorOptions:
+    """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters."""
+
+    robot: str = "so101"
+    link: str | None = None
+    task: str | None = None
+    twin: str | None = None
+    seed: int = 0
+    camera: bool = True
+    http_port: int = 0
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Where a running emulator can be reached, and the commands to use it with."""
+
+    pid: int
+    port: str
+    calibration: str
+    cameras_file: str
+    twin: str
+    control_url: str
+    sources: dict[str, str]
+    before_episode: str
+    success_command: str
+    robot: str
+    task: str
+    seed: int
+
+
+class Session:
+    """One emulated arm, ready when constructed; `run` serves it, `close` removes every trace."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        from hardware.emulator.assembly import build_servos, emulated_calibration
+        from hardware.emulator.pty_port import Pty
+        from hardware.emulator.wire import EmulatedBus
+        from hardware.emulator.world_plant import WorldPlant, stage_task
+        from sim2real.parameters import load_twin
+        from sim2real.robot import Robot
+
+        self.options = options
+        self._files: list[Path] = []
+        self._pty: Pty | None = None
+        self._web: Any = None
+        self._stopping = ""
+        try:
+            robot = Robot.load(options.robot)
+            calibration = emulated_calibration(robot)
+            twin = None if options.twin is None else load_twin(options.twin)
+            task = stage_task(options.task, robot)
+            self.plant = WorldPlant(robot, calibration, task=task, twin=twin, seed=options.seed)
+            self.bus = EmulatedBus(build_servos(robot, self.plant, calibration), self.plant)
+            link = options.link or tempfile.mktemp(prefix="sim2real-tty")
+            self._pty = Pty(self.bus, link=link)
+            self._start_web()
+            self.announcement = self._announce(link)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_web(self) -> None:
+        from hardware.emulator.web import PoseBoard, WebOptions, serve
+        from sim2real.simulation.renderer import perturbed
+
+        robot, values = self.plant.robot, self.plant.world.values
+        cameras = {name: perturbed(camera, values) for name, camera in robot.cameras.items()}
+        options = WebOptions(
+            robot, cameras if self.options.camera else {}, dict(values), self.options.http_port
+        )
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        size = len(self.plant.pose())
+        shared = context.RawArray("d", size + 2)
+        self._board = PoseBoard(shared, size)
+        self._posted = -np.inf
+        self._post()
+        self._web = context.Process(target=serve, args=(options, theirs, shared, size), daemon=True)
+        self._web.start()
+        theirs.close()
+        answer = _receive(self._connection, 60.0)
+        if not isinstance(answer, int):
+            raise UserError(f"{answer}; choose another --http-port")
+        self.url = f"http://127.0.0.1:{answer}"
+
+    def _announce(self, link: str) -> Announcement:
+        robot = self.plant.robot
+        sources = {}
+        if self.options.camera:
+            sources = {name: f"{self.url}/{name}.mjpg" for name in robot.cameras}
+        script = shlex.join([sys.executable, "-SE", str(Path(tell.__file__).resolve())])
+        announcement = Announcement(
+            pid=os.getpid(),
+            port=link,
+            calibration=f"{link}.calibration.json",
+            cameras_file=f"{link}.cameras.toml",
+            twin=f"{link}.twin.toml",
+            control_url=self.url,
+            sources=sources,
+            before_episode=f"{script} episode --link {shlex.quote(link)}",
+            success_command=f"{script} success --link {shlex.quote(link)}",
+            robot=self.options.robot,
+            task=self.plant.task.name,
+            seed=self.options.seed,
+        )
+        from hardware.emulator.assembly import emulated_calibration
+
+        self._write(announcement.calibration, emulated_calibration(robot).table())
+        cameras = {
+            name: replace(camera, source=sources.get(name)).table() for name, camera in robot.cameras.items()
+        }
+        self._write(announcement.cameras_file, cameras)
+        self._write(announcement.twin, {"robot": robot.name, "parameters": self.plant.twin})
+        self._write(tell.sidecar(link), asdict(announcement))
+        return announcement
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = Path(name)
+        try:
+            if path.suffix == ".toml":
+                import tomli_w
+
+                path.write_bytes(tomli_w.dumps(content).encode())
+            else:
+                path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; choose another --link") from None
+        self._files.append(path)
+
+    # Running
+
+    def run(self, *, stdin_is_parent: bool = False) -> str:
+        """Serve until SIGINT or SIGTERM, or, with `stdin_is_parent`, until standard input ends.
+
+        Returns why it ended: "SIGINT", "SIGTERM" or "parent".
+        """
+        assert self._pty is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+        watch: dict[int, Callable[[], None]] = {self._connection.fileno(): self._answer}
+        if stdin_is_parent:
+            watch[sys.stdin.fileno()] = self._parent_spoke
+        gc.collect()
+        gc.freeze()
+        self._orphan_since = np.inf
+        self._requests = 0
+        self._pty.serve(until=self._ended, watch=watch)
+        return self._stopping
+
+    def _signalled(self, number: int, _: Any) -> None:
+        self._stopping = signal.Signals(number).name
+
+    def _ended(self) -> bool:
+        now = time.monotonic()
+        if now - self._posted >= POSE_PERIOD:
+            self._post()
+        if not self._web.is_alive():
+            raise HardwareError("the emulator's camera process has died")
+        if np.isfinite(self._orphan_since):
+            if self.bus.requests != self._requests:
+                self._requests, self._orphan_since = self.bus.requests, now
+            elif now - self._orphan_since > ORPHAN_QUIET:
+                self._stopping = "parent"
+        return bool(self._stopping)
+
+    def _parent_spoke(self) -> None:
+        if not np.isfinite(self._orphan_since) and not os.read(sys.stdin.fileno(), 4096):
+            self._orphan_since = time.monotonic()
+
+    def _post(self) -> None:
+        self._posted = time.monotonic()
+        self._board.write(self.plant.pose(), self._posted)
+
+    def _answer(self) -> None:
+        try:
+            question = self._connection.recv()
+        except (EOFError, OSError):
+            raise HardwareError("the emulator's camera process has died") from None
+        try:
+            answer = self._handle(question)
+        except UserError as error:
+            answer = {"error": str(error)}
+        self._connection.send(answer)
+
+    def _handle(self, question: dict[str, Any]) -> dict[str, Any]:
+        plant = self.plant
+        if question["op"] == "episode":
+            return {"episode": plant.new_episode()}
+        if question["op"] == "state":
+            return plant.state()
+        from sim2real.tasks.base import load_task
+
+        name = question.get("task") or plant.task.name
+        task = plant.task if name == plant.task.name else load_task(name, plant.robot.n)
+        goal = _goal(question.get("goal"))
+        if goal is None and not task.objects:
+            raise UserError(f"whether '{name}' is done depends on the goal: give goal=x,y,z in m, base frame")
+        if not task.objects <= plant.task.objects:
+            raise UserError(
+                f"'{name}' needs {sorted(task.objects)}, but this emulator was set up for {plant.task.name}"
+            )
+        return {"success": plant.succeeded(task, goal), "task": name}
+
+    def close(self) -> None:
+        """End the second process, hang up, remove the link and all files."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                signal.signal(number, signal.SIG_IGN)
+            except ValueError:
+                break  # not the main thread: signals are not ours
+        if self._web is not None:
+            self._web.kill()
+            self._web.join(5)
+        if self._pty is not None:
+            self._pty.close()
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        if hasattr(self, "plant"):
+            self.plant.close()
+
+
+def _goal(text: str | None) -> Any:
+    if not text:
+        return None
+    try:
+        goal = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        goal = np.zeros(0)
+    if goal.shape != (3,) or not np.isfinite(goal).all():
+        raise UserError(f"goal must be x,y,z in m, got {text!r}")
+    return goal
+
+
+def _receive(connection: Connection, timeout: float) -> Any:
+    if not connection.poll(timeout):
+        raise HardwareError("the emulator's camera process did not start")
+    try:
+        return connection.recv()
+    except EOFError:
+        raise HardwareError("the emulator's camera process ended at once") from None

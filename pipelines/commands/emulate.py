@@ -1,0 +1,106 @@
+"""`sim2real emulate`: an emulated arm on a virtual serial port, with objects and a camera."""
+
+import argparse
+import json
+import sys
+
+HELP = (
+    "Start an emulated arm: servos on a virtual serial port, physics behind them, a camera as an HTTP stream."
+)
+
+EXAMPLES = """\
+  sim2real emulate --link /tmp/ttyARM
+  sim2real emulate --link /tmp/ttyARM --task lift --seed 3
+  sim2real doctor --port /tmp/ttyARM                          (in another terminal)
+  sim2real emulate --link /tmp/ttyARM --tell episode          place the objects anew
+  sim2real emulate --link /tmp/ttyARM --tell success --task lift   exit status 0: done
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--robot", default="so101", help="name, or path of its TOML (default: so101)")
+    parser.add_argument("--link", metavar="PATH", help="symbolic link to make to the port, e.g. /tmp/ttyARM")
+    parser.add_argument("--task", help="whose objects lie on the table (default: a cube and a mark)")
+    parser.add_argument(
+        "--twin",
+        metavar="FILE",
+        help="parameters of the emulated arm (default: unlike the nominal ones, fixed)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="for the objects' places")
+    parser.add_argument("--no-camera", action="store_true", help="leave the camera out")
+    parser.add_argument(
+        "--http-port", type=int, default=0, help="port of camera and control (default: a free one)"
+    )
+    parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
+    parser.add_argument(
+        "--tell",
+        choices=("episode", "success", "state"),
+        help="tell the emulator that runs at --link: a new episode; whether --task is done (exit status 0 or 1); "
+        "its true state",
+    )
+    parser.add_argument("--goal", metavar="X,Y,Z", help="with --tell success: the goal, m")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.tell:
+        return _tell(args)
+    from dataclasses import asdict
+
+    from hardware.emulator.session import EmulatorOptions, Session
+
+    options = EmulatorOptions(
+        robot=args.robot,
+        link=args.link,
+        task=args.task,
+        twin=args.twin,
+        seed=args.seed,
+        camera=not args.no_camera,
+        http_port=args.http_port,
+    )
+    session = Session(options)
+    try:
+        announcement = asdict(session.announcement)
+        print(json.dumps(announcement) if args.json else _page(announcement), flush=True)
+        return 130 if session.run() == "SIGINT" else 0
+    finally:
+        session.close()
+
+
+def _tell(args: argparse.Namespace) -> int:
+    import os
+
+    from hardware.emulator.tell import tell
+    from sim2real.errors import UserError
+
+    if not args.link:
+        raise UserError("--tell needs --link: the link that the emulator was started with")
+    task, goal = args.task or os.environ.get("TASK"), args.goal or os.environ.get("GOAL")
+    status, text = tell(args.tell, args.link, task, goal)
+    print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
+    return status
+
+
+def _page(a: dict[str, object]) -> str:
+    """What a person needs to use the emulator, ready to paste."""
+    sources = a["sources"]
+    assert isinstance(sources, dict)
+    lines = [
+        f"Emulated {a['robot']} with the objects of '{a['task']}' (seed {a['seed']}); Ctrl-C ends it.",
+        "",
+        f"  port         {a['port']}",
+        f"  calibration  {a['calibration']}",
+        f"  cameras      {a['cameras_file']}",
+        f"  parameters   {a['twin']}   (the arm's true ones)",
+        *(f"  {name:12} {url}" for name, url in sources.items()),
+        f"  control      {a['control_url']}   POST /episode, GET /success?task=T&goal=x,y,z, GET /state",
+        "",
+        "Run a policy on it:",
+        "",
+        f"  sim2real deploy --policy POLICY --port {a['port']} --calibration {a['calibration']} \\",
+        f"    --cameras {a['cameras_file']} \\",
+        f"    --before-episode 'sim2real emulate --link {a['port']} --tell episode' \\",
+        f"    --success 'sim2real emulate --link {a['port']} --tell success' \\",
+        "    --episodes 5 --out runs/deploy",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,16 +1,17 @@
 """Sweeps of a task in the simulated world: the bridge from draws to rollouts, and what their results mean."""
 
 import hashlib
+import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from randomization.designs import Grid, Saltelli, load_design
-from randomization.space import Base, BoundSpace, Space
+from randomization.space import BoundSpace, Space
 from sim2real import __version__
 from sim2real.errors import UserError
 from sim2real.parameters import Draw, Parameter
@@ -137,9 +138,11 @@ class SweepPlan:
         unknown = [name for name in self.nominal if name not in parameters]
         if unknown:
             raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
-        from dataclasses import replace
-
-        parameters |= {name: replace(parameters[name], nominal=v) for name, v in self.nominal.items()}
+        for name, value in self.nominal.items():
+            old = parameters[name]
+            # As the world does: the default range reaches the twin's value.
+            low, high = min(old.low, value), max(old.high, value)
+            parameters[name] = replace(old, nominal=float(value), low=low, high=high)
         return self.space.bind(parameters)
 
     def make_draws(self, bound: BoundSpace) -> tuple[list[Draw], bool]:
@@ -201,6 +204,8 @@ def run(
         "workers": workers,
         "engine": engine,
         "policy": plan.policy,
+        "space": plan.space.to_dict(),
+        "parameters": {name: _facts(bound, name) for name in bound.names},
     }
     return run_sweep(
         plan.factory,
@@ -212,6 +217,13 @@ def run(
         workers=workers,
         progress=progress,
     )
+
+
+def _facts(bound: BoundSpace, name: str) -> dict[str, Any]:
+    """What a report says about a parameter."""
+    low, high = bound.range(name)
+    parameter = bound.parameters[name]
+    return {"unit": parameter.unit, "low": low, "high": high, "scale": parameter.scale}
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -232,14 +244,88 @@ def provenance(command: str) -> dict[str, Any]:
     }
 
 
-def merged_base(space: Space, base: Base | None) -> Space:
-    """The space with another base, when one is asked for."""
-    return space if base is None else Space(space.variations, base, space.correlations)
+def check_policy(plan: SweepPlan) -> None:
+    """Raise UserError when the plan's policy cannot be opened or was made for another robot or task."""
+    from sim2real.robot import Robot
+    from sim2real.tasks.base import load_task
+
+    open_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
 
 
-def matrix(table: "pa.Table", names: Sequence[str]) -> Any:
-    """Columns of a results table as an array (N, len(names)) of float64."""
-    import numpy as np
+def plan_of(directory: Path) -> SweepPlan:
+    """The plan of a sweep from its directory. Raises UserError when it holds none, or an older description."""
+    from randomization.sweep import SweepStore, read_json
 
-    columns = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names]
-    return np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
+    store = SweepStore(directory)
+    if not store.config_path.exists():
+        raise UserError(
+            f"{directory} holds no sweep (config.json is missing); `sim2real sweep --out` makes one"
+        )
+    config = read_json(store.config_path)
+    if config.get("command") != "sweep" or "sweep" not in config:
+        raise UserError(f"{directory} holds a run of '{config.get('command')}', not a sweep")
+    identity = config["sweep"]
+    design = identity["design"]
+    plan = SweepPlan(
+        task=identity["task"],
+        robot=identity["robot"],
+        policy=config["policy"],
+        draws=config["draws"],
+        seed=identity["seed"],
+        design=design["name"],
+        levels=design.get("levels", 5),
+        space=Space.from_dict(config["space"], f"{store.config_path}: space"),
+        gridded=tuple(design.get("over", ())),
+        nominal=identity["nominal"],
+        privileged=identity["sees"] == "true state",
+    )
+    if json.loads(json.dumps(plan.bind().to_dict())) != identity["space"]:
+        raise UserError(
+            f"the parameters that {directory} was drawn from have changed since (another version of the robot, "
+            "the task or the package); run that sweep again in a new directory"
+        )
+    return plan
+
+
+def dimensions(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each dimension of a sweep → the column of its results that shows it."""
+    return {column["name"]: column["targets"][0] for column in identity["space"]["columns"]}
+
+
+def conclude(directory: Path, against: Path | None = None) -> dict[str, Any]:
+    """Analyse the rows in `directory`, write summary.json and return its content.
+
+    `against` is a sweep over the same draws to compare with, pair by pair.
+    """
+    from randomization.analysis import analyse
+    from randomization.sweep import SweepStore, read_json, write_text
+
+    store = SweepStore(directory)
+    table, config = store.read(), read_json(store.config_path)
+    identity = config["sweep"]
+    analysis = analyse(table, dimensions(identity), design=identity["design"]["name"], seed=identity["seed"])
+    summary = {"task": identity["task"], "policy": config["policy"]} | analysis.to_dict()
+    if against is not None:
+        summary["comparison"] = compare_sweeps(against, directory)
+    summary["results"] = str(store.results_path)
+    write_text(directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def compare_sweeps(a: Path, b: Path) -> dict[str, Any]:
+    """Sweep `b` against `a` on the draws that both have. Raises UserError when their draws differ."""
+    from randomization.comparison import compare
+    from randomization.sweep import SweepStore, read_json
+
+    stores = [SweepStore(a), SweepStore(b)]
+    kinds = [read_json(store.config_path)["sweep"] for store in stores]
+    for key in ("robot", "task", "seed", "design", "nominal", "space"):
+        if kinds[0][key] != kinds[1][key]:
+            raise UserError(f"{a} and {b} cannot be compared pair by pair: they differ in '{key}'")
+    rows = [
+        {r["index"]: r for r in store.read().select(["index", "seed", "success"]).to_pylist()}
+        for store in stores
+    ]
+    common = sorted(set(rows[0]) & set(rows[1]))
+    found = compare([rows[0][i]["success"] for i in common], [rows[1][i]["success"] for i in common])
+    return found.to_dict() | {"against": str(a)}

@@ -185,6 +185,8 @@ def _stop(worker: _Worker) -> int | None:
 
 
 def _work(connection: Connection, factory: Factory) -> None:
+    # Whatever a simulator or a user's policy prints must not mix with a command's JSON.
+    os.dup2(2, 1)
     try:
         rollout = factory()
     except Sim2RealError as error:

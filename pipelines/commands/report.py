@@ -1,0 +1,28 @@
+"""`sim2real report`: a page about one or several runs."""
+
+import argparse
+
+HELP = (
+    "Write report.html for run directories: self-contained, readable offline. One directory gets its report inside "
+    "it; several get one page with a table of results on top, beside them or at --out. Sweeps over the same draws "
+    "are compared pair by pair."
+)
+EXAMPLES = """  sim2real report runs/sweep                                   # runs/sweep/report.html
+  sim2real report runs/before runs/after                       # runs/report.html
+  sim2real report runs/sweep runs/lift runs/deployed --out lift.html"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directories", nargs="+", metavar="DIR", help="what --out of a command named")
+    parser.add_argument("--out", metavar="FILE", help="where to write the page")
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from pipelines.report import write_report
+
+    path = write_report(args.directories, args.out)
+    print(json.dumps({"report": str(path)}) if args.json else path)
+    return 0

@@ -1,0 +1,161 @@
+"""`sim2real sweep`: run a task under many draws of the parameters and see what breaks it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+HELP = (
+    "Run a task under many draws of the simulation's parameters, in parallel, and say how often it succeeds, "
+    "which parameters decide that, and which draws fail. The same command in the same --out continues an "
+    "interrupted sweep; with more --draws it enlarges a finished one. Writes results.parquet, summary.json and "
+    "report.html."
+)
+EXAMPLES = """  sim2real sweep --task lift --draws 256 --out runs/sweep                     # the expert, default ranges
+  sim2real sweep --task lift --draws 512 --policy runs/lift/policy.onnx --out runs/policy
+  sim2real sweep --task push --draws 512 --param object.friction=0.1:2 --param 'servo.*.kp=x0.5:x1.5' --out runs/p
+  sim2real sweep --task lift --draws 500 --base task --design grid \\
+      --param object.mass=0.01:0.2 --param object.friction=0.1:1 --out runs/map   # a map of two parameters
+  sim2real sweep --task lift --policy runs/tuned/policy.onnx --against runs/policy --out runs/b  # paired, same draws
+  sim2real sweep --replay 17 --out runs/sweep                                   # video and plots of one draw
+
+settings of --param: NAME=LO:HI (uniform), NAME=VALUE (fixed), NAME=xLO:xHI (factors of the nominal value),
+NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists the names."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", metavar="T", help="reach, push, lift or module:Class")
+    add("--draws", type=int, metavar="N", help="episodes (256, or as many as --against has)")
+    add("--policy", default="expert", metavar="P", help="expert, zero, random, a policy file or module:Class")
+    add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    add("--space", metavar="FILE", help="what varies and how (default: every declared range)")
+    add(
+        "--base",
+        choices=("default", "task", "nominal"),
+        help="what varies besides --space and --param: default ranges, only where the task starts, or nothing",
+    )
+    add("--param", action="append", default=[], metavar="NAME=LO:HI", help="one range more; may be repeated")
+    add("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
+    add("--seed", type=int, default=0, metavar="S", help="which draws (%(default)s)")
+    add(
+        "--design",
+        default="sobol",
+        choices=("sobol", "independent", "lhs", "oat", "grid", "saltelli"),
+        help="how draws fill the space (%(default)s); grid crosses the parameters of --param",
+    )
+    add("--levels", type=int, default=5, metavar="L", help="values per parameter of a grid (%(default)s)")
+    add(
+        "--sees",
+        choices=("sensors", "truth"),
+        help="what the policy observes (default: truth for the expert)",
+    )
+    add("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
+    add("--engine", default="local", choices=("local", "ray"), help="where workers run (%(default)s)")
+    add("--against", metavar="DIR", help="a finished sweep: same task and draws, paired comparison with it")
+    add("--replay", type=int, metavar="ROW", help="run one draw of --out again: video and joint plots")
+    add("--out", required=True, metavar="DIR", help="where the sweep lives")
+    add("--json", action="store_true", help="print JSON to standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    out = Path(args.out)
+    if args.replay is not None:
+        from pipelines.replay_draw import replay_draw
+
+        answer = replay_draw(out, args.replay)
+    else:
+        answer = _sweep(args, out)
+    if args.json:
+        print(json.dumps(answer))
+    elif args.replay is not None:
+        print(f"draw {answer['index']}: {answer['outcome']}; {answer['report']}")
+    else:
+        _print(answer)
+    return 0
+
+
+def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    from pipelines import sweep
+    from pipelines.report import write_report
+    from pipelines.simulated import worker_count
+
+    plan = _plan_against(args) if args.against else _plan(args)
+    workers = worker_count(args.workers)
+    sweep.run(plan, out, workers=workers, engine=args.engine)
+    summary = sweep.conclude(out, against=Path(args.against) if args.against else None)
+    summary["report"] = str(write_report([out]))
+    return summary
+
+
+def _plan(args: argparse.Namespace) -> Any:
+    from dataclasses import replace
+
+    from pipelines.simulated import make_plan
+    from randomization.space import Space, parse_setting
+    from sim2real.errors import UserError
+
+    if not args.task:
+        raise UserError("--task is missing; `sim2real tasks` lists what there is")
+    plan = make_plan(
+        task=args.task,
+        robot=args.robot,
+        policy=args.policy,
+        draws=256 if args.draws is None else args.draws,
+        seed=args.seed,
+        space=args.space,
+        twin=args.twin,
+        privileged=None if args.sees is None else args.sees == "truth",
+    )
+    space = plan.space
+    if args.base is not None:
+        space = Space(space.variations, args.base, space.correlations)
+    gridded = tuple(parse_setting(text)[0] for text in args.param)
+    space = space.with_parameters(args.param)
+    return replace(plan, space=space, design=args.design, levels=args.levels, gridded=gridded)
+
+
+def _plan_against(args: argparse.Namespace) -> Any:
+    from dataclasses import replace
+
+    from pipelines.sweep import check_policy, plan_of
+    from sim2real.errors import UserError
+
+    given = [f"--{name}" for name in ("task", "space", "base", "twin", "param") if getattr(args, name)]
+    if given:
+        raise UserError(
+            f"--against takes task and draws from the sweep in {args.against}; leave out {', '.join(given)}"
+        )
+    plan = replace(
+        plan_of(Path(args.against)),
+        policy=args.policy,
+        privileged=None if args.sees is None else args.sees == "truth",
+    )
+    check_policy(plan)
+    return plan if args.draws is None else replace(plan, draws=args.draws)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    low, high = summary["wilson_95"]
+    print(
+        f"{summary['successes']} of {summary['draws']} draws succeeded: {summary['success_rate']:.1%} "
+        f"[{low:.1%}, {high:.1%}]; {summary['draws_to_halve_interval']} more would halve this interval"
+    )
+    for label, count in list(summary["failures"].items())[:5]:
+        print(f"  {count:5} {label}")
+    effects = [e for e in summary["sensitivity"] if e["significant"]][:5]
+    what = "success" if summary["explained"] == "success" else "the time to success"
+    if effects:
+        print(f"what decides {what} (share of its variance, 95 % interval):")
+    else:
+        print(f"no single parameter decides {what} beyond chance")
+    for e in effects:
+        print(f"  {e['index']:5.1%} [{e['low']:.1%}, {e['high']:.1%}]  {e['name']}")
+    if "comparison" in summary:
+        c = summary["comparison"]
+        print(
+            f"against {c['against']}: {c['difference']:+.1%} [{c['low']:+.1%}, {c['high']:+.1%}], "
+            f"p = {c['p_value']:.3g} ({c['only_b']} draws only this one, {c['only_a']} only the other)"
+        )
+    print(f"report: {summary['report']}")

@@ -245,6 +245,9 @@ class SceneBodies:
             restitution=values["object.restitution"],
             physicsClientId=self.client,
         )
+        # Setting a pose leaves the inertia tensor turned as it was; a step in which nothing happens turns it.
+        self._place(body, (cube[0], cube[1], PARKED), cube[2])
+        bullet.stepSimulation(physicsClientId=self.client)
         self._place(body, (cube[0], cube[1], height + size / 2), cube[2])
         bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
         self.cube, self.cube_size = body, size

@@ -58,8 +58,14 @@ FAULT_TIME = 0.1
 class Guardian(Protocol):
     """Whoever lowers the arm when this process no longer can."""
 
+    alive: bool
+    """Whether it is there. An arm without a guardian is stopped and lowered."""
+
     def beat(self, armed: bool, executed: Array) -> None:
         """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""
+
+    def busy(self) -> None:
+        """Called before exchanges that take longer than a cycle."""
 
 
 @dataclass
@@ -298,6 +304,7 @@ class ControlLoop:
             and self.gate.counts["ticks"] > 20,
             attended=self.attended,
             relaxed=self._relaxed,
+            guarded=self.guardian is None or self.guardian.alive,
         )
 
     def _armed(self, now: float) -> bool:
@@ -431,6 +438,7 @@ class ControlLoop:
     def _enable(self, now: float) -> None:
         if self._armed_since is None:
             assert self.reading is not None
+            self._warn()
             try:
                 self._torque, self._relaxed = True, False
                 self.arm.enable()
@@ -450,7 +458,12 @@ class ControlLoop:
             self._armed_since = self.clock.now()
         self._send(self.gate.position)
 
+    def _warn(self) -> None:
+        if self.guardian is not None:
+            self.guardian.busy()
+
     def _relax(self) -> None:
+        self._warn()
         try:
             self.arm.relax()
             self._torque, self._relaxed, self._armed_since = False, True, None

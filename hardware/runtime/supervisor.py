@@ -132,6 +132,8 @@ class Health(NamedTuple):
     """An operator is there to decide what follows a fault."""
     relaxed: bool = False
     """Torque off has been confirmed."""
+    guarded: bool = True
+    """The watchdog process is there."""
 
 
 class State(NamedTuple):
@@ -157,6 +159,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "policy_invalid": lambda t, h, d: h.policy_needed and h.bad_chunks >= d.bad_chunks,
     "policy_rejected": lambda t, h, d: h.policy_needed and h.rejected > d.rejected_fault,
     "camera_lost": lambda t, h, d: h.camera_needed and h.camera_age > d.camera_fault,
+    "watchdog_lost": lambda t, h, d: not h.guarded,
     "arming_failed": lambda t, h, d: t > d.arming,
     # The rest.
     "connected": lambda t, h, d: h.connected,
@@ -214,6 +217,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_WORKING, "torque_lost", P.FAULT_HOLD, latch=True),
     Transition((*_WORKING, P.ARMING), "servo_fault", P.FAULT_HOLD, latch=True),
     Transition(_WORKING, "feedback_lost", P.FAULT_HOLD, latch=True),
+    Transition((*_WORKING, P.ARMING), "watchdog_lost", P.FAULT_HOLD, latch=True),
     Transition(_MOVING, "policy_died", P.FAULT_HOLD, latch=True),
     Transition(_MOVING, "policy_late", P.FAULT_HOLD, latch=True),
     Transition(_MOVING, "policy_invalid", P.FAULT_HOLD, latch=True),

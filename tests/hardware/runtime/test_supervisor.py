@@ -45,6 +45,7 @@ health = st.builds(
     rested=st.booleans(),
     attended=st.booleans(),
     relaxed=st.booleans(),
+    guarded=st.sampled_from([True, True, True, False]),
 )
 steps = st.lists(st.tuples(health, st.sampled_from([0.01, 0.01, 0.2, 1.5, 30.0])), min_size=1, max_size=60)
 
@@ -125,7 +126,7 @@ def test_every_row_can_be_taken(row):
             {}, {"policy_needed": True, "policy_alive": False, "remaining": -0.1},
             {"policy_needed": True, "remaining": -2.0}, {"policy_needed": True, "bad_chunks": 4},
             {"policy_needed": True, "rejected": 2.0}, {"camera_needed": True, "camera_age": 5.0},
-            {"camera_needed": True, "camera_age": 1.0}, {"rested": True}, {"rested": False},
+            {"camera_needed": True, "camera_age": 1.0}, {"rested": True}, {"rested": False}, {"guarded": False},
         ):  # fmt: skip
             h = Health(
                 request=request, connected=connected, identified=identified, feedback_age=feedback,

@@ -1,0 +1,173 @@
+"""The control process's side of the watchdog: heartbeats, and a descent that is always up to date."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime import watchdog
+from hardware.runtime.loop import DESCENT_SPEED
+from sim2real.calibration import Calibration
+from sim2real.errors import Sim2RealError
+from sim2real.gate import Gate
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+
+STEPS_PER_BEAT = 20
+"""Ticks of the descent that are computed per cycle: a tenth of a millisecond, a new descent every 0.2–0.5 s."""
+
+EVERY = 5
+"""Every fifth tick of the descent is kept; the watchdog interpolates."""
+
+LONGEST = 2400
+"""Ticks after which a descent counts as complete wherever it is."""
+
+
+class DescentPlanner:
+    """Computes the way from a goal to the rest pose through a slow gate, a few ticks at a time."""
+
+    def __init__(self, robot: Robot, speed: float = DESCENT_SPEED) -> None:
+        self.robot = robot
+        self._gate = Gate(robot, speed)
+        self._points: list[Array] = []
+        self._ticks = 0
+        self._busy = False
+
+    def begin(self, start: Array) -> None:
+        """Start over from a goal at which the arm holds still."""
+        self._gate.reset(start)
+        self._points = [np.array(start)]
+        self._ticks = 0
+        self._busy = True
+
+    def advance(self, ticks: int) -> list[Array] | None:
+        """Compute `ticks` more; the points, (n,) rad each, when the descent is complete."""
+        if not self._busy:
+            return None
+        for _ in range(ticks):
+            self._gate.step(self.robot.rest)
+            self._ticks += 1
+            if self._ticks % EVERY == 0:
+                self._points.append(self._gate.position)
+            # The first requests may be held back as a jump; that is no arrival.
+            if (self._ticks > 30 and self._gate.at_rest) or self._ticks >= LONGEST:
+                self._points.append(self._gate.position)
+                self._busy = False
+                return self._points
+        return None
+
+
+class Watchdog:
+    """Starts the watchdog process and keeps it informed; a `loop.Guardian`. Use as a context manager."""
+
+    def __init__(self, robot: Robot, port: str, calibration: Calibration, *, speed: float = 1.0) -> None:
+        self.robot, self.calibration = robot, calibration
+        self._planner = DescentPlanner(robot, DESCENT_SPEED * speed)
+        memory = os.memfd_create("sim2real-descent")
+        os.ftruncate(memory, watchdog.SIZE)
+        self._memory = watchdog.Memory(memory)
+        self._memory.start(robot.n, EVERY / robot.command_rate)
+        theirs, self._pipe = os.pipe()
+        ready, answered = os.pipe()
+        os.set_blocking(self._pipe, False)
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        command = [
+            *(sys.executable, "-m", "hardware.runtime.watchdog", "--port", port, "--baud", str(robot.baud)),
+            *("--ids", ",".join(str(joint.servo_id) for joint in robot.joints), "--pipe", str(theirs)),
+            *("--memory", str(memory), "--ready", str(answered), "--parent", str(os.getpid())),
+        ]
+        # A session of its own: what is sent to our terminal's processes does not reach it.
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=(theirs, memory, answered),
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            start_new_session=True,
+        )
+        for descriptor in (theirs, memory, answered):
+            os.close(descriptor)
+        try:
+            if os.read(ready, 1) != b"R":
+                raise Sim2RealError("the watchdog process did not start; nothing has moved")
+        finally:
+            os.close(ready)
+        self._mode = b""
+        fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, 4096)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the watchdog is there to take over."""
+        return self._pipe >= 0
+
+    def beat(self, armed: bool, executed: Array) -> None:
+        """See `loop.Guardian`. Never blocks."""
+        if armed:
+            self._memory.set_last(self.calibration.radians_to_ticks(executed).tolist())
+            if self._mode != watchdog.ARMED:
+                # The first descent must be there when it counts from now on.
+                self._planner.begin(executed)
+                self._publish(self._planner.advance(LONGEST))
+            points = self._planner.advance(STEPS_PER_BEAT)
+            if points is not None:
+                self._publish(points)
+                self._planner.begin(executed)
+        self._write(watchdog.ARMED if armed else watchdog.LIMP)
+
+    def busy(self) -> None:
+        """An exchange follows that takes longer than a cycle."""
+        self._write(watchdog.BUSY)
+
+    def _publish(self, points: list[Array] | None) -> None:
+        if points is None:
+            return
+        ticks = self.calibration.radians_to_ticks(np.array(points[: watchdog.MAX_POINTS]))
+        self._memory.set_descent(ticks.tolist())
+
+    def _write(self, mode: bytes) -> None:
+        self._mode = mode
+        if self._pipe < 0:
+            return
+        try:
+            os.write(self._pipe, mode)
+        except BlockingIOError:
+            # It has not read for a long time; whatever it reads next says that we are alive.
+            pass
+        except OSError:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def close(self) -> None:
+        """Tell it that it is not needed any more, and wait for its end.
+
+        With torque still on it is needed: it is left alone, and lowers the arm when this process has ended.
+        """
+        armed = self._mode in (watchdog.ARMED, watchdog.BUSY)
+        if not armed:
+            self._write(watchdog.QUIT)
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        if armed:
+            return
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,262 @@
+"""The process that lowers the arm when the control process cannot: standard library and port code only.
+
+Feetech servos have no watchdog of their own: if the controlling process dies, they hold their last goal for
+ever, torque on. So control starts this process before the torque comes on, sends it a byte in every cycle, and
+keeps a descent for it in shared memory: where the arm was last told to be, and a slow way from there to rest
+that passed the gate, in ticks.
+
+When the pipe ends (control died) or falls silent (control hangs: it is killed first), this process opens the
+port, *never before control is gone*, holds the arm at its last goal, moves slowly to where the descent begins,
+plays it, and switches the torque off. It reads nothing to do so, but to confirm that the torque is off.
+"""
+
+import argparse
+import mmap
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from hardware.feetech import protocol
+from hardware.feetech.registers import STS3215, TORQUE_OFF
+from hardware.ports import Port, SerialPort
+from sim2real.errors import PortError
+
+LIMP, BUSY, ARMED, QUIT = b"L", b"B", b"A", b"Q"
+"""Heartbeats: torque is off; a long exchange (arming, letting go) is under way; torque is on; we are done."""
+
+SILENCE = 0.1
+"""s without a heartbeat, while armed, after which a stopped control process is taken over."""
+
+PATIENCE = 0.5
+"""The same for one that the system may simply not have let run."""
+
+BUSY_SILENCE = 5.0
+"""The same while a long exchange is under way."""
+
+HOLD = 1.2
+"""s to hold still before the arm is lowered."""
+
+APPROACH = 0.25
+"""rad/s, speed of the way to the beginning of the descent."""
+
+RATE = 50.0
+"""Hz at which goals are sent."""
+
+MAX_POINTS = 512
+MAX_JOINTS = 16
+_HEADER = struct.Struct("qqd")  # which descent counts (0: none yet), number of joints, s between its points
+_LAST = struct.Struct(f"{MAX_JOINTS}q")
+_POINTS = struct.Struct(f"q{MAX_POINTS * MAX_JOINTS}q")
+SIZE = _HEADER.size + _LAST.size + 2 * _POINTS.size
+"""Bytes of the shared memory: header, last goal, two descents (one counts while the other is written)."""
+
+
+class Memory:
+    """What control leaves for the watchdog. Written by one process, read after that one is gone."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, SIZE)
+
+    def start(self, joints: int, period: float) -> None:
+        """Clear everything; `period` is the time between the points of a descent, s."""
+        _HEADER.pack_into(self._map, 0, 0, joints, period)
+
+    def set_last(self, ticks: Sequence[int]) -> None:
+        """The goal that was last sent."""
+        struct.pack_into(f"{len(ticks)}q", self._map, _HEADER.size, *ticks)
+
+    def set_descent(self, points: Sequence[Sequence[int]]) -> None:
+        """Replace the descent: at most MAX_POINTS points. What is there counts until this is complete."""
+        which, joints, period = _HEADER.unpack_from(self._map, 0)
+        following = 2 if which == 1 else 1
+        flat = [int(tick) for point in points for tick in point]
+        offset = _HEADER.size + _LAST.size + (following - 1) * _POINTS.size
+        struct.pack_into(f"q{len(flat)}q", self._map, offset, len(points), *flat)
+        _HEADER.pack_into(self._map, 0, following, joints, period)
+
+    def read(self) -> tuple[list[int], list[list[int]], float]:
+        """(last goal, descent, period); the descent is empty when there is none."""
+        which, joints, period = _HEADER.unpack_from(self._map, 0)
+        last = list(_LAST.unpack_from(self._map, _HEADER.size))[:joints]
+        if which not in (1, 2):
+            return last, [], period
+        values = _POINTS.unpack_from(self._map, _HEADER.size + _LAST.size + (which - 1) * _POINTS.size)
+        count = min(max(values[0], 0), MAX_POINTS)
+        return last, [list(values[1 + i * joints : 1 + (i + 1) * joints]) for i in range(count)], period
+
+
+class Descent:
+    """Takes an arm over and lowers it. `say` gets one line per step."""
+
+    def __init__(self, port: Port, ids: Sequence[int], say: Callable[[str], None]) -> None:
+        self.port, self.ids, self.say = port, list(ids), say
+        self._goal = STS3215["goal_position"]
+        self._torque = STS3215["torque_enable"]
+
+    def run(self, last: Sequence[int], points: Sequence[Sequence[int]], period: float) -> bool:
+        """Hold, lower, let go; returns whether every servo confirmed that its torque is off."""
+        self.say("holding")
+        self._hold(last, HOLD)
+        if points:
+            self.say("lowering the arm")
+            # One radian is 4096 / 2π ticks.
+            steps = max(abs(a - b) for a, b in zip(last, points[0])) / (APPROACH * 651.9) * RATE
+            self._move(last, points[0], int(steps) + 1)
+            for a, b in zip(points, points[1:]):
+                self._move(a, b, max(int(period * RATE), 1))
+            self._hold(points[-1], 0.5)
+        return self._let_go()
+
+    def _send(self, ticks: Sequence[int]) -> None:
+        data = [(i, self._goal.encode(int(tick))) for i, tick in zip(self.ids, ticks)]
+        self.port.write(protocol.sync_write(self._goal.address, self._goal.size, data))
+
+    def _hold(self, ticks: Sequence[int], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (remaining := end - time.monotonic()) > 0:
+            self._send(ticks)
+            time.sleep(min(0.1, remaining))
+
+    def _move(self, start: Sequence[int], end: Sequence[int], steps: int) -> None:
+        for k in range(1, steps + 1):
+            self._send([round(a + (b - a) * k / steps) for a, b in zip(start, end)])
+            time.sleep(1 / RATE)
+
+    def _let_go(self) -> bool:
+        off = bytes([TORQUE_OFF])
+        for _ in range(3):
+            self.port.write(
+                protocol.sync_write(self._torque.address, self._torque.size, [(i, off) for i in self.ids])
+            )
+            time.sleep(0.01)
+        stubborn = [i for i in self.ids if not self._is_off(i)]
+        self.say(f"torque is NOT off on servos {stubborn}" if stubborn else "torque is off")
+        return not stubborn
+
+    def _is_off(self, servo: int) -> bool:
+        parser = protocol.Parser()
+        for _ in range(10):
+            self.port.discard_input()
+            self.port.write(protocol.read(servo, self._torque.address, 1))
+            deadline = self.port.now() + 0.03
+            while data := self.port.read(64, deadline):
+                for packet in parser.feed(data):
+                    if packet.id == servo and len(packet.data) == 1:
+                        if packet.data[0] == TORQUE_OFF:
+                            return True
+                        self.port.write(
+                            protocol.write(servo, self._torque.address, bytes([TORQUE_OFF]))
+                        )
+        return False
+
+
+def _process_state(pid: int) -> str:
+    """One letter from the system: R running, S sleeping, T stopped, Z dead; "" when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def watch(pipe: int, pid: int) -> str:
+    """Wait until control ends or hangs. Returns "quit", "limp" (it ended with torque off) or why to take over."""
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN | select.POLLHUP)
+    mode, heard = LIMP, time.monotonic()
+    while True:
+        if poller.poll(50 if mode == ARMED else 500):
+            data = os.read(pipe, 65536)
+            if not data:
+                return "limp" if mode == LIMP else "control died"
+            mode, heard = data[-1:], time.monotonic()
+            if mode == QUIT:
+                return "quit"
+            continue
+        silent = time.monotonic() - heard
+        if mode == LIMP or silent < SILENCE or (mode == BUSY and silent < BUSY_SILENCE):
+            continue
+        if silent >= PATIENCE or _process_state(pid) in ("T", "t", "Z", "X", ""):
+            return f"control has been silent for {silent * 1000:.0f} ms"
+
+
+def end_process(descriptor: int, grace: float, timeout: float = 5.0) -> bool:
+    """Wait `grace` s for the process behind a pidfd to end by itself, then kill it; whether it is gone."""
+    if select.select([descriptor], [], [], grace)[0]:
+        return True
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    return bool(select.select([descriptor], [], [], timeout)[0])
+
+
+def _open(name: str, baud: int, timeout: float = 5.0) -> SerialPort:
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return SerialPort(name, baud)
+        except PortError:
+            # The dead process's lock may take the system a moment to drop.
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 nothing to do, or the arm is limp at rest; 3 torque off not confirmed; 4 no port."""
+    parser = argparse.ArgumentParser(description="started by the control process; not a command of its own")
+    parser.add_argument("--port", required=True)
+    parser.add_argument("--baud", type=int, required=True)
+    parser.add_argument("--ids", required=True)
+    parser.add_argument("--pipe", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True)
+    parser.add_argument("--ready", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        # It ends when control says so, or when the arm is at rest; nothing else.
+        signal.signal(number, signal.SIG_IGN)
+
+    def say(text: str) -> None:
+        try:
+            os.write(2, f"watchdog: {text}\n".encode())
+        except OSError:
+            pass
+
+    import serial  # noqa: F401  (now, not when it is needed)
+
+    try:
+        control = os.pidfd_open(options.parent)
+    except ProcessLookupError:
+        return 0
+    memory = Memory(options.memory)
+    os.write(options.ready, b"R")
+    os.close(options.ready)
+    why = watch(options.pipe, options.parent)
+    if why in ("quit", "limp"):
+        return 0
+    say(f"{why}; taking over")
+    # A process that closed the pipe is on its way out and may finish its last words.
+    if not end_process(control, 2.0 if why == "control died" else 0.0):
+        say("control cannot be ended, so the port is not opened: switch the arm's power off")
+        return 4
+    last, points, period = memory.read()
+    try:
+        port = _open(options.port, options.baud)
+        try:
+            done = Descent(port, [int(i) for i in options.ids.split(",")], say).run(last, points, period)
+        finally:
+            port.close()
+    except PortError as error:
+        say(f"{error}: switch the arm's power off")
+        return 4
+    return 0 if done else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,7 +68,7 @@ def serialize_policy(network: PolicyNetwork, info: PolicyInfo) -> bytes:
         torch.onnx.export(
             copy,
             (torch.zeros(2, info.observation_size),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the tracing exporter writes to files and buffers alike
             dynamo=False,
             opset_version=17,
             input_names=["observation"],

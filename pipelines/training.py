@@ -60,6 +60,10 @@ class History(L.Callback):
         self.begin = time.monotonic()
         self.extra: dict[str, Any] = {}
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # A resumed run repeats the epoch in which it was stopped.
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Validation runs inside the training epoch, before its averages are complete.
         self._validation = {
@@ -99,15 +103,9 @@ def fit(
     """
     checkpoints = out / "checkpoints"
     last = checkpoints / "last.ckpt"
-    keep_best = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor="val_loss",
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
+    latest = ModelCheckpoint(
+        dirpath=checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    keep_best.CHECKPOINT_EQUALS_CHAR = "-"
     runs = len(list((out / "logs").glob("*/metrics.csv"))) if (out / "logs").exists() else 0
     with quiet_lightning():
         try:
@@ -121,7 +119,7 @@ def fit(
                     TensorBoardLogger(out, name="tensorboard", version=f"run_{runs}"),
                 ],
                 callbacks=[
-                    keep_best,
+                    latest,
                     history,
                     TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200),
                 ],

@@ -1,0 +1,90 @@
+"""`sim2real finetune`: adapt a policy to recorded data."""
+
+import argparse
+
+from pipelines.commands.pretrain import add_trainer_arguments
+
+HELP = (
+    "Adapt a pretrained policy to a small LeRobot data set, mixed with simulated episodes so that it does not "
+    "forget. Successful episodes only, unless told otherwise. Writes DIR/policy.onnx and metrics.json with the "
+    "error on held-out recorded episodes and the success in simulation, before and after."
+)
+EXAMPLES = """  sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded --out runs/tuned
+  sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded \\
+                    --space runs/twin/space.toml --simulated 200 --out runs/tuned
+  sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded --train all --learning-rate 1e-4 \\
+                    --simulated 0 --out runs/tuned"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, metavar="FILE", help="the policy to start from")
+    parser.add_argument("--data", required=True, metavar="DIR", help="a LeRobot data set (v3.0 or v2.x)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="run directory")
+    parser.add_argument("--simulated", type=int, metavar="N", help="simulated episodes to mix in")
+    parser.add_argument("--space", metavar="FILE", help="what varies in them, as `identify` wrote it")
+    parser.add_argument("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
+    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    parser.add_argument(
+        "--task", metavar="T", help="task (default: the policy's own); module:Class for yours"
+    )
+    parser.add_argument("--calibration", metavar="FILE", help="default: calibration.json beside the data")
+    parser.add_argument(
+        "--units", default="auto", choices=("auto", "normalised", "degrees"), help="of the data (%(default)s)"
+    )
+    parser.add_argument(
+        "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
+    )
+    parser.add_argument("--real-share", type=float, metavar="F", help="recorded share of every batch")
+    parser.add_argument("--train", choices=("head", "all"), help="what is trained")
+    parser.add_argument("--epochs", type=int, metavar="E", help="epochs of training")
+    parser.add_argument("--learning-rate", type=float, metavar="LR", help="largest learning rate")
+    parser.add_argument(
+        "--evaluate", type=int, metavar="N", help="episodes of the measurements in simulation"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides everything (%(default)s)")
+    parser.add_argument("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
+    add_trainer_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import sys
+    from dataclasses import fields
+    from pathlib import Path
+
+    from pipelines.finetune import FinetuneSettings, finetune, forgotten
+    from pipelines.simulated import worker_count
+    from pipelines.training import TrainerOptions
+
+    given = {
+        field.name: getattr(args, field.name)
+        for field in fields(FinetuneSettings)
+        if getattr(args, field.name, None) is not None
+    }
+    result = finetune(
+        FinetuneSettings(**given),
+        Path(args.out),
+        workers=worker_count(args.workers),
+        options=TrainerOptions(args.accelerator, args.devices, args.precision),
+    )
+    used = result["recorded"]
+    print(
+        f"used {used['episodes']} of {used['episodes_in_set']} recorded episodes, {used['pairs']} frames "
+        f"({used['units']})",
+        file=sys.stderr,
+    )
+    before, after = result["held_out_deg"]["before"], result["held_out_deg"]["after"]
+    if before is not None:
+        print(f"error on held-out recorded episodes: {before:.2f}° → {after:.2f}°", file=sys.stderr)
+    if "simulation" in result:
+        rates = [result["simulation"][key]["success_rate"] for key in ("before", "after")]
+        print(f"success in simulation: {rates[0]:.1%} → {rates[1]:.1%}", file=sys.stderr)
+        if forgotten(result["simulation"]):
+            print(
+                "warning: the policy has got worse in simulation; use more --simulated episodes",
+                file=sys.stderr,
+            )
+    if result["interrupted"]:
+        print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
+        return 130
+    print(f"{args.out}/policy.onnx")
+    return 0

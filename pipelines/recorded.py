@@ -1,0 +1,134 @@
+"""Demonstrations out of recordings: pairs of what a policy would have observed and what was done next.
+
+Row t of a recording is read before the action of the same frame is sent. So `joint_command` at t is what was
+sent at t − 1, and the chunk that should follow the observation at t is action t, t + 1, …; beyond the end of the
+episode the last action stays.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.policy_file import PolicyInfo
+from pipelines.demonstrations import Demonstrations
+from sim2real.episode import Episode
+from sim2real.errors import UserError
+from sim2real.lerobot import schema
+from sim2real.lerobot.reader import LeRobotDataset
+from sim2real.observation import Feature
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+
+FROM_JOINTS = ("joint_position", "joint_velocity", "joint_command")
+"""Features that follow from the recorded joints."""
+
+
+def load_recorded(
+    root: str | Path,
+    info: PolicyInfo,
+    robot: Robot,
+    *,
+    calibration: str | Path | None = None,
+    units: str = "auto",
+    every_episode: bool = False,
+) -> tuple[Demonstrations, dict[str, Any]]:
+    """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
+
+    Only episodes that were judged a success, unless `every_episode` or none was judged at all. Raises UserError
+    naming what the policy observes and the data set lacks, and when no usable episode is left.
+    """
+    data = LeRobotDataset.open(root)
+    require_features(data, info.features)
+    convert = data.converter(robot, data.calibration(robot, calibration), units)
+    judged = [entry.success for entry in data.episodes]
+    chosen = [i for i, verdict in enumerate(judged) if every_episode or verdict is True]
+    if not every_episode and all(verdict is None for verdict in judged):
+        chosen = list(range(len(data)))
+    if not chosen:
+        raise UserError(
+            f"{data.root} has {len(data)} episodes, none of them successful; record some that are, or use all with "
+            "--all-episodes"
+        )
+    parts, dropped = [], 0
+    for position in chosen:
+        part, lost = pairs(
+            data.episode(position, robot, convert), info.features, info.horizon, info.policy_rate, position
+        )
+        dropped += lost
+        if len(part):
+            parts.append(part)
+    if not parts:
+        raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
+    joined = Demonstrations.joined(parts)
+    return joined, {
+        "data": str(data.root),
+        "episodes": len(parts),
+        "episodes_in_set": len(data),
+        "judged": sum(verdict is not None for verdict in judged),
+        "pairs": len(joined),
+        "dropped_frames": dropped,
+        "units": convert.found.units,
+    }
+
+
+def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
+    """Raise UserError, with names and where they belong, unless the data set has what a policy observes."""
+    data.require(schema.STATE, schema.ACTION)
+    environment = data.features.get(schema.ENVIRONMENT)
+    names = () if environment is None or environment.names is None else environment.names
+    there = {name: len(columns) for name, columns in schema.grouped(names).items()}
+    lacking = [f for f in features if f.name not in FROM_JOINTS and there.get(f.name) != f.size]
+    if not lacking:
+        return
+    wanted = [name for f in lacking for name in schema.component_names(f.name, f.size)]
+    have = (
+        f"it has the components {', '.join(names)}"
+        if names
+        else "it has no such feature with named components"
+    )
+    raise UserError(
+        f"the policy observes {', '.join(f.name for f in lacking)}, which the data set {data.root} lacks: "
+        f"{schema.ENVIRONMENT} would need the components {', '.join(wanted)}; {have}. "
+        "`sim2real record` writes them"
+    )
+
+
+def pairs(
+    episode: Episode, features: Sequence[Feature], horizon: int, rate: float, number: int
+) -> tuple[Demonstrations, int]:
+    """One episode as demonstrations with the episode number `number`, and how many frames had to be left out
+    because something in them is not finite.
+
+    An episode at another rate than the policy's, Hz, is resampled linearly.
+    """
+    command = np.concatenate([episode.state[:1], episode.executed[:-1]])
+    columns = {
+        "joint_position": episode.state,
+        "joint_velocity": np.gradient(episode.state, axis=0) * episode.fps
+        if len(episode) > 1
+        else 0 * episode.state,
+        "joint_command": command,
+        **episode.features,
+    }
+    wanted = [np.asarray(columns[f.name], dtype=np.float64).reshape(len(episode), f.size) for f in features]
+    observations, action = np.concatenate(wanted, axis=1), episode.action
+    if abs(episode.fps / rate - 1) > 0.01:
+        observations, action = (_resampled(values, episode.fps, rate) for values in (observations, action))
+    rows = np.arange(len(action))[:, None] + np.arange(horizon)
+    chunks = action[np.minimum(rows, len(action) - 1)]
+    good = np.isfinite(observations).all(axis=1) & np.isfinite(chunks).all(axis=(1, 2))
+    return Demonstrations(
+        observations[good].astype(np.float32),
+        chunks[good].astype(np.float32),
+        np.full(int(good.sum()), number, dtype=np.int64),
+    ), int((~good).sum())
+
+
+def _resampled(values: Array, fps: float, rate: float) -> Array:
+    old = np.arange(len(values)) / fps
+    new = np.arange(int(old[-1] * rate + 1e-9) + 1) / rate
+    return np.stack([np.interp(new, old, column) for column in values.T], axis=1)

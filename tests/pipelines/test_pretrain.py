@@ -1,0 +1,247 @@
+"""Collection and pretraining end to end on the real simulation, small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hardware.policy_file import load_policy_file
+from pipelines.collect import CollectEpisode, Disturbance, collect
+from pipelines.evaluate import evaluate
+from pipelines.policy_export import load_network
+from pipelines.pretrain import PretrainSettings, pretrain, student_share
+from pipelines.simulated import make_plan
+from pipelines.training import TrainerOptions
+from sim2real.errors import UserError
+from sim2real.robot import Robot
+from sim2real.tasks.base import load_task
+
+CPU = TrainerOptions(accelerator="cpu", devices="1")
+SMALL = {
+    "task": "reach",
+    "episodes": 6,
+    "rounds": 2,
+    "epochs": 4,
+    "batches": 10,
+    "batch_size": 64,
+    "width": 32,
+}
+
+
+def small(out: Path, **changes: Any) -> dict[str, Any]:
+    settings = PretrainSettings(**{**SMALL, "evaluate": 0, **changes})
+    return pretrain(settings, out, workers=0, options=CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    small(out, evaluate=2)
+    return out
+
+
+def test_a_run_directory_is_complete(trained: Path) -> None:
+    policy = load_policy_file(trained / "policy.onnx")
+    policy.check(Robot.load("so101"), load_task("reach"))
+    assert policy.info.provenance["settings"]["episodes"] == 6
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert [row["epoch"] for row in metrics["curve"]] == [0, 1, 2, 3]
+    assert [row["student_share"] for row in metrics["rounds"]] == [0.0, 0.5]
+    assert metrics["evaluation"]["draws"] == 2
+    assert metrics["export_difference"] < 1e-4
+    config = json.loads((trained / "config.json").read_text())
+    assert config["command"] == "pretrain" and config["seed"] == 0 and "torch" in config["versions"]
+    assert list((trained / "tensorboard").rglob("events.*"))
+    assert list((trained / "logs").rglob("metrics.csv"))
+
+
+def test_same_seed_same_policy(trained: Path, tmp_path: Path) -> None:
+    small(tmp_path / "again")
+    small(tmp_path / "other", seed=1)
+    weights = [
+        load_network(folder / "policy.onnx")[0].state_dict()
+        for folder in (trained, tmp_path / "again", tmp_path / "other")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.weight"], weights[2]["head.weight"])
+
+
+def test_an_interrupted_run_is_usable_and_resumes_to_the_same_policy(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the third epoch, that is in the second round; then --resume."""
+    from pipelines.module import ChunkCloning
+
+    original = ChunkCloning.training_step
+
+    def stopping(self: ChunkCloning, batch: Any, index: int) -> Any:
+        if self.trainer.current_epoch == 2 and index == 5:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    out = tmp_path / "run"
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkCloning, "training_step", stopping)
+        result = small(out)
+    assert result["interrupted"]
+    assert signal.getsignal(signal.SIGINT) is handler
+    load_policy_file(out / "policy.onnx").check(Robot.load("so101"), "reach")
+
+    settings = PretrainSettings(**{**SMALL, "evaluate": 0})
+    result = pretrain(settings, out, workers=0, options=CPU, resume=True)
+    assert not result["interrupted"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [row["epoch"] for row in metrics["curve"]] == [0, 1, 2, 3]
+    assert len(metrics["rounds"]) == 2
+    straight, resumed = (load_network(p / "policy.onnx")[0].state_dict() for p in (trained, out))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_resuming_nothing_or_something_else_is_refused(trained: Path, tmp_path: Path) -> None:
+    settings = PretrainSettings(**SMALL)
+    with pytest.raises(UserError, match="to resume"):
+        pretrain(settings, tmp_path / "empty", workers=0, resume=True)
+    with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 5 here"):
+        pretrain(PretrainSettings(**{**SMALL, "evaluate": 2, "seed": 5}), trained, workers=0, resume=True)
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is not empty"):
+        small(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"episodes": 3}, "at least two episodes each"),
+        ({"epochs": 1}, "at least as many epochs"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"learning_rate": -1.0}, "learning rate must be positive"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PretrainSettings(**{**SMALL, **change})
+
+
+def test_the_student_takes_over_bit_by_bit() -> None:
+    assert [student_share(r, 4) for r in range(4)] == [0.0, 0.5, 0.7, 0.9]
+    assert [student_share(r, 2) for r in range(2)] == [0.0, 0.5]
+
+
+def test_collection_does_not_depend_on_workers_and_labels_come_from_the_expert(trained: Path) -> None:
+    plan = make_plan(task="reach", draws=4, seed=3)
+    draws, _ = plan.make_draws(plan.bind())
+    recipe = CollectEpisode("so101", "reach", Disturbance(student=1.0), student=str(trained / "policy.onnx"))
+    here, summary = collect(recipe, draws, workers=0, progress=False)
+    there, _ = collect(recipe, draws[::-1], workers=2, progress=False)
+    np.testing.assert_array_equal(here.observations, there.observations)
+    np.testing.assert_array_equal(here.chunks, there.chunks)
+    np.testing.assert_array_equal(here.episodes, there.episodes)
+    assert summary["episodes"] == 4 and summary["errors"] == 0
+    # The barely trained student did not reach; the labels still lead there: they differ from what it does.
+    policy = load_policy_file(trained / "policy.onnx")
+    assert np.abs(policy.act_on(here.observations) - here.chunks).max() > 0.05
+
+
+def test_collection_noise_departs_from_the_expert() -> None:
+    plan = make_plan(task="reach", draws=2, seed=3)
+    draws, _ = plan.make_draws(plan.bind())
+    quiet, _ = collect(
+        CollectEpisode("so101", "reach", Disturbance(noise=0.0)), draws, workers=0, progress=False
+    )
+    noisy, _ = collect(
+        CollectEpisode("so101", "reach", Disturbance(noise=0.1)), draws, workers=0, progress=False
+    )
+    shared = min(int((quiet.episodes == draws[0].index).sum()), int((noisy.episodes == draws[0].index).sum()))
+    command = slice(6, 12)
+    np.testing.assert_array_equal(quiet.observations[0, command], noisy.observations[0, command])
+    assert np.abs(quiet.observations[:shared, command] - noisy.observations[:shared, command]).max() > 0.01
+
+
+def test_workers_do_not_load_torch() -> None:
+    code = (
+        "import sys; import pipelines.collect, pipelines.evaluate, hardware.policy_file\n"
+        "print(sorted({'torch', 'lightning'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_evaluation_counts_and_does_not_depend_on_workers() -> None:
+    plan = make_plan(task="reach", policy="zero", draws=3, seed=1)
+    here = evaluate(plan, workers=0, progress=False)
+    assert here == evaluate(plan, workers=2, progress=False)
+    assert here["draws"] == 3 and here["successes"] + len(here["failures"]) == 3
+    assert sum(here["stages"].values()) == 3
+    assert here["wilson_95"][0] <= here["success_rate"] <= here["wilson_95"][1]
+
+
+def command(*arguments: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments], capture_output=True, text=True, timeout=280, **extra
+    )
+
+
+SMALL_FLAGS = (
+    *("--task", "reach", "--episodes", "4", "--rounds", "1", "--epochs", "2", "--batches", "5"),
+    *("--width", "16", "--evaluate", "0", "--workers", "1", "--accelerator", "cpu"),
+)
+
+
+@pytest.mark.slow
+def test_the_command_line_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = command("pretrain", *SMALL_FLAGS, "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().splitlines()[-1] == f"{out}/policy.onnx"
+    assert "Traceback" not in result.stderr
+    result = command(
+        *("evaluate", "--policy", str(out / "policy.onnx"), "--task", "reach", "--draws", "2"),
+        *("--workers", "0", "--json"),
+    )
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert {"draws", "successes", "success_rate", "wilson_95"} <= answer.keys()
+    assert answer["draws"] == 2
+    result = command(
+        "evaluate", "--policy", str(out / "policy.onnx"), "--task", "lift", "--draws", "2", "--json"
+    )
+    assert result.returncode == 2
+    assert "trained for the task 'reach', not for 'lift'" in result.stderr and not result.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_training_leaves_a_policy_and_no_process(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = [*SMALL_FLAGS[:6], "--epochs", "100000", *SMALL_FLAGS[8:]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "pretrain", *arguments, "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not (out / "metrics.json").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    load_policy_file(out / "policy.onnx").check(Robot.load("so101"), "reach")

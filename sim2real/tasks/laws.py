@@ -30,14 +30,14 @@ CLOSED, OPEN, HELD, WIDTH, FORK = range(5)
 # Push.
 CONTACT = 0.020  # point to cube centre when they touch
 BEHIND = 0.048  # where the push starts, behind the cube
-PUSH_HEIGHT = 0.011
+PUSH_HEIGHT = 0.0135
 PUSH_OVER = 0.055  # clears a cube
 CARROT = 0.045  # how far ahead of the tool the push aims
 DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while pushing, once the tool has left
 LANE, LANE_HIGH = 0.014, 0.006  # sideways error: still pushing, fit to start
 
 # Lift.
-GRASP_HEIGHT = 0.012
+GRASP_HEIGHT = 0.013
 ABOVE = 0.065  # added to it before the descent
 CARRY_HEIGHT = 0.105
 CARRY_RADIUS = 0.20
@@ -80,7 +80,8 @@ def push_law(
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - CONTACT)
         ahead = min(left, CARROT)
-        x, y = px + ahead * ux, py + ahead * uy
+        x = px + ahead * ux + aside * uy
+        y = py + ahead * uy - aside * ux
         z = PUSH_HEIGHT
     else:
         bx, by = scene[3] - BEHIND * ux, scene[4] - BEHIND * uy

@@ -1,0 +1,330 @@
+"""The cube and the mark in a camera's picture: red cube, green disc, calibrated camera, known table.
+
+Colours are told by how far one channel stands out, relative to brightness, so that shade and exposure matter
+little, and neither do the hues of arms and tables (orange, wood, blue-green). Each spot of the right colour is
+then taken for the object of known size, whose outline is fitted to it (`sim2real.silhouette`): what does not
+fit is something else. The fit, unlike a spot's centre, does not depend on how much of which face is seen.
+
+Everything is reported as a detector that knows only the table sees it: the cube's centre where its ray meets
+the plane half a cube above the table. A lifted cube so appears further away than it is.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.camera import CameraModel
+from sim2real.errors import UserError
+from sim2real.silhouette import cube_outline, fit_cube, fit_disc
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+CUBE = 0.025
+"""Side of the cube, m."""
+MARK = 0.03
+"""Radius of the mark, m."""
+MIN_VISIBLE = 0.5
+"""The cube must be seen by at least this fraction of its outline's area."""
+MIN_MARK_VISIBLE = 0.3
+MAX_LIFT = 0.12
+"""Heights above the table, m, up to which a cube is recognized; what looks larger is something else."""
+REACH = 0.6
+"""Objects further than this from the base are none of the arm's business, m."""
+
+_INSET = 0.4
+"""Boundary pixels' centres lie this far inside the edge on average, px."""
+_COARSE = 12.0
+"""The search runs on a picture in which the cube is about this large, px."""
+
+
+@dataclass(frozen=True)
+class Percept:
+    """What one picture shows. `time` of capture, s. `cube` (3,) m or None when hidden, `yaw` rad in ±π/4.
+
+    `mark` (2,) m or None. `visible` and `mark_visible` are the fractions seen; `confidence` is 0…1.
+    """
+
+    time: float
+    cube: Array | None = None
+    yaw: float = 0.0
+    visible: float = 0.0
+    mark: Array | None = None
+    mark_visible: float = 0.0
+    confidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A spot of one colour: its mask in the window that starts at column `x`, row `y` of the picture."""
+
+    mask: NDArray[np.uint8]
+    x: int
+    y: int
+    area: float
+    centre: Array
+    contour: Array
+
+
+class Detector:
+    """Finds cube and mark in the pictures of one camera. Keeps nothing from picture to picture.
+
+    `objects` are those to look for, out of "cube" and "mark".
+    """
+
+    def __init__(
+        self,
+        camera: CameraModel,
+        objects: frozenset[str] = frozenset({"cube", "mark"}),
+        *,
+        cube_size: float = CUBE,
+        mark_radius: float = MARK,
+    ) -> None:
+        self.camera = camera
+        self.objects = frozenset(objects)
+        self.cube_size, self.mark_radius = cube_size, mark_radius
+        self._pose = np.ascontiguousarray(camera.camera_to_base)
+        self._focal = math.sqrt(camera.fx * camera.fy)
+        # Anything seen may stand as far away as the middle of the table does.
+        middle = camera.on_plane([(camera.width - 1) / 2, (camera.height - 1) / 2], 0.0)
+        distance = float(np.linalg.norm(middle - camera.position))
+        if not math.isfinite(distance) or camera.position[2] <= cube_size:
+            raise UserError(
+                f"camera '{camera.name}' cannot see the table: by its camera_to_base it stands at "
+                f"z = {camera.position[2]:.3f} m and its middle looks "
+                f"{'at the horizon or above' if not math.isfinite(distance) else 'down'}; the matrix must take "
+                "points from the camera (axes right, down, forward) to the robot's base, whose z = 0 is the table"
+            )
+        self._stride = int(np.clip(cube_size * self._focal / distance / _COARSE, 1, 8))
+
+    def detect(self, image: Image, time: float = 0.0) -> Percept:
+        """Look at one picture (H, W, 3) uint8 BGR. Raises UserError when its size is not the camera's."""
+        if image.shape != (self.camera.height, self.camera.width, 3):
+            raise UserError(
+                f"camera '{self.camera.name}' is calibrated for {self.camera.width} x {self.camera.height}, "
+                f"its picture is {image.shape[1]} x {image.shape[0]}; set the camera, or its calibration"
+            )
+        small = image[:: self._stride, :: self._stride].astype(np.int16)
+        cube = self._best_cube(image, small) if "cube" in self.objects else None
+        mark = self._best_mark(image, small) if "mark" in self.objects else None
+        return Percept(
+            time=time,
+            cube=None if cube is None else np.array([cube[0], cube[1], self.cube_size / 2]),
+            yaw=0.0 if cube is None else cube[2],
+            visible=0.0 if cube is None else cube[3],
+            confidence=0.0 if cube is None else cube[4],
+            mark=None if mark is None else np.array(mark[:2]),
+            mark_visible=0.0 if mark is None else mark[2],
+        )
+
+    # The cube
+
+    def _best_cube(
+        self, image: Image, small: NDArray[np.int16]
+    ) -> tuple[float, float, float, float, float] | None:
+        best = None
+        for spot in self._spots(image, small, _redness, 0.28, self.cube_size):
+            found = self._fit_cube(spot)
+            if found is not None and (best is None or found[4] > best[4]):
+                best = found
+        return best
+
+    def _fit_cube(self, spot: _Spot) -> tuple[float, float, float, float, float] | None:
+        """(x, y, yaw, visible, confidence) of the cube that the spot is, None when it is none."""
+        centre = self.camera.on_plane(spot.centre, self.cube_size / 2)
+        if not np.isfinite(centre).all() or math.hypot(centre[0], centre[1]) > REACH:
+            return None
+        points = self._ideal(spot.contour)
+        pixels = self._focal * self.cube_size / float(np.linalg.norm(centre - self.camera.position))
+        scale = max(1.0, 0.08 * pixels)
+        seen = spot.area / self._area(np.array([centre[0], centre[1], 0.0, 1.0]))
+        if seen < MIN_VISIBLE - 0.15:
+            return None
+        starts = _cube_starts(centre, self.cube_size, seen)
+        pose, cost = fit_cube(points, starts, False, self.cube_size, self._pose, self._focal, _INSET, scale)
+        if seen > 1.08:
+            # Larger than a cube on the table can be: lifted, or something else.
+            starts[:, 3] = 1.0 / math.sqrt(seen)
+            up, up_cost = fit_cube(
+                points, starts, True, self.cube_size, self._pose, self._focal, _INSET, scale
+            )
+            if up_cost < cost:
+                pose, cost = up, up_cost
+        height = (1.0 - pose[3]) * (self.camera.position[2] - self.cube_size / 2)
+        if cost > 1e29 or height > MAX_LIFT or math.hypot(pose[0], pose[1]) > REACH:
+            return None
+        inside, whole = self._overlap(spot, pose)
+        visible = inside / max(whole, 1.0)
+        outside = 1.0 - inside / max(spot.area, 1.0)
+        if visible < MIN_VISIBLE or outside > 0.2:
+            return None
+        visible = min(visible, 1.0)
+        yaw = (pose[2] + math.pi / 4) % (math.pi / 2) - math.pi / 4
+        return (
+            float(pose[0]),
+            float(pose[1]),
+            yaw,
+            visible,
+            visible * math.exp(-cost / scale**2) * (1 - outside),
+        )
+
+    def _outline(self, pose: Array) -> Array:
+        """(m, 2) corners of the cube's outline, px of the real picture."""
+        corners = np.empty((8, 2))
+        count = cube_outline(pose, self.cube_size, self._pose, self._focal, corners)
+        rays = np.concatenate([corners[:count] / self._focal, np.ones((count, 1))], axis=1)
+        return self.camera.project(self.camera.position + rays @ self.camera.rotation.T)
+
+    def _area(self, pose: Array) -> float:
+        outline = self._outline(pose)
+        return max(float(cv2.contourArea(outline.astype(np.float32))), 1.0) if len(outline) > 2 else 1.0
+
+    def _overlap(self, spot: _Spot, pose: Array) -> tuple[float, float]:
+        """How many pixels of the spot lie in the cube's outline, and how many pixels the outline has."""
+        outline = self._outline(pose)
+        drawn = np.zeros_like(spot.mask)
+        shifted = (outline - (spot.x, spot.y)) * 16
+        cv2.fillConvexPoly(drawn, np.rint(shifted).astype(np.int32), 1, shift=4)
+        # Its pixels outside the window count as unseen.
+        whole = max(float(cv2.contourArea(outline.astype(np.float32))), float(drawn.sum()))
+        return float((drawn & spot.mask).sum()), whole
+
+    # The mark
+
+    def _best_mark(self, image: Image, small: NDArray[np.int16]) -> tuple[float, float, float] | None:
+        best = None
+        for spot in self._spots(image, small, _greenness, 0.2, 2 * self.mark_radius):
+            found = self._fit_mark(spot)
+            if found is not None and (best is None or found[2] > best[2]):
+                best = found
+        return best
+
+    def _fit_mark(self, spot: _Spot) -> tuple[float, float, float] | None:
+        """(x, y, visible) of the disc that the spot is, None when it is none."""
+        points = self.camera.on_plane(spot.contour, 0.0)
+        centre = self.camera.on_plane(spot.centre, 0.0)
+        if not np.isfinite(points).all() or math.hypot(centre[0], centre[1]) > REACH:
+            return None
+        pixel = float(np.linalg.norm(centre - self.camera.position)) / self._focal
+        whole = math.pi * self.mark_radius**2
+        # A pixel's share of the table, from two small steps across the picture.
+        steps = self.camera.on_plane(spot.centre + np.array([[1.0, 0.0], [0.0, 1.0]]), 0.0) - centre
+        seen = spot.area * abs(steps[0, 0] * steps[1, 1] - steps[0, 1] * steps[1, 0]) / whole
+        if not MIN_MARK_VISIBLE <= seen <= 1.3:
+            return None
+        ring = 0.5 * self.mark_radius * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+        starts = centre[:2] + np.concatenate([np.zeros((1, 2)), ring])
+        found, cost = fit_disc(
+            np.ascontiguousarray(points[:, :2]),
+            starts,
+            self.mark_radius,
+            _INSET * pixel,
+            max(1.5 * pixel, 0.05 * self.mark_radius),
+        )
+        outside = np.hypot(points[:, 0] - found[0], points[:, 1] - found[1]) > 1.12 * self.mark_radius
+        if outside.mean() > 0.15 or cost > 1e29:
+            return None
+        return float(found[0]), float(found[1]), min(float(seen), 1.0)
+
+    # Spots of a colour
+
+    def _spots(
+        self,
+        image: Image,
+        small: NDArray[np.int16],
+        colour: "_Colour",
+        threshold: float,
+        size: float,
+    ) -> list[_Spot]:
+        """Spots of a colour that may be an object of `size` m, found coarsely, outlined finely."""
+        stride = self._stride
+        coarse = (colour(small) > threshold).astype(np.uint8)
+        if not coarse.any():
+            return []
+        # What a finger divides is one object still.
+        reach = max(1, round(0.3 * _COARSE * size / self.cube_size / 2))
+        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        joined = cv2.morphologyEx(
+            cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0),
+            cv2.MORPH_CLOSE,
+            kernel,
+        )[reach:-reach, reach:-reach]
+        _, _, boxes, centres = cv2.connectedComponentsWithStats(joined)
+        spots = []
+        order = np.argsort(-boxes[1:, cv2.CC_STAT_AREA])[:6] + 1
+        for label in order:
+            x, y, w, h = (int(value) * stride for value in boxes[label, :4])
+            place = self.camera.on_plane(centres[label] * stride, 0.0)
+            if not np.isfinite(place).all():
+                continue
+            pixels = self._focal * size / float(np.linalg.norm(place - self.camera.position))
+            if max(w, h) > 4 * pixels or max(w, h) < 0.3 * pixels:
+                continue
+            pad = stride + 3
+            x0, y0 = max(x - pad, 0), max(y - pad, 0)
+            x1, y1 = min(x + w + pad, self.camera.width), min(y + h + pad, self.camera.height)
+            spot = _outline_spot(image[y0:y1, x0:x1], x0, y0, colour, threshold)
+            if spot is not None:
+                spots.append(spot)
+        return spots
+
+    def _ideal(self, pixels: Array) -> Array:
+        """Pixels of the real picture → those of an ideal one with its origin in the optical axis."""
+        local = self.camera.pixel_rays(pixels) @ self.camera.rotation
+        return np.ascontiguousarray(self._focal * local[:, :2] / local[:, 2:])
+
+
+def _cube_starts(centre: Array, size: float, seen: float) -> Array:
+    """(K, 4) poses to begin the fit from: all angles, and places around when part of the cube is hidden."""
+    yaws = np.deg2rad([0.0, 15.0, 30.0, 45.0, 60.0, 75.0])
+    offsets = np.zeros((1, 2))
+    if seen < 0.85:
+        offsets = np.concatenate([offsets, 0.3 * size * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])])
+        yaws = yaws[::2]
+    return np.array([[centre[0] + dx, centre[1] + dy, yaw, 1.0] for dx, dy in offsets for yaw in yaws])
+
+
+def _outline_spot(window: Image, x: int, y: int, colour: "_Colour", threshold: float) -> _Spot | None:
+    """The spot in a window of the picture, with a threshold half-way to its own colour."""
+    score = colour(window.astype(np.int16))
+    core = score[score > threshold]
+    if core.size < 12:
+        return None
+    own = float(np.quantile(core, 0.6))
+    mask = (score > max(0.5 * own, 0.75 * threshold)).astype(np.uint8)
+    # Single pixels are noise.
+    mask = cv2.medianBlur(mask, 3) if core.size > 100 else mask
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    largest = max((len(c) for c in contours), default=0)
+    kept = [c[:, 0] for c in contours if len(c) >= max(6, 0.2 * largest)]
+    if not kept:
+        return None
+    clean = np.zeros_like(mask)
+    cv2.fillPoly(clean, kept, 1)
+    points = np.concatenate(kept).astype(np.float64)
+    if len(points) > 120:
+        points = points[np.linspace(0, len(points) - 1, 120).astype(int)]
+    moments = cv2.moments(clean, binaryImage=True)
+    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + (x, y)
+    return _Spot(clean, x, y, float(moments["m00"]), centre, points + (x, y))
+
+
+def _redness(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    """How red each pixel is, about 0 for greys, below for orange and pink, up to 1; image is BGR."""
+    b, g, r = image[..., 0], image[..., 1], image[..., 2]
+    return ((r - np.maximum(g, b) - 1.5 * np.abs(g - b).astype(np.float32)) / (r + 20)).astype(np.float32)
+
+
+def _greenness(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    """How green each pixel is, about 0 for greys, below for yellow and turquoise, up to 1; image is BGR."""
+    b, g, r = image[..., 0], image[..., 1], image[..., 2]
+    return ((g - np.maximum(r, b) - 0.4 * np.abs(r - b).astype(np.float32)) / (g + 20)).astype(np.float32)
+
+
+class _Colour:
+    """Signature of `_redness` and `_greenness`."""
+
+    def __call__(self, image: NDArray[np.int16]) -> NDArray[np.float32]: ...

@@ -1,0 +1,251 @@
+"""Where a cube or a disc of known size must lie for its outline in a picture to be what it is. Compiled.
+
+The outline is given as points on it. They need not be complete: where something hides the object, points lie
+*inside* its true outline, so points inside count less the further in they are, while points outside, which
+nothing can explain, count fully. The fit is Gauss–Newton with such weights (iteratively reweighted least
+squares), from several starts, because the outline of a cube looks similar under several angles.
+
+A cube stands upright. Its pose is (x, y, yaw, s): (x, y) is where the camera sees its centre on the plane half
+a cube above the table, and s says how far along that ray it really is: 1 on the table, less when it was
+lifted towards the camera. So a lifted cube has the (x, y) that a detector which knows only the table reports.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_HUBER = 2.0
+"""Distances outside beyond this many pixels count linearly."""
+
+
+@njit(cache=True, nogil=True)
+def cube_outline(pose: Array, size: float, camera: Array, focal: float, outline: Array) -> int:
+    """The convex outline of a cube in an ideal (undistorted, centred) picture.
+
+    `pose` is (x, y, yaw, s), `size` the side in m, `camera` (4, 4) `camera_to_base`. Writes the corners, in
+    pixels at `focal` pixels, into `outline` (8, 2) in order and returns how many there are; 0 when the cube
+    is not in front of the camera.
+    """
+    half = size / 2
+    ox, oy, oz = camera[0, 3], camera[1, 3], camera[2, 3]
+    cx = ox + pose[3] * (pose[0] - ox)
+    cy = oy + pose[3] * (pose[1] - oy)
+    cz = oz + pose[3] * (half - oz)
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    points = np.empty((8, 2))
+    for k in range(8):
+        a = half if k & 1 else -half
+        b = half if k & 2 else -half
+        x = cx + a * cos - b * sin - ox
+        y = cy + a * sin + b * cos - oy
+        z = cz + (half if k & 4 else -half) - oz
+        depth = camera[0, 2] * x + camera[1, 2] * y + camera[2, 2] * z
+        if depth < 1e-3:
+            return 0
+        points[k, 0] = focal * (camera[0, 0] * x + camera[1, 0] * y + camera[2, 0] * z) / depth
+        points[k, 1] = focal * (camera[0, 1] * x + camera[1, 1] * y + camera[2, 1] * z) / depth
+    # Gift wrapping: eight points, at most six of them on the outline.
+    first = 0
+    for k in range(1, 8):
+        if points[k, 0] < points[first, 0]:
+            first = k
+    current, count = first, 0
+    while True:
+        outline[count] = points[current]
+        count += 1
+        following = 0 if current != 0 else 1
+        for k in range(8):
+            if k == current:
+                continue
+            cross = (points[following, 0] - points[current, 0]) * (points[k, 1] - points[current, 1]) - (
+                points[following, 1] - points[current, 1]
+            ) * (points[k, 0] - points[current, 0])
+            if cross < 0.0:
+                following = k
+        current = following
+        if current == first or count == 8:
+            return count
+
+
+@njit(cache=True, nogil=True)
+def _distances(points: Array, outline: Array, count: int, result: Array) -> None:
+    """Distance of each point from the convex outline: positive outside, negative inside."""
+    for i in range(len(points)):
+        inside, nearest = -1e30, 1e30
+        for k in range(count):
+            ax, ay = outline[k]
+            bx, by = outline[(k + 1) % count]
+            ex, ey = bx - ax, by - ay
+            length = math.sqrt(ex * ex + ey * ey)
+            if length < 1e-12:
+                continue
+            px, py = points[i, 0] - ax, points[i, 1] - ay
+            # Corners run so that the inside is on the left of each edge.
+            side = (px * ey - py * ex) / length
+            inside = max(inside, side)
+            along = min(max((px * ex + py * ey) / length, 0.0), length)
+            dx, dy = px - along * ex / length, py - along * ey / length
+            nearest = min(nearest, dx * dx + dy * dy)
+        result[i] = math.sqrt(nearest) if inside > 0.0 else inside
+
+
+@njit(cache=True, nogil=True)
+def _loss(distance: float, scale: float) -> tuple[float, float]:
+    """(cost, weight) of a point at `distance` from the outline; `scale` is how far inside counts."""
+    if distance >= 0.0:
+        if distance <= _HUBER:
+            return distance * distance, 1.0
+        return _HUBER * (2.0 * distance - _HUBER), _HUBER / distance
+    square = distance * distance / (scale * scale)
+    return distance * distance / (1.0 + square), 1.0 / (1.0 + square) ** 2
+
+
+@njit(cache=True, nogil=True)
+def _residuals(
+    pose: Array, points: Array, size: float, camera: Array, focal: float, inset: float, result: Array
+) -> bool:
+    outline = np.empty((8, 2))
+    count = cube_outline(pose, size, camera, focal, outline)
+    if count < 3:
+        return False
+    _distances(points, outline, count, result)
+    result += inset
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _cost(distances: Array, scale: float) -> float:
+    total = 0.0
+    for distance in distances:
+        total += _loss(distance, scale)[0]
+    return total / len(distances)
+
+
+@njit(cache=True, nogil=True)
+def _descend(
+    pose: Array,
+    free: int,
+    points: Array,
+    size: float,
+    camera: Array,
+    focal: float,
+    inset: float,
+    scale: float,
+    steps: int,
+) -> float:
+    """Improve `pose` in place over its first `free` numbers; returns the cost (mean, px²)."""
+    n = len(points)
+    now, moved = np.empty(n), np.empty(n)
+    jacobian = np.empty((n, free))
+    delta = np.array([1e-5, 1e-5, 1e-4, 1e-4])
+    if not _residuals(pose, points, size, camera, focal, inset, now):
+        return 1e30
+    cost, damping = _cost(now, scale), 1e-3
+    trial = pose.copy()
+    for _ in range(steps):
+        for j in range(free):
+            trial[:] = pose
+            trial[j] += delta[j]
+            if not _residuals(trial, points, size, camera, focal, inset, moved):
+                return 1e30
+            jacobian[:, j] = (moved - now) / delta[j]
+        normal, gradient = np.zeros((free, free)), np.zeros(free)
+        for i in range(n):
+            weight = _loss(now[i], scale)[1]
+            for a in range(free):
+                gradient[a] += weight * jacobian[i, a] * now[i]
+                for b in range(free):
+                    normal[a, b] += weight * jacobian[i, a] * jacobian[i, b]
+        improved = False
+        for _ in range(4):
+            system = normal.copy()
+            for a in range(free):
+                system[a, a] += damping * normal[a, a] + 1e-9
+            step = np.linalg.solve(system, gradient)
+            trial[:] = pose
+            trial[:free] -= step
+            if free == 4:
+                trial[3] = min(max(trial[3], 0.3), 1.02)
+            if _residuals(trial, points, size, camera, focal, inset, moved):
+                candidate = _cost(moved, scale)
+                if candidate < cost:
+                    improved = cost - candidate > 1e-6 * cost
+                    pose[:], now[:], cost = trial, moved, candidate
+                    damping = max(damping / 5, 1e-6)
+                    break
+            damping *= 8
+        if not improved:
+            break
+    return cost
+
+
+@njit(cache=True, nogil=True)
+def fit_cube(
+    points: Array,
+    starts: Array,
+    lifted: bool,
+    size: float,
+    camera: Array,
+    focal: float,
+    inset: float,
+    scale: float,
+) -> tuple[Array, float]:
+    """The pose whose outline runs through `points` (N, 2), and the mean cost, px².
+
+    Points and `focal` are in pixels of an ideal picture with its origin in the optical axis. `starts` (K, 4)
+    are the poses to begin from; the best two are followed to the end. `lifted` leaves the distance free.
+    `inset` is how far the points lie inside the true edge on average, px; `scale` how far inside still
+    counts. The cost is 1e30 when no start was possible.
+    """
+    free = 4 if lifted else 3
+    poses, costs = starts.copy(), np.empty(len(starts))
+    for k in range(len(starts)):
+        costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, scale, 3)
+    order = np.argsort(costs)
+    for k in order[:2]:
+        if costs[k] < 1e29:
+            costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, scale, 15)
+    best = int(np.argmin(costs))
+    return poses[best], costs[best]
+
+
+@njit(cache=True, nogil=True)
+def fit_disc(points: Array, starts: Array, radius: float, inset: float, scale: float) -> tuple[Array, float]:
+    """The centre of a disc of known `radius` whose rim runs through `points` (N, 2), all in m on its plane.
+
+    Arguments as in `fit_cube`; returns the centre (2,) and the mean cost in units of `scale`².
+    """
+    best, lowest = starts[0].copy(), 1e30
+    for k in range(len(starts)):
+        centre = starts[k].copy()
+        cost = 1e30
+        for _ in range(25):
+            xx = xy = yy = gx = gy = total = 0.0
+            for i in range(len(points)):
+                dx, dy = points[i, 0] - centre[0], points[i, 1] - centre[1]
+                distance = math.sqrt(dx * dx + dy * dy) + 1e-12
+                residual = (distance - radius + inset) / scale
+                square, weight = _loss(residual, 1.0)
+                total += square
+                dx, dy = -dx / distance / scale, -dy / distance / scale
+                xx += weight * dx * dx
+                xy += weight * dx * dy
+                yy += weight * dy * dy
+                gx += weight * dx * residual
+                gy += weight * dy * residual
+            total /= len(points)
+            if total > cost - 1e-7:
+                break
+            cost = total
+            if cost < lowest:
+                lowest = cost
+                best[:] = centre
+            xx, yy = xx * 1.001 + 1e-9, yy * 1.001 + 1e-9
+            determinant = xx * yy - xy * xy
+            centre[0] -= (yy * gx - xy * gy) / determinant
+            centre[1] -= (xx * gy - xy * gx) / determinant
+    return best, lowest

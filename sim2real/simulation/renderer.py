@@ -52,8 +52,10 @@ def projection_matrix(camera: CameraModel) -> list[float]:
     """OpenGL's projection matrix of the pinhole part of the camera, column by column."""
     w, h = camera.width, camera.height
     matrix = np.zeros((4, 4))
-    matrix[0, 0], matrix[0, 2] = 2 * camera.fx / w, 1 - 2 * (camera.cx + 0.5) / w
-    matrix[1, 1], matrix[1, 2] = 2 * camera.fy / h, 2 * (camera.cy + 0.5) / h - 1
+    # TinyRenderer samples each pixel at its upper left corner (seen in its pictures: they lie half a pixel right
+    # and up of where OpenGL's convention would have them), so the optical axis is moved the other way.
+    matrix[0, 0], matrix[0, 2] = 2 * camera.fx / w, 1 - 2 * camera.cx / w
+    matrix[1, 1], matrix[1, 2] = 2 * camera.fy / h, 2 * (camera.cy + 1.0) / h - 1
     matrix[2, 2], matrix[2, 3] = -(FAR + NEAR) / (FAR - NEAR), -2 * FAR * NEAR / (FAR - NEAR)
     matrix[3, 2] = -1.0
     return list(matrix.T.ravel())
@@ -226,7 +228,9 @@ _QUANTIZATION = np.array(
 def _compressed(picture: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
     """JPEG's artefacts: every 8 x 8 block rounded in the frequency domain, each colour by itself."""
     k = np.arange(8)
-    basis = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / 16) * np.where(k == 0, 0.125, 0.25)[:, None] ** 0.5
+    basis = (
+        np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / 16) * np.where(k == 0, 0.125, 0.25)[:, None] ** 0.5
+    )
     basis = basis.astype(np.float32)
     height, width = picture.shape[:2]
     padded = np.pad(picture, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")

@@ -100,7 +100,8 @@ class Descent:
     def run(self, last: Sequence[int], points: Sequence[Sequence[int]], period: float) -> bool:
         """Hold, lower, let go; returns whether every servo confirmed that its torque is off."""
         self.say("holding")
-        self._hold(last, HOLD)
+        # The servos hold the goal they have; ours may be a cycle older, and sending it would move the arm.
+        time.sleep(HOLD)
         if points:
             self.say("lowering the arm")
             # One radian is 4096 / 2π ticks.
@@ -108,18 +109,12 @@ class Descent:
             self._move(last, points[0], int(steps) + 1)
             for a, b in zip(points, points[1:]):
                 self._move(a, b, max(int(period * RATE), 1))
-            self._hold(points[-1], 0.5)
+            time.sleep(0.5)
         return self._let_go()
 
     def _send(self, ticks: Sequence[int]) -> None:
         data = [(i, self._goal.encode(int(tick))) for i, tick in zip(self.ids, ticks)]
         self.port.write(protocol.sync_write(self._goal.address, self._goal.size, data))
-
-    def _hold(self, ticks: Sequence[int], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (remaining := end - time.monotonic()) > 0:
-            self._send(ticks)
-            time.sleep(min(0.1, remaining))
 
     def _move(self, start: Sequence[int], end: Sequence[int], steps: int) -> None:
         for k in range(1, steps + 1):

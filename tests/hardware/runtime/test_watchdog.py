@@ -1,0 +1,227 @@
+"""The watchdog against a real arm on a pty, killing real processes: order and end state, judged by physics."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from hardware.ports import holders
+from hardware.runtime import watchdog
+from hardware.runtime.guardian import EVERY, DescentPlanner
+from hardware.runtime.loop import DESCENT_SPEED
+from hardware.runtime.watchdog import Descent, Memory
+from sim2real.gate import Gate
+from sim2real.robot import Robot
+
+ROBOT = Robot.load("so101")
+
+
+def spawn(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def line(process: subprocess.Popen, start: str) -> str:
+    """The next line of output that begins with `start`."""
+    for text in process.stdout:
+        if text.startswith(start):
+            return text.strip()
+    raise AssertionError(f"ended without '{start}'")
+
+
+class Bench:
+    """An arm on a pty, who has it open, and a control process on it."""
+
+    def __init__(self, folder) -> None:
+        self.link, self.log = str(folder / "arm"), str(folder / "log.npz")
+        self.arm = spawn("tests.hardware.runtime.pty_arm", self.link, self.log, stdin=subprocess.PIPE)
+        line(self.arm, "ready")
+        self.owners: list[set[int]] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._done.is_set():
+            self.owners.append(set(holders(self.link)) - {self.arm.pid})
+            time.sleep(0.01)
+
+    def control(self, *arguments: str) -> subprocess.Popen:
+        return spawn("tests.hardware.runtime.control", self.link, *arguments, stderr=subprocess.PIPE)
+
+    def finish(self) -> dict[str, np.ndarray]:
+        self._done.set()
+        self._thread.join()
+        self.arm.stdin.write("\n")
+        self.arm.stdin.flush()
+        assert self.arm.wait(20) == 0
+        rows = np.load(self.log)["rows"]
+        n = ROBOT.n
+        return {
+            "time": rows[:, 0], "position": rows[:, 1 : 1 + n], "goal": rows[:, 1 + n : 1 + 2 * n],
+            "mode": rows[:, 1 + 2 * n :],
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self._done.set()
+        if self.arm.poll() is None:
+            self.arm.kill()
+        self.arm.wait()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+def check_settled(truth, killed: float, owners, control: int, guard: int) -> None:
+    """Held, lowered slowly, let go; and never two processes on the port."""
+    assert all(len(owner) <= 1 for owner in owners)
+    assert owners[-1] == set(), "the port is released"
+    assert {control} in owners and {guard} in owners
+    first = owners.index({guard})
+    assert not any(control in owner for owner in owners[first:]), "control never comes back"
+    t, goal, mode = truth["time"], truth["goal"], truth["mode"]
+    after = t > killed + 0.02
+    assert (mode[-1] == 0).all(), "the torque is off"
+    off = np.argmax(after & (mode == 0).all(axis=1))
+    moving = np.flatnonzero(after[1:] & (np.abs(np.diff(goal, axis=0)).max(axis=1) > 0))
+    held = t[moving[0]] - killed
+    assert held >= 1.0, "it holds for a second before it moves"
+    assert (mode[(t < t[off]) & after] == 1).all(), "the torque stays on until the end"
+    assert moving[-1] < off, "nothing is sent after letting go"
+    # True joint speeds while it is lowered, over 50 ms.
+    lowering = truth["position"][moving[0] : off]
+    speed = np.abs(lowering[5:] - lowering[:-5]) / (t[moving[0] + 5 : off] - t[moving[0] : off - 5])[:, None]
+    assert speed.max() < 1.0
+    assert np.abs(truth["position"][-1] - ROBOT.rest)[:5].max() < 0.12, "at rest"
+    # Letting go drops nothing: the joints sag by a little at most.
+    assert np.abs(truth["position"][-1] - truth["position"][off - 1])[:5].max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_control_is_gone(bench, how):
+    control = bench.control()
+    guard = int(line(control, "watchdog").split()[1])
+    line(control, "running")
+    killed = time.monotonic()
+    os.kill(control.pid, how)
+    assert control.wait(30) == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while os.path.exists(f"/proc/{guard}") and watchdog._process_state(guard) != "Z" and time.monotonic() < end:
+        time.sleep(0.05)
+    said = control.stderr.read()
+    check_settled(bench.finish(), killed, bench.owners, control.pid, guard)
+    words = ["taking over", "holding", "lowering", "torque is off"]
+    places = [said.index(word) for word in words]
+    assert places == sorted(places)
+
+
+@pytest.mark.slow
+def test_a_normal_end_needs_no_watchdog(bench):
+    control = bench.control("1.5")
+    guard = int(line(control, "watchdog").split()[1])
+    assert line(control, "ended") == "ended limp []"
+    assert control.wait(20) == 0
+    assert "taking over" not in control.stderr.read()
+    truth = bench.finish()
+    assert not any(guard in owner for owner in bench.owners)
+    assert (truth["mode"][-1] == 0).all()
+    assert np.abs(truth["position"][-1] - ROBOT.rest)[:5].max() < 0.12
+
+
+@pytest.mark.slow
+def test_a_dead_watchdog_ends_the_session(bench):
+    control = bench.control()
+    guard = int(line(control, "watchdog").split()[1])
+    line(control, "running")
+    os.kill(guard, signal.SIGKILL)
+    assert line(control, "ended") == "ended limp_fault ['watchdog_lost']"
+    truth = bench.finish()
+    assert (truth["mode"][-1] == 0).all()
+    assert np.abs(truth["position"][-1] - ROBOT.rest)[:5].max() < 0.12
+
+
+def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():
+    descriptor = os.memfd_create("test")
+    os.ftruncate(descriptor, watchdog.SIZE)
+    writer, reader = Memory(descriptor), Memory(descriptor)
+    writer.start(6, 0.05)
+    assert reader.read() == ([0] * 6, [], 0.05)
+    writer.set_last([1, 2, 3, 4, 5, 6])
+    writer.set_descent([[10] * 6, [20] * 6])
+    assert reader.read() == ([1, 2, 3, 4, 5, 6], [[10] * 6, [20] * 6], 0.05)
+    # A writer that dies halfway through the next one leaves this one in force.
+    struct.pack_into("q6q", writer._map, watchdog._HEADER.size + watchdog._LAST.size + watchdog._POINTS.size, 9, *[7] * 6)
+    assert reader.read()[1] == [[10] * 6, [20] * 6]
+    writer.set_descent([[30] * 6])
+    assert reader.read()[1] == [[30] * 6]
+    writer.set_descent([[k] * 6 for k in range(watchdog.MAX_POINTS)])
+    assert len(reader.read()[1]) == watchdog.MAX_POINTS
+
+
+def test_the_descent_is_gated_and_ends_at_rest():
+    planner, check = DescentPlanner(ROBOT), Gate(ROBOT)
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        start = ROBOT.home + rng.uniform(-0.4, 0.1, ROBOT.n)
+        planner.begin(start)
+        points = None
+        calls = 0
+        while points is None:
+            points = planner.advance(20)
+            calls += 1
+        points = np.array(points)
+        assert calls < 130 and len(points) <= watchdog.MAX_POINTS
+        assert np.allclose(points[0], start) and np.allclose(points[-1], ROBOT.rest, atol=1e-6)
+        speed = np.abs(np.diff(points[:-1], axis=0)) * ROBOT.command_rate / EVERY
+        assert (speed <= DESCENT_SPEED * ROBOT.limits("velocity") + 1e-9).all()
+        assert min(check.clearance(q) for q in points) > -ROBOT.gate.table_clearance
+
+
+class FakePort:
+    """Takes bytes; answers nothing. For the order of what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bytes]] = []
+
+    def write(self, data):
+        self.sent.append((data[5], data))
+
+    def read(self, size, deadline):
+        return b""
+
+    def discard_input(self):
+        return 0
+
+    def now(self):
+        return time.monotonic()
+
+
+def test_the_order_of_what_is_sent(monkeypatch):
+    """Hold, approach, descent, torque off, even on a bus on which nothing answers."""
+    clock = [0.0]
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watchdog.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    port, said = FakePort(), []
+    done = Descent(port, [1, 2], said.append).run([2000, 2000], [[2100, 2000], [2300, 1900]], 0.05)
+    assert not done and "NOT off" in said[-1]
+    assert clock[0] > watchdog.HOLD
+    goals = [struct.unpack("<H", data[8:10])[0] for address, data in port.sent if address == 42]
+    assert goals[0] <= 2010 and goals == sorted(goals) and goals[-1] == 2300
+    assert 2100 in goals
+    # 651.9 ticks are a radian; the approach is slow.
+    approach = [goal for goal in goals if goal <= 2100]
+    assert np.diff(approach).max() * watchdog.RATE / 651.9 <= watchdog.APPROACH * 1.5
+    addresses = [address for address, _ in port.sent]
+    assert 40 not in addresses[: addresses.index(42) + len(goals)], "torque off comes last"

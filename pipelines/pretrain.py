@@ -184,7 +184,7 @@ class _Collector:
     ) -> None:
         self.settings, self.plan, self.out = settings, plan, out
         self.workers, self.budget, self.export, self.history = workers, budget, export, history
-        self.rounds = rounds
+        self.rounds = self.history.extra["rounds"] = rounds
         self.draws, _ = plan.make_draws(plan.bind())
 
     def __call__(self, group: int) -> Demonstrations:
@@ -212,8 +212,7 @@ class _Collector:
             expired=lambda: self.budget.seconds is not None and self.budget.used() > limit,
         )
         demonstrations.save(path)
-        self.rounds = [*self.rounds[:group], summary]
-        self.history.extra["rounds"] = self.rounds
+        self.rounds = self.history.extra["rounds"] = [*self.rounds[:group], summary]
         return demonstrations
 
     def round_draws(self, group: int) -> list[Draw]:

@@ -67,15 +67,21 @@ def push_law(
     rx, ry = px - scene[3], py - scene[4]
     along, aside = rx * ux + ry * uy, -rx * uy + ry * ux
     high = ramp(pz, PUSH_HEIGHT + 0.008, PUSH_HEIGHT + 0.025)
-    done = distance < DONE + (DONE_HIGH - DONE) * high
     lane = LANE + (LANE_HIGH - LANE) * high
-    low = PUSH_HEIGHT + 0.006 + 0.008 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
-    pushing = not done and pz < low and abs(aside) < lane and -0.075 < along < -0.010
+    low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
+    ready = pz < low and abs(aside) < lane
+    overlap = along + CONTACT
+    if ready and 0.0 < overlap < 0.015 + 0.2 * scene[8]:
+        # The tool cannot be where the cube is: the cube was pushed on since it was seen.
+        along -= overlap
+        distance -= overlap
+    done = distance < DONE + (DONE_HIGH - DONE) * high
+    pushing = ready and not done and -0.075 < along < -0.012
     # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
     roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, clip(c[4], -1.6, 1.6))
     if done:
-        cx, cy, _, _, _ = forward(g, c)
-        x, y, z, roll = cx, cy, PUSH_OVER, c[4]
+        x, y, _, _, _ = forward(g, c)
+        z, roll = PUSH_OVER, c[4]
     elif pushing:
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - CONTACT)

@@ -30,6 +30,9 @@ JUMP_MARGIN = 0.06
 JUMPED_AFTER = 5
 """Implausible readings in a row after which a joint's encoder counts as having jumped, until it is re-armed."""
 
+CHECK_TIMEOUT = 0.3
+"""s that a servo has for an answer, retries included, while nothing moves."""
+
 ARMING_TORQUE = (0.3, 0.5, 0.7, 1.0)
 """Shares of the torque limit that arming passes through."""
 
@@ -129,7 +132,7 @@ class SerialArm:
         missing, found = [], []
         for joint in self.robot.joints:
             try:
-                self.bus.ping(joint.servo_id, 0.1)
+                self.bus.ping(joint.servo_id, CHECK_TIMEOUT)
                 found.append(f"{joint.name} (ID {joint.servo_id})")
             except BusError:
                 missing.append(f"{joint.name} (ID {joint.servo_id})")
@@ -160,7 +163,7 @@ class SerialArm:
             "max_position_limit", "homing_offset", "operating_mode",
         )  # fmt: skip
         block = _Block(self.bus, names)
-        values = block.decode(self.bus.read_block(id, block.address, block.size, 0.1))
+        values = block.decode(self.bus.read_block(id, block.address, block.size, CHECK_TIMEOUT))
         firmware = f"{values['firmware_major_version']}.{values['firmware_minor_version']}"
         if values["operating_mode"] != 0:
             raise UserError(
@@ -210,17 +213,19 @@ class SerialArm:
             }
             id = joint.servo_id
             differing = {
-                name: value for name, value in settings.items() if self.bus.read(id, name, 0.2) != value
+                name: value
+                for name, value in settings.items()
+                if self.bus.read(id, name, CHECK_TIMEOUT) != value
             }
             permanent = {name: value for name, value in differing.items() if table[name].area == "eeprom"}
             if permanent:
                 self.bus.write_permanently(id, permanent)
             for name, value in differing.items():
                 if name not in permanent:
-                    self.bus.write(id, name, value, 0.2, verify=True)
+                    self.bus.write(id, name, value, CHECK_TIMEOUT, verify=True)
             # The firmware copies this limit only when power comes on.
-            limit = self.bus.read(id, "max_torque_limit", 0.2)
-            self.bus.write(id, "torque_limit", limit, 0.2, verify=True)
+            limit = self.bus.read(id, "max_torque_limit", CHECK_TIMEOUT)
+            self.bus.write(id, "torque_limit", limit, CHECK_TIMEOUT, verify=True)
             self.torque_limit[i] = limit * table["torque_limit"].scale
 
     # The Arm protocol

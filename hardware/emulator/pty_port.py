@@ -72,7 +72,6 @@ class Pty:
         poller.register(self._master, select.POLLIN)
         for descriptor in watch:
             poller.register(descriptor, select.POLLIN | select.POLLHUP)
-        _precise_sleep()
         flush: float | None = None
         attended = 0.0
         while not until():
@@ -152,11 +151,18 @@ def make_link(link: Path, target: str) -> None:
         raise UserError(f"cannot create the link {link}: {error.strerror}; choose another --link") from None
 
 
-def _precise_sleep() -> None:
-    """Ask the system to wake this thread without the usual 50 µs of slack; best effort."""
-    try:
-        import ctypes
+def prefer() -> None:
+    """Real servos do not share a processor with the program that drives them: ask for precedence, best effort.
 
-        ctypes.CDLL(None).prctl(29, 1000, 0, 0, 0)  # PR_SET_TIMERSLACK, ns
-    except (OSError, AttributeError):
-        pass
+    Also for being woken without the usual 50 µs of slack.
+    """
+    import ctypes
+
+    for ask in (
+        lambda: os.nice(-10),
+        lambda: ctypes.CDLL(None).prctl(29, 1000, 0, 0, 0),
+    ):  # PR_SET_TIMERSLACK, ns
+        try:
+            ask()
+        except (OSError, AttributeError):
+            pass

@@ -170,12 +170,15 @@ class Session:
 
         Returns why it ended: "SIGINT", "SIGTERM" or "parent".
         """
+        from hardware.emulator.pty_port import prefer
+
         assert self._pty is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
         watch: dict[int, Callable[[], None]] = {self._connection.fileno(): self._answer}
         if stdin_is_parent:
             watch[sys.stdin.fileno()] = self._parent_spoke
+        prefer()
         gc.collect()
         gc.freeze()
         self._orphan_since = np.inf

@@ -15,6 +15,9 @@ from hardware.feetech.protocol import BROADCAST, Instruction, Packet, Parser, re
 PROTECTION_PERIOD = 0.01
 """How often the servos look at temperature, voltage and overload, s of plant time."""
 
+STALL = 0.25
+"""Longest stretch that is caught up with, s."""
+
 SUPPLY_RESISTANCE = 0.08  # Ω of the supply and its cable
 
 
@@ -46,6 +49,8 @@ class EmulatedBus:
 
     def advance(self, now: float) -> None:
         """Let the plant and the servos' own protections catch up with `now`, s."""
+        # What the machine was too slow for is skipped, or the delay would grow.
+        self._time = max(self._time, now - STALL)
         while self._time < now:
             step = min(now, self._time + PROTECTION_PERIOD)
             self.plant.advance(step)

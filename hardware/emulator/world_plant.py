@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hardware.emulator.plant import Drive
 from hardware.emulator.twin import default_twin
+from hardware.emulator.wire import PROTECTION_PERIOD, STALL
 from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
@@ -22,9 +23,6 @@ from sim2real.tasks.base import HOLD, Task, load_task
 from sim2real.truth import Truth
 
 Array = NDArray[np.float64]
-
-STALL = 0.25
-"""Physics that the machine was too slow for by more than this is skipped, s: better late than ever later."""
 
 JUDGE_RATE = 30.0
 """How often the true state is kept for judging, Hz."""
@@ -78,8 +76,9 @@ class WorldPlant:
         rate = self.world.physics_rate
         behind = time - self._origin - self.world.time
         if behind > STALL:
-            self._origin += behind - STALL
-            behind = STALL
+            # The line skips what the machine was too slow for; so does the world.
+            self._origin += behind - PROTECTION_PERIOD
+            behind = PROTECTION_PERIOD
         steps = int(behind * rate + 1e-6)
         if steps <= 0:
             return

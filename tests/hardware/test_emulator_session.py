@@ -1,0 +1,216 @@
+"""The emulator as users start it: a process with a port, a camera stream, control, and files that go away."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hardware.emulator import tell
+from hardware.emulator.launch import EmulatorHandle, start_emulator
+from hardware.serial_arm import SerialArm
+from sim2real.calibration import Calibration
+from sim2real.camera import CameraModel
+from sim2real.errors import UserError
+from sim2real.robot import Robot
+
+pytestmark = pytest.mark.slow
+ROBOT = Robot.load("so101")
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[EmulatorHandle]:
+    with start_emulator("so101", seed=3) as handle:
+        yield handle
+
+
+def _state(handle: EmulatorHandle) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{handle.control_url}/state", timeout=10) as answer:
+        return json.load(answer)
+
+
+def _shell(command: str, **environment: str) -> int:
+    return subprocess.run(
+        command, shell=True, env=dict(os.environ, **environment), capture_output=True
+    ).returncode
+
+
+def _eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_driver_moves_the_arm_and_the_judge_agrees(emulator: EmulatorHandle) -> None:
+    arm = SerialArm.connect(ROBOT, emulator.port, Calibration.load(emulator.calibration, ROBOT))
+    arm.bus.allowance = 0.2  # type: ignore[attr-defined]
+    try:
+        arm.enable()
+        start = arm.observe().position.copy()
+        for k in range(150):
+            arm.command(start + (ROBOT.home - start) * min(1.0, k / 120))
+            time.sleep(0.01)
+        state = arm.observe()
+        assert state.valid.all()
+        np.testing.assert_allclose(state.position, ROBOT.home, atol=np.radians(4))
+        true = _state(emulator)
+        np.testing.assert_allclose(true["sensed_position"], arm.observe().position, atol=0.01)
+        goal = ",".join(map(str, true["tool"]))
+        assert _eventually(lambda: _shell(emulator.success_command, TASK="reach", GOAL=goal) == 0)
+        assert _shell(emulator.success_command, TASK="reach", GOAL="0.3,0.1,0.3") == 1
+        assert _shell(emulator.success_command, TASK="lift") == 1
+        assert _shell(emulator.success_command, TASK="reach", GOAL="0.3,0.1") == 2
+        assert _shell(emulator.success_command, TASK="fly") == 2
+    finally:
+        arm.relax()
+        arm.close()
+
+
+def test_before_episode_places_objects_anew(emulator: EmulatorHandle) -> None:
+    before = _state(emulator)
+    assert _shell(emulator.before_episode, EPISODE="0") == 0
+    after = _state(emulator)
+    assert after["episode"] == before["episode"] + 1
+    assert after["cube"] != before["cube"]
+
+
+def test_camera_shows_the_cube_where_it_is(emulator: EmulatorHandle) -> None:
+    import cv2
+
+    from sim2real.parameters import load_twin
+    from sim2real.simulation.renderer import perturbed
+
+    with urllib.request.urlopen(emulator.sources["front"].replace("mjpg", "jpg"), timeout=20) as answer:
+        assert float(answer.headers["X-Timestamp"]) > 0
+        picture = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (480, 640, 3)
+    blue, green, red = (picture[..., c].astype(int) for c in range(3))
+    rows, columns = np.nonzero((red > 100) & (green < 80) & (blue < 80))
+    assert len(rows) > 200
+    cube = np.array(_state(emulator)["cube"])
+    twin = load_twin(emulator.twin)
+    shifts = {f"camera.{k}": 0.0 for k in ("x", "y", "z", "pitch", "yaw", "roll", "distortion")} | {
+        "camera.focal": 1.0
+    }
+    true = perturbed(ROBOT.cameras["front"], shifts | {k: v for k, v in twin.items() if k in shifts})
+    expected = true.project(cube)
+    # The visible faces' middle lies near the cube's projected centre.
+    assert np.hypot(columns.mean() - expected[0], rows.mean() - expected[1]) < 6.0
+
+
+def test_stream_opens_in_opencv(emulator: EmulatorHandle) -> None:
+    import cv2
+
+    capture = cv2.VideoCapture(emulator.sources["front"])
+    try:
+        assert capture.isOpened()
+        for _ in range(5):
+            done, frame = capture.read()
+            assert done and frame.shape == (480, 640, 3)
+    finally:
+        capture.release()
+
+
+def test_files_describe_the_arm(emulator: EmulatorHandle) -> None:
+    import tomllib
+
+    calibration = Calibration.load(emulator.calibration, ROBOT)
+    assert calibration.names == ROBOT.joint_names
+    table = tomllib.loads(Path(emulator.cameras_file).read_text())["front"]
+    assert table["source"] == emulator.sources["front"]
+    camera = CameraModel.from_table(table, "front")
+    # The file says where the camera was measured to be; where it truly is differs a little.
+    np.testing.assert_allclose(camera.camera_to_base, ROBOT.cameras["front"].camera_to_base, atol=1e-9)
+
+
+def test_twin_file_restarts_the_same_arm(emulator: EmulatorHandle, tmp_path: Path) -> None:
+    with start_emulator("so101", twin=emulator.twin, camera=False) as other:
+        assert other.sources == {}
+        assert Path(other.twin).read_text() == Path(emulator.twin).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"robot": "so999"}, "no robot called"),
+        ({"task": "fly"}, "no task called"),
+        ({"twin": "/nonexistent.toml"}, "does not exist"),
+    ],
+)
+def test_mistakes_are_told(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        start_emulator(**({"robot": "so101"} | arguments))
+
+
+def _start(link: Path, *more: str) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "emulate", "--link", str(link), "--no-camera", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "control" in line:
+            return process
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    link = tmp_path / "ttyARM"
+    process = _start(link)
+    assert link.is_symlink() and Path(tell.sidecar(str(link))).exists()
+    assert tell.tell("episode", str(link))[0] == 0
+    process.send_signal(number)
+    assert process.wait(20) == status
+    assert list(tmp_path.iterdir()) == []
+    assert tell.tell("episode", str(link))[0] == 1
+
+
+def test_refuses_to_overwrite_a_file(tmp_path: Path) -> None:
+    link = tmp_path / "ttyARM"
+    link.write_text("precious")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "emulate", "--link", str(link), "--no-camera"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "is not overwritten" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["ttyARM"]
+
+
+def test_ends_when_its_parent_dies(tmp_path: Path) -> None:
+    """The parent is killed outright; the emulator notices, waits until the bus is quiet, and removes its files."""
+    script = (
+        "from hardware.emulator.launch import start_emulator; import os, time\n"
+        "h = start_emulator('so101', camera=False); print(h.pid, h.directory, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    lines = (line for line in parent.stdout if not line.startswith("pybullet"))
+    pid, directory = next(lines).split()
+    parent.kill()
+    parent.wait()
+
+    def gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+        except OSError:
+            return True
+
+    assert _eventually(gone)
+    assert _eventually(lambda: not Path(directory).exists())

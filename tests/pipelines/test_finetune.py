@@ -1,0 +1,191 @@
+"""Recordings become demonstrations; fine-tuning moves a policy towards them and says what it did."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardware.policy_file import PolicyInfo, load_policy_file
+from pipelines.finetune import FinetuneSettings, finetune, forgotten
+from pipelines.networks import PolicyNetwork, chain_of
+from pipelines.policy_export import export_policy, load_network
+from pipelines.pretrain import PretrainSettings, pretrain
+from pipelines.recorded import load_recorded, pairs
+from pipelines.training import TrainerOptions
+from sim2real.calibration import Calibration
+from sim2real.episode import Episode
+from sim2real.errors import UserError
+from sim2real.lerobot.recording import write_episodes
+from sim2real.observation import standard_features
+from sim2real.parameters import Draw
+from sim2real.robot import Robot
+from sim2real.simulation.rollout import rollout
+from sim2real.simulation.world import World
+from sim2real.tasks.base import load_task
+
+ROBOT = Robot.load("so101")
+CPU = TrainerOptions(accelerator="cpu", devices="1")
+FEATURES = standard_features(["joint_position", "joint_velocity", "joint_command", "goal"], ROBOT.n)
+
+
+def made_up(length: int = 8, fps: float = 30.0) -> Episode:
+    rows = np.arange(length, dtype=float)[:, None] * np.ones(ROBOT.n)
+    return Episode(
+        time=np.arange(length) / fps,
+        state=0.01 * rows,
+        action=0.02 * rows,
+        executed=0.03 * rows,
+        fps=fps,
+        robot="so101",
+        task="reach",
+        features={"goal": np.tile([0.2, 0.0, 0.1], (length, 1))},
+    )
+
+
+def test_pairs_line_up_in_time() -> None:
+    made, dropped = pairs(made_up(), FEATURES, horizon=3, rate=30, number=5)
+    assert len(made) == 8 and dropped == 0 and set(made.episodes) == {5}
+    position, velocity, command, goal = np.split(made.observations, [6, 12, 18], axis=1)
+    np.testing.assert_allclose(position[:, 0], 0.01 * np.arange(8), atol=1e-7)
+    np.testing.assert_allclose(velocity, 0.3, atol=1e-5)
+    # What had been sent before: at first the arm's own position, then what the frame before sent.
+    np.testing.assert_allclose(command[:, 0], [0.0, *(0.03 * np.arange(7))], atol=1e-7)
+    np.testing.assert_allclose(goal, np.tile([0.2, 0.0, 0.1], (8, 1)), atol=1e-7)
+    np.testing.assert_allclose(made.chunks[2, :, 0], [0.04, 0.06, 0.08], atol=1e-7)
+    # Beyond the end the last action stays.
+    np.testing.assert_allclose(made.chunks[6, :, 0], [0.12, 0.14, 0.14], atol=1e-7)
+
+
+def test_another_frame_rate_is_resampled() -> None:
+    made, _ = pairs(made_up(21, fps=60.0), FEATURES, horizon=2, rate=30, number=0)
+    assert len(made) == 11
+    np.testing.assert_allclose(made.chunks[:, 0, 0], 0.04 * np.arange(11), atol=1e-6)
+
+
+def test_frames_that_are_not_finite_are_left_out() -> None:
+    episode = made_up()
+    episode.features["goal"][:3] = np.nan
+    made, dropped = pairs(episode, FEATURES, horizon=3, rate=30, number=0)
+    assert (len(made), dropped) == (5, 3)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("parent") / "run"
+    settings = PretrainSettings(
+        task="reach", episodes=8, rounds=1, epochs=6, batches=40, batch_size=128, width=64, evaluate=0
+    )
+    pretrain(settings, out, workers=0, options=CPU)
+    return out / "policy.onnx"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five episodes of the expert on an arm that bends more and hangs lower, as `record` would write them; the
+    last one did not succeed."""
+    folder = tmp_path_factory.mktemp("recorded") / "set"
+    task = load_task("reach")
+    softer = {f"servo.{name}.kp": 0.6 * value for name, value in _stiffness().items()}
+    with World(ROBOT, task, nominal=softer) as world:
+        draws = [
+            Draw(
+                index=i,
+                seed=i,
+                values={"task.goal.angle": 0.3 * (i - 2), "task.goal.height": 0.08 + 0.02 * i},
+            )
+            for i in range(5)
+        ]
+        episodes = [rollout(world, task.expert(ROBOT), draw) for draw in draws]
+    for episode in episodes:
+        episode.features = {"goal": episode.features["goal"]}
+        episode.success = True
+    episodes[-1].success = False
+    write_episodes(folder, ROBOT, Calibration.nominal(ROBOT), episodes)
+    return folder
+
+
+def _stiffness() -> dict[str, float]:
+    with World(ROBOT) as world:
+        return {name: world.parameters[f"servo.{name}.kp"].nominal for name in ROBOT.joint_names}
+
+
+def test_only_successful_episodes_are_used_unless_told(parent: Path, recording: Path) -> None:
+    info = load_policy_file(parent).info
+    made, summary = load_recorded(recording, info, ROBOT)
+    assert summary["episodes"] == 4 and summary["episodes_in_set"] == 5
+    assert set(made.episodes) == {0, 1, 2, 3}
+    _, summary = load_recorded(recording, info, ROBOT, every_episode=True)
+    assert summary["episodes"] == 5
+
+
+def test_a_lacking_feature_is_named(recording: Path, tmp_path: Path) -> None:
+    features = load_task("lift").features
+    with pytest.raises(UserError) as error:
+        load_recorded(recording, _info(features), ROBOT)
+    text = str(error.value)
+    assert "observes cube, cube_yaw, cube_age, which the data set" in text
+    assert "cube.x, cube.y, cube.z, cube_yaw.cos, cube_yaw.sin, cube_age" in text
+    assert "it has the components goal.x, goal.y, goal.z" in text
+
+
+def test_finetuning_adapts_to_the_recording_and_keeps_the_trunk(
+    parent: Path, recording: Path, tmp_path: Path
+) -> None:
+    settings = FinetuneSettings(
+        policy=str(parent),
+        data=str(recording),
+        simulated=4,
+        epochs=6,
+        batches=30,
+        batch_size=128,
+        learning_rate=2e-3,
+        held_out=0.25,
+        evaluate=2,
+    )
+    result = finetune(settings, tmp_path / "tuned", workers=0, options=CPU)
+    held_out = result["held_out_deg"]
+    assert held_out["after"] < 0.8 * held_out["before"]
+    assert result["simulation"]["before"]["draws"] == result["simulation"]["after"]["draws"] == 2
+    assert result["recorded"]["episodes"] == 4 and result["simulated"]["episodes"] == 4
+    metrics = json.loads((tmp_path / "tuned" / "metrics.json").read_text())
+    assert metrics["held_out_deg"] == held_out and len(metrics["curve"]) == 6
+
+    old, tuned = load_network(parent)[0].state_dict(), load_network(tmp_path / "tuned" / "policy.onnx")[0]
+    changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, old[name])}
+    assert changed == {"head.weight", "head.bias"}
+    provenance = load_policy_file(tmp_path / "tuned" / "policy.onnx").info.provenance
+    assert provenance["parent"]["sha256"] == load_policy_file(parent).sha256
+    assert provenance["recorded"]["data"] == str(recording)
+
+
+def test_a_policy_for_another_robot_is_refused_before_anything_is_written(
+    recording: Path, tmp_path: Path
+) -> None:
+    features = load_task("reach").features
+    chain = chain_of(ROBOT)
+    network = PolicyNetwork([(f.name, f.size) for f in features], ROBOT.n, 4, 8, 1, chain.joints)
+    export_policy(network, _info(features, robot="koch", horizon=4), tmp_path / "policy.onnx")
+    settings = FinetuneSettings(policy=str(tmp_path / "policy.onnx"), data=str(recording))
+    with pytest.raises(UserError, match="trained for the robot 'koch', this is 'so101'"):
+        finetune(settings, tmp_path / "tuned", workers=0, options=CPU)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_forgetting_is_told_from_chance() -> None:
+    better = {"before": {"wilson_95": [0.5, 0.8]}, "after": {"wilson_95": [0.6, 0.9]}}
+    worse = {"before": {"wilson_95": [0.8, 0.95]}, "after": {"wilson_95": [0.4, 0.7]}}
+    assert not forgotten(better) and forgotten(worse)
+
+
+def _info(features: tuple, robot: str = "so101", horizon: int = 10) -> PolicyInfo:
+    return PolicyInfo(
+        task="reach",
+        robot=robot,
+        joints=ROBOT.joint_names,
+        features=features,
+        horizon=horizon,
+        policy_rate=30,
+        command_rate=100,
+    )

@@ -271,5 +271,3 @@ def _think(
             shared.chunk.write((*header, len(chunk)), chunk.ravel())
         else:
             shared.chunk.write((*header, -1))
-
-

@@ -19,6 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from hardware.feetech import protocol
 from hardware.feetech.registers import STS3215, TORQUE_OFF
@@ -107,7 +108,7 @@ class Descent:
             # One radian is 4096 / 2π ticks.
             steps = max(abs(a - b) for a, b in zip(last, points[0])) / (APPROACH * 651.9) * RATE
             self._move(last, points[0], int(steps) + 1)
-            for a, b in zip(points, points[1:]):
+            for a, b in pairwise(points):
                 self._move(a, b, max(int(period * RATE), 1))
             time.sleep(0.5)
         return self._let_go()
@@ -143,9 +144,7 @@ class Descent:
                     if packet.id == servo and len(packet.data) == 1:
                         if packet.data[0] == TORQUE_OFF:
                             return True
-                        self.port.write(
-                            protocol.write(servo, self._torque.address, bytes([TORQUE_OFF]))
-                        )
+                        self.port.write(protocol.write(servo, self._torque.address, bytes([TORQUE_OFF])))
         return False
 
 

@@ -116,7 +116,7 @@ def test_commands_run_around_the_episode(make, tmp_path):
 
 
 def test_seconds_make_one_long_episode(make):
-    session, world = make(seconds=7.0)
+    session, _ = make(seconds=7.0)
     (result,) = session.run()
     assert result.seconds == pytest.approx(7.0, abs=0.02) and result.success is True
     assert session.loop.counts.commands == pytest.approx(700, abs=6)

@@ -162,7 +162,8 @@ def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():
     writer.set_descent([[10] * 6, [20] * 6])
     assert reader.read() == ([1, 2, 3, 4, 5, 6], [[10] * 6, [20] * 6], 0.05)
     # A writer that dies halfway through the next one leaves this one in force.
-    struct.pack_into("q6q", writer._map, watchdog._HEADER.size + watchdog._LAST.size + watchdog._POINTS.size, 9, *[7] * 6)
+    second = watchdog._HEADER.size + watchdog._LAST.size + watchdog._POINTS.size
+    struct.pack_into("q6q", writer._map, second, 9, *[7] * 6)
     assert reader.read()[1] == [[10] * 6, [20] * 6]
     writer.set_descent([[30] * 6])
     assert reader.read()[1] == [[30] * 6]

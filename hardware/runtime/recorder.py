@@ -1,0 +1,280 @@
+"""Recording in a process of its own: LeRobot episodes with pictures, without ever delaying the loop.
+
+Frames go through a pipe as fixed-size records of float64, written without blocking: if the recorder cannot keep
+up, frames are lost and counted, the arm goes on. What begins and ends an episode goes through a second pipe and
+says how many frames belong to it. Finished episodes are safe on disk before the recorder says so.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.loop import ControlLoop
+from hardware.runtime.supervisor import CODES
+from sim2real.calibration import Calibration
+from sim2real.camera import CameraModel
+from sim2real.errors import Sim2RealError, UserError
+from sim2real.observation import Observation
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+ENVIRONMENT = {"goal": 3, "cube": 3, "cube_yaw": 2, "cube_age": 1}
+"""What goes into `observation.environment_state`, in this order."""
+
+STATE_FEATURE = "supervisor"
+"""Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
+
+PIPE_SIZE = 1 << 20
+SAVE_TIMEOUT = 60.0
+
+
+class Pictures(Protocol):
+    """Gives the recorder process the pictures of a camera. Must survive the way into another process."""
+
+    def latest(self) -> tuple[float, Image] | None:
+        """(time of capture in s of CLOCK_MONOTONIC, (H, W, 3) uint8 RGB) of the newest picture, if any."""
+
+
+@dataclass(frozen=True)
+class RecorderConfig:
+    """What the recorder process needs to know. `robot` is a name or the path of a TOML."""
+
+    root: str
+    robot: str
+    calibration: Mapping[str, Mapping[str, int]]
+    task: str
+    cameras: Mapping[str, CameraModel] = field(default_factory=dict)
+    pictures: Mapping[str, Pictures] = field(default_factory=dict)
+
+
+class RecorderProcess:
+    """A `session.Recorder`. Raises UserError at once when the folder cannot take the recording."""
+
+    def __init__(self, config: RecorderConfig, wait: Callable[[Callable[[], bool], float], bool]) -> None:
+        """`wait(condition, timeout)` is how the caller waits; it keeps the arm's loop going."""
+        robot = Robot.load(config.robot)
+        self._wait = wait
+        self._n = robot.n
+        self._record = np.zeros(2 + 3 * robot.n + sum(ENVIRONMENT.values()))
+        context = multiprocessing.get_context("spawn")
+        reader, self._frames = context.Pipe(duplex=False)
+        self._commands, theirs = context.Pipe()
+        os.set_blocking(self._frames.fileno(), False)
+        fcntl.fcntl(self._frames.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        self._process = context.Process(
+            target=_serve, args=(config, reader, theirs), name="sim2real-recorder", daemon=True
+        )
+        self._process.start()
+        reader.close()
+        theirs.close()
+        self.saved: list[int] = []
+        self.lost = 0
+        """Frames that the recorder could not take."""
+        self._sent = 0
+        self._begun: float | None = None
+        self._pending = False
+        answer = self._answer(60.0)
+        if isinstance(answer, Exception):
+            self.close()
+            raise answer
+
+    def begin(self) -> None:
+        self._begun = None
+        self._sent = 0
+        self._pending = False
+
+    def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
+        # A frame's actions are those sent until the next one starts: they are known only then.
+        if self._pending:
+            self._finish(loop)
+        if self._begun is None:
+            self._begun = time
+        record, n, at = self._record, self._n, 2
+        record[0], record[1] = time, CODES[loop.phase]
+        record[at : at + n] = observation["joint_position"]
+        at += 3 * n
+        for name, size in ENVIRONMENT.items():
+            record[at : at + size] = observation[name]
+            at += size
+        self._pending = True
+
+    def _finish(self, loop: ControlLoop) -> None:
+        n = self._n
+        self._record[2 + n : 2 + 2 * n] = loop.requested
+        self._record[2 + 2 * n : 2 + 3 * n] = loop.executed
+        try:
+            # Small enough for the system to write it whole or not at all.
+            os.write(self._frames.fileno(), self._record.tobytes())
+            self._sent += 1
+        except OSError:
+            self.lost += 1
+        self._pending = False
+
+    def end(self, success: bool | None) -> None:
+        """Keep the episode; waits until it is safe on disk. Raises Sim2RealError when it is not."""
+        self._pending = False
+        self._commands.send(("save", self._sent, self._begun or 0.0, success))
+        ready = self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT)
+        answer = self._answer(0.0) if ready else Sim2RealError("the recorder does not answer")
+        if isinstance(answer, Exception):
+            raise answer
+        self.saved.append(answer)
+        self._sent = 0
+
+    def discard(self) -> None:
+        if self._sent and self._process.is_alive():
+            self._commands.send(("discard", self._sent))
+        self._sent, self._pending = 0, False
+
+    def _answer(self, timeout: float) -> Any:
+        try:
+            if self._commands.poll(timeout):
+                return self._commands.recv()
+        except (EOFError, OSError):
+            pass
+        return Sim2RealError("the recorder process has ended; the episodes saved before are safe")
+
+    def close(self) -> None:
+        """Finish the data set and end the process."""
+        try:
+            self._commands.send(("close", 0))
+        except OSError:
+            pass
+        self._process.join(30.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._frames.close()
+        self._commands.close()
+
+
+def _serve(config: RecorderConfig, frames: Connection, commands: Connection) -> None:
+    """The recorder process. Ends when told to, or when the control process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        writer = _Writer(config)
+    except (UserError, Sim2RealError, OSError) as error:
+        commands.send(error if isinstance(error, Sim2RealError) else Sim2RealError(str(error)))
+        return
+    commands.send("ready")
+    try:
+        writer.serve(frames, commands)
+    finally:
+        writer.close()
+
+
+class _Writer:
+    """Reads frames and commands, and writes episodes."""
+
+    def __init__(self, config: RecorderConfig) -> None:
+        from sim2real.lerobot import EpisodeRecorder, FeatureSpec
+
+        robot = Robot.load(config.robot)
+        calibration = Calibration.create(config.calibration, robot, "the calibration")
+        self.config, self.n = config, robot.n
+        self.recorder = EpisodeRecorder(
+            Path(config.root),
+            robot,
+            calibration,
+            environment=ENVIRONMENT,
+            extra={STATE_FEATURE: FeatureSpec("int64", (1,))},
+            cameras=dict(config.cameras),
+        )
+        self.size = 8 * (2 + 3 * robot.n + sum(ENVIRONMENT.values()))
+        self.buffer = b""
+        self.taken = 0
+        self.start = 0.0
+        self.recent: dict[str, list[tuple[float, Image]]] = {name: [] for name in config.pictures}
+
+    def serve(self, frames: Connection, commands: Connection) -> None:
+        """Until told to close or the other side is gone."""
+        while True:
+            ready = select.select([frames.fileno(), commands.fileno()], [], [], 0.01)[0]
+            self._look()
+            if frames.fileno() in ready and not self._read(frames):
+                return
+            if commands.fileno() in ready:
+                try:
+                    command = commands.recv()
+                except (EOFError, OSError):
+                    return
+                if command[0] == "close":
+                    return
+                self._finish(command, frames, commands)
+
+    def _look(self) -> None:
+        """Keep the last pictures: a frame gets the newest one that was taken before it began."""
+        for name, source in self.config.pictures.items():
+            kept = self.recent[name]
+            newest = source.latest()
+            if newest is not None and (not kept or newest[0] > kept[-1][0]):
+                kept.append(newest)
+                del kept[:-8]
+
+    def _read(self, frames: Connection) -> bool:
+        data = os.read(frames.fileno(), 1 << 16)
+        if not data:
+            return False
+        self.buffer += data
+        while len(self.buffer) >= self.size:
+            record = np.frombuffer(self.buffer[: self.size], np.float64)
+            self.buffer = self.buffer[self.size :]
+            self._add(record)
+        return True
+
+    def _add(self, record: Array) -> None:
+        if self.taken == 0:
+            self.start = float(record[0])
+        n, at = self.n, 2 + 3 * self.n
+        environment = {}
+        for name, size in ENVIRONMENT.items():
+            environment[name] = record[at : at + size]
+            at += size
+        images: dict[str, Image | None] = {}
+        for name, kept in self.recent.items():
+            before = [image for taken, image in kept if taken <= record[0]]
+            images[name] = before[-1] if before else None
+        self.recorder.add(
+            time=float(record[0]) - self.start,
+            state=record[2 : 2 + n],
+            action=record[2 + n : 2 + 2 * n],
+            executed=record[2 + 2 * n : 2 + 3 * n],
+            environment=environment,
+            extra={STATE_FEATURE: int(record[1])},
+            images=images,
+        )
+        self.taken += 1
+
+    def _finish(self, command: tuple[Any, ...], frames: Connection, commands: Connection) -> None:
+        end = time.monotonic() + 5.0
+        while self.taken < command[1] and time.monotonic() < end:
+            if select.select([frames.fileno()], [], [], 0.1)[0] and not self._read(frames):
+                return
+        self.taken = 0
+        if command[0] == "discard":
+            self.recorder.discard()
+            return
+        answer: Any
+        try:
+            answer = self.recorder.save(self.config.task, command[3])
+        except Sim2RealError as error:
+            self.recorder.discard()
+            answer = error
+        commands.send(answer)
+
+    def close(self) -> None:
+        """What is under way is dropped; what is finished stays."""
+        self.recorder.close()

@@ -1,0 +1,78 @@
+"""`sim2real deploy`: run a policy on an arm."""
+
+import argparse
+
+HELP = (
+    "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
+    "out of every end: hold, lower slowly to rest, let go. On a terminal it asks before the first motion; "
+    "q, space or Ctrl-C stop it. This is not a safety-rated system: keep a power switch within reach."
+)
+EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated --episodes 5 --out runs/deployed
+  sim2real deploy --policy runs/reach/policy.onnx --port /dev/ttyACM0 --calibration my_arm.json \\
+      --goal 0.2,0.05,0.1 --speed 0.3 --out runs/first
+  sim2real deploy --policy runs/lift/policy.onnx --port /dev/ttyACM0 --calibration my_arm.json \\
+      --cameras cameras.toml --camera front=0 --episodes 20 --out runs/lift_arm --json
+  sim2real deploy --policy expert --task reach --port emulated --seconds 300 --out runs/timing"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--policy", required=True, metavar="P", help="a policy file, expert, zero, random or module:Class"
+    )
+    parser.add_argument("--task", metavar="T", help="the task (default: the policy file's)")
+    add_arm_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="everything but motion: torque stays off")
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that `deploy` and `record` share."""
+    parser.add_argument("--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm")
+    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)"
+    )
+    parser.add_argument(
+        "--camera", action="append", default=[], metavar="NAME=SOURCE",
+        help="a camera: index, device, file or stream; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cameras", metavar="FILE", help="TOML, a table per camera: size, intrinsics, camera_to_base"
+    )
+    parser.add_argument("--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--episodes", type=int, metavar="N", help="episodes of the task's duration (1)")
+    length.add_argument("--seconds", type=float, metavar="S", help="one episode of this length instead")
+    parser.add_argument(
+        "--before-episode", metavar="CMD", help="shell command run before each episode (gets EPISODE, TASK, GOAL)"
+    )
+    parser.add_argument(
+        "--success", metavar="CMD", help="shell command that judges each episode by its exit status (0: success)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of goals and policies (%(default)s)")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)")
+    parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory for results and logs")
+
+
+def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":  # noqa: F821
+    """The options of a run from the parsed flags."""
+    from pipelines.deploy import Options
+
+    shared = (
+        "port", "out", "policy", "task", "robot", "calibration", "cameras", "goal", "episodes", "seconds",
+        "before_episode", "success", "seed", "speed", "yes",
+    )  # fmt: skip
+    values = {name: getattr(args, name) for name in shared} | {"camera": tuple(args.camera)} | more
+    return Options(command=command, **values)
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from pipelines.deploy import run as deploy
+    from pipelines.deploy import summary
+
+    result, status = deploy(options_of(args, "deploy", dry_run=args.dry_run))
+    print(json.dumps(result) if args.json else summary(result), flush=True)
+    return status

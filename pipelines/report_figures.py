@@ -28,7 +28,7 @@ STYLE: Any = {
     "axes.linewidth": 0.8,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
-    "axes.titleweight": "medium",
+    "axes.titleweight": "normal",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -95,7 +95,7 @@ def intervals(
     `marks` are further (value, low, high) per bar, shown as points.
     """
     n = len(labels)
-    with Canvas(7.6, 0.55 + 0.3 * n) as c:
+    with Canvas(7.6, (0.85 if marks else 0.55) + 0.3 * n) as c:
         ax, y = c.axes[0], np.arange(n)[::-1]
         fade = faded or [False] * n
         colors = ["#b9c4cc" if f else ACCENT for f in fade]
@@ -111,7 +111,7 @@ def intervals(
                     v, at, xerr=np.maximum([v - lo, hi - v], 0), fmt="o", color=SECOND, markersize=3.6,
                     elinewidth=0.9, label=mark_label,
                 )  # fmt: skip
-                ax.legend(loc="lower right")
+                c.figure.legend(loc="outside upper right", ncols=2)
         ax.set_yticks(y, labels)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.grid(axis="y", visible=False)
@@ -147,7 +147,7 @@ def curve(
     log: bool = False,
 ) -> str:
     """The mean outcome over one parameter with its interval as a band, nominal value marked."""
-    with Canvas(3.35, 2.35) as c:
+    with Canvas(3.0, 2.2) as c:
         ax = c.axes[0]
         x = [p.value for p in levels]
         ax.fill_between(x, [p.low for p in levels], [p.high for p in levels], color=ACCENT, alpha=0.16, lw=0)
@@ -155,6 +155,8 @@ def curve(
         if log:
             ax.set_xscale("log")
             _plain_log(ax)
+        else:
+            ax.locator_params(axis="x", nbins=5)
         if nominal is not None and min(p.start for p in levels) <= nominal <= max(p.stop for p in levels):
             ax.axvline(nominal, color=SOFT, lw=0.9, ls=(0, (4, 3)))
         if rate:
@@ -171,7 +173,7 @@ def success_map(
     pair: PairMap, *, x_label: str, y_label: str, rate: bool, nominal: tuple[float, float] | None
 ) -> str:
     """The outcome over two parameters: cells coloured, with value and number of draws written in."""
-    with Canvas(5.2, 3.9) as c:
+    with Canvas(4.8, 3.7) as c:
         ax = c.axes[0]
         ax.grid(visible=False)
         low, high = (0.0, 1.0) if rate else (float(np.nanmin(pair.mean)), float(np.nanmax(pair.mean)))

@@ -35,6 +35,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th { text-align: left; color: var(--soft); font-weight: 560; border-bottom: 1px solid #cfd6dd; }
 th, td { padding: .34rem 1.1rem .34rem 0; vertical-align: top; }
 td { border-bottom: 1px solid var(--line); }
+.table td, .table th { white-space: nowrap; }
 td.number, th.number { text-align: right; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 code, pre { font: .86rem/1.5 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }

@@ -8,10 +8,11 @@ from pipelines import report_figures as draw
 from pipelines.report_page import Section
 from pipelines.sweep import compare_sweeps, dimensions
 from randomization.analysis import Analysis, analyse, nearest_failures
+from randomization.sensitivity import Level
 from randomization.sweep import SweepStore, read_json
 
 _BARS = 12
-_FAILURES = 20
+_FAILURES = 12
 
 
 def sections(directory: Path) -> list[Section]:
@@ -78,7 +79,7 @@ class _Info:
 
     def label(self, name: str) -> str:
         unit = self._facts.get(self._columns[name], {}).get("unit", "")
-        return f"{name} ({unit})" if unit else name
+        return f"{name} ({unit})" if unit not in ("", "1") else name
 
     def nominal(self, name: str) -> float | None:
         value = self._nominal.get(self._columns[name])
@@ -158,7 +159,7 @@ def _causes(found: Analysis) -> Section:
         )  # fmt: skip
         return section
     strong = [e for e in found.effects if e.significant]
-    section.text(_verdict(strong, what, rate))
+    section.text(_verdict(strong, found.curves, what, rate))
     shown_effects = found.effects[: max(len(strong) + 3, 6)][:_BARS]
     totals = {t.name: t for t in found.totals}
     useful = found.q2 is not None and found.q2 >= 0.03
@@ -195,26 +196,27 @@ def _causes(found: Analysis) -> Section:
     return section
 
 
-def _verdict(strong: Sequence[Any], what: str, rate: bool) -> str:
+def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what: str, rate: bool) -> str:
     if not strong:
         return (
             f"No single parameter decides {what} beyond what chance would show with this many draws. Either it is "
             "robust within these ranges, or failures come from combinations; more draws or wider ranges would tell."
         )
     first = strong[0]
-    direction = "more" if first.trend > 0 else "less"
-    outcome = "success" if rate else "time"
-    amount = (
-        f"{abs(first.trend):.0%} {direction} success"
-        if rate
-        else f"{abs(first.trend):.2f} s {direction} {outcome}"
-    )
+    share = f"{first.index:.0%} [{first.low:.0%}, {first.high:.0%}]"
+    text = f"{first.name} decides most: alone it explains {share} of {what}."
+    levels = curves.get(first.name)
+    if levels:
+        worst, best = min(levels, key=lambda p: p.mean), max(levels, key=lambda p: p.mean)
+        if rate:
+            text += (
+                f" Success goes from {worst.mean:.0%} [{worst.low:.0%}, {worst.high:.0%}] around {worst.value:.3g} to "
+                f"{best.mean:.0%} [{best.low:.0%}, {best.high:.0%}] around {best.value:.3g}."
+            )
+        else:
+            text += f" It takes {worst.mean:.2f} s around {worst.value:.3g}, {best.mean:.2f} s around {best.value:.3g}."
     others = ", ".join(e.name for e in strong[1:4])
-    more = f" Then come {others}." if others else " No other parameter stands out."
-    return (
-        f"{first.name} decides most: alone it explains {first.index:.0%} [{first.low:.0%}, {first.high:.0%}] of "
-        f"{what}. The upper third of its values has {amount} than the lower third.{more}"
-    )
+    return text + (f" Then come {others}." if others else " No other parameter stands out.")
 
 
 def _curves(found: Analysis, info: _Info) -> Section:

@@ -58,7 +58,7 @@ class TaskRollout:
             return counts | {
                 "success": success,
                 "stage": episode.stage,
-                "failure": "" if success else f"stuck at {episode.stage}" if episode.stage else "failed",
+                "failure": "" if success else f"ended in {episode.stage}" if episode.stage else "failed",
                 "seconds": len(episode) / episode.fps,
             }
 

@@ -1,9 +1,9 @@
 """Which parameters decide an outcome: variance-based sensitivity of y (N,) to columns x (N, d).
 
 The first-order index of a parameter is the share of the outcome's variance that knowing this parameter alone
-would explain, S_i = Var(E[y | x_i]) / Var(y). From any sweep it is estimated here by sorting the draws into
-bins of x_i and comparing the means of the bins, corrected for the spread that means of finite bins have by
-chance (the analysis of variance's epsilon², Kelley 1935). Pick-freeze designs give first-order and total
+would explain, S_i = Var(E[y | x_i]) / Var(y). From any sweep it is estimated here by a least-squares polynomial
+in the rank of x_i (its degree grows with the number of draws), corrected for what a polynomial explains by
+chance (epsilon² of the analysis of variance, Kelley 1935). Pick-freeze designs give first-order and total
 indices directly; their estimators are scipy.stats.sobol_indices' (Saltelli 2010, Jansen 1999).
 
 Inputs are taken as independent, which every design is unless the space declares correlations; then an index
@@ -76,7 +76,13 @@ class PairMap:
 
 
 def first_order(
-    x: Array, y: Array, names: Sequence[str], *, bins: int | None = None, resamples: int = 200, seed: int = 0
+    x: Array,
+    y: Array,
+    names: Sequence[str],
+    *,
+    degree: int | None = None,
+    resamples: int = 200,
+    seed: int = 0,
 ) -> list[Effect]:
     """First-order effects from given data, strongest first.
 
@@ -93,21 +99,17 @@ def first_order(
 
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    # Sums over the bootstrap that do not depend on the parameter.
-    total_y, total_yy = weights @ y, weights @ (y * y)
+    once = np.ones((1, n))
     found = []
     for j in range(d):
-        labels, k = bin_labels(x[:, j], bins or _bin_count(n))
-        one_hot = np.zeros((n, k))
-        one_hot[np.arange(n), labels] = 1.0
-        index, f_value = _epsilon_squared(one_hot.sum(0), one_hot.T @ y, y.sum(), y @ y, n)
-        boot, _ = _epsilon_squared(
-            weights @ one_hot, weights @ (one_hot * y[:, None]), total_y, total_yy, float(n)
-        )
-        # Resampling adds the spread that the estimator corrects for, once more: take that shift out.
+        basis = _rank_polynomials(x[:, j], degree or _degree(n))
+        dof = basis.shape[1] - 1
+        index, f_value = (float(v[0]) for v in _explained(basis, y, once))
+        boot, _ = _explained(basis, y, weights)
+        # Resampling adds the chance fit that the estimator corrects for, once more: take that shift out.
         low, high = np.quantile(boot, [0.025, 0.975]) - (boot.mean() - index)
-        p = float(f_distribution.sf(f_value, k - 1, n - k)) if k > 1 else 1.0
-        found.append((names[j], float(index), float(low), float(high), p, _trend(x[:, j], y)))
+        p = float(f_distribution.sf(f_value, dof, n - dof - 1)) if dof else 1.0
+        found.append((names[j], index, float(low), float(high), p, _trend(x[:, j], y)))
     significant = _holm([entry[4] for entry in found], 0.05)
     effects = [
         Effect(name, max(index, 0.0), max(low, 0.0), max(high, 0.0), p, bool(s), trend)
@@ -242,9 +244,43 @@ def bin_labels(x: Array, bins: int) -> tuple[NDArray[np.int64], int]:
     return labels.astype(np.int64), len(used)
 
 
-def _bin_count(n: int) -> int:
-    """Few enough that a bin holds some dozens of draws, many enough to see a bend."""
-    return int(np.clip(round(n ** (1 / 3) * 0.9), 4, 32)) if n < 2000 else int(np.clip(n // 100, 16, 48))
+def _degree(n: int) -> int:
+    """Low where draws are few, since each degree costs power; high where they resolve a bend."""
+    return int(np.clip(round(1.5 + n / 400), 2, 8))
+
+
+def _rank_polynomials(x: Array, degree: int) -> Array:
+    """(N, degree + 1) orthogonal polynomials of the ranks of `x`; fewer where `x` has few values."""
+    from numpy.polynomial.legendre import legvander
+    from scipy.stats import rankdata
+
+    degree = min(degree, len(np.unique(x)) - 1)
+    z = (2 * rankdata(x) - 1) / len(x) - 1
+    q, _ = np.linalg.qr(legvander(z, degree))
+    return np.asarray(q)
+
+
+def _explained(basis: Array, y: Array, weights: Array) -> tuple[Array, Array]:
+    """(corrected share of variance, F value), each (R,), of weighted fits of y (N,) by `basis` (N, p + 1).
+
+    `weights` (R, N) count how often each draw is in each sample.
+    """
+    n, dof = len(y), basis.shape[1] - 1
+    i, j = np.triu_indices(dof + 1)
+    gram = np.empty((len(weights), dof + 1, dof + 1))
+    gram[:, i, j] = gram[:, j, i] = weights @ (basis[:, i] * basis[:, j])
+    right = weights @ (basis * y[:, None])
+    total_y = weights @ y
+    # A sample that lacks a rare value makes the fit singular; the ridge is far below any real share.
+    gram += 1e-9 * np.eye(dof + 1) * np.trace(gram, axis1=1, axis2=2)[:, None, None]
+    fitted = np.einsum("rp,rp->r", right, np.linalg.solve(gram, right[..., None])[..., 0])
+    all_squares = weights @ (y * y) - total_y**2 / n
+    between = np.clip(fitted - total_y**2 / n, 0, all_squares)
+    mean_within = (all_squares - between) / (n - dof - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(all_squares > 0, (between - dof * mean_within) / all_squares, 0.0)
+        f_value = np.where(mean_within > 0, between / max(dof, 1) / mean_within, np.inf)
+    return share, f_value
 
 
 def _epsilon_squared(count: Any, total: Any, sum_y: Any, sum_yy: Any, n: float) -> tuple[Any, Any]:

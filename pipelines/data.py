@@ -28,13 +28,13 @@ class PairDataset(Dataset[Batch]):
 
     def __init__(self, demonstrations: Demonstrations, network: PolicyNetwork) -> None:
         inputs, targets = [], []
-        device = network.input_mean.device
+        like = network.input_mean
         with torch.no_grad():
             for start in range(0, len(demonstrations), 65536):
-                observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(device)
-                chunks = torch.from_numpy(demonstrations.chunks[start : start + 65536]).to(device)
-                inputs.append(network.encode(observations).cpu())
-                targets.append(network.normalize_chunk(observations, chunks).cpu())
+                observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(like)
+                chunks = torch.from_numpy(demonstrations.chunks[start : start + 65536]).to(like)
+                inputs.append(network.encode(observations).cpu().float())
+                targets.append(network.normalize_chunk(observations, chunks).cpu().float())
         self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
 
     def __len__(self) -> int:
@@ -133,10 +133,17 @@ class ChunkDataModule(L.LightningDataModule):
         """Have at least `count` groups."""
         while len(self.training) < count:
             group = len(self.training)
+            if self.trainer is not None and self.trainer.world_size > 1:
+                # One process makes the group and stores it; the others wait, then all read it.
+                if self.trainer.is_global_zero:
+                    self.source(group)
+                self.trainer.strategy.barrier(f"group {group}")
             training, validation = self.source(group).split(self.held_out, self.seed + group)
             if group == 0 and not self.keep_normalizers:
+                like = self.network.input_mean
                 self.network.fit_normalizers(
-                    torch.from_numpy(training.observations), torch.from_numpy(training.chunks)
+                    torch.from_numpy(training.observations).to(like),
+                    torch.from_numpy(training.chunks).to(like),
                 )
             self.training.append(training)
             self.validation.append(validation)
@@ -168,12 +175,13 @@ class ChunkDataModule(L.LightningDataModule):
         sizes = np.cumsum([0, *(len(data) for data in self._datasets)])
         rows = [torch.arange(start, stop) for start, stop in pairwise(sizes)]
         expired = self.expired
+        rank = 0 if self.trainer is None else self.trainer.global_rank
         return RandomBatches(
             rows,
             self.shares(count),
             self.batch_size,
             self.batches_per_epoch,
-            self.seed,
+            self.seed + 7919 * rank,
             None if expired is None else lambda: expired(count),
         )
 

@@ -24,7 +24,7 @@ from pipelines.policy_export import export_policy, load_network
 from pipelines.pretrain import prepare_directory
 from pipelines.recorded import load_recorded
 from pipelines.simulated import make_plan
-from pipelines.training import History, TrainerOptions, fit, provenance
+from pipelines.training import History, TrainerOptions, fit, main_process, provenance
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
@@ -147,6 +147,8 @@ def finetune(
     finished = fit(
         model, data, out, epochs=settings.epochs, options=options or TrainerOptions(), history=history
     )
+    if not main_process():
+        return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
     model.to("cpu")
     info = replace(
         parent.info,

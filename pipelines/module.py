@@ -56,14 +56,21 @@ class ChunkCloning(L.LightningModule):
         loss, radians = self.errors(batch)
         size = len(batch[0])
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
-        self.log("train_error_deg", torch.rad2deg(radians), on_step=False, on_epoch=True, batch_size=size)
+        self.log(
+            "train_error_deg",
+            torch.rad2deg(radians),
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
         loss, radians = self.errors(batch)
         size = len(batch[0])
-        self.log("val_loss", loss, prog_bar=True, batch_size=size)
-        self.log("val_error_deg", torch.rad2deg(radians), batch_size=size)
+        self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log("val_error_deg", torch.rad2deg(radians), batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         parameters = [value for value in self.parameters() if value.requires_grad]

@@ -25,7 +25,7 @@ from pipelines.networks import PolicyNetwork, chain_of
 from pipelines.policy_export import export_policy
 from pipelines.simulated import make_plan
 from pipelines.sweep import SweepPlan, policy_identity
-from pipelines.training import Budget, History, TrainerOptions, fit, provenance, write_json
+from pipelines.training import Budget, History, TrainerOptions, fit, main_process, provenance, write_json
 from randomization.sweep import read_json
 from sim2real.errors import UserError
 from sim2real.observation import Feature
@@ -156,6 +156,8 @@ def pretrain(
     if not data.training:
         # Ctrl-C before there was anything to learn from.
         raise KeyboardInterrupt
+    if not main_process():
+        return {"interrupted": not finished, "rounds": collector.rounds}
     model.to("cpu")
     result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
     if finished and settings.evaluate:
@@ -288,6 +290,8 @@ def prepare_directory(out: Path, config: dict[str, Any], resume: bool) -> dict[s
     Without `resume` what an earlier run of the same command left is removed (its policy stays until the new one
     replaces it). Raises UserError when `out` holds something else, or nothing that can be resumed.
     """
+    if not main_process():
+        return {}
     path = out / "config.json"
     there = read_json(path) if path.exists() else None
     if there is not None and there.get("command") != config["command"]:

@@ -37,6 +37,12 @@ class TrainerOptions:
     precision: str = "32-true"
 
 
+def main_process() -> bool:
+    """False in the processes that Lightning starts for further devices: they run the same command again, train
+    along, and leave files alone."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 class Budget:
     """A wall-clock budget that began with its making; None minutes never end."""
 

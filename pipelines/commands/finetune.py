@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from pipelines.finetune import FinetuneSettings, finetune, forgotten
     from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions
+    from pipelines.training import TrainerOptions, main_process
 
     given = {
         field.name: getattr(args, field.name)
@@ -86,5 +86,6 @@ def run(args: argparse.Namespace) -> int:
     if result["interrupted"]:
         print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
         return 130
-    print(f"{args.out}/policy.onnx")
+    if main_process():
+        print(f"{args.out}/policy.onnx")
     return 0

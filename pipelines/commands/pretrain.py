@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from pipelines.pretrain import PretrainSettings, pretrain
     from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions
+    from pipelines.training import TrainerOptions, main_process
 
     given = {
         field.name: getattr(args, field.name)
@@ -83,5 +83,6 @@ def run(args: argparse.Namespace) -> int:
             f"success in simulation: {rate:.1%} [{low:.0%}, {high:.0%}] of {draws} unseen draws",
             file=sys.stderr,
         )
-    print(f"{args.out}/policy.onnx")
+    if main_process():
+        print(f"{args.out}/policy.onnx")
     return 0

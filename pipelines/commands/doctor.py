@@ -1,0 +1,237 @@
+"""`sim2real doctor`: is this installation sound, and, with a port, is the arm?"""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hardware.inspection import BusReport
+
+HELP = "Check this installation and, with --port, the servos on a bus. Nothing is written and nothing moves."
+
+EXAMPLES = """\
+  sim2real doctor
+  sim2real doctor --port /dev/ttyACM0
+  sim2real doctor --port /dev/ttyACM0 --calibration my_arm.json
+  sim2real doctor --port emulated --json
+"""
+
+PACKAGES = ("sim2real", "hardware", "randomization", "pipelines")
+DISTRIBUTIONS = ("numpy", "scipy", "numba", "pybullet", "torch", "lightning", "onnxruntime", "pyserial", "pyarrow",
+                 "gymnasium", "opencv-python-headless", "av")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `ok` None: neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", help="serial port of an arm, or 'emulated'")
+    parser.add_argument("--robot", default="so101", help="name, or path of its TOML (default: so101)")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="compare the servos' stored limits with this file"
+    )
+    parser.add_argument("--scan", action="store_true", help="look for servos with any ID")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    checks = [*_installation(), *_real_time()]
+    report: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if args.port:
+            found, servo_checks = _servos(args, stack)
+            checks += servo_checks
+            report = {"port": found}
+        else:
+            checks.append(_ports())
+    sound = all(check.ok is not False for check in checks)
+    if args.json:
+        print(json.dumps({"ok": sound, "checks": [asdict(check) for check in checks], **report}, indent=2))
+    else:
+        print(_page(checks, report.get("port")))
+    return 0 if sound else 1
+
+
+def _installation() -> list[Check]:
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parents[2]
+    python = sys.version_info[:2] == (3, 11)
+    checks = [
+        Check(
+            "python",
+            python,
+            f"{sys.version.split()[0]} at {sys.executable}" + ("" if python else ": 3.11 is needed"),
+        )
+    ]
+    for name in DISTRIBUTIONS:
+        try:
+            checks.append(Check(name, True, version(name)))
+        except PackageNotFoundError:
+            checks.append(
+                Check(name, False, "not installed: install sim2real-transfer into this environment again")
+            )
+    for name in PACKAGES:
+        spec = find_spec(name)
+        origin = "nowhere" if spec is None or spec.origin is None else str(Path(spec.origin).resolve().parent)
+        ours = origin == str(here / name)
+        hint = (
+            ""
+            if ours
+            else f": another package of this name hides ours ({here / name}); use an environment of its own"
+        )
+        checks.append(Check(f"package {name}", ours, f"from {origin}{hint}"))
+    # Its greeting must not end up in our JSON.
+    with _quiet():
+        import pybullet
+    numpy = bool(pybullet.isNumpyEnabled())
+    checks.append(
+        Check(
+            "pybullet with numpy",
+            numpy,
+            "yes" if numpy else "no: images are slow; reinstall pybullet with numpy present",
+        )
+    )
+    return checks
+
+
+class _quiet:
+    """Sends what C code prints to standard output to standard error."""
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        self._kept = os.dup(1)
+        os.dup2(2, 1)
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self._kept, 1)
+        os.close(self._kept)
+
+
+def _real_time() -> list[Check]:
+    import resource
+
+    priority = max(resource.getrlimit(resource.RLIMIT_RTPRIO)[0], 99 if os.geteuid() == 0 else 0)
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    unlimited = locked == resource.RLIM_INFINITY or os.geteuid() == 0 or locked > 2**29
+    cores = len(os.sched_getaffinity(0))
+    how = "add '@realtime - rtprio 90' and '@realtime - memlock unlimited' to /etc/security/limits.conf"
+    return [
+        Check(
+            "processor cores",
+            True if cores >= 2 else None,
+            str(cores) + ("" if cores >= 2 else ": two are better"),
+        ),
+        Check(
+            "real-time priority",
+            True if priority > 0 else None,
+            "permitted" if priority > 0 else f"not permitted; the loop works without, less evenly: {how}",
+        ),
+        Check(
+            "locked memory",
+            True if unlimited else None,
+            "permitted" if unlimited else f"limited to {locked // 1024} KiB: {how}",
+        ),
+    ]
+
+
+def _ports() -> Check:
+    from hardware.ports import available_ports
+
+    found = available_ports()
+    return Check(
+        "serial ports", None, ", ".join(found) if found else "none (a running emulator's link is not listed)"
+    )
+
+
+def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any], list[Check]]:
+    from hardware.inspection import inspect_bus
+    from hardware.ports import latency_timer
+    from hardware.serial_arm import open_bus
+    from sim2real.calibration import Calibration
+    from sim2real.robot import Robot
+
+    robot = Robot.load(args.robot)
+    port, calibration_file = args.port, args.calibration
+    if port == "emulated":
+        from hardware.emulator.launch import start_emulator
+
+        emulator = stack.enter_context(start_emulator(args.robot, camera=False))
+        port, calibration_file = emulator.port, calibration_file or emulator.calibration
+    calibration = None if calibration_file is None else Calibration.load(calibration_file, robot)
+    bus = open_bus(robot, port)
+    stack.callback(bus.close)
+    report = inspect_bus(robot, bus, scan=args.scan, progress=lambda text: print(text, file=sys.stderr))
+    timer = latency_timer(port)
+    checks = [Check("port", True, port)]
+    if timer is not None:
+        path = f"/sys/bus/usb-serial/devices/{os.path.basename(os.path.realpath(port))}/latency_timer"
+        hint = "" if timer <= 0.002 else f": set it to 1 ms (echo 1 | sudo tee {path})"
+        checks.append(Check("latency timer", not hint, f"{timer * 1000:.0f} ms{hint}"))
+    expected = len(robot.joints) - len(report.missing)
+    checks.append(
+        Check("servos", not report.missing, f"{expected} of {len(robot.joints)} joints of {robot.name}")
+    )
+    checks += [Check("servo", False, problem) for problem in report.problems]
+    if report.cycle_median is not None:
+        checks.append(_cycle_check(report))
+    if calibration is not None:
+        checks.append(_limits(report, calibration.table()))
+    return report.as_dict() | {"latency_timer": timer, "statistics": bus.statistics.as_dict()}, checks
+
+
+def _cycle_check(report: "BusReport") -> Check:
+    assert report.cycle_median is not None and report.cycle_worst is not None
+    median, worst = report.cycle_median * 1000, report.cycle_worst * 1000
+    good = median < 8.0
+    hint = "" if good else ": too slow for 100 Hz; check the adapter's latency timer"
+    return Check("reading all servos", good, f"{median:.2f} ms in the median, {worst:.2f} ms at worst{hint}")
+
+
+def _limits(report: "BusReport", table: dict[str, dict[str, int]]) -> Check:
+    pairs = (
+        ("min_position_limit", "range_min"),
+        ("max_position_limit", "range_max"),
+        ("homing_offset", "homing_offset"),
+    )
+    wrong = [
+        f"{servo.joint}: {register} is {getattr(servo, register)}, {key} is {table[servo.joint][key]} in the file"
+        for servo in report.servos
+        if servo.joint in table
+        for register, key in pairs
+        if getattr(servo, register) != table[servo.joint][key]
+    ]
+    return Check(
+        "calibration", not wrong, "; ".join(wrong) if wrong else "the servos store what the file says"
+    )
+
+
+def _page(checks: list[Check], port: dict[str, Any] | None) -> str:
+    marks = {True: "ok  ", False: "FAIL", None: "note"}
+    width = max(len(check.name) for check in checks)
+    lines = [f"{marks[check.ok]}  {check.name:{width}}  {check.detail}" for check in checks]
+    if port and port["servos"]:
+        lines += [
+            "",
+            "ID  joint           model  firmware  position  limits       offset  V     °C  torque  errors",
+        ]
+        for s in port["servos"]:
+            limits = f"{s['min_position_limit']}–{s['max_position_limit']}"
+            lines.append(
+                f"{s['id']:<3} {s['joint'] or '?':15} {s['model']:<6} {s['firmware']:9} {s['present_position']:<9} "
+                f"{limits:12} {s['homing_offset']:<7} {s['voltage']:<5} {s['temperature']:<3} "
+                f"{'on' if s['torque_enable'] else 'off':7} {100 * s['error_rate']:.1f} %"
+            )
+    return "\n".join(lines)

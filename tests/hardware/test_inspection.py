@@ -1,0 +1,51 @@
+"""What `doctor` finds on a bus."""
+
+from hardware.inspection import inspect_bus
+
+from .conftest import ArmRig
+
+
+def test_a_sound_arm(arm_rig: ArmRig) -> None:
+    before = [bytes(servo.memory[:56]) for servo in arm_rig.servos]
+    report = inspect_bus(arm_rig.robot, arm_rig.bus, cycles=20)
+    assert report.problems == () and report.missing == ()
+    assert [servo.joint for servo in report.servos] == list(arm_rig.robot.joint_names)
+    assert {(servo.model, servo.firmware, servo.voltage) for servo in report.servos} == {(777, "3.10", 12.0)}
+    assert all(servo.error_rate == 0 for servo in report.servos)
+    assert [bytes(servo.memory[:56]) for servo in arm_rig.servos] == before
+
+
+def test_everything_wrong_is_named(arm_rig: ArmRig) -> None:
+    stranger, absent, hot, noisy = arm_rig.servos[0], arm_rig.servos[1], arm_rig.servos[2], arm_rig.servos[3]
+    stranger._put("model_number", 2825)
+    arm_rig.line.servos.remove(absent)
+    hot.temperature = 75.0
+    arm_rig.line.advance(0.05)
+    count = [0]
+
+    def lose_some(reply: object) -> list:
+        count[0] += 1
+        lost = reply.id == noisy.id and len(reply.data) == 12 and count[0] % 2  # type: ignore[attr-defined]
+        return [] if lost else [reply]
+
+    arm_rig.line.tamper = lose_some
+    text = "\n".join(inspect_bus(arm_rig.robot, arm_rig.bus, cycles=20).problems)
+    assert "shoulder_pan (ID 1) is model 2825, expected 777" in text
+    assert "no answer from shoulder_lift (ID 2)" in text
+    assert "elbow_flex (ID 3) reports temperature" in text
+    assert "elbow_flex (ID 3) is at 75 °C" in text
+    assert "wrist_flex (ID 4) failed to answer" in text
+
+
+def test_servos_with_other_ids_are_found(arm_rig: ArmRig) -> None:
+    arm_rig.servos[5]._put("id", 60)
+    report = inspect_bus(arm_rig.robot, arm_rig.bus, cycles=2, scan=True)
+    assert report.missing == ("gripper (ID 6)",)
+    assert report.servos[-1].id == 60
+    assert any("(ID 60) belongs to no joint" in problem for problem in report.problems)
+
+
+def test_an_empty_bus(arm_rig: ArmRig) -> None:
+    arm_rig.line.servos.clear()
+    report = inspect_bus(arm_rig.robot, arm_rig.bus)
+    assert report.servos == () and len(report.missing) == 6 and report.cycle_median is None

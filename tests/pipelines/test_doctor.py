@@ -1,0 +1,65 @@
+"""`sim2real doctor` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from hardware.emulator.launch import EmulatorHandle, start_emulator
+from sim2real.robot import Robot
+
+
+def _doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", "doctor", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[EmulatorHandle]:
+    with start_emulator("so101", camera=False) as handle:
+        yield handle
+
+
+def test_installation_is_checked() -> None:
+    done = _doctor("--json")
+    answer = json.loads(done.stdout)
+    checks = {check["name"]: check for check in answer["checks"]}
+    assert checks["pybullet with numpy"]["ok"]
+    for package in ("sim2real", "hardware", "randomization", "pipelines"):
+        assert checks[f"package {package}"]["ok"], checks[f"package {package}"]
+    assert done.returncode == (0 if answer["ok"] else 1)
+
+
+def test_servos_are_checked(emulator: EmulatorHandle) -> None:
+    answer = json.loads(
+        _doctor("--port", emulator.port, "--calibration", emulator.calibration, "--json").stdout
+    )
+    servos = answer["port"]["servos"]
+    assert [servo["joint"] for servo in servos] == list(Robot.load("so101").joint_names)
+    assert {servo["model"] for servo in servos} == {777}
+    assert all(servo["torque_enable"] == 0 for servo in servos)
+    assert answer["port"]["statistics"]["exchanges"] > 100
+    checks = {check["name"]: check for check in answer["checks"]}
+    assert checks["servos"]["ok"] and checks["calibration"]["ok"]
+
+
+def test_a_wrong_calibration_is_named(emulator: EmulatorHandle, tmp_path: object) -> None:
+    with open(emulator.calibration) as file:
+        table = json.load(file)
+    table["wrist_flex"]["range_max"] -= 7
+    path = f"{tmp_path}/other.json"
+    with open(path, "w") as file:
+        json.dump(table, file)
+    done = _doctor("--port", emulator.port, "--calibration", path)
+    assert done.returncode == 1
+    assert "wrist_flex: max_position_limit is" in done.stdout
+
+
+def test_a_missing_port_is_one_message() -> None:
+    done = _doctor("--port", "/dev/nosuch")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("sim2real doctor: there is no serial port /dev/nosuch")
+    assert "Traceback" not in done.stderr

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.emulator.raster import Image, Light, Mesh, Raster, box, disc, rectangle, urdf_meshes
 from sim2real.camera import CameraModel
 from sim2real.kinematics import link_poses
+from sim2real.raster import Image, Light, Mesh, Raster, box, disc, rectangle, urdf_meshes
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""A small rasterizer for the emulated camera: triangles, a depth buffer, one light with shadows on the table.
+"""A small rasterizer for live pictures of the scene: triangles, a depth buffer, one light with shadows on the table.
 
 It draws a whole arm at 640 × 480 in a few milliseconds on one core, fast enough for a live stream, which the
 physics engine's own software renderer is not. Being another renderer than the one that policies see in

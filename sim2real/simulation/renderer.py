@@ -1,8 +1,9 @@
 """What a camera sees of the scene: software rendering with the drawn pose, optics, light and colours.
 
-PyBullet's TinyRenderer draws the shapes without a graphics card. It knows no distortion, exposure, noise or
-compression: those are applied to its picture, in the order in which they arise in a camera. Colours are
-factors per body, taken from the segmentation mask, so that nothing in the scene has to be changed for them.
+PyBullet's TinyRenderer draws the arm and the objects without a graphics card; the table behind them and the
+shadows on it come from `backdrop.py`. It knows no distortion, exposure, noise or compression: those are applied to
+its picture, in the order in which they arise in a camera. Colours are factors per body, taken from the
+segmentation mask, so that nothing in the scene has to be changed for them.
 """
 
 import math
@@ -15,16 +16,18 @@ from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
+from sim2real.simulation.backdrop import Backdrop, light_direction
 from sim2real.simulation.scene import SceneBodies
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-NEAR, FAR = 0.02, 4.0
+NEAR, FAR = 0.02, 5.0
 """Clipping distances, m."""
+SPECULAR = 0.05
 
-# Brightness that each body was created with; colour parameters are absolute, so they are divided by these.
-TABLE_BRIGHTNESS, CUBE_BRIGHTNESS, MARK_BRIGHTNESS = 0.79, 0.85, 0.62
+# Brightness that these were created with; colour parameters are absolute, so they are divided by these.
+CUBE_BRIGHTNESS, MARK_BRIGHTNESS = 0.85, 0.62
 
 
 def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
@@ -68,8 +71,9 @@ class Renderer:
         self._bodies = bodies
         self._nominal = dict(cameras)
         self._values: Mapping[str, float] = {}
+        self._seed = 0
         self._rng = np.random.default_rng(0)
-        self._texture_seed = 0
+        self._backdrops: dict[tuple[str, int, int], Backdrop] = {}
         self._maps: dict[tuple[str, int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         self._cameras: dict[str, CameraModel] = {}
 
@@ -77,7 +81,8 @@ class Renderer:
         """Take the parameters of an episode; `seed` determines noise and textures."""
         self._values = values
         self._rng = np.random.default_rng((seed, 0xCA))
-        self._texture_seed = seed
+        self._seed = seed
+        self._backdrops.clear()
         self._maps.clear()
         self._cameras.clear()
 
@@ -96,66 +101,63 @@ class Renderer:
         camera = self.camera(name)
         if width is not None or height is not None:
             camera = camera.resized(width or camera.width, height or camera.height)
-        rgb, mask = self._draw(camera)
-        picture = rgb * self._gains()[mask + 1]
-        if self._values["texture.table"] > 0:
-            grain = self._grain(camera.height, camera.width)
-            on_table = mask == self._bodies.table
-            picture[on_table] *= 1 + self._values["texture.table"] * grain[on_table, None]
+        backdrop = self._backdrop(camera, name)
+        picture = backdrop.picture(self._shadow(backdrop)) * self._exposure()
+        rgb, mask = self._draw(camera, shadow=self._values["light.shadow"] >= 0.5)
+        drawn = np.flatnonzero((mask >= 0) & (mask != self._bodies.table))
+        flat = picture.reshape(-1, 3)
+        flat[drawn] = rgb.reshape(-1, 3)[drawn] * self._gains()[mask.ravel()[drawn]]
         return self._optics(picture, camera, name)
 
-    def _draw(self, camera: CameraModel) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _backdrop(self, camera: CameraModel, name: str) -> Backdrop:
+        key = (name, camera.width, camera.height)
+        if key not in self._backdrops:
+            self._backdrops[key] = Backdrop(camera, self._values, self._seed)
+        return self._backdrops[key]
+
+    def _shadow(self, backdrop: Backdrop) -> NDArray[np.bool_] | None:
+        """What the light sees of arm and objects, as a mask in its own picture; None without shadows."""
+        if self._values["light.shadow"] < 0.5:
+            return None
+        _, mask = self._draw(backdrop.light, shadow=False)
+        return (mask >= 0) & (mask != self._bodies.mark) & (mask != self._bodies.table)
+
+    def _draw(self, camera: CameraModel, shadow: bool) -> tuple[Image, NDArray[np.int32]]:
+        """(H, W, 3) colours and (H, W) body numbers, -1 where there is none."""
         v = self._values
-        flat = math.cos(v["light.elevation"])
-        direction = (
-            flat * math.cos(v["light.azimuth"]),
-            flat * math.sin(v["light.azimuth"]),
-            math.sin(v["light.elevation"]),
-        )
         warmth = v["light.warmth"]
         width, height, rgba, _, mask = bullet.getCameraImage(
             camera.width,
             camera.height,
             view_matrix(camera),
             projection_matrix(camera),
-            lightDirection=direction,
+            lightDirection=light_direction(v).tolist(),
             lightColor=(1 + warmth, 1.0, 1 - warmth),
             lightDistance=2.0,
-            shadow=int(v["light.shadow"] >= 0.5),
+            shadow=int(shadow),
             lightAmbientCoeff=v["light.ambient"],
             lightDiffuseCoeff=v["light.diffuse"],
-            lightSpecularCoeff=0.05,
+            lightSpecularCoeff=SPECULAR,
             renderer=bullet.ER_TINY_RENDERER,
             physicsClientId=self._bodies.client,
         )
-        colours = np.asarray(rgba, dtype=np.uint8).reshape(height, width, 4)[..., :3].astype(np.float32)
-        return colours, np.asarray(mask, dtype=np.int64).reshape(height, width)
+        colours = np.asarray(rgba, dtype=np.uint8).reshape(height, width, 4)[..., :3]
+        return colours, np.asarray(mask, dtype=np.int32).reshape(height, width)
+
+    def _exposure(self) -> NDArray[np.float32]:
+        """(3,) factor of exposure and white balance."""
+        balance = self._values["camera.white_balance"]
+        gain = 2.0 ** self._values["camera.exposure"]
+        return np.array([gain * (1 + balance), gain, gain * (1 - balance)], dtype=np.float32)
 
     def _gains(self) -> NDArray[np.float32]:
-        """(bodies + 1, 3) factor on the drawn colour of each body; row 0 is the background."""
+        """(bodies, 3) factor on the drawn colour of each body."""
         v, bodies = self._values, self._bodies
-        count = bullet.getNumBodies(physicsClientId=bodies.client)
-        gains = np.ones((count + 1, 3), dtype=np.float32)
-        gains[0] = v["colour.background"]
-        gains[bodies.arm + 1] = v["colour.arm"]
-        warmth = v["colour.table_warmth"]
-        gains[bodies.table + 1] = (
-            v["colour.table"] / TABLE_BRIGHTNESS * np.array([1 + warmth, 1.0, 1 - warmth])
-        )
-        gains[[body + 1 for body in bodies.cubes]] = v["colour.cube"] / CUBE_BRIGHTNESS
-        gains[bodies.mark + 1] = v["colour.mark"] / MARK_BRIGHTNESS
-        # Exposure and white balance are factors too.
-        balance = v["camera.white_balance"]
-        camera = 2.0 ** v["camera.exposure"] * np.array([1 + balance, 1.0, 1 - balance])
-        return gains * camera.astype(np.float32)
-
-    def _grain(self, height: int, width: int) -> NDArray[np.float32]:
-        """(height, width) smooth noise in -1..1, the same throughout an episode."""
-        rng = np.random.default_rng((self._texture_seed, 0x7E))
-        coarse = rng.uniform(-1, 1, (24, 32)).astype(np.float32)
-        rows = np.linspace(0, coarse.shape[0] - 1.001, height)
-        columns = np.linspace(0, coarse.shape[1] - 1.001, width)
-        return _bilinear(coarse[..., None], rows[:, None], columns[None, :])[..., 0]
+        gains = np.ones((bullet.getNumBodies(physicsClientId=bodies.client), 3), dtype=np.float32)
+        gains[bodies.arm] = v["colour.arm"]
+        gains[bodies.cubes] = v["colour.cube"] / CUBE_BRIGHTNESS
+        gains[bodies.mark] = v["colour.mark"] / MARK_BRIGHTNESS
+        return gains * self._exposure()
 
     def _optics(self, picture: NDArray[np.float32], camera: CameraModel, name: str) -> Image:
         v = self._values
@@ -192,14 +194,6 @@ def _rotation(axis: int, angle: float) -> Array:
     matrix = np.eye(3)
     matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = c, -s, s, c
     return matrix
-
-
-def _bilinear(image: NDArray[np.float32], rows: Array, columns: Array) -> NDArray[np.float32]:
-    r, c = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    fr, fc = (rows - r)[..., None], (columns - c)[..., None]
-    top = image[r, c] * (1 - fc) + image[r, c + 1] * fc
-    bottom = image[r + 1, c] * (1 - fc) + image[r + 1, c + 1] * fc
-    return np.asarray(top * (1 - fr) + bottom * fr, dtype=np.float32)
 
 
 def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -112,18 +112,13 @@ class SceneBodies:
         return (int(parent), jaw)
 
     def _table(self) -> int:
-        """Solid below, drawn as its upper face only: the renderer pays for every face it cannot see."""
-        x, y, z = TABLE_HALF
+        """Solid, but not drawn: pictures take it from `backdrop.py`."""
         shape = bullet.createCollisionShape(
             bullet.GEOM_BOX, halfExtents=TABLE_HALF, physicsClientId=self.client
         )
+        # Without a visual shape the collision shape would be drawn: a speck inside the table is.
         visual = bullet.createVisualShape(
-            bullet.GEOM_MESH,
-            vertices=[(-x, -y, z), (x, -y, z), (x, y, z), (-x, y, z)],
-            indices=[0, 1, 2, 0, 2, 3],
-            normals=[(0.0, 0.0, 1.0)] * 4,
-            rgbaColor=(0.80, 0.79, 0.76, 1.0),
-            physicsClientId=self.client,
+            bullet.GEOM_BOX, halfExtents=(1e-5,) * 3, physicsClientId=self.client
         )
         return int(bullet.createMultiBody(0.0, shape, visual, physicsClientId=self.client))
 

@@ -24,7 +24,7 @@ from pipelines.policy_export import export_policy, load_network
 from pipelines.pretrain import prepare_directory
 from pipelines.recorded import load_recorded
 from pipelines.simulated import make_plan
-from pipelines.training import History, TrainerOptions, fit, main_process, provenance
+from pipelines.training import History, TrainerOptions, check_options, fit, main_process, provenance
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
@@ -82,6 +82,8 @@ def finetune(
     before and after. Raises UserError for a policy that cannot be trained further or is for another robot, and
     for data that lack something.
     """
+    options = options or TrainerOptions()
+    check_options(options)
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
     task = settings.task or str(parent.info.provenance.get("settings", {}).get("task") or parent.info.task)
@@ -144,9 +146,7 @@ def finetune(
     data.ensure(len(groups))
     history = History(out / "metrics.json")
     before = error_degrees(network, data.validation[0])
-    finished = fit(
-        model, data, out, epochs=settings.epochs, options=options or TrainerOptions(), history=history
-    )
+    finished = fit(model, data, out, epochs=settings.epochs, options=options, history=history)
     if not main_process():
         return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
     model.to("cpu")

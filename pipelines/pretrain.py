@@ -25,7 +25,16 @@ from pipelines.networks import PolicyNetwork, chain_of
 from pipelines.policy_export import export_policy
 from pipelines.simulated import make_plan
 from pipelines.sweep import SweepPlan, policy_identity
-from pipelines.training import Budget, History, TrainerOptions, fit, main_process, provenance, write_json
+from pipelines.training import (
+    Budget,
+    History,
+    TrainerOptions,
+    check_options,
+    fit,
+    main_process,
+    provenance,
+    write_json,
+)
 from randomization.sweep import read_json
 from sim2real.errors import UserError
 from sim2real.observation import Feature
@@ -113,7 +122,8 @@ def pretrain(
     Ctrl-C the policy of that moment is written and `interrupted` is True in the result. Raises UserError for
     settings that do not fit together, and for an `out` that holds another kind of run.
     """
-    budget = Budget(max_minutes)
+    budget, options = Budget(max_minutes), options or TrainerOptions()
+    check_options(options)
     robot, task = Robot.load(settings.robot), load_task(settings.task)
     plan = settings.plan()
     config = provenance("pretrain", asdict(settings))
@@ -149,7 +159,7 @@ def pretrain(
         data,
         out,
         epochs=settings.total_epochs,
-        options=options or TrainerOptions(),
+        options=options,
         history=history,
         resume=resume,
     )

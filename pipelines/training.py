@@ -114,35 +114,22 @@ def fit(
     )
     runs = len(list((out / "logs").glob("*/metrics.csv"))) if (out / "logs").exists() else 0
     with quiet_lightning():
-        try:
-            trainer = L.Trainer(
-                max_epochs=epochs,
-                accelerator=options.accelerator,
-                devices=options.devices if options.devices == "auto" else _devices(options.devices),
-                precision=options.precision,  # type: ignore[arg-type]
-                logger=[
-                    CSVLogger(out, name="logs", version=f"run_{runs}"),
-                    TensorBoardLogger(out, name="tensorboard", version=f"run_{runs}"),
-                ],
-                callbacks=[
-                    latest,
-                    history,
-                    TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200),
-                ],
-                num_sanity_val_steps=0,
-                reload_dataloaders_every_n_epochs=1,
-                gradient_clip_val=gradient_clip,
-                log_every_n_steps=20,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-                default_root_dir=out,
-            )
-        except Exception as error:
-            # Lightning raises many kinds for a device or precision that this machine does not have.
-            raise UserError(
-                f"the trainer cannot be set up with --accelerator {options.accelerator} --devices "
-                f"{options.devices} --precision {options.precision}: {str(error).splitlines()[0]}"
-            ) from None
+        trainer = _trainer(
+            options,
+            max_epochs=epochs,
+            logger=[
+                CSVLogger(out, name="logs", version=f"run_{runs}"),
+                TensorBoardLogger(out, name="tensorboard", version=f"run_{runs}"),
+            ],
+            callbacks=[latest, history, TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200)],
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=gradient_clip,
+            log_every_n_steps=20,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=out,
+        )
         handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(model, data, ckpt_path=str(last) if resume else None, weights_only=True)
@@ -153,6 +140,30 @@ def fit(
         finally:
             signal.signal(signal.SIGINT, handler)
     return not trainer.interrupted
+
+
+def check_options(options: TrainerOptions) -> None:
+    """Raise UserError when this machine cannot train with these options; called before anything is written."""
+    with quiet_lightning():
+        _trainer(options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def _trainer(options: TrainerOptions, **arguments: Any) -> L.Trainer:
+    try:
+        return L.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices if options.devices == "auto" else _devices(options.devices),
+            precision=options.precision,  # type: ignore[arg-type]
+            **arguments,
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        # Lightning raises many kinds for a device or precision that this machine does not have.
+        raise UserError(
+            f"the trainer cannot be set up with --accelerator {options.accelerator} --devices "
+            f"{options.devices} --precision {options.precision}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 @contextlib.contextmanager

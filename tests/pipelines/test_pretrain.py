@@ -121,6 +121,17 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for options in (
+        TrainerOptions(accelerator="abacus"),
+        TrainerOptions("cpu", "two"),
+        TrainerOptions(precision="7"),
+    ):
+        with pytest.raises(UserError):
+            pretrain(PretrainSettings(**SMALL), tmp_path / "run", workers=0, options=options)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,8 +1,7 @@
 """The batched model of a whole arm: own dynamics and the servo model, compiled, without a physics engine.
 
-`simulate` plays recorded commands open loop for many parameter sets at once; `simulate_joint` does so for one joint
-with the others moving as recorded, which is two orders of magnitude cheaper and good for starting points. Commands
-are a staircase of one frame period. What is left out is contact: joints stop at their limits, nothing else is touched.
+`simulate` plays recorded commands open loop for many parameter sets at once, as a staircase of one frame period. What
+is left out is contact: joints stop at their limits, nothing else is touched.
 """
 
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def substeps(fps: float, rate: float = MIN_RATE) -> int:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _episode(
     chain: Array, inertials: Array, gravity: Array, parameters: Array, initial: Array, command: Array,
-    lower: Array, upper: Array, count: int, dt: float, out: Array,
+    lower: Array, upper: Array, limit: Array, count: int, dt: float, out: Array,
 ) -> None:  # fmt: skip
     n = chain.shape[0]
     rotations, origins, work = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS))
@@ -109,7 +108,8 @@ def _episode(
     servo, state, drive = np.zeros((n, COMMAND_COLUMNS)), np.empty((n, STATE_COLUMNS)), np.empty((n, DRIVE_COLUMNS))
     q, w, w_next, low, high = np.empty(n), np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
-        servo[i, ENABLED] = servo[i, TORQUE_LIMIT] = servo[i, KP_SCALE] = servo[i, KD_SCALE] = 1.0
+        servo[i, ENABLED] = servo[i, KP_SCALE] = servo[i, KD_SCALE] = 1.0
+        servo[i, TORQUE_LIMIT] = limit[i]
         q[i] = initial[i] - parameters[i, OFFSET]
     reset_into(parameters, q, servo, state)
     for t in range(len(command)):
@@ -134,7 +134,7 @@ def _episode(
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _simulate(
     chain: Array, inertials: Array, gravity: Array, parameters: Array, initial: Array, command: Array, starts: Array,
-    lower: Array, upper: Array, count: int, dt: float,
+    lower: Array, upper: Array, limit: Array, count: int, dt: float,
 ) -> Array:  # fmt: skip
     sets, episodes = len(parameters), len(starts) - 1
     out = np.empty((sets, command.shape[0], command.shape[1]))
@@ -143,7 +143,7 @@ def _simulate(
         first, last = starts[e], starts[e + 1]
         _episode(
             chain, inertials[b], gravity[b], parameters[b], initial[e], command[first:last], lower, upper,
-            count, dt, out[b, first:last],
+            limit, count, dt, out[b, first:last],
         )  # fmt: skip
     return out
 
@@ -157,13 +157,15 @@ def simulate(
     gravity: Array | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
+    torque_limit: Array | None = None,
     rate: float = MIN_RATE,
 ) -> Array:
     """Play the recorded commands open loop: encoder angles after each frame, (B, T, n) rad.
 
     `parameters` (B, n, F) or (n, F) as in `servo.SERVO_FIELDS`; `inertials` (n, 10) or (B, n, 10) and `gravity` (3,)
     or (B, 3) m/s² as in `dynamics.mass_and_bias`. Each episode starts at rest at its first state. `lower`, `upper`
-    (n,) rad stop the joints, in encoder angles; default the URDF's limits. Row t compares with state[t + 1].
+    (n,) rad stop the joints, in encoder angles; default the URDF's limits. `torque_limit` (n,) is the servos' register,
+    0–1. Row t compares with state[t + 1].
     """
     parameters = np.ascontiguousarray(np.atleast_3d(parameters.T).T if parameters.ndim == 2 else parameters)
     sets = len(parameters)
@@ -180,73 +182,7 @@ def simulate(
         recording.starts,
         np.array(model.lower if lower is None else lower),
         np.array(model.upper if upper is None else upper),
-        count,
-        1.0 / (recording.fps * count),
-    )
-
-
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _simulate_joint(
-    parameters: Array, mass: Array, bias: Array, initial: Array, command: Array, starts: Array,
-    lower: float, upper: float, count: int, dt: float,
-) -> Array:  # fmt: skip
-    sets, episodes = len(parameters), len(starts) - 1
-    out = np.empty((sets, len(command)))
-    for job in prange(sets * episodes):
-        b, e = job // episodes, job % episodes
-        p = parameters[b : b + 1]
-        servo, state, drive = np.zeros((1, COMMAND_COLUMNS)), np.empty((1, STATE_COLUMNS)), np.empty((1, DRIVE_COLUMNS))
-        servo[0, ENABLED] = servo[0, TORQUE_LIMIT] = servo[0, KP_SCALE] = servo[0, KD_SCALE] = 1.0
-        q, w, w_next = np.empty(1), np.zeros(1), np.empty(1)
-        low, high, external = np.empty(1), np.empty(1), np.zeros(1)
-        m, h = np.empty((1, 1)), np.empty(1)
-        q[0] = initial[e] - p[0, OFFSET]
-        reset_into(p, q, servo, state)
-        for t in range(starts[e], starts[e + 1]):
-            servo[0, GOAL] = command[t]
-            after = min(t + 1, starts[e + 1] - 1)
-            for k in range(count):
-                part = (k + 0.5) / count
-                m[0, 0] = mass[t] + part * (mass[after] - mass[t])
-                h[0] = bias[b, t] + part * (bias[b, after] - bias[b, t])
-                drive_into(p, servo, state, q, dt, drive)
-                low[0] = (lower - p[0, OFFSET] - q[0]) / dt
-                high[0] = (upper - p[0, OFFSET] - q[0]) / dt
-                solve_velocity_into(m, h, external, w, p, servo, state, drive, dt, low, high, w_next)
-                w[0] = w_next[0]
-                q[0] += dt * w[0]
-            half = 0.5 * p[0, BACKLASH]
-            play = state[0, SENSED] - p[0, OFFSET]
-            out[b, t] = min(max(play, q[0] - half), q[0] + half) + p[0, OFFSET]
-    return out
-
-
-def simulate_joint(
-    recording: Recording,
-    joint: int,
-    parameters: Array,
-    mass: Array,
-    bias: Array,
-    *,
-    lower: float = -np.inf,
-    upper: float = np.inf,
-    rate: float = MIN_RATE,
-) -> Array:
-    """One joint alone, open loop: encoder angles after each frame, (B, T) rad.
-
-    `parameters` (B, F); `mass` (T,) kg·m² and `bias` (B, T) N·m are the joint's own inertia and everything else that
-    acts on it at each frame, from the recorded motion of the arm (see `joint_loads`).
-    """
-    count = substeps(recording.fps, rate)
-    return _simulate_joint(  # type: ignore[no-any-return]
-        np.ascontiguousarray(parameters),
-        np.ascontiguousarray(mass),
-        np.ascontiguousarray(bias),
-        np.ascontiguousarray(recording.initial[:, joint]),
-        np.ascontiguousarray(recording.command[:, joint]),
-        recording.starts,
-        lower,
-        upper,
+        np.ones(model.n) if torque_limit is None else np.array(torque_limit),
         count,
         1.0 / (recording.fps * count),
     )

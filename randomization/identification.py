@@ -1,0 +1,302 @@
+"""Fit parameters of a simulation to recordings, with uncertainty. Knows no robot and no simulator.
+
+The caller describes the unknowns and hands over `residuals(values)`, which simulates many parameter sets at once.
+The fit is a maximum a posteriori estimate:
+
+    minimize  Σ_channels Σ_t ρ(r / s_c) / inflation_c  +  Σ_k ((z_k − z_k⁰) / prior_k)²
+
+with z the unknowns in their fitting coordinate (the logarithm for scale parameters), ρ the soft-L1 loss (glitches and
+contacts count linearly), s_c each channel's own robust residual scale, and `inflation` its integrated
+autocorrelation time: residuals of a simulation are model error far more than noise, and a hundred samples of one slow
+error are worth one, not a hundred. The same inflation widens the Laplace posterior.
+
+The optimizer is `scipy.optimize.least_squares` (trust region reflective: bounds, robust losses, a Jacobian from
+outside). The Jacobian comes from batched finite differences. Unknowns that act on different channels above all are
+perturbed together (a colouring of the Jacobian's columns, as in Curtis, Powell and Reid 1974, that drops the weak
+cross terms): an iteration costs a quarter of the simulations. The posterior uses the full Jacobian.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Residuals = Callable[[Array], Array]
+"""values (B, k) → residuals (B, T, C), NaN where there is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """One parameter to find, within `low`..`high`, starting at `start`.
+
+    `prior` is the standard deviation of what is believed beforehand about `mean` (default: `start`), in the fitting
+    coordinate: of the value, or of its logarithm when `scale` is "log". `step` is the finite difference in it.
+    `channel` is the residual channel that it acts on above all, None for several alike.
+    """
+
+    name: str
+    start: float
+    low: float
+    high: float
+    prior: float
+    scale: Literal["linear", "log"] = "linear"
+    step: float = 0.01
+    mean: float | None = None
+    channel: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or not self.low <= self.start <= self.high:
+            raise ValueError(
+                f"{self.name}: needs low <= start <= high, got {self.low}, {self.start}, {self.high}"
+            )
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"{self.name}: a log scale needs low > 0, got {self.low}")
+        if not (self.prior > 0 and self.step > 0):
+            raise ValueError(f"{self.name}: prior and step must be positive, got {self.prior}, {self.step}")
+
+    def encode(self, value: float) -> float:
+        """Value → fitting coordinate."""
+        return float(np.log(value)) if self.scale == "log" else float(value)
+
+    def decode(self, z: Array) -> Array:
+        """Fitting coordinate → value."""
+        return np.exp(z) if self.scale == "log" else np.asarray(z, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The estimate and its uncertainty.
+
+    `z` (k,) and `covariance` (k, k) are the posterior's mode and covariance in fitting coordinates, `values` (k,) the
+    mode itself. `scale` (C,) is each channel's robust residual scale, `inflation` (C,) its autocorrelation time in
+    samples, `residuals` (T, C) what remains. `prior_share` (k,) is posterior over prior standard deviation: near 1
+    means that the data said nothing about this unknown.
+    """
+
+    unknowns: tuple[Unknown, ...]
+    z: Array
+    covariance: Array
+    cost: float
+    residuals: Array
+    scale: Array
+    inflation: Array
+    evaluations: int
+    at_bound: NDArray[np.bool_] = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(unknown.name for unknown in self.unknowns)
+
+    @property
+    def values(self) -> Array:
+        return decode(self.unknowns, self.z[None])[0]
+
+    @property
+    def deviation(self) -> Array:
+        """(k,) posterior standard deviation in fitting coordinates."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def prior_share(self) -> Array:
+        return self.deviation / np.array([unknown.prior for unknown in self.unknowns])
+
+    def interval(self, level: float = 0.9, widen: float = 1.0) -> tuple[Array, Array]:
+        """Lower and upper ends (k,) of central intervals of `level`, widened by a factor, within the bounds."""
+        from scipy.stats import norm
+
+        half = norm.ppf(0.5 + level / 2) * self.deviation * widen
+        ends = decode(self.unknowns, np.stack([self.z - half, self.z + half]))
+        low = np.array([unknown.low for unknown in self.unknowns])
+        high = np.array([unknown.high for unknown in self.unknowns])
+        return np.clip(ends[0], low, high), np.clip(ends[1], low, high)
+
+    def draws(self, count: int, rng: np.random.Generator) -> Array:
+        """(count, k) values drawn from the posterior, clipped to the bounds."""
+        root = np.linalg.cholesky(self.covariance + 1e-12 * np.diag(np.diag(self.covariance)))
+        z = self.z + rng.standard_normal((count, len(self.z))) @ root.T
+        values = decode(self.unknowns, z)
+        low = np.array([unknown.low for unknown in self.unknowns])
+        return np.clip(values, low, [unknown.high for unknown in self.unknowns])
+
+
+def decode(unknowns: Sequence[Unknown], z: Array) -> Array:
+    """(B, k) fitting coordinates → (B, k) values."""
+    return np.stack([unknown.decode(z[:, i]) for i, unknown in enumerate(unknowns)], axis=1)
+
+
+def robust_scale(residuals: Array) -> Array:
+    """(C,) scale of each channel of (T, C) residuals: half-way between the median deviation's and the RMS."""
+    median = 1.4826 * np.nanmedian(np.abs(residuals), axis=0)
+    clipped = np.clip(residuals, -4 * median - 1e-12, 4 * median + 1e-12)
+    return np.maximum(np.sqrt(np.nanmean(clipped**2, axis=0)), 1e-9)
+
+
+def autocorrelation_time(residuals: Array, starts: NDArray[np.int64], longest: int = 100) -> Array:
+    """(C,) integrated autocorrelation time in samples of (T, C) residuals in segments, at least 1.
+
+    The mean is not removed: a constant error is model error too. Summed up to the first non-positive lag
+    (A. Sokal's windowing, simplified); NaN counts as zero.
+    """
+    r = np.nan_to_num(residuals)
+    bound = 3.0 * robust_scale(residuals)
+    r = np.clip(r, -bound, bound)
+    power = (r**2).sum(axis=0)
+    total = np.ones(r.shape[1])
+    open_ = np.ones(r.shape[1], dtype=bool)
+    for lag in range(1, longest):
+        product = np.zeros(r.shape[1])
+        for first, last in pairwise(starts):
+            if last - first > lag:
+                product += (r[first : last - lag] * r[first + lag : last]).sum(axis=0)
+        correlation = product / np.maximum(power, 1e-30)
+        open_ &= correlation > 0.02
+        if not open_.any():
+            break
+        total[open_] += 2.0 * correlation[open_]
+    return np.maximum(total, 1.0)
+
+
+def fit(
+    residuals: Residuals,
+    unknowns: Sequence[Unknown],
+    starts: NDArray[np.int64],
+    *,
+    iterations: int = 12,
+    rounds: int = 2,
+    noise_floor: float = 1e-9,
+    batch: int = 16,
+    progress: Callable[[str], None] | None = None,
+) -> Fit:
+    """Fit the unknowns; `starts` (S + 1,) are the segments of the residuals' time axis.
+
+    `rounds` times: estimate each channel's scale and inflation, then at most `iterations` optimizer steps with them
+    fixed. `noise_floor` is the least scale a channel can have (its quantization, say). Raises ValueError when the
+    residuals at the start are not finite anywhere.
+    """
+    from scipy.optimize import least_squares
+
+    unknowns = tuple(unknowns)
+    low = np.array([u.encode(u.low) for u in unknowns])
+    high = np.array([u.encode(u.high) for u in unknowns])
+    centre = np.array([u.encode(u.start if u.mean is None else u.mean) for u in unknowns])
+    prior = np.array([u.prior for u in unknowns])
+    step = np.array([u.step for u in unknowns])
+    margin = 1e-6 * (high - low)
+    z = np.clip([u.encode(u.start) for u in unknowns], low + margin, high - margin)
+    count = 0
+
+    def evaluate(points: Array) -> Array:
+        nonlocal count
+        count += len(points)
+        chunks = [residuals(decode(unknowns, points[a : a + batch])) for a in range(0, len(points), batch)]
+        return np.concatenate(chunks)
+
+    def differences(at: Array, base: Array, groups: list[list[int]]) -> Array:
+        direction = np.where(at + step > high, -step, step)
+        columns = np.zeros((*base.shape, len(at)))
+        for a in range(0, len(groups), batch):
+            part = groups[a : a + batch]
+            points = np.repeat(at[None], len(part), axis=0)
+            for row, group in enumerate(part):
+                points[row, group] += direction[group]
+            delta = evaluate(points) - base
+            for row, group in enumerate(part):
+                for i in group:
+                    where = slice(None) if len(group) == 1 else unknowns[i].channel
+                    columns[:, where, i] = delta[row][:, where] / direction[i]
+        return columns.reshape(base.size, len(at))
+
+    alone = [[i] for i in range(len(unknowns))]
+    together = _coloured(unknowns)
+    current = evaluate(z[None])[0]
+    present = np.isfinite(current)
+    if not present.any():
+        raise ValueError("the simulation gives no finite residual at the start")
+    mask = present.ravel()
+    cost = np.inf
+    # The largest sensible scale at first: what is far off must not be taken for an outlier.
+    scale = np.maximum(np.sqrt(np.nanmean(current**2, axis=0)), noise_floor)
+    inflation = np.maximum(autocorrelation_time(current, starts), 10.0)
+    for turn in range(rounds):
+        if turn:
+            scale = np.maximum(robust_scale(current), noise_floor)
+            inflation = autocorrelation_time(current, starts)
+        weight = np.broadcast_to(1.0 / (scale * np.sqrt(inflation)), current.shape).ravel()[mask]
+        knee = np.broadcast_to(1.0 / np.sqrt(inflation), current.shape).ravel()[mask]
+        cache: dict[bytes, Array] = {}
+
+        def function(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
+            cache.clear()
+            cache[at.tobytes()] = evaluate(at[None])[0]
+            return np.concatenate([cache[at.tobytes()].ravel()[mask] * weight, (at - centre) / prior])
+
+        def jacobian(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
+            base = cache[at.tobytes()] if at.tobytes() in cache else evaluate(at[None])[0]
+            rows = differences(at, base, together)[mask] * weight[:, None]
+            return np.concatenate([rows, np.diag(1.0 / prior)])
+
+        def loss(squared: Array, knee: Array = knee) -> Array:
+            # Soft L1 with each row's own knee at one residual scale · sqrt(2); the prior stays quadratic.
+            rho = np.empty((3, len(squared)))
+            k2 = 2.0 * knee**2
+            s = squared[: len(knee)]
+            root = np.sqrt(1.0 + s / k2)
+            rho[0, : len(knee)] = 2.0 * k2 * (root - 1.0)
+            rho[1, : len(knee)] = 1.0 / root
+            rho[2, : len(knee)] = -0.5 / (k2 * root**3)
+            rho[0, len(knee) :] = squared[len(knee) :]
+            rho[1, len(knee) :], rho[2, len(knee) :] = 1.0, 0.0
+            return rho
+
+        solution = least_squares(
+            function, z, jac=jacobian, bounds=(low, high), loss=loss, x_scale=np.minimum(prior, high - low),
+            max_nfev=iterations, ftol=1e-4, xtol=1e-5, gtol=1e-10,
+        )  # fmt: skip
+        z, cost = np.clip(solution.x, low + margin, high - margin), float(solution.cost)
+        current = evaluate(z[None])[0]
+        if progress is not None:
+            rms = np.sqrt(np.nanmean(current**2, axis=0))
+            progress(f"round {turn + 1}: cost {cost:.1f}, residual {np.array2string(rms, precision=4)}")
+    covariance = _covariance(differences(z, current, alone), current, mask, scale, inflation, prior)
+    return Fit(
+        unknowns=unknowns,
+        z=z,
+        covariance=covariance,
+        cost=cost,
+        residuals=current,
+        scale=scale,
+        inflation=inflation,
+        evaluations=count,
+        at_bound=(z - low < 0.01 * (high - low)) | (high - z < 0.01 * (high - low)),
+    )
+
+
+def _coloured(unknowns: tuple[Unknown, ...]) -> list[list[int]]:
+    """Groups of unknowns of which no two act on the same channel."""
+    groups: list[list[int]] = []
+    for i, unknown in enumerate(unknowns):
+        for group in groups:
+            channels = {unknowns[j].channel for j in group}
+            if unknown.channel is not None and None not in channels and unknown.channel not in channels:
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
+
+
+def _covariance(
+    columns: Array, current: Array, mask: NDArray[np.bool_], scale: Array, inflation: Array, prior: Array
+) -> Array:
+    """Inverse of the (Gauss–Newton) Hessian of the cost: Laplace's approximation, Huber's weights included."""
+    ratio = (current / scale).ravel()[mask]
+    weight = np.broadcast_to(1.0 / (scale**2 * inflation), current.shape).ravel()[mask] / np.sqrt(
+        1.0 + ratio**2 / 2.0
+    )
+    rows = columns[mask]
+    information = rows.T @ (rows * weight[:, None]) + np.diag(1.0 / prior**2)
+    return np.asarray(np.linalg.inv(information), dtype=np.float64)

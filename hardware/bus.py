@@ -78,6 +78,9 @@ class ServoBus(Protocol):
     def read(self, id: int, register: str, timeout: float = ...) -> int:
         """The signed raw value of a register."""
 
+    def read_block(self, id: int, address: int, size: int, timeout: float = ...) -> bytes:
+        """`size` bytes of one servo's memory."""
+
     def write(self, id: int, register: str, value: int, timeout: float = ..., *, verify: bool = ...) -> None:
         """Write a raw value, acknowledged; with `verify` read it back and compare."""
 

@@ -318,7 +318,7 @@ class Raster:
         local = triangles @ pose[:3, :3].T + pose[:3, 3]
         z = local[..., 2]
         # What reaches behind the camera shrinks to nothing: in this scene only far cells of the table do.
-        behind = (z <= NEAR).any(axis=1)
+        behind = np.any(z <= NEAR, axis=1)
         z = np.where(behind[:, None], 1.0, z)
         corners = np.stack([fx * local[..., 0] / z + cx, fy * local[..., 1] / z + cy, 1.0 / z], axis=-1)
         corners[behind] = 0.0

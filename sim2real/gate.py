@@ -136,6 +136,33 @@ def _follow(target: Array, feed: Array, state: Array, limits: Array, dt: float, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _follow_straight(target: Array, state: Array, limits: Array, dt: float, out: Array) -> bool:
+    """Velocities straight towards `target`, all joints in proportion; writes `out`, False if there are none.
+
+    Joints that each go as fast as they can leave the straight line, and with it the way that was checked.
+    """
+    low, high = 0.0, math.inf
+    for i in range(target.shape[0]):
+        unit = limits[_AMAX, i] * dt
+        v = state[_V, i]
+        way = target[i] - state[_P, i]
+        if abs(way) < 1e-9:
+            if abs(v) > unit:
+                return False
+            continue
+        stop = stopping_speed(abs(way), unit * dt) * unit
+        a, b = (v - unit) / way, (v + unit) / way
+        low = max(low, min(a, b))
+        high = min(high, max(a, b), stop / abs(way), limits[_VMAX, i] / abs(way))
+    if low > high or high == math.inf:
+        return False
+    for i in range(target.shape[0]):
+        way = target[i] - state[_P, i]
+        out[i] = high * way if abs(way) >= 1e-9 else 0.0
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _stop_is_clear(
     velocity: Array, state: Array, limits: Array, dt: float, floor: float, geometry: Geometry, pose: Array
 ) -> bool:
@@ -196,8 +223,9 @@ def _steer(state: Array, limits: Array, scalars: Array, guarded: bool, geometry:
     share = min(1.0, SLIDE / longest) if longest > 0 else 0.0
     state[_TARGET] = state[_P] + share * (state[_TARGET] - state[_P])
     push_out(state[_TARGET], state[_LOWER], state[_UPPER], geometry)
-    state[_FEED] = 0.0
-    _follow(state[_TARGET], state[_FEED], state, limits, dt, tried)
+    if not _follow_straight(state[_TARGET], state, limits, dt, tried):
+        state[_FEED] = 0.0
+        _follow(state[_TARGET], state[_FEED], state, limits, dt, tried)
     for _ in range(4):
         if _stop_is_clear(tried, state, limits, dt, scalars[_FLOOR], geometry, pose):
             return flags
@@ -304,7 +332,7 @@ class Gate:
         self._counters = np.zeros(3, dtype=np.int64)
         self._nothing = np.full(robot.n, np.nan)
         self._guard = guard
-        self._geometry = guarded_geometry(robot)
+        self.geometry: Geometry = guarded_geometry(robot)
         self._interventions = np.zeros(len(NAMES) + 1, dtype=np.int64)
         self.reset(np.clip(robot.home, self._limits[_LO], self._limits[_HI]))
 
@@ -324,7 +352,7 @@ class Gate:
         self._state[_UPPER] = np.maximum(self._limits[_HI], start)
         self._history[:] = start
         self._counters[:] = 0
-        self._scalars[_FLOOR] = min(0.0, clearance(start, self._geometry)) if self._guard else 0.0
+        self._scalars[_FLOOR] = min(0.0, clearance(start, self.geometry)) if self._guard else 0.0
         self._interventions[:] = 0
 
     def step(self, request: Array) -> int:
@@ -342,7 +370,7 @@ class Gate:
             self._limits,
             self._scalars,
             self._guard,
-            self._geometry,
+            self.geometry,
         )
         if flags:
             for k in range(len(NAMES)):
@@ -361,7 +389,7 @@ class Gate:
             self._limits,
             self._scalars,
             self._guard,
-            self._geometry,
+            self.geometry,
         )
         # Whatever is asked for next is compared with where the arm has been brought.
         self._state[_ACCEPTED] = self._state[_P]
@@ -392,4 +420,4 @@ class Gate:
 
     def clearance(self, position: Array) -> float:
         """Metres between the nearest guarded point and the boundary of the workspace; negative outside."""
-        return float(clearance(np.ascontiguousarray(position, dtype=np.float64), self._geometry))
+        return float(clearance(np.ascontiguousarray(position, dtype=np.float64), self.geometry))

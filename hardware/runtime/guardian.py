@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime import watchdog
-from hardware.runtime.loop import DESCENT_SPEED
+from hardware.runtime.descent import SPEED, Descent
 from sim2real.calibration import Calibration
 from sim2real.errors import Sim2RealError
 from sim2real.gate import Gate
@@ -31,9 +31,10 @@ LONGEST = 2400
 class DescentPlanner:
     """Computes the way from a goal to the rest pose through a slow gate, a few ticks at a time."""
 
-    def __init__(self, robot: Robot, speed: float = DESCENT_SPEED) -> None:
+    def __init__(self, robot: Robot, speed: float = SPEED) -> None:
         self.robot = robot
         self._gate = Gate(robot, speed)
+        self._descent = Descent(robot, self._gate)
         self._points: list[Array] = []
         self._ticks = 0
         self._busy = False
@@ -41,6 +42,7 @@ class DescentPlanner:
     def begin(self, start: Array) -> None:
         """Start over from a goal at which the arm holds still."""
         self._gate.reset(start)
+        self._descent.begin()
         self._points = [np.array(start)]
         self._ticks = 0
         self._busy = True
@@ -50,12 +52,11 @@ class DescentPlanner:
         if not self._busy:
             return None
         for _ in range(ticks):
-            self._gate.step(self.robot.rest)
+            self._descent.step()
             self._ticks += 1
             if self._ticks % EVERY == 0:
                 self._points.append(self._gate.position)
-            # The first requests may be held back as a jump; that is no arrival.
-            if (self._ticks > 30 and self._gate.at_rest) or self._ticks >= LONGEST:
+            if self._descent.done or self._ticks >= LONGEST:
                 self._points.append(self._gate.position)
                 self._busy = False
                 return self._points
@@ -67,7 +68,7 @@ class Watchdog:
 
     def __init__(self, robot: Robot, port: str, calibration: Calibration, *, speed: float = 1.0) -> None:
         self.robot, self.calibration = robot, calibration
-        self._planner = DescentPlanner(robot, DESCENT_SPEED * speed)
+        self._planner = DescentPlanner(robot, SPEED * speed)
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
         self._memory = watchdog.Memory(memory)

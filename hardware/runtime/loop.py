@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.descent import NEAR, SPEED, Descent
 from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
 from hardware.runtime.supervisor import (
     CODES,
@@ -38,9 +39,6 @@ Array = NDArray[np.float64]
 
 TRAVEL_SPEED = 0.5
 """Share of the gate's limits at which the arm goes home between episodes."""
-
-DESCENT_SPEED = 0.2
-"""The same for lowering the arm to rest."""
 
 ARMING_TIME = 0.3
 """Seconds for which the arm must be seen not to move before it counts as armed."""
@@ -116,10 +114,11 @@ class ControlLoop:
         self.gates = {
             Action.FOLLOW: Gate(self.robot, speed, lower=lower, upper=upper),
             Action.HOLD: Gate(self.robot, speed * TRAVEL_SPEED, lower=lower, upper=upper),
-            Action.DESCEND: Gate(self.robot, speed * DESCENT_SPEED, lower=lower, upper=upper),
+            Action.DESCEND: Gate(self.robot, speed * SPEED, lower=lower, upper=upper),
         }
         """By use: the policy's, the way home's and the descent's."""
         self.gate = self.gates[Action.FOLLOW]
+        self.descent = Descent(self.robot, self.gates[Action.DESCEND])
         self.player = ChunkPlayer()
         self.period = 1.0 / self.robot.command_rate
 
@@ -146,6 +145,7 @@ class ControlLoop:
         self._connected = True
         self._torque = False
         self._relaxed = False
+        self._descending = False
         self._armed_since: float | None = None
         self._armed_at: Array = np.zeros(self.robot.n)
         self._bad_chunks = 0
@@ -298,10 +298,7 @@ class ControlLoop:
             camera_needed=camera_needed,
             camera_age=self.perception.frame_age(now) if camera_needed else 0.0,
             still=self.gate.at_rest,
-            rested=self.state.phase is Phase.SETTLING
-            and self.gate is self.gates[Action.DESCEND]
-            and self.gate.at_rest
-            and self.gate.counts["ticks"] > 20,
+            rested=self.state.phase is Phase.SETTLING and self._descending and self.descent.done,
             attended=self.attended,
             relaxed=self._relaxed,
             guarded=self.guardian is None or self.guardian.alive,
@@ -378,8 +375,8 @@ class ControlLoop:
 
     @property
     def arrived(self) -> bool:
-        """Whether the goal rests where `travel` was told to go, as far as the gate allows."""
-        return self.gate.at_rest and self.gate.counts["ticks"] > 20
+        """Whether the goal rests where `travel` was told to go."""
+        return self.gate.at_rest and bool(np.abs(self.gate.position - self.target).max() < NEAR)
 
     def _use(self, which: Action) -> None:
         """Change to another gate; the goal goes on from where it is."""
@@ -403,10 +400,12 @@ class ControlLoop:
             self.gate.brake()
             self.requested = self.gate.position
         elif doing is Action.DESCEND:
-            if self.gate is not self.gates[Action.DESCEND]:
+            if not self._descending:
                 self._use(Action.DESCEND)
-            self.requested = self.robot.rest
-            flags = self.gate.step(self.requested)
+                self.descent.begin()
+                self._descending = True
+            self.requested = self.descent.request
+            flags = self.descent.step()
         elif self.policy_on:
             self.requested = self.player.sample(now)
             flags = self.gate.step(self.requested)
@@ -467,6 +466,7 @@ class ControlLoop:
         try:
             self.arm.relax()
             self._torque, self._relaxed, self._armed_since = False, True, None
+            self._descending = False
         except PortError as error:
             self._lose_port(error)
         except HardwareError:

@@ -139,7 +139,7 @@ def _page(
         for j, name in enumerate(joints)
     ]
     motion.figure(
-        figures.panels(episode.time, rows, x_label="time (s)", y_label="degrees"),
+        figures.panels(episode.time, rows, x_label="time (s)", y_label="degrees", least_span=2.0),
         "Joint angles over time",
         "What the sensors showed, the goal after the gate, and what the policy asked for.",
     )

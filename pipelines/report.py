@@ -59,10 +59,24 @@ def _training(folder: Path) -> list[Section]:
     return report_training.sections(folder)
 
 
+def _arm(folder: Path) -> list[Section]:
+    from pipelines import report_arm
+
+    return report_arm.sections(folder)
+
+
+def _dataset(folder: Path) -> list[Section]:
+    from pipelines import report_arm
+
+    return [report_arm.dataset(folder)]
+
+
 _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "sweep": ("Sweep", _sweep),
     "pretrain": ("Pretraining", _training),
     "finetune": ("Fine-tuning", _training),
+    "record": ("Recording", _arm),
+    "deploy": ("Deployment", _arm),
 }
 """What can be reported, by the command that wrote the directory: title and maker of its sections."""
 
@@ -81,12 +95,16 @@ class _Run:
 
             self.config = read_json(path)
         self.command = str(self.config.get("command", ""))
-        if self.command not in _KINDS:
+        if self.command in _KINDS:
+            kind, self._make = _KINDS[self.command]
+        elif (folder / "meta" / "info.json").exists():
+            kind, self._make = "Data set", _dataset
+        else:
             made_by = f"was made by '{self.command}'" if self.command else "has no config.json"
             raise UserError(
-                f"{folder} {made_by}; reports are made of the directories of {', '.join(_KINDS)} (their --out)"
+                f"{folder} {made_by}; reports are made of LeRobot data sets and of the directories (--out) of "
+                f"{', '.join(_KINDS)}"
             )
-        kind, self._make = _KINDS[self.command]
         self.title = f"{kind}: {self._subject()}"
         self.lead = (
             f"{folder}, made {str(self.config.get('created', 'at an unknown time')).replace('T', ' ')[:16]}"

@@ -216,12 +216,11 @@ def lines(
     log_y: bool = False,
     styles: Sequence[str] = (),
 ) -> str:
-    """Curves over a common (or each its own: pass pairs) abscissa, with a legend when there are several."""
+    """Curves over a common abscissa, with a legend when there are several."""
     with Canvas(width, height) as c:
         ax = c.axes[0]
         for i, (label, y) in enumerate(series):
-            own = x[i] if isinstance(x, list) else x
-            ax.plot(*thin(own, y), styles[i] if i < len(styles) else "-", label=label)
+            ax.plot(*thin(x, y), styles[i] if i < len(styles) else "-", label=label)
         if log_y:
             ax.set_yscale("log")
         if len(series) > 1:
@@ -255,8 +254,12 @@ def panels(
     y_label: str,
     columns: int = 2,
     height: float = 1.75,
+    least_span: float = 0.0,
 ) -> str:
-    """Small plots that share their abscissa: (title, [(label, y)]) each, legend in the first."""
+    """Small plots that share their abscissa: (title, [(label, y)]) each, legend in the first.
+
+    No ordinate shows less than `least_span`: what hardly moves shall look so.
+    """
     count = math.ceil(len(rows) / columns)
     with Canvas(9.4, height * count + 0.3, count, columns, sharex=True) as c:
         for i, (ax, (title, series)) in enumerate(zip(c.axes, rows)):
@@ -264,6 +267,10 @@ def panels(
                 ax.plot(*thin(x, y), label=label, lw=1.5 if k == 0 else 1.1, color=SERIES[k])
             ax.set_title(title)
             ax.margins(x=0.01)
+            bottom, top = ax.get_ylim()
+            if top - bottom < least_span:
+                middle = (bottom + top) / 2
+                ax.set_ylim(middle - least_span / 2, middle + least_span / 2)
             if i % columns == 0:
                 ax.set_ylabel(y_label)
             if i == 0 and len(series) > 1:

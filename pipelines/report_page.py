@@ -84,11 +84,11 @@ class Section:
         self.blocks.append(f'<div class="figures">{inner}</div>')
 
     def table(self, rows: Sequence[Mapping[str, Any]], empty: str = "nothing to show") -> None:
-        """A table of rows with equal keys; numbers are set right."""
+        """A table of rows; columns in the order in which their names first occur, numbers set right."""
         if not rows:
             self.text(empty, "note")
             return
-        names = list(rows[0])
+        names = list(dict.fromkeys(name for row in rows for name in row))
         numeric = {n: all(isinstance(r.get(n), (int, float, type(None))) for r in rows) for n in names}
         head = "".join(f"<th{_right(numeric[n])}>{escape(n)}</th>" for n in names)
         body = "".join(

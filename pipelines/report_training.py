@@ -44,22 +44,23 @@ def rate_tile(result: Mapping[str, Any], label: str) -> tuple[str, str, str]:
 def _outcome(metrics: Mapping[str, Any]) -> Section | None:
     section = Section("Result")
     tiles = []
-    for key, label in (
-        ("evaluation", "success in simulation on unseen draws"),
-        ("evaluation_before", "success in simulation before"),
-        ("evaluation_after", "success in simulation after"),
-    ):
-        if isinstance(metrics.get(key), Mapping):
-            tiles.append(rate_tile(metrics[key], label))
-    for key, label in (("real_loss_before", "before"), ("real_loss_after", "after")):
-        if isinstance(metrics.get(key), (int, float)):
-            tiles.append((f"{metrics[key]:.4g}", "", f"loss on held-out real episodes {label}"))
+    if isinstance(metrics.get("evaluation"), Mapping):
+        tiles.append(rate_tile(metrics["evaluation"], "success in simulation on unseen draws"))
+    simulation, error = metrics.get("simulation") or {}, metrics.get("held_out_deg") or {}
+    for when in ("before", "after"):
+        if isinstance(simulation.get(when), Mapping):
+            tiles.append(rate_tile(simulation[when], f"success in simulation {when}"))
+    for when in ("before", "after"):
+        if isinstance(error.get(when), (int, float)):
+            tiles.append(
+                (f"{error[when]:.2f}°", "", f"error of actions on held-out recorded episodes {when}")
+            )
     if not tiles:
         return None
     section.tiles(tiles)
     if metrics.get("interrupted"):
         section.text("Training was interrupted; the policy is that of the moment.", "bad")
-    evaluation = metrics.get("evaluation")
+    evaluation = metrics.get("evaluation") or simulation.get("after")
     if isinstance(evaluation, Mapping) and evaluation.get("stages"):
         stages = evaluation["stages"]
         section.figure(
@@ -80,10 +81,11 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> Section:
         groups.setdefault(name.removeprefix("train_").removeprefix("val_"), []).append(name)
     for quantity, names in groups.items():
         series = [(name.replace("_", " "), [row.get(name, float("nan")) for row in rows]) for name in names]
-        positive = all((v or 0) > 0 for _, y in series for v in y if v == v)
-        unit = quantity.replace("_", " ")
+        values = [v for _, y in series for v in y if v is not None and v == v]
+        wide = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+        unit = (quantity if len(names) > 1 else names[0].replace("val_", "validation_")).replace("_", " ")
         section.figure(
-            draw.lines(epochs, series, x_label="epoch", y_label=unit, log_y=positive), f"{unit} over epochs"
+            draw.lines(epochs, series, x_label="epoch", y_label=unit, log_y=wide), f"{unit} over epochs"
         )
     if rows and "seconds" in rows[-1]:
         section.text(f"{len(rows)} epochs in {float(rows[-1]['seconds']):.0f} s of wall time.", "note")

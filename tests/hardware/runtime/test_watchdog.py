@@ -13,8 +13,8 @@ import pytest
 
 from hardware.ports import holders
 from hardware.runtime import watchdog
-from hardware.runtime.guardian import EVERY, DescentPlanner
 from hardware.runtime.descent import SPEED
+from hardware.runtime.guardian import EVERY, DescentPlanner
 from hardware.runtime.watchdog import Descent, Memory
 from sim2real.gate import Gate
 from sim2real.robot import Robot

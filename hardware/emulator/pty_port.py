@@ -45,8 +45,6 @@ class Pty:
             self.hang_up()
             raise
         self._start = time.monotonic()
-        self._baud = 0
-        self._baud_asked = -1.0
 
     @property
     def name(self) -> str:
@@ -101,10 +99,7 @@ class Pty:
             data = os.read(self._master, 4096)
         except (BlockingIOError, OSError):
             return
-        now = self.now()
-        if now - self._baud_asked > 0.05:
-            self._baud, self._baud_asked = self.baud(), now
-        self.bus.receive(data, now, self._baud)
+        self.bus.receive(data, self.now(), self.baud())
 
     def _put(self, data: bytes) -> None:
         while data:

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--goal", default=os.environ.get("GOAL"), help="x,y,z in m, base frame")
     chosen = parser.parse_args(arguments)
     status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal)
-    print(text, file=sys.stdout if status == 0 else sys.stderr)
+    print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
     return status
 
 

@@ -78,6 +78,11 @@ class _Stream:
         self.viewers = 0
         self.asked = -np.inf
 
+    def watch(self, viewers: int) -> None:
+        """Count somebody who watches all pictures, or (−1) no longer does."""
+        with self.changed:
+            self.viewers += viewers
+
     def wanted(self) -> bool:
         return self.viewers > 0 or time.monotonic() - self.asked < _LINGER
 
@@ -182,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        stream.viewers += 1
+        stream.watch(1)
         try:
             count = stream.count
             while not self.server.ending.is_set():
@@ -197,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
                     + b"\r\n"
                 )
         finally:
-            stream.viewers -= 1
+            stream.watch(-1)
 
 
 class _Server(ThreadingHTTPServer):
@@ -226,15 +231,22 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
         return
     board = PoseBoard(shared, pose_size)
     draw = _drawing(options) if streams else {}
+    for jpeg in draw.values():
+        jpeg(board.read()[0])  # compiled now, not when somebody waits for it
     threading.Thread(target=server.serve_forever, daemon=True).start()
     connection.send(server.server_address[1])
     deadline = time.monotonic()
+    exposed: dict[str, tuple[bytes, float]] = {}
     while True:
         deadline = max(deadline + 1 / FPS, time.monotonic())
         for name, stream in streams.items():
+            # A camera delivers a picture about one frame after it was taken.
+            ready = exposed.pop(name, None)
             if stream.wanted():
                 pose, stamp = board.read()
-                stream.publish(draw[name](pose), stamp)
+                exposed[name] = draw[name](pose), stamp
+            if ready is not None:
+                stream.publish(*ready)
         time.sleep(max(deadline - time.monotonic(), 0.0))
 
 

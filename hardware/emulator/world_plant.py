@@ -65,7 +65,6 @@ class WorldPlant:
         self.supply = 12.0 * self.world.values.get("servo.voltage", 1.0)
         self._origin = 0.0  # plant time at which the world's clock stood at 0
         self._truths: deque[Truth] = deque(maxlen=int(2 * HOLD * JUDGE_RATE))
-        self._began = 0.0
         self.world.servo.enabled[:] = 0.0
         self._read()
         self.new_episode()
@@ -73,6 +72,7 @@ class WorldPlant:
     # Plant
 
     def advance(self, time: float) -> None:
+        """See `Plant`."""
         rate = self.world.physics_rate
         behind = time - self._origin - self.world.time
         if behind > STALL:
@@ -80,8 +80,12 @@ class WorldPlant:
             self._origin += behind - PROTECTION_PERIOD
             behind = PROTECTION_PERIOD
         steps = int(behind * rate + 1e-6)
-        if steps <= 0:
-            return
+        if steps > 0:
+            self._step(steps)
+        # Between steps the encoders go on: half a degree at full speed.
+        self.position = self._sensed + self.velocity * max(behind - steps / rate, 0.0)
+
+    def _step(self, steps: int) -> None:
         servo, drive = self.world.servo, self.drive
         servo.goal[:] = drive.goal
         servo.enabled[:] = drive.mode
@@ -97,8 +101,9 @@ class WorldPlant:
             self._truths.append(self.world.truth())
 
     def _read(self) -> None:
-        self.position = self.world.sensed_position
-        self.velocity = self.world.velocity
+        self._sensed: Array = self.world.sensed_position
+        self.position = self._sensed
+        self.velocity: Array = self.world.velocity
         self.duty = self.world.servo.duty.copy()
         self.current = self.world.servo.current.copy()
 
@@ -110,7 +115,6 @@ class WorldPlant:
         values = {p.name: _uniform(p, rng) for p in self.task.parameters(self.robot).values()}
         self.world.place(self.task.setup(values, rng))
         self._truths.clear()
-        self._began = self.world.time
         self.episode += 1
         return self.episode - 1
 

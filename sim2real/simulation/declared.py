@@ -51,12 +51,15 @@ def _servos(robot: Robot) -> Iterator[Parameter]:
 
 def _links(robot: Robot) -> Iterator[Parameter]:
     model = robot.model
-    for name, mass in zip(model.link_names, model.mass):
+    for i, (name, mass) in enumerate(zip(model.link_names, model.mass)):
         yield Parameter(f"link.{name}.mass", float(mass), "kg", 0.9 * mass, 1.1 * mass, description="mass")
         yield Parameter(
             f"link.{name}.inertia", 1.0, "", 0.5, 1.5, scale="log", description="factor on the inertia tensor"
         )
-        for axis in "xyz":
+        for k, axis in enumerate("xyz"):
+            if model.parents[i] < 0 and abs(model.axes[i, k]) > 0.999:
+                # Nothing can tell where along its own, fixed axis the mass of the first link is.
+                continue
             yield Parameter(
                 f"link.{name}.com_{axis}",
                 0.0,

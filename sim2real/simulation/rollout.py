@@ -63,6 +63,7 @@ def rollout(
     policy.reset(world.draw.seed)
     inbox = _Inbox(player, world)
     frames = round((task.duration if max_seconds is None else max_seconds) * robot.policy_rate)
+    lateness = world.values["control.jitter"]
     needed = HOLD - 1e-9
     log = _Log(images)
     stage = -1
@@ -97,11 +98,16 @@ def rollout(
             world.advance(None, tick - now)
         request = executed = world.goal
         while tick < end:
-            inbox.deliver(tick * dt)
-            request = player.sample(tick * dt)
+            steps = min(per_tick, end - tick)
+            late = 0
+            if lateness > 0.0:
+                late = min(round(lateness * world.physics_rate * float(world.policy_rng.random())), steps)
+                world.advance(None, late)
+            inbox.deliver((tick + late) * dt)
+            request = player.sample((tick + late) * dt)
             gate.step(request)
             executed = gate.position
-            world.advance(executed, min(per_tick, end - tick))
+            world.advance(executed, steps - late)
             tick += per_tick
         log.add(time, observation, request, executed)
     info: dict[str, Any] = {

@@ -301,7 +301,7 @@ class SceneBodies:
         return self.fingers[0] in touching, self.fingers[1] in touching
 
     def kick(self, link: int, force: tuple[float, float, float]) -> None:
-        """Push the link at its origin for the next physics step, N, base frame."""
+        """Push the link at its centre of mass for the next physics step, N, base frame."""
         position = bullet.getLinkState(self.arm, link, physicsClientId=self.client)[0]
         bullet.applyExternalForce(
             self.arm, link, force, position, bullet.WORLD_FRAME, physicsClientId=self.client

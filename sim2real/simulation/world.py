@@ -191,7 +191,7 @@ class World:
         views.parameters[:] = np.fromiter(map(values.__getitem__, names.servo), np.float64).reshape(n, -1)
         views.parameters[:, servo.VOLTAGE] *= values["servo.voltage"]
         views.parameters[:, _FRICTION] *= values["servo.friction"]
-        links = np.fromiter(map(values.__getitem__, names.links), np.float64).reshape(n, 5)
+        links = np.array([values.get(name, 0.0) for name in names.links]).reshape(n, 5)
         views.inertials[:] = model.inertials
         views.inertials[:, 0] = links[:, 0]
         views.inertials[:, 1:4] += links[:, 2:5]

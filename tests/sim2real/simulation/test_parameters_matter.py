@@ -1,0 +1,178 @@
+"""Every declared parameter changes something that can be measured."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from sim2real.parameters import Draw, Parameter
+from sim2real.simulation.rollout import rollout
+from sim2real.simulation.world import World
+from sim2real.tasks.base import load_task
+
+Array = np.ndarray
+
+PUSHED = {"kp": 0.5, "push.force": 30.0, "push.rate": 30.0, "push.duration": 0.2}
+# Some parameters only matter when others are not at their nominal value.
+CONTEXT = {
+    "stribeck_velocity": {"stribeck": 0.1},
+    "stribeck_exponent": {"stribeck": 0.1},
+    "feedforward": {"kd": 0.05},
+    # Friction that grows with the load needs one, on every joint, and one that moves it.
+    "quadratic_motor": PUSHED,
+    "quadratic_external": PUSHED,
+    "command.burst": {"command.dropout": 0.3},
+    "push.force": {"push.rate": 10.0},
+    "push.rate": {"push.force": 1.0},
+    "push.duration": {"push.force": 3.0, "push.rate": 30.0},
+    "distractors.layout": {"distractors.count": 3.0},
+}
+# Where there is no default range, or one too small for a short test, a value that a user might give.
+VALUES = {
+    "ki": 2.0,
+    "feedforward": 0.7,
+    "speed": 0.5,
+    "acceleration": 2.0,
+    "stribeck_velocity": 0.6,
+    "stribeck_exponent": 2.0,
+    "load_motor_stribeck": 0.2,
+    "load_external_stribeck": 0.2,
+    "quadratic_motor": 0.3,
+    "quadratic_external": 0.3,
+    "command.dropout": 0.3,
+    "sensor.dropout": 0.3,
+    "push.rate": 10.0,
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World("so101", load_task("push")) as world:
+        yield world
+
+
+def motion(world: World) -> Array:
+    """A quick swing and back, and what comes after."""
+    rows = []
+    world.servo.ki[:] = 1.0
+    for k in range(45):
+        swing = 0.5 * np.sin(k / 6) if k < 30 else 0.0
+        # Not from where the arm is: that knows the offsets of the encoders.
+        world.advance(world.robot.home + swing * np.array([1, 1, -1, -1, 1, 1]), 3)
+        rows.append(world.position)
+    return np.array(rows)
+
+
+def readings(world: World) -> Array:
+    rows = []
+    start = world.goal
+    for k in range(60):
+        world.advance(start + 0.3 * np.sin(k / 8), 3)
+        if k % 3 == 2:
+            rows.append(np.concatenate([value.ravel() for value in world.observe().values()]))
+    return np.array(rows)
+
+
+def picture(world: World) -> Array:
+    return world.render(width=160, height=120).astype(float)
+
+
+def grasp(world: World) -> Array:
+    """A cube lifted, held, and let fall."""
+    with World("so101", load_task("lift")) as lift:
+        values = {name: value for name, value in world.draw.values.items() if name in lift.parameters}
+        lifted = rollout(
+            lift, lift.task.expert(lift.robot), Draw(seed=2, values=values), privileged=True, max_seconds=2.4
+        )
+        goal = lift.goal
+        goal[5] += 0.5
+        fall = []
+        for _ in range(40):
+            lift.advance(goal, 3)
+            fall.append(lift.truth().cube_position)
+    return np.concatenate([lifted.features["cube"].ravel(), np.ravel(fall)])
+
+
+def start(world: World) -> Array:
+    truth = world.truth()
+    parts = (truth.joint_position, truth.cube_position, truth.cube_rotation.ravel(), truth.goal)
+    return np.concatenate(parts)
+
+
+def episode(world: World) -> Array:
+    """One that records what the policy's commands became."""
+    from sim2real.policy import RandomPolicy
+
+    policy = RandomPolicy(world.robot)
+    return rollout(world, policy, world.draw, max_seconds=1.5).executed
+
+
+MEASURES: dict[str, Callable[[World], Array]] = {
+    "servo.": motion,
+    "link.": motion,
+    "payload.": motion,
+    "world.gravity": motion,
+    "world.tilt": motion,
+    "push.": motion,
+    "command.": motion,
+    "world.table": grasp,
+    "object.": grasp,
+    "gripper.": grasp,
+    "policy.": episode,
+    "control.": episode,
+    "sensor.": readings,
+    "detector.": readings,
+    "camera.": picture,
+    "light.": picture,
+    "colour.": picture,
+    "texture.": picture,
+    "distractors.": picture,
+    "task.": start,
+}
+
+
+def measure(world: World, name: str, values: dict[str, float]) -> Array:
+    world.reset(Draw(seed=5, values=values))
+    kind = next(measure for prefix, measure in MEASURES.items() if name.startswith(prefix))
+    return kind(world)
+
+
+def changed(parameter: Parameter) -> float:
+    field = parameter.name.rsplit(".", 1)[1]
+    if parameter.name in VALUES:
+        return VALUES[parameter.name]
+    if parameter.name.startswith("servo.") and field in VALUES:
+        return VALUES[field]
+    return parameter.high if parameter.high != parameter.nominal else parameter.low
+
+
+def context(world: World, name: str) -> dict[str, float]:
+    joint, _, field = name.rpartition(".")
+    if name in CONTEXT:
+        return dict(CONTEXT[name])
+    if name.startswith("servo.") and field in CONTEXT:
+        return {
+            other if "." in other else f"{joint}.{other}": value for other, value in CONTEXT[field].items()
+        }
+    return {}
+
+
+def test_every_parameter_changes_something(world: World) -> None:
+    dead = []
+    for name, parameter in world.parameters.items():
+        value = changed(parameter)
+        assert value != parameter.nominal, f"{name} has no other value to try"
+        base = context(world, name)
+        before = measure(world, name, base)
+        again = measure(world, name, base)
+        np.testing.assert_array_equal(before, again)
+        after = measure(world, name, base | {name: value})
+        if before.shape == after.shape and not np.abs(after - before).max() > 1e-7:
+            dead.append(name)
+    assert not dead, f"{len(dead)} parameters change nothing: {', '.join(dead)}"
+
+
+def test_default_ranges_contain_the_nominal_value(world: World) -> None:
+    for parameter in world.parameters.values():
+        assert parameter.low <= parameter.nominal <= parameter.high, parameter
+        assert parameter.description, parameter.name

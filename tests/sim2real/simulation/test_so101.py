@@ -1,0 +1,85 @@
+"""The description of the SO-101: frames, inertias, fingers, colours."""
+
+import colorsys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pybullet as bullet
+import pytest
+
+from sim2real.kinematics import tool_pose
+from sim2real.robot import Robot
+from sim2real.simulation.scene import CONTACT_DAMPING, CONTACT_STIFFNESS
+from sim2real.simulation.world import World
+
+
+@pytest.fixture(scope="module")
+def robot() -> Robot:
+    return Robot.load("so101")
+
+
+def test_the_tool_is_where_the_real_one_is_at_zero(robot: Robot) -> None:
+    position, rotation = tool_pose(robot.model, np.zeros(6))
+    np.testing.assert_allclose(position, (0.391, 0.0, 0.226), atol=6e-4)
+    # Its z axis points out of the gripper, which is forward and slightly down here.
+    assert rotation[0, 2] > 0.99
+
+
+def test_bullet_and_the_model_agree_on_the_tool(arm: World) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        q = rng.uniform(arm.robot.lower, arm.robot.upper)
+        arm.reset(position=q)
+        tool = next(
+            i
+            for i in range(bullet.getNumJoints(arm.bodies.arm, physicsClientId=arm.client))
+            if bullet.getJointInfo(arm.bodies.arm, i, physicsClientId=arm.client)[12] == b"tool"
+        )
+        state = bullet.getLinkState(
+            arm.bodies.arm, tool, computeForwardKinematics=1, physicsClientId=arm.client
+        )
+        np.testing.assert_allclose(arm.truth().tool_position, state[4], atol=1e-6)
+
+
+def test_bullet_uses_the_masses_and_inertias_of_the_file(arm: World) -> None:
+    fold = arm._coupling.fold
+    for i, joint in enumerate(arm.bodies.joints):
+        info = bullet.getDynamicsInfo(arm.bodies.arm, joint, physicsClientId=arm.client)
+        assert info[0] == pytest.approx(arm.robot.model.mass[i])
+        np.testing.assert_allclose(info[2], arm.robot.model.inertials[i, 4:7] + fold[i], rtol=1e-6)
+
+
+def test_fingertips_touch_at_the_lower_limit_and_open_upwards(arm: World) -> None:
+    gaps = []
+    for angle in (arm.robot.lower[5], 0.1, 0.8):
+        q = np.zeros(6)
+        q[5] = angle
+        arm.reset(position=q)
+        bullet.performCollisionDetection(physicsClientId=arm.client)
+        finger, jaw = arm.bodies.fingers
+        points = bullet.getClosestPoints(
+            arm.bodies.arm, arm.bodies.arm, 0.2, finger, jaw, physicsClientId=arm.client
+        )
+        # At the jaw's tip only: further back the two are joined by the hinge.
+        tip = max(p[6][0] for p in points)
+        gaps.append(min(p[8] for p in points if p[6][0] > tip - 1e-3))
+    assert abs(gaps[0]) < 2e-3
+    assert gaps[0] < gaps[1] < gaps[2]
+    assert gaps[1] == pytest.approx(0.024, abs=0.006)
+
+
+def test_no_colour_of_the_arm_looks_red_or_green(robot: Robot) -> None:
+    colours = [
+        [float(word) for word in element.get("rgba", "").split()]
+        for element in ElementTree.parse(robot.urdf).iter("color")
+    ]
+    assert len(colours) >= 3
+    for r, g, b, _ in colours:
+        hue, saturation, value = colorsys.rgb_to_hsv(r, g, b)
+        assert saturation * value < 0.25, (r, g, b, hue)
+
+
+def test_the_fingers_contacts_are_soft(arm: World) -> None:
+    for link in arm.bodies.fingers:
+        info = bullet.getDynamicsInfo(arm.bodies.arm, link, physicsClientId=arm.client)
+        assert info[8:10] == (CONTACT_DAMPING, CONTACT_STIFFNESS)

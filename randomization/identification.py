@@ -168,13 +168,17 @@ def fit(
     iterations: int = 12,
     rounds: int = 2,
     noise_floor: float = 1e-9,
+    most_inflation: float = np.inf,
+    posterior: bool = True,
     batch: int = 16,
     progress: Callable[[str], None] | None = None,
 ) -> Fit:
     """Fit the unknowns; `starts` (S + 1,) are the segments of the residuals' time axis.
 
     `rounds` times: estimate each channel's scale and inflation, then at most `iterations` optimizer steps with them
-    fixed. `noise_floor` is the least scale a channel can have (its quantization, say). Raises ValueError when the
+    fixed. `noise_floor` is the least scale a channel can have (its quantization, say). `most_inflation` bounds the
+    inflation in the estimate, so that a slow model error does not hand it over to the prior; the posterior has the
+    full one. Without `posterior` the covariance is the prior's. Raises ValueError when the
     residuals at the start are not finite anywhere.
     """
     from scipy.optimize import least_squares
@@ -220,11 +224,11 @@ def fit(
     cost = np.inf
     # The largest sensible scale at first: what is far off must not be taken for an outlier.
     scale = np.maximum(np.sqrt(np.nanmean(current**2, axis=0)), noise_floor)
-    inflation = np.maximum(autocorrelation_time(current, starts), 10.0)
+    inflation = np.minimum(np.maximum(autocorrelation_time(current, starts), 10.0), most_inflation)
     for turn in range(rounds):
         if turn:
             scale = np.maximum(robust_scale(current), noise_floor)
-            inflation = autocorrelation_time(current, starts)
+            inflation = np.minimum(autocorrelation_time(current, starts), most_inflation)
         weight = np.broadcast_to(1.0 / (scale * np.sqrt(inflation)), current.shape).ravel()[mask]
         knee = np.broadcast_to(1.0 / np.sqrt(inflation), current.shape).ravel()[mask]
         cache: dict[bytes, Array] = {}
@@ -261,7 +265,11 @@ def fit(
         if progress is not None:
             rms = np.sqrt(np.nanmean(current**2, axis=0))
             progress(f"round {turn + 1}: cost {cost:.1f}, residual {np.array2string(rms, precision=4)}")
-    covariance = _covariance(differences(z, current, alone), current, mask, scale, inflation, prior)
+    scale, inflation = np.maximum(robust_scale(current), noise_floor), autocorrelation_time(current, starts)
+    covariance = np.diag(prior**2)
+    if posterior:
+        columns = differences(z, current, alone)
+        covariance = _covariance(columns, current, mask, scale, inflation, prior)
     return Fit(
         unknowns=unknowns,
         z=z,

@@ -1,0 +1,385 @@
+"""Fit the simulated arm to a recording of a real one: `twin.toml`, and the ranges to train under, `space.toml`.
+
+What is fitted, with which prior, is declared in JOINT_FIELDS, SHARED_FIELDS and below; how, is in
+`randomization/identification.py`. Angles in degrees here, because residuals are what users read.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.logs import ArmLog, refuse_without_information
+from pipelines.replay import physics_rate, torque_limit
+from randomization.identification import Fit, Unknown, fit
+from sim2real import servo, twin
+from sim2real.dynamics import add_point_mass
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A servo field that is fitted: prior (in the fitting coordinate), bounds, finite difference.
+
+    `mean` None: the robot's nominal value. Priors are wide on purpose: arms differ, and the torque scale of a
+    position servo shows only through what it lifts.
+    """
+
+    field: str
+    prior: float
+    low: float
+    high: float
+    scale: Literal["log", "linear"]
+    step: float
+    mean: float | None = None
+
+
+JOINT_FIELDS = (
+    Fitted("kp", 0.5, 0.5, 40.0, "log", 0.03),
+    Fitted("viscous", 1.2, 1e-3, 3.0, "log", 0.05),
+    Fitted("armature", 0.7, 0.003, 0.15, "log", 0.05),
+    Fitted("coulomb", 1.5, 1e-3, 1.5, "log", 0.05),
+    Fitted("stribeck", 1.5, 1e-4, 1.0, "log", 0.1, 0.02),
+    Fitted("load_motor", 0.3, 0.0, 0.5, "linear", 0.01),
+    Fitted("load_external", 0.3, 0.0, 0.5, "linear", 0.01),
+    Fitted("command_delay", 0.05, 0.0, 0.2, "linear", 0.002),
+    Fitted("offset", 0.06, -0.1, 0.1, "linear", 0.004),
+)
+GRIPPER_FIELDS = ("kp", "viscous", "armature", "coulomb", "command_delay")
+"""The gripper's load is unknown when it holds something: its friction and delay are all that its motion tells."""
+SPEED = Fitted("speed", 0.7, 1.0, 30.0, "log", 0.03, 4.0)
+ACCELERATION = Fitted("acceleration", 1.0, 5.0, 2000.0, "log", 0.03, 45.0)
+"""Firmware alike on all servos, hence shared. 45 rad/s² is near what register 254 means (39)."""
+PROFILES: Mapping[str, tuple[Fitted, ...]] = {
+    "speed limit": (SPEED,),
+    "speed limit and acceleration": (SPEED, ACCELERATION),
+}
+"""Arms are set up differently here; both are tried, the data choose."""
+LINK_MASS = Fitted("mass", 0.5, 0.3, 3.0, "log", 0.05)
+"""Relative to the URDF: cables, cameras and prints differ."""
+PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
+
+PILOT_FRAMES = 2400
+"""The profiles are compared, and starting points found, on about so many frames."""
+NOISE_FLOOR = 0.03
+"""degrees: a tick is 0.088, uniformly quantized 0.025."""
+MOST_INFLATION = 10.0
+"""Most that autocorrelation may weaken the data against the prior in the estimate itself; the posterior has all."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmModelFit:
+    """The unknowns of an arm and how they enter the simulation."""
+
+    robot: Robot
+    unknowns: tuple[Unknown, ...]
+    base: Array
+    _targets: tuple[tuple[str, Any, int], ...] = field(repr=False)
+
+    @classmethod
+    def build(cls, robot: Robot, profile: str) -> "ArmModelFit":
+        unknowns, targets = [], []
+        base = servo.nominal_parameters(robot)
+        for j, joint in enumerate(robot.joint_names):
+            for what in JOINT_FIELDS:
+                if j == robot.gripper and what.field not in GRIPPER_FIELDS:
+                    continue
+                column = servo.FIELD_INDEX[what.field]
+                mean = what.mean if what.mean is not None else float(base[j, column])
+                unknowns.append(_unknown(f"servo.{joint}.{what.field}", what, mean, channel=j))
+                targets.append(("servo", [j], column))
+        for what in PROFILES[profile]:
+            column = servo.FIELD_INDEX[what.field]
+            unknowns.append(_unknown(f"servo.*.{what.field}", what, float(what.mean or 0.0)))
+            targets.append(("servo", list(range(robot.n)), column))
+        carried = int(robot.model.tool[0])
+        for i in _loading_links(robot):
+            if i == carried:
+                continue
+            mass = float(robot.model.mass[i])
+            name = f"link.{robot.model.link_names[i]}.mass"
+            scaled = replace(LINK_MASS, low=LINK_MASS.low * mass, high=LINK_MASS.high * mass)
+            unknowns.append(_unknown(name, scaled, mass))
+            targets.append(("mass", i, 0))
+        unknowns.append(_unknown("payload.mass", PAYLOAD, float(PAYLOAD.mean or 0.0)))
+        targets.append(("payload", carried, 0))
+        return cls(robot, tuple(unknowns), base, tuple(targets))
+
+    def inputs(self, values: Array) -> tuple[Array, Array]:
+        """(B, k) values → servo parameters (B, n, F) and inertials (B, n, 10)."""
+        count = len(values)
+        parameters = np.repeat(self.base[None], count, axis=0)
+        inertials = np.repeat(self.robot.model.inertials[None], count, axis=0)
+        tool = np.array(self.robot.model.tool[10:13])
+        for column, (kind, at, place) in enumerate(self._targets):
+            if kind == "servo":
+                parameters[:, at, place] = values[:, column, None]
+            elif kind == "mass":
+                inertials[:, at, 0] = values[:, column]
+        for column, (kind, at, _) in enumerate(self._targets):
+            if kind == "payload":
+                for b in range(count):
+                    add_point_mass(inertials[b], at, values[b, column], tool)
+        return parameters, inertials
+
+    def simulate(self, log: ArmLog, values: Array) -> Array:
+        """(B, k) values → encoder angles (B, T, n) rad."""
+        parameters, inertials = self.inputs(values)
+        return twin.simulate(
+            self.robot.model, log.recording, parameters, inertials=inertials, lower=log.lower, upper=log.upper,
+            torque_limit=torque_limit(self.robot), rate=physics_rate(log.recording.fps, self.robot),
+        )  # fmt: skip
+
+    def residuals(self, log: ArmLog) -> Callable[[Array], Array]:
+        """values (B, k) → simulated minus recorded, (B, T, n) degrees, NaN where nothing is recorded."""
+        outcome = log.outcome()
+
+        def function(values: Array) -> Array:
+            return np.rad2deg(self.simulate(log, values) - outcome)
+
+        return function
+
+    def table(self, values: Array) -> dict[str, float]:
+        """World parameters by name; shared ones are spelt out for every joint."""
+        table: dict[str, float] = {}
+        for unknown, value in zip(self.unknowns, values):
+            for name in self.expanded(unknown.name):
+                table[name] = float(value)
+        return table
+
+    def expanded(self, name: str) -> list[str]:
+        """The world's parameters that an unknown stands for."""
+        if not name.startswith("servo.*."):
+            return [name]
+        return [name.replace("*", joint) for joint in self.robot.joint_names]
+
+
+def _unknown(name: str, what: Fitted, mean: float, channel: int | None = None) -> Unknown:
+    start = min(max(mean, what.low), what.high)
+    if what.scale == "linear":
+        # Not on a bound, where a derivative is one-sided.
+        start = min(max(start, what.low + what.step), what.high - what.step)
+    return Unknown(name, start, what.low, what.high, what.prior, what.scale, what.step, channel=channel)
+
+
+def _loading_links(robot: Robot) -> list[int]:
+    """Links of the arm whose weight its joints feel: not the first, which turns about an upright axis."""
+    return [int(i) for i in robot.arm if i > 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Identified:
+    """What identification found."""
+
+    model: ArmModelFit
+    log: ArmLog
+    fit: Fit
+    profile: str
+    before: Array
+    """(n,) degrees RMS of the nominal arm on the same episodes."""
+    seconds: float
+
+    @property
+    def after(self) -> Array:
+        """(n,) degrees RMS of the fitted arm."""
+        return np.asarray(np.sqrt(np.nanmean(self.fit.residuals**2, axis=0)))
+
+    def band(self, log: ArmLog, draws: int = 24, level: float = 0.9, seed: int = 0) -> tuple[Array, Array, Array]:
+        """Median, lower and upper end (T, n) rad of the predictive band of `level`.
+
+        Parameter draws from the posterior, plus the residuals that the fit left: what the model cannot do is part
+        of what it predicts.
+        """
+        rng = np.random.default_rng(seed)
+        simulated = self.model.simulate(log, self.fit.draws(draws, rng))
+        middle = self.model.simulate(log, self.fit.values[None])[0]
+        spread = simulated.std(axis=0)
+        left = np.nanquantile(np.abs(np.deg2rad(self.fit.residuals)), level, axis=0)
+        half = np.sqrt(left**2 + (1.645 * spread) ** 2)
+        return middle, middle - half, middle + half
+
+
+def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None) -> Identified:
+    """Fit the arm to the log. Raises UserError for data without information, naming the reason."""
+    began = time.perf_counter()
+    tell = say or (lambda _: None)
+    refuse_without_information(log, source)
+    pilot = _pilot(log)
+    candidates = []
+    for profile in PROFILES:
+        model = ArmModelFit.build(robot, profile)
+        found = fit(
+            model.residuals(pilot), model.unknowns, pilot.recording.starts, iterations=8, rounds=2,
+            noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=False,
+        )  # fmt: skip
+        error = float(np.sqrt(np.nanmean(found.residuals**2, axis=0))[robot.arm].mean())
+        tell(f"pilot fit on {len(pilot.recording.command)} frames, {profile}: {error:.3f}° mean over the arm")
+        candidates.append((error, profile, model, found))
+    _, profile, model, found = min(candidates, key=lambda entry: entry[0])
+    unknowns = [
+        replace(unknown, start=float(value), mean=unknown.start)
+        for unknown, value in zip(model.unknowns, found.values)
+    ]
+    final = fit(
+        model.residuals(log), unknowns, log.recording.starts, iterations=6, rounds=2,
+        noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, progress=tell,
+    )  # fmt: skip
+    nominal = np.rad2deg(_nominal(log, robot) - log.outcome())
+    before = np.sqrt(np.nanmean(nominal**2, axis=0))
+    return Identified(model, log, final, profile, before, time.perf_counter() - began)
+
+
+def _nominal(log: ArmLog, robot: Robot) -> Array:
+    from pipelines.replay import replay_in_twin
+
+    return replay_in_twin(log, robot)
+
+
+def _pilot(log: ArmLog) -> ArmLog:
+    """Some episodes, spread over the recording, of about PILOT_FRAMES frames."""
+    recording = log.recording
+    mean_length = len(recording.command) / recording.episodes
+    count = int(np.clip(round(PILOT_FRAMES / mean_length), 1, recording.episodes))
+    if count == recording.episodes:
+        return log
+    chosen = np.unique(np.linspace(0, recording.episodes - 1, count).round().astype(int))
+    return log.select([int(e) for e in chosen])
+
+
+# Ranges to train under
+
+WIDEN = 1.5
+"""How much wider than the posterior's 90 % interval a range is: the model is wrong in ways the posterior ignores."""
+LEAST_RELATIVE = 0.1
+"""Least half-width of a range on a log scale (a factor of 1 ± this)."""
+LEAST_ABSOLUTE: Mapping[str, float] = {
+    "command_delay": 0.005,
+    "offset": 0.01,
+    "load_motor": 0.03,
+    "load_external": 0.03,
+    "payload.mass": 0.01,
+}
+"""Least half-width on a linear scale, in the unit of the quantity."""
+
+
+def training_ranges(found: Fit) -> dict[str, tuple[float, float, str]]:
+    """(low, high, distribution) by unknown: the posterior, widened, within the bounds, never collapsed."""
+    low, high = found.interval(0.9, WIDEN)
+    ranges = {}
+    for i, unknown in enumerate(found.unknowns):
+        value = float(found.values[i])
+        if unknown.scale == "log":
+            a, b = min(low[i], value / (1 + LEAST_RELATIVE)), max(high[i], value * (1 + LEAST_RELATIVE))
+            ranges[unknown.name] = (float(a), float(b), "loguniform")
+            continue
+        key = unknown.name if unknown.name in LEAST_ABSOLUTE else unknown.name.rsplit(".", 1)[-1]
+        least = LEAST_ABSOLUTE[key]
+        a, b = min(low[i], value - least), max(high[i], value + least)
+        if unknown.low >= 0:
+            a = max(a, 0.0)
+        ranges[unknown.name] = (float(a), float(b), "uniform")
+    return ranges
+
+
+def undetermined(found: Fit) -> list[str]:
+    """Names of unknowns about which the data said little: posterior at least 0.8 of the prior."""
+    return [unknown.name for unknown, share in zip(found.unknowns, found.prior_share) if share > 0.8]
+
+
+def advice(names: Sequence[str]) -> list[str]:
+    """Which motion would determine what this recording could not, one sentence per kind of quantity."""
+    motions = {
+        "armature": "quick starts and stops (steps of 10–20° a few times a second)",
+        "kp": "poses held against gravity: the arm stretched out, and small steps there",
+        "coulomb": "slow moves (5–10°/s) that change direction",
+        "stribeck": "very slow moves (1–3°/s) that change direction",
+        "viscous": "long moves at 60–120°/s",
+        "load_motor": "slow moves up and down with the arm stretched out",
+        "load_external": "slow moves up and down with the arm stretched out",
+        "command_delay": "sudden reversals",
+        "offset": "poses on both sides of upright",
+        "mass": "holding the arm stretched out, and folded",
+        "speed": "moves of more than 60° as fast as the arm goes",
+        "acceleration": "moves of more than 30° as fast as the arm goes",
+    }
+    lines = []
+    for quantity, motion in motions.items():
+        of = sorted({name.split(".")[1] for name in names if name.endswith(f".{quantity}")})
+        if of:
+            lines.append(f"{quantity} of {', '.join(of)}: record {motion}")
+    return lines
+
+
+def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:
+    """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
+    import json
+
+    import tomli_w
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    robot, model, result = found.model.robot, found.model, found.fit
+    names = robot.joint_names
+    deviation = _value_deviation(result)
+    ranges = training_ranges(result)
+    unclear = undetermined(result)
+    summary: dict[str, Any] = {
+        "robot": robot.name,
+        "data": source,
+        "episodes": list(found.log.episodes),
+        "frames": int(np.isfinite(result.residuals).any(axis=1).sum()),
+        "units": found.log.units,
+        "fps": found.log.recording.fps,
+        "profile": found.profile,
+        "seconds": round(found.seconds, 1),
+        "simulations": result.evaluations,
+        "before_deg": {names[i]: float(found.before[i]) for i in range(robot.n)},
+        "after_deg": {names[i]: float(found.after[i]) for i in range(robot.n)},
+        "mean_before_deg": float(found.before[robot.arm].mean()),
+        "mean_deg": float(found.after[robot.arm].mean()),
+        "undetermined": unclear,
+        "at_bound": [n for n, at in zip(result.names, result.at_bound) if at],
+        "advice": advice(unclear),
+        "remarks": list(found.log.remarks),
+    }
+    table = {
+        "robot": robot.name,
+        "source": {key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "profile", "mean_deg")},
+        "parameters": model.table(result.values),
+        "uncertainty": {
+            name: float(value)
+            for unknown, value in zip(result.unknowns, deviation)
+            for name in model.expanded(unknown.name)
+        },
+    }
+    space: dict[str, Any] = {"base": "default", "parameters": {}}
+    for name, (low, high, kind) in ranges.items():
+        entry: dict[str, Any] = {"distribution": kind, "low": low, "high": high}
+        if name.startswith("servo.*."):
+            entry["shared"] = True
+        space["parameters"][name] = entry
+    _write(folder / "twin.toml", tomli_w.dumps(table))
+    _write(folder / "space.toml", tomli_w.dumps(space))
+    _write(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _value_deviation(found: Fit) -> Array:
+    """(k,) standard deviations of the values themselves (to first order)."""
+    slope = np.array([v if u.scale == "log" else 1.0 for u, v in zip(found.unknowns, found.values)])
+    return found.deviation * slope
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(path.suffix + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+

@@ -16,8 +16,11 @@ from typing import Protocol
 
 from sim2real.errors import PortError, UserError
 
-_DEATHS = (OSError, termios.error, ValueError, TypeError)
-"""What pyserial and the system raise when a port has gone away (a closed descriptor is -1 or None)."""
+_DEATHS = (OSError, termios.error)
+"""What the system raises when a port has gone away (pyserial's own exception is an OSError)."""
+
+_UNABLE = (*_DEATHS, ValueError, TypeError, NotImplementedError, AttributeError)
+"""What pyserial raises when a device cannot do, or no longer do, what it is asked for."""
 
 
 class PortUnavailable(PortError, UserError):
@@ -58,7 +61,7 @@ class SerialPort:
         self.baud = baud
         try:
             self._serial = serial.Serial(name, baudrate=baud, timeout=0, write_timeout=0.1, exclusive=True)
-        except (*_DEATHS, serial.SerialException) as error:
+        except _UNABLE as error:
             raise PortUnavailable(_why_not(name, baud, error)) from error
         self._fd: int = self._serial.fileno()
         self._poll = select.poll()
@@ -72,7 +75,7 @@ class SerialPort:
         # FTDI adapters wait 16 ms for more bytes unless asked not to; ptys and CDC devices know no such mode.
         try:
             self._serial.set_low_latency_mode(True)
-        except (*_DEATHS, NotImplementedError, AttributeError):
+        except _UNABLE:
             return False
         return True
 
@@ -114,6 +117,8 @@ class SerialPort:
 
     def discard_input(self) -> int:
         dropped = 0
+        if self._fd < 0:
+            raise PortError(f"{self.name} is closed")
         try:
             # Bounded: a device that talks without end must not hold us here.
             for _ in range(64):
@@ -133,7 +138,7 @@ class SerialPort:
         self._fd = -1
         try:
             self._serial.close()
-        except _DEATHS:
+        except _UNABLE:
             # A port that was pulled out cannot be closed politely; the descriptor still has to go.
             descriptor = getattr(self._serial, "fd", None)
             if descriptor is not None:

@@ -30,6 +30,8 @@ MARK = 0.03
 MIN_VISIBLE = 0.5
 """The cube must be seen by at least this fraction of its outline's area."""
 MIN_MARK_VISIBLE = 0.3
+MIN_FITTING = 0.5
+"""At least this fraction of a spot's outline must lie on the object's; the rest is what hides it."""
 MAX_LIFT = 0.12
 """Heights above the table, m, up to which a cube is recognized; what looks larger is something else."""
 REACH = 0.6
@@ -37,6 +39,7 @@ REACH = 0.6
 
 _INSET = 0.4
 """Boundary pixels' centres lie this far inside the edge on average, px."""
+_MOST_POINTS = 72
 _COARSE = 12.0
 """The search runs on a picture in which the cube is about this large, px."""
 
@@ -139,22 +142,21 @@ class Detector:
             return None
         points = self._ideal(spot.contour)
         pixels = self._focal * self.cube_size / float(np.linalg.norm(centre - self.camera.position))
-        scale = max(1.0, 0.08 * pixels)
+        tolerance = max(0.8, 0.035 * pixels)
         seen = spot.area / self._area(np.array([centre[0], centre[1], 0.0, 1.0]))
         if seen < MIN_VISIBLE - 0.15:
             return None
         starts = _cube_starts(centre, self.cube_size, seen)
-        pose, cost = fit_cube(points, starts, False, self.cube_size, self._pose, self._focal, _INSET, scale)
+        known = (self.cube_size, self._pose, self._focal, _INSET, tolerance)
+        pose, cost, fitting = fit_cube(points, starts, False, *known)
         if seen > 1.08:
             # Larger than a cube on the table can be: lifted, or something else.
             starts[:, 3] = 1.0 / math.sqrt(seen)
-            up, up_cost = fit_cube(
-                points, starts, True, self.cube_size, self._pose, self._focal, _INSET, scale
-            )
-            if up_cost < cost:
-                pose, cost = up, up_cost
+            up = fit_cube(points, starts, True, *known)
+            if up[1] < cost:
+                pose, cost, fitting = up
         height = (1.0 - pose[3]) * (self.camera.position[2] - self.cube_size / 2)
-        if cost > 1e29 or height > MAX_LIFT or math.hypot(pose[0], pose[1]) > REACH:
+        if cost > 1e29 or fitting < MIN_FITTING or height > MAX_LIFT or math.hypot(pose[0], pose[1]) > REACH:
             return None
         inside, whole = self._overlap(spot, pose)
         visible = inside / max(whole, 1.0)
@@ -168,7 +170,7 @@ class Detector:
             float(pose[1]),
             yaw,
             visible,
-            visible * math.exp(-cost / scale**2) * (1 - outside),
+            visible * fitting * (1 - outside),
         )
 
     def _outline(self, pose: Array) -> Array:
@@ -217,15 +219,15 @@ class Detector:
             return None
         ring = 0.5 * self.mark_radius * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
         starts = centre[:2] + np.concatenate([np.zeros((1, 2)), ring])
-        found, cost = fit_disc(
+        found, cost, fitting = fit_disc(
             np.ascontiguousarray(points[:, :2]),
             starts,
             self.mark_radius,
             _INSET * pixel,
-            max(1.5 * pixel, 0.05 * self.mark_radius),
+            max(pixel, 0.03 * self.mark_radius),
         )
         outside = np.hypot(points[:, 0] - found[0], points[:, 1] - found[1]) > 1.12 * self.mark_radius
-        if outside.mean() > 0.15 or cost > 1e29:
+        if outside.mean() > 0.15 or fitting < MIN_FITTING or cost > 1e29:
             return None
         return float(found[0]), float(found[1]), min(float(seen), 1.0)
 
@@ -244,32 +246,32 @@ class Detector:
         coarse = (colour(small) > threshold).astype(np.uint8)
         if not coarse.any():
             return []
+        contours, _ = cv2.findContours(
+            cv2.dilate(coarse, np.ones((3, 3), np.uint8)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
+        boxes = [tuple(stride * value for value in cv2.boundingRect(contour)) for contour in contours]
+        boxes = [box for box in boxes if self._plausible(box, size, 0.25, 3.0)]
+        boxes = sorted(boxes, key=lambda box: -box[2] * box[3])[:6]
         # What a finger divides is one object still.
-        reach = max(1, round(0.3 * _COARSE * size / self.cube_size / 2))
-        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-        joined = cv2.morphologyEx(
-            cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0),
-            cv2.MORPH_CLOSE,
-            kernel,
-        )[reach:-reach, reach:-reach]
-        _, _, boxes, centres = cv2.connectedComponentsWithStats(joined)
+        pairs = [_union(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+        boxes += [box for box in pairs if self._plausible(box, size, 0.5, 1.8)]
         spots = []
-        order = np.argsort(-boxes[1:, cv2.CC_STAT_AREA])[:6] + 1
-        for label in order:
-            x, y, w, h = (int(value) * stride for value in boxes[label, :4])
-            place = self.camera.on_plane(centres[label] * stride, 0.0)
-            if not np.isfinite(place).all():
+        for x, y, w, h in boxes:
+            if not self._plausible((x, y, w, h), size, 0.4, 3.0):
                 continue
-            pixels = self._focal * size / float(np.linalg.norm(place - self.camera.position))
-            if max(w, h) > 4 * pixels or max(w, h) < 0.3 * pixels:
-                continue
-            pad = stride + 3
-            x0, y0 = max(x - pad, 0), max(y - pad, 0)
-            x1, y1 = min(x + w + pad, self.camera.width), min(y + h + pad, self.camera.height)
+            x0, y0 = max(x - 3, 0), max(y - 3, 0)
+            x1, y1 = min(x + w + 3, self.camera.width), min(y + h + 3, self.camera.height)
             spot = _outline_spot(image[y0:y1, x0:x1], x0, y0, colour, threshold)
             if spot is not None:
                 spots.append(spot)
         return spots
+
+    def _plausible(self, box: "_Box", size: float, least: float, most: float) -> bool:
+        """Whether the longer side of a box is `least`..`most` times what `size` m measures there."""
+        x, y, w, h = box
+        place = self.camera.on_plane([x + w / 2, y + h / 2], 0.0)
+        pixels = self._focal * size / float(np.linalg.norm(place - self.camera.position))
+        return bool(np.isfinite(pixels)) and least * pixels <= max(w, h) <= most * pixels
 
     def _ideal(self, pixels: Array) -> Array:
         """Pixels of the real picture → those of an ideal one with its origin in the optical axis."""
@@ -305,11 +307,11 @@ def _outline_spot(window: Image, x: int, y: int, colour: "_Colour", threshold: f
     clean = np.zeros_like(mask)
     cv2.fillPoly(clean, kept, 1)
     points = np.concatenate(kept).astype(np.float64)
-    if len(points) > 120:
-        points = points[np.linspace(0, len(points) - 1, 120).astype(int)]
+    if len(points) > _MOST_POINTS:
+        points = points[np.linspace(0, len(points) - 1, _MOST_POINTS).astype(int)]
     moments = cv2.moments(clean, binaryImage=True)
-    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + (x, y)
-    return _Spot(clean, x, y, float(moments["m00"]), centre, points + (x, y))
+    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + np.array([x, y])
+    return _Spot(clean, x, y, float(moments["m00"]), centre, points + np.array([x, y]))
 
 
 def _redness(image: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -322,6 +324,15 @@ def _greenness(image: NDArray[np.int16]) -> NDArray[np.float32]:
     """How green each pixel is, about 0 for greys, below for yellow and turquoise, up to 1; image is BGR."""
     b, g, r = image[..., 0], image[..., 1], image[..., 2]
     return ((g - np.maximum(r, b) - 0.4 * np.abs(r - b).astype(np.float32)) / (g + 20)).astype(np.float32)
+
+
+_Box = tuple[int, ...]
+"""Left, top, width, height in px."""
+
+
+def _union(a: _Box, b: _Box) -> _Box:
+    left, top = min(a[0], b[0]), min(a[1], b[1])
+    return left, top, max(a[0] + a[2], b[0] + b[2]) - left, max(a[1] + a[3], b[1] + b[3]) - top
 
 
 class _Colour:

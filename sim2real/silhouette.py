@@ -192,32 +192,44 @@ def fit_cube(
     camera: Array,
     focal: float,
     inset: float,
-    scale: float,
-) -> tuple[Array, float]:
-    """The pose whose outline runs through `points` (N, 2), and the mean cost, px².
+    tolerance: float,
+) -> tuple[Array, float, float]:
+    """The pose whose outline runs through `points` (N, 2), the mean cost in px², and how many points lie on it.
 
     Points and `focal` are in pixels of an ideal picture with its origin in the optical axis. `starts` (K, 4)
-    are the poses to begin from; the best two are followed to the end. `lifted` leaves the distance free.
-    `inset` is how far the points lie inside the true edge on average, px; `scale` how far inside still
-    counts. The cost is 1e30 when no start was possible.
+    are the poses to begin from; the best are followed to the end. `lifted` leaves the distance free. `inset`
+    is how far the points lie inside the true edge on average, px; points further inside than a few times
+    `tolerance`, px, are taken for edges of what hides the cube. The last number returned is the fraction of
+    points within two tolerances of the outline. The cost is 1e30 when no start was possible.
     """
     free = 4 if lifted else 3
     poses, costs = starts.copy(), np.empty(len(starts))
+    distances = np.empty(len(points))
     for k in range(len(starts)):
-        costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, scale, 3)
+        # First from afar, then judged by what counts in the end.
+        costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, 3 * tolerance, 3)
+        if costs[k] < 1e29:
+            _residuals(poses[k], points, size, camera, focal, inset, distances)
+            costs[k] = _cost(distances, tolerance)
     order = np.argsort(costs)
     for k in order[:2]:
         if costs[k] < 1e29:
-            costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, scale, 15)
+            costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, tolerance, 12)
     best = int(np.argmin(costs))
-    return poses[best], costs[best]
+    if costs[best] > 1e29:
+        return poses[best], costs[best], 0.0
+    _residuals(poses[best], points, size, camera, focal, inset, distances)
+    return poses[best], costs[best], float(np.mean(np.abs(distances) < 2 * tolerance))
 
 
 @njit(cache=True, nogil=True)
-def fit_disc(points: Array, starts: Array, radius: float, inset: float, scale: float) -> tuple[Array, float]:
+def fit_disc(
+    points: Array, starts: Array, radius: float, inset: float, tolerance: float
+) -> tuple[Array, float, float]:
     """The centre of a disc of known `radius` whose rim runs through `points` (N, 2), all in m on its plane.
 
-    Arguments as in `fit_cube`; returns the centre (2,) and the mean cost in units of `scale`².
+    Arguments and results as in `fit_cube`, in m: centre (2,), mean cost in units of `tolerance`², and the
+    fraction of points on the rim.
     """
     best, lowest = starts[0].copy(), 1e30
     for k in range(len(starts)):
@@ -228,10 +240,10 @@ def fit_disc(points: Array, starts: Array, radius: float, inset: float, scale: f
             for i in range(len(points)):
                 dx, dy = points[i, 0] - centre[0], points[i, 1] - centre[1]
                 distance = math.sqrt(dx * dx + dy * dy) + 1e-12
-                residual = (distance - radius + inset) / scale
+                residual = (distance - radius + inset) / tolerance
                 square, weight = _loss(residual, 1.0)
                 total += square
-                dx, dy = -dx / distance / scale, -dy / distance / scale
+                dx, dy = -dx / distance / tolerance, -dy / distance / tolerance
                 xx += weight * dx * dx
                 xy += weight * dx * dy
                 yy += weight * dy * dy
@@ -248,4 +260,8 @@ def fit_disc(points: Array, starts: Array, radius: float, inset: float, scale: f
             determinant = xx * yy - xy * xy
             centre[0] -= (yy * gx - xy * gy) / determinant
             centre[1] -= (xx * gy - xy * gx) / determinant
-    return best, lowest
+    near = 0
+    for i in range(len(points)):
+        distance = math.sqrt((points[i, 0] - best[0]) ** 2 + (points[i, 1] - best[1]) ** 2)
+        near += abs(distance - radius + inset) < 2 * tolerance
+    return best, lowest, near / len(points)

@@ -109,6 +109,10 @@ class Task:
         """How far the episode has come, one of `stages`."""
         return self.stages[-1] if self.satisfied(truth) else self.stages[0]
 
+    def reward(self, truth: "Truth") -> float:
+        """For reinforcement learning: the larger the closer to the task's condition."""
+        return float(self.satisfied(truth))
+
     def expert(self, robot: Robot) -> "Policy":
         """A scripted policy: a function of the observation alone. Raises UserError for unsuitable robots."""
         raise UserError(f"the task '{self.name}' has no scripted expert; give a policy")

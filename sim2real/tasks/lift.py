@@ -75,6 +75,12 @@ class Lift(Task):
             return "approach"
         return "at_cube" if tool[2] < 1.5 * CUBE else "above"
 
+    def reward(self, truth: "Truth") -> float:
+        """Metres from the tool to the cube, negative, ten times the cube's rise, and 1 when lifted."""
+        to_cube = float(np.linalg.norm(truth.tool_position - truth.cube_position))
+        rise = min(max(float(truth.cube_position[2]) - CUBE / 2, 0.0), RISE)
+        return float(self.satisfied(truth)) + 10.0 * rise - to_cube
+
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.tasks.experts import LiftExpert
 

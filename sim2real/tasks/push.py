@@ -75,6 +75,11 @@ class Push(Task):
         # No episode starts closer to the mark than APART.
         return "closer" if _distance(truth.cube_position, truth.goal) < APART - 0.01 else "untouched"
 
+    def reward(self, truth: "Truth") -> float:
+        """Metres from the tool to the cube and from the cube to the mark, negative, and 1 at the mark."""
+        to_cube = float(np.linalg.norm(truth.tool_position - truth.cube_position))
+        return float(self.satisfied(truth)) - to_cube - _distance(truth.cube_position, truth.goal)
+
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.tasks.experts import PushExpert
 

@@ -55,6 +55,10 @@ class Reach(Task):
         distance = float(np.linalg.norm(truth.tool_position - truth.goal))
         return "inside" if distance <= TOLERANCE else "near" if distance <= 2.5 * TOLERANCE else "far"
 
+    def reward(self, truth: "Truth") -> float:
+        """Metres to the goal, negative, and 1 inside."""
+        return float(self.satisfied(truth)) - float(np.linalg.norm(truth.tool_position - truth.goal))
+
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.tasks.experts import ReachExpert
 

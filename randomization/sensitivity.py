@@ -2,7 +2,7 @@
 
 The first-order index of a parameter is the share of the outcome's variance that knowing this parameter alone
 would explain, S_i = Var(E[y | x_i]) / Var(y). From any sweep it is estimated here by a least-squares polynomial
-in the rank of x_i (its degree grows with the number of draws), corrected for what a polynomial explains by
+in the rank of x_i (its degree chosen by Schwarz' criterion), corrected for what a polynomial explains by
 chance (epsilon² of the analysis of variance, Kelley 1935). Pick-freeze designs give first-order and total
 indices directly; their estimators are scipy.stats.sobol_indices' (Saltelli 2010, Jansen 1999).
 
@@ -102,9 +102,12 @@ def first_order(
     once = np.ones((1, n))
     found = []
     for j in range(d):
-        basis = _rank_polynomials(x[:, j], degree or _degree(n))
-        dof = basis.shape[1] - 1
-        index, f_value = (float(v[0]) for v in _explained(basis, y, once))
+        # Tested at a degree that the data have no say in; estimated at the one that they ask for.
+        tested = _rank_polynomials(x[:, j], _degree(n))
+        dof = tested.shape[1] - 1
+        f_value = float(_explained(tested, y, once)[1][0])
+        basis = _chosen_polynomials(x[:, j], y, _degree(n))
+        index = float(_explained(basis, y, once)[0][0])
         boot, _ = _explained(basis, y, weights)
         # Resampling adds the chance fit that the estimator corrects for, once more: take that shift out.
         low, high = np.quantile(boot, [0.025, 0.975]) - (boot.mean() - index)
@@ -244,9 +247,13 @@ def bin_labels(x: Array, bins: int) -> tuple[NDArray[np.int64], int]:
     return labels.astype(np.int64), len(used)
 
 
+_MOST = 10
+"""Highest degree of a polynomial."""
+
+
 def _degree(n: int) -> int:
-    """Low where draws are few, since each degree costs power; high where they resolve a bend."""
-    return int(np.clip(round(1.5 + n / 400), 2, 8))
+    """Least degree: low where draws are few, since each degree costs power."""
+    return int(np.clip(round(1.5 + n / 400), 2, _MOST))
 
 
 def _rank_polynomials(x: Array, degree: int) -> Array:
@@ -258,6 +265,17 @@ def _rank_polynomials(x: Array, degree: int) -> Array:
     z = (2 * rankdata(x) - 1) / len(x) - 1
     q, _ = np.linalg.qr(legvander(z, degree))
     return np.asarray(q)
+
+
+def _chosen_polynomials(x: Array, y: Array, least: int) -> Array:
+    """The polynomials up to the degree of the least Bayesian information criterion, at least `least`."""
+    n = len(y)
+    basis = _rank_polynomials(x, _MOST)
+    explained = np.cumsum((basis.T @ y) ** 2)
+    residual = np.maximum(y @ y - explained, 1e-12 * (y @ y))
+    criterion = n * np.log(residual / n) + np.arange(len(residual)) * math.log(n)
+    first = min(least, len(residual) - 1)
+    return basis[:, : first + int(np.argmin(criterion[first:])) + 1]
 
 
 def _explained(basis: Array, y: Array, weights: Array) -> tuple[Array, Array]:

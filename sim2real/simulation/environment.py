@@ -30,6 +30,9 @@ from sim2real.tasks.base import HOLD, Task, load_task, task_names
 
 Array = NDArray[np.float64]
 
+BOUND = 100.0
+"""Larger than any angle (rad), length (m) or age (s) that is observed: Gymnasium wants finite bounds."""
+
 
 class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     """See the module docstring.
@@ -65,7 +68,7 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._player = ChunkPlayer()
         self._reach = self.robot.limits("velocity") / self.robot.policy_rate
         size = sum(feature.size for feature in self.task.features)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space = spaces.Box(-BOUND, BOUND, (size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (self.robot.n,), np.float32)
         self._steps = 0
         self._held = 0.0
@@ -120,7 +123,7 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def _observe(self) -> NDArray[np.float32]:
         observation: Observation = self.world.observe(privileged=self._privileged)
-        return flatten(observation, self.task.features)
+        return flatten(observation, self.task.features).clip(-BOUND, BOUND)
 
     def _info(self, success: bool) -> dict[str, Any]:
         return {

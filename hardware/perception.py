@@ -123,6 +123,15 @@ class Detector:
             mark_visible=0.0 if mark is None else mark[2],
         )
 
+    def warm_up(self) -> None:
+        """Load the compiled parts, which takes seconds the first time."""
+        centre = self.camera.on_plane([(self.camera.width - 1) / 2, (self.camera.height - 1) / 2])
+        pose = np.array([centre[0], centre[1], 0.3, 1.0])
+        outline = self._ideal(self._outline(pose))
+        for lifted in (False, True):
+            fit_cube(outline, pose[None], lifted, self.cube_size, self._pose, self._focal, 0.0, 1.0)
+        fit_disc(np.eye(3, 2), np.zeros((1, 2)), self.mark_radius, 0.0, 0.01)
+
     # The cube
 
     def _best_cube(

@@ -21,6 +21,9 @@ coulomb + viscous; M2 adds stribeck; M3 load_motor = load_external; M4 both; M5 
 side differ); M6 quadratic. τe is the load at the shaft, −h + τ_ext. `enabled`: 0 off (no motor at all: friction and
 armature remain), 1 position control, 2 damping (u = 0, the motor's back-EMF brakes).
 
+The nominal values lie in the middle of what replays of real SO-101 arms ask for (`docs/twin.md`); speed limit and
+gain agree with single servos on a bench, where the duty after a step of the goal rises in a straight line.
+
 Time stepping. `drive_into` runs (1)–(4) for one step and leaves the duty as a function of the speed at the *end* of
 the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(7) implicitly for w⁺: Gauss–Seidel over joints, each
 joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
@@ -82,23 +85,23 @@ SERVO_FIELDS: tuple[ServoField, ...] = (
     _F("voltage", "V", 12.0, 10.8, 13.2, False, "supply voltage", 1.0, 60.0),
     _F("torque_constant", "N·m/A", 2.42, 2.2, 2.7, False, "torque per current = voltage per speed", 0.01, 50.0),
     _F("resistance", "Ω", 4.8, 4.3, 5.3, False, "winding and driver", 0.05, 100.0),
-    _F("kp", "1/rad", 3.12, 2.3, 4.7, True, "duty per error at the nominal P register", 0.0, 100.0),
+    _F("kp", "1/rad", 3.1, 2.4, 4.2, True, "duty per error at the nominal P register", 0.0, 100.0),
     _F("ki", "1/(rad·s)", 0.0, 0.0, 0.0, False, "duty per integrated error at I register 1", 0.0, 100.0),
     _F("kd", "s/rad", 0.0, 0.0, 0.03, False, "duty per speed at the nominal D register", 0.0, 5.0),
     _F("feedforward", "1", 0.0, 0.0, 0.0, False, "share of the set-point's speed in the D term", 0.0, 2.0),
     _F("duty_limit", "1", 1.0, 0.8, 1.0, False, "largest duty (the torque limit register scales it)", 0.0, 1.0),
     _F("dead_band", "rad", 0.0015, 0.0, 0.003, False, "error that the controller ignores", 0.0, 0.1),
-    _F("speed", "rad/s", 0.0, 0.0, 0.0, False, "firmware's speed limit of the set-point, 0: none", 0.0, 100.0),
+    _F("speed", "rad/s", 4.0, 3.0, 5.0, False, "firmware's speed limit of the set-point, 0: none", 0.0, 100.0),
     _F("acceleration", "rad/s²", 0.0, 0.0, 0.0, False, "firmware's acceleration of the set-point, 0: none", 0.0, 1e4),
-    _F("command_delay", "s", 0.03, 0.0, 0.1, False, "from writing a goal to its taking effect", 0.0, 0.4),
-    _F("armature", "kg·m²", 0.03, 0.024, 0.036, False, "rotor and gears, at the output", 1e-4, 1.0),
-    _F("coulomb", "N·m", 0.06, 0.02, 0.15, True, "dry friction", 0.0, 5.0),
+    _F("command_delay", "s", 0.028, 0.005, 0.07, False, "from writing a goal to its taking effect", 0.0, 0.4),
+    _F("armature", "kg·m²", 0.025, 0.015, 0.036, True, "rotor and gears, at the output", 1e-4, 1.0),
+    _F("coulomb", "N·m", 0.08, 0.03, 0.25, True, "dry friction", 0.0, 5.0),
     _F("viscous", "N·m·s/rad", 0.06, 0.02, 0.18, True, "friction proportional to speed", 0.0, 10.0),
-    _F("stribeck", "N·m", 0.0, 0.0, 0.05, False, "additional dry friction near standstill", 0.0, 5.0),
+    _F("stribeck", "N·m", 0.02, 0.0, 0.08, False, "additional dry friction near standstill", 0.0, 5.0),
     _F("stribeck_velocity", "rad/s", 0.2, 0.2, 0.2, False, "speed at which it has faded", 0.001, 10.0),
     _F("stribeck_exponent", "1", 1.0, 1.0, 1.0, False, "shape of the fading", 0.3, 10.0),
-    _F("load_motor", "1", 0.0, 0.0, 0.1, False, "dry friction per motor torque", 0.0, 0.5),
-    _F("load_external", "1", 0.0, 0.0, 0.1, False, "dry friction per load torque", 0.0, 0.5),
+    _F("load_motor", "1", 0.15, 0.0, 0.35, False, "dry friction per motor torque", 0.0, 0.5),
+    _F("load_external", "1", 0.15, 0.0, 0.3, False, "dry friction per load torque", 0.0, 0.5),
     _F("load_motor_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
     _F("load_external_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
     _F("quadratic_motor", "1/(N·m)", 0.0, 0.0, 0.0, False, "per squared load, motor driving", 0.0, 0.5),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.loop import ControlLoop
-from hardware.runtime.session import EpisodeResult, NoOperator, Plan, Session
+from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.sources import GoalOnly, PerceptionSource
 from hardware.runtime.supervisor import ENERGISED, Phase
 from sim2real.arm import ArmState
@@ -32,7 +32,6 @@ from sim2real.statistics import wilson_interval
 from sim2real.tasks.base import Task, load_task
 
 if TYPE_CHECKING:
-    from hardware.emulator.launch import EmulatorHandle
     from hardware.serial_arm import SerialArm
     from sim2real.camera import CameraModel
 
@@ -95,14 +94,21 @@ def run(options: Options) -> tuple[dict[str, Any], int]:
 
     Raises UserError for mistakes found before anything moves, Sim2RealError for what could not be started.
     """
-    setup = prepare(options)
     with ExitStack() as stack:
-        # A plain termination must clean up like Ctrl-C, not leave processes behind.
-        previous = signal.signal(signal.SIGTERM, _terminate)
-        stack.callback(signal.signal, signal.SIGTERM, previous)
-        options, emulator = _emulate(options, setup, stack)
-        rig = _Rig(setup, options, stack, emulator)
-        return rig.run()
+        # Termination cleans up like Ctrl-C, and Ctrl-C works even where a shell made us ignore it.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            previous = signal.signal(number, _interrupt)
+            stack.callback(signal.signal, number, previous)
+        setup = prepare(options)
+        rig = None
+        try:
+            options = _emulate(options, setup, stack)
+            rig = _Rig(setup, options, stack)
+            return rig.run()
+        except _Interrupted as stop:
+            # Torque has not been on: the session handles signals by itself.
+            result = empty_result(setup, Phase.DISCONNECTED if rig is None else rig.phase)
+            return result | {"stopped": f"stopped by {stop.signal.name}"}, status_of(stop.signal)
 
 
 def prepare(options: Options) -> Setup:
@@ -162,12 +168,10 @@ def objects_to_see(setup: Setup) -> frozenset[str]:
     return setup.task.objects - ({"mark"} if setup.goal is not None else set())
 
 
-def _emulate(
-    options: Options, setup: Setup, stack: ExitStack
-) -> tuple[Options, "EmulatorHandle | None"]:
+def _emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
     """Start an emulated arm when asked to, and use its files and commands where none were given."""
     if options.port != EMULATED:
-        return options, None
+        return options
     from dataclasses import replace
 
     from hardware.emulator.launch import start_emulator
@@ -185,17 +189,7 @@ def _emulate(
         defaults["before_episode"] = handle.before_episode
     if options.success is None:
         defaults["success"] = handle.success_command
-    return replace(options, **defaults), handle
-
-
-@dataclass
-class _Outcome:
-    """What there is to report so far; reporting must work at any moment."""
-
-    phase: str = Phase.DISCONNECTED.value
-    results: list[EpisodeResult] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    stopped: str = ""
+    return replace(options, **defaults)
 
 
 class DryArm:
@@ -228,12 +222,10 @@ class DryArm:
 class _Rig:
     """Arm, processes and session of one run."""
 
-    def __init__(
-        self, setup: Setup, options: Options, stack: ExitStack, emulator: "EmulatorHandle | None"
-    ) -> None:
-        self.setup, self.options, self.stack, self.emulator = setup, options, stack, emulator
+    def __init__(self, setup: Setup, options: Options, stack: ExitStack) -> None:
+        self.setup, self.options, self.stack = setup, options, stack
         self.out = Path(options.out)
-        self.session: Session | None = None
+        self.phase = Phase.DISCONNECTED
         self.privileges: dict[str, bool] = {}
 
     def run(self) -> tuple[dict[str, Any], int]:
@@ -259,7 +251,7 @@ class _Rig:
             motion=not options.dry_run,
         )
         operator = terminal if terminal is not None else NoOperator(_say)
-        session = self.session = Session(loop, plan, operator=operator)
+        session = Session(loop, plan, operator=operator)
         if options.record:
             session.recorder = self._recorder(arm, loop, cameras)
         if terminal is not None and not options.yes and not options.dry_run:
@@ -277,9 +269,9 @@ class _Rig:
                 session.run()
             finally:
                 release_priority()
-        arm.close()
-        result = self._result(loop, session, time.monotonic() - begin)
-        self._write(result, loop, session)
+            arm.close()
+            result = self._result(loop, session, time.monotonic() - begin)
+            self._write(result, loop, session)
         return result, self._status(session)
 
     # Parts
@@ -291,6 +283,7 @@ class _Rig:
         calibration = None if options.calibration is None else Calibration.load(options.calibration, robot)
         arm = SerialArm.connect(robot, options.port, calibration)
         self.stack.callback(arm.close)
+        self.phase = Phase.LIMP
         return arm
 
     def _camera_models(self) -> dict[str, "CameraModel"]:
@@ -389,41 +382,34 @@ class _Rig:
         columns = loop.log.columns()
         energised = np.isin(columns["phase"], [list(Phase).index(phase) for phase in ENERGISED])
         errors = columns["period_error"][energised]
-        latencies = np.array(counts.latencies)
-        return {
+        return empty_result(self.setup, loop.phase) | {
             "episodes": len(results),
             "successes": successes,
             "success_rate": successes / judged if judged else None,
             "wilson_95": list(wilson_interval(successes, judged)),
             "unknown": len(results) - judged,
             "rate_hz": float(1 / (loop.period + errors.mean())) if len(errors) else None,
-            "period_error_ms": _spread(np.abs(errors), ("p50", "p99", "max")),
+            "period_error_ms": _spread(np.abs(errors), PERIOD_KEYS),
             "commands": counts.commands,
             "clipped": counts.clipped,
             "rejected": counts.rejected,
             "overruns": counts.overruns,
             "faults": list(loop.faults),
-            "final_state": loop.phase.value,
             "stopped": session.stopped,
-            "task": self.setup.task.name,
-            "robot": self.setup.robot.name,
-            "policy": self.options.policy,
-            "dry_run": self.options.dry_run,
             "seconds": round(seconds, 3),
-            "latency_ms": _spread(latencies, ("mean", "p50", "p95", "p99", "max")),
+            "latency_ms": _spread(np.array(counts.latencies), LATENCY_KEYS),
             "chunks": counts.chunks,
             "expired": counts.expired,
             "refused": counts.refused,
             "bus_errors": counts.bus_errors,
             "privileges": self.privileges,
-            "out": str(self.out),
         }
 
     def _status(self, session: Session) -> int:
         if session.loop.state.fault is not None or session.loop.faults:
             return 1
         if session.interrupted:
-            return 143 if session.interrupted == signal.SIGTERM else 130
+            return status_of(signal.Signals(session.interrupted))
         return 130 if session.stopped else 0
 
     def _write(self, result: Mapping[str, Any], loop: ControlLoop, session: Session) -> None:
@@ -451,6 +437,38 @@ class _Rig:
             _say(f"could not write to {self.out}: {error}")
 
 
+PERIOD_KEYS = ("p50", "p99", "max")
+LATENCY_KEYS = ("mean", "p50", "p95", "p99", "max")
+
+
+def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
+    """The result of a run in which nothing has happened yet: every key that there is."""
+    nothing = np.zeros(0)
+    counts = ("episodes", "successes", "unknown", "commands", "clipped", "rejected", "overruns", "chunks")
+    return {name: 0 for name in (*counts, "expired", "refused", "bus_errors")} | {
+        "success_rate": None,
+        "wilson_95": list(wilson_interval(0, 0)),
+        "rate_hz": None,
+        "period_error_ms": _spread(nothing, PERIOD_KEYS),
+        "faults": [],
+        "final_state": phase.value,
+        "stopped": "",
+        "task": setup.task.name,
+        "robot": setup.robot.name,
+        "policy": setup.options.policy,
+        "dry_run": setup.options.dry_run,
+        "seconds": 0.0,
+        "latency_ms": _spread(nothing, LATENCY_KEYS),
+        "privileges": {},
+        "out": setup.options.out,
+    }
+
+
+def status_of(number: signal.Signals) -> int:
+    """The exit status after a signal: 130 for Ctrl-C, as shells have it for the others."""
+    return 128 + int(number)
+
+
 def _spread(values: Array, keys: tuple[str, ...]) -> dict[str, float | None]:
     """Mean, percentiles and maximum in ms of values in s; null where there are none."""
     spread: dict[str, float | None] = {}
@@ -471,13 +489,21 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     part.replace(path)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+class _Interrupted(BaseException):
+    """A signal came while nothing could move. No `Exception`: nobody must catch it on the way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted(number)
 
 
 @contextmanager
 def _handled(session: Session) -> Iterator[None]:
-    """While the arm may move, Ctrl-C and termination mean: stop, lower, let go."""
+    """While the arm may move, and until its story is written, signals mean: stop, lower, let go."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, session.interrupt) for number in numbers}
     try:

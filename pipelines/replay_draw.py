@@ -8,10 +8,9 @@ import numpy as np
 
 from pipelines import report_figures as figures
 from pipelines.report_page import Section, page
-from pipelines.sweep import dimensions, open_policy, plan_of, provenance
+from pipelines.sweep import dimensions, open_policy, plan_of, provenance, recorded_draw
 from sim2real import __version__
 from sim2real.episode import Episode
-from sim2real.errors import UserError
 from sim2real.parameters import Draw
 
 CAMERA = "front"
@@ -24,23 +23,14 @@ def replay_draw(directory: Path, index: int) -> dict[str, Any]:
     Returns what happened, and whether success and duration are those of the sweep. Raises UserError when the
     directory holds no sweep or not this draw.
     """
-    from randomization.sweep import SweepStore, read_json, row_to_draw
+    from randomization.sweep import read_json
     from sim2real.robot import Robot
     from sim2real.simulation.rollout import rollout
     from sim2real.simulation.world import World
     from sim2real.tasks.base import load_task
 
     plan = plan_of(directory)
-    store = SweepStore(directory)
-    table = store.read()
-    rows = [row for row in table.to_pylist() if row["index"] == index]
-    if not rows:
-        raise UserError(
-            f"{directory} has no draw {index}; it holds {table.num_rows} draws, 0 to {max(table['index'].to_pylist())}"
-        )
-    row = rows[0]
-    bound = plan.bind()
-    draw = row_to_draw(row, [*bound.names, *bound.fixed])
+    draw, row = recorded_draw(directory, plan, index)
     robot, task = Robot.load(plan.robot), load_task(plan.task)
     world = World(robot, task, nominal=dict(plan.nominal))
     try:
@@ -62,7 +52,7 @@ def replay_draw(directory: Path, index: int) -> dict[str, Any]:
     np.savez(
         folder / "episode.npz", joints=np.array(robot.joint_names), draw=np.array(draw.to_json()), **arrays
     )
-    columns = dimensions(read_json(store.config_path)["sweep"])
+    columns = dimensions(read_json(directory / "config.json")["sweep"])
     report = folder / "report.html"
     report.write_text(_page(episode, draw, robot.joint_names, row, same, video, plan, columns))
     return {

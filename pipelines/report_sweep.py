@@ -297,6 +297,10 @@ def _failures(
             "starts left out).",
             "note",
         )
+    explained = [read_json(path) for path in sorted(directory.glob("explain-*.json"))]
+    if explained:
+        section.heading("Stripped to the smallest change that still fails")
+        section.table([_stripped(e) for e in explained])
     failed = [row for row in rows if not row["success"]]
     section.heading(
         f"All {len(failed)}" if len(failed) <= _FAILURES else f"The first {_FAILURES} of {len(failed)}"
@@ -309,10 +313,27 @@ def _failures(
             for row in failed[:_FAILURES]
         ]
     )
-    section.text("Look at one again, with video and joint plots:", "note")
-    example = near[0][0] if near else table["success"].to_pylist().index(False)
-    section.code(f"sim2real sweep --replay {rows[example]['index']} --out {directory}")
+    section.text(
+        "Look at one again, with video and joint plots; or ask which of its changes are to blame:", "note"
+    )
+    example = rows[near[0][0] if near else table["success"].to_pylist().index(False)]["index"]
+    section.code(
+        f"sim2real sweep --replay {example} --out {directory}\nsim2real sweep --explain {example} --out {directory}"
+    )
     return section
+
+
+def _stripped(found: Mapping[str, Any]) -> dict[str, Any]:
+    changes = []
+    for name, change in found["changes"].items():
+        unit = found["units"].get(name, "").removeprefix("1")
+        changes.append(f"{name} {change['nominal']:.4g} → {change['value']:.4g} {unit}".rstrip())
+    return {
+        "draw": found["index"],
+        "failure": _shorten(found["failure"]),
+        "fails with only": ", ".join(changes) or "nothing changed: where the task starts is enough",
+        "episodes run": found["trials"],
+    }
 
 
 def _shorten(text: str, length: int = 60) -> str:

@@ -287,6 +287,20 @@ def plan_of(directory: Path) -> SweepPlan:
     return plan
 
 
+def recorded_draw(directory: Path, plan: SweepPlan, index: int) -> tuple[Draw, dict[str, Any]]:
+    """Draw `index` of a sweep and its row of results. Raises UserError when the sweep has no such draw."""
+    from randomization.sweep import SweepStore, row_to_draw
+
+    table = SweepStore(directory).read()
+    rows = [row for row in table.to_pylist() if row["index"] == index]
+    if not rows:
+        raise UserError(
+            f"{directory} has no draw {index}; it holds {table.num_rows} draws, up to {max(table['index'].to_pylist())}"
+        )
+    bound = plan.bind()
+    return row_to_draw(rows[0], [*bound.names, *bound.fixed]), rows[0]
+
+
 def dimensions(identity: Mapping[str, Any]) -> dict[str, str]:
     """Name of each dimension of a sweep → the column of its results that shows it."""
     return {column["name"]: column["targets"][0] for column in identity["space"]["columns"]}

@@ -17,6 +17,7 @@ EXAMPLES = """  sim2real sweep --task lift --draws 256 --out runs/sweep         
       --param object.mass=0.01:0.2 --param object.friction=0.1:1 --out runs/map   # a map of two parameters
   sim2real sweep --task lift --policy runs/tuned/policy.onnx --against runs/policy --out runs/b  # paired, same draws
   sim2real sweep --replay 17 --out runs/sweep                                   # video and plots of one draw
+  sim2real sweep --explain 17 --out runs/sweep      # the smallest change from nominal that still makes it fail
 
 settings of --param: NAME=LO:HI (uniform), NAME=VALUE (fixed), NAME=xLO:xHI (factors of the nominal value),
 NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists the names."""
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", default="local", choices=("local", "ray"), help="where workers run (%(default)s)")
     add("--against", metavar="DIR", help="a finished sweep: same task and draws, paired comparison with it")
     add("--replay", type=int, metavar="ROW", help="run one draw of --out again: video and joint plots")
+    add(
+        "--explain",
+        type=int,
+        metavar="ROW",
+        help="strip a failed draw to the smallest change that still fails",
+    )
     add("--out", required=True, metavar="DIR", help="where the sweep lives")
     add("--json", action="store_true", help="print JSON to standard output")
 
@@ -65,15 +72,34 @@ def run(args: argparse.Namespace) -> int:
         from pipelines.replay_draw import replay_draw
 
         answer = replay_draw(out, args.replay)
+        text = f"draw {answer['index']}: {answer['outcome']}; {answer['report']}"
+    elif args.explain is not None:
+        answer, text = _explain(out, args.explain)
     else:
         answer = _sweep(args, out)
-    if args.json:
-        print(json.dumps(answer))
-    elif args.replay is not None:
-        print(f"draw {answer['index']}: {answer['outcome']}; {answer['report']}")
-    else:
-        _print(answer)
+        text = _text(answer)
+    print(json.dumps(answer) if args.json else text)
     return 0
+
+
+def _explain(out: Path, index: int) -> tuple[dict[str, Any], str]:
+    from pipelines.explain_draw import explain_draw
+    from pipelines.report import write_report
+
+    answer = explain_draw(out, index)
+    write_report([out])
+    if not answer["changes"]:
+        return (
+            answer,
+            f"draw {index} fails at nominal parameters too, from where its task starts ({answer['failure']})",
+        )
+    lines = [f"draw {index} still fails ({answer['failure']}) when only this differs from nominal:"]
+    for name, change in answer["changes"].items():
+        unit = answer["units"][name]
+        lines.append(
+            f"  {name}: {change['nominal']:.4g} → {change['value']:.4g} {unit if unit != '1' else ''}".rstrip()
+        )
+    return answer, "\n".join([*lines, f"found in {answer['trials']} episodes; written to {answer['path']}"])
 
 
 def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
@@ -136,26 +162,24 @@ def _plan_against(args: argparse.Namespace) -> Any:
     return plan if args.draws is None else replace(plan, draws=args.draws)
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _text(summary: dict[str, Any]) -> str:
     low, high = summary["wilson_95"]
-    print(
+    lines = [
         f"{summary['successes']} of {summary['draws']} draws succeeded: {summary['success_rate']:.1%} "
         f"[{low:.1%}, {high:.1%}]; {summary['draws_to_halve_interval']} more would halve this interval"
-    )
-    for label, count in list(summary["failures"].items())[:5]:
-        print(f"  {count:5} {label}")
+    ]
+    lines += [f"  {count:5} {label}" for label, count in list(summary["failures"].items())[:5]]
     effects = [e for e in summary["sensitivity"] if e["significant"]][:5]
     what = "success" if summary["explained"] == "success" else "the time to success"
     if effects:
-        print(f"what decides {what} (share of its variance, 95 % interval):")
-    else:
-        print(f"no single parameter decides {what} beyond chance")
-    for e in effects:
-        print(f"  {e['index']:5.1%} [{e['low']:.1%}, {e['high']:.1%}]  {e['name']}")
+        lines.append(f"what decides {what} (share of its variance, 95 % interval):")
+    elif summary["sensitivity"]:
+        lines.append(f"no single parameter decides {what} beyond chance")
+    lines += [f"  {e['index']:5.1%} [{e['low']:.1%}, {e['high']:.1%}]  {e['name']}" for e in effects]
     if "comparison" in summary:
         c = summary["comparison"]
-        print(
+        lines.append(
             f"against {c['against']}: {c['difference']:+.1%} [{c['low']:+.1%}, {c['high']:+.1%}], "
             f"p = {c['p_value']:.3g} ({c['only_b']} draws only this one, {c['only_a']} only the other)"
         )
-    print(f"report: {summary['report']}")
+    return "\n".join([*lines, f"report: {summary['report']}"])

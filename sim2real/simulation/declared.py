@@ -100,7 +100,7 @@ _COMMON = (
     Parameter(
         "sensor.velocity_noise", 0.0, "rad/s", 0.0, 0.05, when="step", description="standard deviation of speeds"
     ),
-    Parameter("sensor.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of readings that repeat the last"),
+    Parameter("sensor.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of readings that are old ones"),
     # Disturbances.
     Parameter("push.force", 0.0, "N", 0.0, 1.0, when="step", description="size of random pushes on the arm's links"),
     Parameter("push.rate", 0.5, "1/s", 0.2, 1.0, description="how often pushes come"),

@@ -217,6 +217,9 @@ class SceneBodies:
                 contactDamping=CONTACT_DAMPING,
                 physicsClientId=client,
             )
+        if self.cube is not None:
+            self._park(self.cube)
+            self.cube = None
         if cube is not None:
             self._set_up_cube(values, cube, height)
         if mark is not None:
@@ -240,12 +243,24 @@ class SceneBodies:
             restitution=values["object.restitution"],
             physicsClientId=self.client,
         )
-        # Setting a pose leaves the inertia tensor turned as it was; a step in which nothing happens turns it.
-        self._place(body, (cube[0], cube[1], PARKED), cube[2])
-        bullet.stepSimulation(physicsClientId=self.client)
-        self._place(body, (cube[0], cube[1], height + size / 2), cube[2])
-        bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
+        self._put_cube(body, (cube[0], cube[1], height + size / 2), cube[2])
         self.cube, self.cube_size = body, size
+
+    def _put_cube(self, body: int, position: tuple[float, float, float], yaw: float) -> None:
+        self._cube_pose = (position, yaw)
+        self._place(body, position, yaw)
+        bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
+
+    def forget(self) -> None:
+        """Let the cube forget the episode before. Between `set_up` and `reset_arm`, not while the arm moves.
+
+        Setting a pose leaves the inertia tensor as the last episode turned it; a step in free air turns it.
+        """
+        if self.cube is not None:
+            position, yaw = self._cube_pose
+            self._put_cube(self.cube, (position[0], position[1], PARKED), yaw)
+            bullet.stepSimulation(physicsClientId=self.client)
+            self._put_cube(self.cube, position, yaw)
 
     def place_distractors(self, values: Mapping[str, float]) -> None:
         """Scatter some of the coloured blocks (pictures only) around the edge of the workspace."""

@@ -90,10 +90,12 @@ class CubeDetector:
         self._latest: Detection | None = None
         # The camera was running before the episode began.
         age = self._latency + self._period * float(rng.random())
-        self.next_frame = self._latency - age + self._period
+        self.next_frame = self._period - age
         cube = bodies.cube_state()
         if cube is not None:
             self._latest = self._detect(-age, cube, dropout=0.0)
+        while self.next_frame <= 0.0:
+            self.capture(self.next_frame)
 
     def capture(self, time: float) -> None:
         """Expose a frame; its result becomes available after the latency."""
@@ -113,7 +115,8 @@ class CubeDetector:
 
     def goal(self, goal: Array) -> Array:
         """A mark at `goal` (3,), as the same camera finds it: with the same constant error."""
-        return goal + (self._values["detector.bias_x"], self._values["detector.bias_y"], 0.0)
+        bias = (self._values["detector.bias_x"], self._values["detector.bias_y"], 0.0)
+        return np.add(goal, bias)
 
     def visible(self, cube: CubeState) -> float:
         """Fraction of the cube's points that the camera sees past the arm; 1 without a camera."""

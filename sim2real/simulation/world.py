@@ -147,6 +147,7 @@ class World:
         self._apply_to_arm(values)
         self.bodies.restore()
         self.place(scene)
+        self.bodies.forget()
         self.bodies.place_distractors(values)
         self.bodies.reset_arm(start)
         self._coupling.reset(start)

@@ -131,9 +131,8 @@ MEASURES: dict[str, Callable[[World], Array]] = {
 }
 
 
-def measure(world: World, name: str, values: dict[str, float]) -> Array:
+def measure(world: World, kind: Callable[[World], Array], values: dict[str, float]) -> Array:
     world.reset(Draw(seed=5, values=values))
-    kind = next(measure for prefix, measure in MEASURES.items() if name.startswith(prefix))
     return kind(world)
 
 
@@ -159,14 +158,16 @@ def context(world: World, name: str) -> dict[str, float]:
 
 def test_every_parameter_changes_something(world: World) -> None:
     dead = []
+    bases: dict[tuple[object, ...], Array] = {}
     for name, parameter in world.parameters.items():
         value = changed(parameter)
         assert value != parameter.nominal, f"{name} has no other value to try"
+        kind = next(measure for prefix, measure in MEASURES.items() if name.startswith(prefix))
         base = context(world, name)
-        before = measure(world, name, base)
-        again = measure(world, name, base)
-        np.testing.assert_array_equal(before, again)
-        after = measure(world, name, base | {name: value})
+        key = (kind, *sorted(base.items()))
+        if key not in bases:
+            bases[key] = measure(world, kind, base)
+        before, after = bases[key], measure(world, kind, base | {name: value})
         if before.shape == after.shape and not np.abs(after - before).max() > 1e-7:
             dead.append(name)
     assert not dead, f"{len(dead)} parameters change nothing: {', '.join(dead)}"

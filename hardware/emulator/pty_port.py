@@ -70,15 +70,21 @@ class Pty:
         poller.register(self._master, select.POLLIN)
         for descriptor in watch:
             poller.register(descriptor, select.POLLIN | select.POLLHUP)
-        flush: float | None = None
+        flush: float | None = None  # when `ready` has passed the wire
+        ready = b""
         attended = 0.0
         while not until():
             now = self.now()
-            due = flush if flush is not None else now + _IDLE
+            if flush is None:
+                flush = self.bus.burst_end(_BURST)
+                ready = b"" if flush is None else self.bus.due(flush)
+            wait = _IDLE if flush is None else flush - now
             # poll() counts in milliseconds; select() would not, but cannot take large descriptors.
-            events = poller.poll(0 if due - now < 0.001 else int((due - now) * 1000))
+            events = poller.poll(0 if wait < 0.001 else int(wait * 1000))
             if not events and flush is not None:
                 self._sleep_until(flush)
+                self._put(ready)
+                flush = None
             for descriptor, _ in events:
                 if descriptor == self._master:
                     self._take()
@@ -86,11 +92,9 @@ class Pty:
                     watch[descriptor]()
             now = self.now()
             if flush is not None and now >= flush:
-                self._put(self.bus.due(now))
+                self._put(ready)
                 flush = None
-            if flush is None:
-                flush = self.bus.burst_end(_BURST)
-            if (not events and now - attended >= _IDLE) or (flush is None and now - attended >= 2 * _IDLE):
+            if now - attended >= (2 * _IDLE if events else _IDLE):
                 self.bus.advance(now)
                 attended = now
 
@@ -131,17 +135,27 @@ class Pty:
             self.link.unlink()
 
 
-def make_link(link: Path, target: str) -> None:
-    """Point `link` at `target`. Replaces a link to nothing; refuses to touch anything else."""
+def check_link(link: Path) -> None:
+    """Raise UserError unless `link` can be made: nothing is there, or a link to nothing."""
     if link.is_symlink() and not link.exists():
-        link.unlink()
-    try:
-        link.symlink_to(target)
-    except FileExistsError:
+        return
+    if link.is_symlink() or link.exists():
         what = f"a link to {os.readlink(link)}" if link.is_symlink() else "not a link"
         raise UserError(
             f"{link} exists and is {what}; it is not overwritten: remove it, or choose another --link"
-        ) from None
+        )
+    if not os.access(link.parent, os.W_OK):
+        raise UserError(
+            f"cannot create the link {link}: its directory is missing or not writable; choose another --link"
+        )
+
+
+def make_link(link: Path, target: str) -> None:
+    """Point `link` at `target`. Replaces a link to nothing; refuses to touch anything else."""
+    check_link(link)
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
     except OSError as error:
         raise UserError(f"cannot create the link {link}: {error.strerror}; choose another --link") from None
 

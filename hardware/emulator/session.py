@@ -69,7 +69,7 @@ class Session:
 
     def __init__(self, options: EmulatorOptions) -> None:
         from hardware.emulator.assembly import build_servos, emulated_calibration
-        from hardware.emulator.pty_port import Pty
+        from hardware.emulator.pty_port import Pty, check_link
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
         from sim2real.parameters import load_twin
@@ -81,6 +81,8 @@ class Session:
         self._web: Any = None
         self._stopping = ""
         try:
+            if options.link is not None:
+                check_link(Path(options.link))
             robot = Robot.load(options.robot)
             calibration = emulated_calibration(robot)
             twin = None if options.twin is None else load_twin(options.twin)

@@ -141,27 +141,25 @@ class FeetechBus:
             if not chunk:
                 break
             buffer += chunk
-        rows = plan.split(buffer)
-        if rows is None:
+        if plan.is_exact(buffer):
+            valid = np.ones(len(ids), dtype=np.bool_)
+        else:
             rows = self._sort_out(plan, buffer, deadline)
+            valid = np.array([row is not None for row in rows])
+            blank = bytes(plan.stride)
+            buffer = b"".join(row or blank for row in rows)
         time = self.now()
-        valid = np.array([row is not None for row in rows])
-        blank = bytes(size)
-        joined = b"".join(blank if row is None else row[5 : 5 + size] for row in rows)
-        error = np.array([0 if row is None else row[4] for row in rows], dtype=np.int64)
-        self._count(plan.ids, rows)
-        return SyncReading(np.frombuffer(joined, np.uint8).reshape(len(ids), size), valid, error, time)
+        table = np.frombuffer(buffer, np.uint8).reshape(len(ids), plan.stride)
+        error = table[:, 4].astype(np.int64)
+        self._count(plan.ids, valid.tolist(), error.tolist())
+        return SyncReading(table[:, 5 : 5 + size], valid, error, time)
 
     def sync_write(self, register: str, ids: Sequence[int], values: Sequence[int]) -> None:
         """Write one register of several servos; not acknowledged, so verify what matters."""
         entry = self._writable(register)
-        self._send(
-            protocol.sync_write(
-                entry.address,
-                entry.size,
-                [(id, entry.encode(int(v))) for id, v in zip(ids, values, strict=True)],
-            )
-        )
+        encode = entry.encode
+        data = [(id, encode(int(value))) for id, value in zip(ids, values, strict=True)]
+        self._send(protocol.sync_write(entry.address, entry.size, data))
 
     # Inside
 
@@ -272,18 +270,18 @@ class FeetechBus:
             if id in asked:
                 self.statistics.servos[id].checksum += 1
 
-    def _count(self, ids: Sequence[int], rows: Sequence[bytes | None]) -> None:
-        complete = True
-        for id, row in zip(ids, rows, strict=True):
-            counts = self.statistics.servos[id]
+    def _count(self, ids: Sequence[int], valid: Sequence[bool], errors: Sequence[int]) -> None:
+        servos = self.statistics.servos
+        for id, answered, error in zip(ids, valid, errors, strict=True):
+            counts = servos[id]
             counts.requests += 1
-            if row is None:
-                counts.timeouts += 1
-                complete = False
-            else:
+            if answered:
                 counts.replies += 1
-                counts.alarms += row[4] != 0
-        if not complete:
+                if error:
+                    counts.alarms += 1
+            else:
+                counts.timeouts += 1
+        if not all(valid):
             self._failed()
 
 
@@ -298,15 +296,15 @@ class _SyncPlan:
         self.reply_bytes = self.stride * len(ids)
         self._heads = [protocol.HEADER + bytes((id, size + 2)) for id in ids]
 
-    def split(self, buffer: bytes) -> list[bytes | None] | None:
-        """The replies if `buffer` is exactly what all servos should send, else None."""
+    def is_exact(self, buffer: bytes) -> bool:
+        """Whether `buffer` is exactly what all servos should send, in order, and every sum is right."""
         if len(buffer) != self.reply_bytes:
-            return None
-        rows: list[bytes | None] = []
-        for i, head in enumerate(self._heads):
-            row = buffer[i * self.stride : (i + 1) * self.stride]
-            # Header, ID and length are right, and everything behind the header sums up to 255.
-            if not row.startswith(head) or sum(row[2:]) & 0xFF != 0xFF:
-                return None
-            rows.append(row)
-        return rows
+            return False
+        at = 0
+        for head in self._heads:
+            end = at + self.stride
+            # Everything behind the header sums up to 255, the sum's byte included.
+            if buffer[at : at + 4] != head or sum(buffer[at + 2 : end]) & 0xFF != 0xFF:
+                return False
+            at = end
+        return True

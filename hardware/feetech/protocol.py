@@ -83,13 +83,12 @@ def sync_read(address: int, size: int, ids: Sequence[int]) -> bytes:
 
 def sync_write(address: int, size: int, values: Iterable[tuple[int, bytes]]) -> bytes:
     """`size` bytes for each of several servos; nobody answers. Raises ValueError for other sizes."""
-    parts = bytearray((address, size))
+    parts = [bytes((address, size))]
     for id, data in values:
         if len(data) != size:
             raise ValueError(f"sync write of {size} bytes to servo {id} was given {len(data)} bytes")
-        parts.append(id)
-        parts += data
-    return encode(BROADCAST, Instruction.SYNC_WRITE, bytes(parts))
+        parts += (bytes((id,)), data)
+    return encode(BROADCAST, Instruction.SYNC_WRITE, b"".join(parts))
 
 
 def reply(id: int, error: int, data: bytes = b"") -> bytes:

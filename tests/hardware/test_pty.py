@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,18 +60,49 @@ def test_our_driver(served: Served) -> None:
     bus.close()
 
 
-def test_vendor_client(served: Served) -> None:
-    sdk = pytest.importorskip("scservo_sdk")
-    port = sdk.PortHandler(served.pty.port)
-    assert port.openPort() and port.setBaudRate(1_000_000)
-    handler = sdk.PacketHandler(0) if hasattr(sdk, "PacketHandler") else sdk.protocol_packet_handler()
+class Vendor:
+    """The vendor's client. It gives servos some 35 ms and cannot clear late replies: both are made up for here,
+    because the machine that runs the tests may be busy and time is not what is tested."""
+
+    def __init__(self, name: str) -> None:
+        sdk = pytest.importorskip("scservo_sdk")
+        self.sdk = sdk
+        self.port = sdk.PortHandler(name)
+        assert self.port.openPort() and self.port.setBaudRate(1_000_000)
+        self.handler = sdk.protocol_packet_handler()
+
+    def ask(self, call: str, *arguments: object) -> tuple:
+        """The last attempt's answer; its second to last element is the result, 0 for success."""
+        answer: tuple = ()
+        for _ in range(20):
+            answer = getattr(self.handler, call)(self.port, *arguments)
+            if answer[-2] == 0:
+                break
+            time.sleep(0.1)
+            self.port.ser.reset_input_buffer()
+        return answer
+
+
+@pytest.fixture
+def vendor(served: Served) -> Iterator[Vendor]:
+    # The vendor's client waits busily, in the interpreter that also runs the servos.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    client = Vendor(served.pty.port)
+    yield client
+    client.port.closePort()
+    sys.setswitchinterval(interval)
+
+
+def test_vendor_client(served: Served, vendor: Vendor) -> None:
+    sdk, port, handler = vendor.sdk, vendor.port, vendor.handler
     for id in served.ids:
-        assert handler.ping(port, id) == (777, 0, 0)
-    assert handler.write2ByteTxRx(port, 2, 42, 1500) == (0, 0)
-    assert handler.read2ByteTxRx(port, 2, 42) == (1500, 0, 0)
-    assert handler.regWriteTxRx(port, 3, 42, 2, [0x10, 0x05]) == (0, 0)
+        assert vendor.ask("ping", id) == (777, 0, 0)
+    assert vendor.ask("write2ByteTxRx", 2, 42, 1500) == (0, 0)
+    assert vendor.ask("read2ByteTxRx", 2, 42) == (1500, 0, 0)
+    assert vendor.ask("regWriteTxRx", 3, 42, 2, [0x10, 0x05]) == (0, 0)
     assert handler.action(port, 254) == 0
-    assert handler.read2ByteTxRx(port, 3, 42)[0] == 0x0510
+    assert vendor.ask("read2ByteTxRx", 3, 42)[0] == 0x0510
     write = sdk.GroupSyncWrite(port, handler, 42, 2)
     for id in served.ids:
         assert write.addParam(id, [id, 4])
@@ -78,9 +110,12 @@ def test_vendor_client(served: Served) -> None:
     read = sdk.GroupSyncRead(port, handler, 42, 2)
     for id in served.ids:
         assert read.addParam(id)
-    assert read.txRxPacket() == 0
+    for _ in range(20):
+        if read.txRxPacket() == 0:
+            break
+        time.sleep(0.1)
+        port.ser.reset_input_buffer()
     assert [read.getData(id, 42, 2) for id in served.ids] == [1024 + id for id in served.ids]
-    port.closePort()
 
 
 def test_rustypot(served: Served) -> None:
@@ -94,18 +129,12 @@ def test_rustypot(served: Served) -> None:
     client.close()
 
 
-def test_clients_get_the_same_answers(served: Served) -> None:
-    sdk = pytest.importorskip("scservo_sdk")
+def test_clients_get_the_same_answers(served: Served, vendor: Vendor) -> None:
+    theirs = {id: vendor.ask("readTxRx", id, 0, 40) for id in served.ids}
     bus = _open(served.pty.port)
-    ours = {id: bus.read_block(id, 0, 40, 1.0) for id in served.ids}
-    bus.close()
-    port = sdk.PortHandler(served.pty.port)
-    port.openPort()
-    handler = sdk.protocol_packet_handler()
     for id in served.ids:
-        data, result, error = handler.readTxRx(port, id, 0, 40)
-        assert (bytes(data), result, error) == (ours[id], 0, 0)
-    port.closePort()
+        assert theirs[id] == (list(bus.read_block(id, 0, 40, 1.0)), 0, 0)
+    bus.close()
 
 
 def test_a_client_at_the_wrong_rate_hears_nothing(served: Served) -> None:

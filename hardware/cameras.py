@@ -179,19 +179,28 @@ class CameraProcess:
     def pid(self) -> int:
         return int(self._process.pid or 0)
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
-        """Wait for the first picture. Raises HardwareError that says why there is none."""
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Wait for the first picture, and for the first look at one when there is something to look for.
+
+        That may take long the first time ever, when the detector is compiled. Raises HardwareError that says
+        why nothing came.
+        """
         deadline = time.monotonic() + timeout
-        while self.reader.status().pictures == 0:
+        patience = time.monotonic() + min(timeout, OPEN_TIMEOUT + 10.0)
+        while not self._ready():
             status = self.reader.status()
             if not self.alive:
                 raise HardwareError(f"the process of camera '{self.camera.name}' has died; {status.problem}")
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline or (now > patience and status.pictures == 0):
                 raise HardwareError(
-                    f"camera '{self.camera.name}' ({self.camera.source}) gave no picture within {timeout:g} s: "
+                    f"camera '{self.camera.name}' ({self.camera.source}) gave no picture: "
                     f"{status.problem or status.state}; check the source with a player such as ffplay"
                 )
             time.sleep(0.02)
+
+    def _ready(self) -> bool:
+        return self.reader.status().pictures > 0 and (not self.objects or self.reader.percept() is not None)
 
     def close(self) -> None:
         """End the process."""
@@ -382,9 +391,10 @@ class _Watcher:
 
         self.camera, self.board = camera, board
         self._detector = Detector(camera, objects) if objects else None
+        self._warm = threading.Event()
         if self._detector is not None:
-            # Compile, or load what was compiled, before the first picture comes.
-            self._detector.warm_up()
+            # Loading what was compiled takes a moment, compiling it the first time much longer.
+            threading.Thread(target=self._warm_up, daemon=True).start()
         self._digest = b""
         self._changed = self._seen = time.monotonic()
 
@@ -418,8 +428,13 @@ class _Watcher:
             self.board.say("")
             self.board.write(state=STREAMING)
         self.board.picture(image[..., ::-1], taken)
-        if self._detector is not None:
+        if self._detector is not None and self._warm.is_set():
             self.board.percept(self._detector.detect(image, taken))
+
+    def _warm_up(self) -> None:
+        assert self._detector is not None
+        self._detector.warm_up()
+        self._warm.set()
 
     def _bad(self, state: int, problem: str) -> None:
         if self.board._reader._numbers[_STATE] != state:

@@ -32,9 +32,7 @@ def light_direction(values: Mapping[str, float]) -> Array:
     """(3,) unit vector from the table towards the light."""
     flat = math.cos(values["light.elevation"])
     azimuth = values["light.azimuth"]
-    return np.array(
-        [flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(values["light.elevation"])]
-    )
+    return np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(values["light.elevation"])])
 
 
 class Backdrop:

@@ -177,7 +177,9 @@ def _sense(buffer: Array, n: int, age: float) -> tuple[Array, Array]:
     older = a.history[int(taken - whole - 1) % HISTORY]
     for i in range(n):
         if whole == 0:
-            sensed[i] = play(a.state[i, PLAY], a.position[i], a.parameters[i, BACKLASH]) + a.parameters[i, OFFSET]
+            sensed[i] = (
+                play(a.state[i, PLAY], a.position[i], a.parameters[i, BACKLASH]) + a.parameters[i, OFFSET]
+            )
             speed[i] = a.velocity[i]
         else:
             sensed[i], speed[i] = newer[i], newer[n + i]

@@ -73,7 +73,9 @@ def _links(robot: Robot) -> Iterator[Parameter]:
 _COMMON = (
     # Shared by all servos, so that joints vary together as they do on one supply.
     Parameter("servo.voltage", 1.0, "", 0.9, 1.1, description="factor on every servo's supply voltage"),
-    Parameter("servo.friction", 1.0, "", 0.7, 1.4, scale="log", description="factor on all friction (temperature)"),
+    Parameter(
+        "servo.friction", 1.0, "", 0.7, 1.4, scale="log", description="factor on all friction (temperature)"
+    ),
     Parameter("payload.mass", 0.0, "kg", 0.0, 0.05, description="point mass at the tool frame"),
     # The scene.
     Parameter("world.gravity", 9.81, "m/s²", 9.78, 9.83, description="gravity"),
@@ -87,33 +89,73 @@ _COMMON = (
     Parameter("object.restitution", 0.0, "", 0.0, 0.5, description="coefficient of restitution of the cube"),
     Parameter("gripper.friction", 1.0, "", 0.5, 1.5, description="friction coefficient of the fingers"),
     # The way from the controller to the servos and back.
-    Parameter("command.delay", 0.0, "s", 0.0, 0.02, description="delay of all commands, on top of the servos' own"),
-    Parameter("command.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra delay of a command"),
-    Parameter("command.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of commands that get lost"),
+    Parameter(
+        "command.delay", 0.0, "s", 0.0, 0.02, description="delay of all commands, on top of the servos' own"
+    ),
+    Parameter(
+        "command.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra delay of a command"
+    ),
+    Parameter(
+        "command.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of commands that get lost"
+    ),
     Parameter("command.burst", 1.0, "", 1.0, 3.0, description="mean number of commands lost in a row"),
     Parameter("policy.latency", 0.0, "s", 0.0, 0.03, description="time from an observation to its chunk"),
-    Parameter("policy.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra latency of a chunk"),
-    Parameter("control.jitter", 0.0, "s", 0.0, 0.006, when="step", description="largest lateness of a control tick"),
-    Parameter("sensor.delay", 0.0, "s", 0.0, 0.02, description="age of joint readings, on top of the servos' own"),
-    Parameter("sensor.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra age of a reading"),
-    Parameter("sensor.noise", 0.0, "rad", 0.0, 0.005, when="step", description="standard deviation of joint angles"),
     Parameter(
-        "sensor.velocity_noise", 0.0, "rad/s", 0.0, 0.05, when="step", description="standard deviation of speeds"
+        "policy.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra latency of a chunk"
     ),
-    Parameter("sensor.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of readings that are old ones"),
+    Parameter(
+        "control.jitter", 0.0, "s", 0.0, 0.006, when="step", description="largest lateness of a control tick"
+    ),
+    Parameter(
+        "sensor.delay", 0.0, "s", 0.0, 0.02, description="age of joint readings, on top of the servos' own"
+    ),
+    Parameter(
+        "sensor.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra age of a reading"
+    ),
+    Parameter(
+        "sensor.noise", 0.0, "rad", 0.0, 0.005, when="step", description="standard deviation of joint angles"
+    ),
+    Parameter(
+        "sensor.velocity_noise",
+        0.0,
+        "rad/s",
+        0.0,
+        0.05,
+        when="step",
+        description="standard deviation of speeds",
+    ),
+    Parameter(
+        "sensor.dropout",
+        0.0,
+        "",
+        0.0,
+        0.02,
+        when="step",
+        description="fraction of readings that are old ones",
+    ),
     # Disturbances.
-    Parameter("push.force", 0.0, "N", 0.0, 1.0, when="step", description="size of random pushes on the arm's links"),
+    Parameter(
+        "push.force", 0.0, "N", 0.0, 1.0, when="step", description="size of random pushes on the arm's links"
+    ),
     Parameter("push.rate", 0.5, "1/s", 0.2, 1.0, description="how often pushes come"),
     Parameter("push.duration", 0.1, "s", 0.05, 0.2, description="how long a push lasts"),
     # The camera's detector, imitated.
     Parameter("detector.rate", 30.0, "Hz", 15.0, 30.0, description="frames per second"),
     Parameter("detector.latency", 0.06, "s", 0.03, 0.12, description="from the exposure to the result"),
-    Parameter("detector.noise", 0.0005, "m", 0.0002, 0.002, when="step", description="standard deviation per axis"),
-    Parameter("detector.yaw_noise", 0.02, "rad", 0.005, 0.06, when="step", description="standard deviation of yaw"),
+    Parameter(
+        "detector.noise", 0.0005, "m", 0.0002, 0.002, when="step", description="standard deviation per axis"
+    ),
+    Parameter(
+        "detector.yaw_noise", 0.02, "rad", 0.005, 0.06, when="step", description="standard deviation of yaw"
+    ),
     Parameter("detector.bias_x", 0.0, "m", -0.004, 0.004, description="constant error along x (calibration)"),
     Parameter("detector.bias_y", 0.0, "m", -0.004, 0.004, description="constant error along y (calibration)"),
-    Parameter("detector.bias_yaw", 0.0, "rad", -0.05, 0.05, description="constant error of the yaw (calibration)"),
-    Parameter("detector.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of frames without a result"),
+    Parameter(
+        "detector.bias_yaw", 0.0, "rad", -0.05, 0.05, description="constant error of the yaw (calibration)"
+    ),
+    Parameter(
+        "detector.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of frames without a result"
+    ),
     # Where the camera stands relative to its nominal pose (the detector knows, up to its bias), and its optics.
     Parameter("camera.x", 0.0, "m", -0.03, 0.03, description="shift along the base's x"),
     Parameter("camera.y", 0.0, "m", -0.03, 0.03, description="shift along the base's y"),
@@ -122,12 +164,22 @@ _COMMON = (
     Parameter("camera.yaw", 0.0, "rad", -0.05, 0.05, description="turn about its own down axis"),
     Parameter("camera.roll", 0.0, "rad", -0.05, 0.05, description="turn about its own forward axis"),
     Parameter("camera.focal", 1.0, "", 0.93, 1.07, description="factor on the focal length"),
-    Parameter("camera.distortion", 0.0, "", -0.05, 0.05, description="added to the distortion coefficient k1"),
+    Parameter(
+        "camera.distortion", 0.0, "", -0.05, 0.05, description="added to the distortion coefficient k1"
+    ),
     Parameter("camera.exposure", 0.0, "", -0.6, 0.6, description="exposure, stops"),
-    Parameter("camera.white_balance", 0.0, "", -0.15, 0.15, description="red up and blue down by this fraction"),
-    Parameter("camera.blur", 0.0, "px", 0.0, 1.2, description="standard deviation of the blur at 640 pixels' width"),
-    Parameter("camera.noise", 0.0, "", 0.0, 0.03, when="step", description="standard deviation per channel, of 1"),
-    Parameter("camera.compression", 0.0, "", 0.0, 0.6, description="strength of JPEG artefacts: 0 none, 1 coarsest"),
+    Parameter(
+        "camera.white_balance", 0.0, "", -0.15, 0.15, description="red up and blue down by this fraction"
+    ),
+    Parameter(
+        "camera.blur", 0.0, "px", 0.0, 1.2, description="standard deviation of the blur at 640 pixels' width"
+    ),
+    Parameter(
+        "camera.noise", 0.0, "", 0.0, 0.03, when="step", description="standard deviation per channel, of 1"
+    ),
+    Parameter(
+        "camera.compression", 0.0, "", 0.0, 0.6, description="strength of JPEG artefacts: 0 none, 1 coarsest"
+    ),
     Parameter("light.azimuth", 0.6, "rad", -0.4, 1.6, description="direction of the light about z"),
     Parameter("light.elevation", 1.0, "rad", 0.6, 1.4, description="height of the light over the table"),
     Parameter("light.ambient", 0.55, "", 0.4, 0.7, description="share of light from everywhere"),
@@ -135,12 +187,16 @@ _COMMON = (
     Parameter("light.warmth", 0.0, "", -0.15, 0.15, description="red up and blue down by this fraction"),
     Parameter("light.shadow", 1.0, "", 0.0, 1.0, description="cast shadows: from 0.5 on"),
     Parameter("colour.table", 0.79, "", 0.35, 0.95, description="brightness of the table"),
-    Parameter("colour.table_warmth", 0.02, "", -0.05, 0.15, description="red up and blue down by this fraction"),
+    Parameter(
+        "colour.table_warmth", 0.02, "", -0.05, 0.15, description="red up and blue down by this fraction"
+    ),
     Parameter("colour.cube", 0.85, "", 0.6, 0.95, description="brightness of the red cube"),
     Parameter("colour.mark", 0.62, "", 0.45, 0.8, description="brightness of the green mark"),
     Parameter("colour.arm", 1.0, "", 0.5, 1.1, description="factor on the brightness of the arm"),
     Parameter("colour.background", 0.9, "", 0.2, 1.0, description="brightness of what is behind the table"),
     Parameter("texture.table", 0.0, "", 0.0, 0.15, description="contrast of the table's grain"),
-    Parameter("distractors.count", 0.0, "", 0.0, 4.0, description="other blocks in the picture, rounded down"),
+    Parameter(
+        "distractors.count", 0.0, "", 0.0, 4.0, description="other blocks in the picture, rounded down"
+    ),
     Parameter("distractors.layout", 0.0, "", 0.0, 1.0, description="where they are"),
 )

@@ -187,5 +187,3 @@ def cube_entries(detection: Detection | None, time: float) -> dict[str, Array]:
         "cube_yaw": yaw_features(detection.yaw),
         "cube_age": np.array([min(time - detection.time, MAX_AGE)]),
     }
-
-

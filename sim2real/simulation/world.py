@@ -334,7 +334,9 @@ class World:
         """Move the joints' stops to `lower`, `upper` (n,) rad, for this and all later episodes."""
         lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
         if lower.shape != (self.robot.n,) or upper.shape != lower.shape or not (lower < upper).all():
-            raise UserError(f"joint limits need {self.robot.n} numbers each, lower < upper; got {lower}, {upper}")
+            raise UserError(
+                f"joint limits need {self.robot.n} numbers each, lower < upper; got {lower}, {upper}"
+            )
         self._coupling.views.lower[:], self._coupling.views.upper[:] = lower, upper
 
     def close(self) -> None:

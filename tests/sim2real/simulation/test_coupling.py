@@ -28,7 +28,9 @@ def test_the_arm_droops_as_far_as_its_stiffness_and_friction_say(arm: World, see
     assert np.abs(arm.velocity).max() < 1e-6
     v = arm._coupling.views
     p = v.parameters
-    load = mass_and_bias(arm.robot.model, arm.position, np.zeros(6), inertials=v.inertials, gravity=v.gravity)[1]
+    load = mass_and_bias(
+        arm.robot.model, arm.position, np.zeros(6), inertials=v.inertials, gravity=v.gravity
+    )[1]
     stiffness = p[:, servo.TORQUE_CONSTANT] / p[:, servo.RESISTANCE] * p[:, servo.VOLTAGE] * p[:, servo.KP]
     error = goal - arm.sensed_position
     pull = stiffness * np.sign(error) * np.maximum(np.abs(error) - p[:, servo.DEAD_BAND], 0.0)

@@ -27,7 +27,13 @@ def green(image: np.ndarray) -> np.ndarray:
 def test_the_picture_agrees_with_the_camera_model(push: World, seed: int) -> None:
     """Displaced, turned, zoomed and distorted: mark and cube appear where the camera says."""
     values = {n: v for n, v in random_draw(push.parameters, seed, ("camera.",)).values.items()}
-    for name in ("camera.exposure", "camera.noise", "camera.blur", "camera.compression", "camera.white_balance"):
+    for name in (
+        "camera.exposure",
+        "camera.noise",
+        "camera.blur",
+        "camera.compression",
+        "camera.white_balance",
+    ):
         values[name] = 0.0
     push.reset(Draw(values=values))
     image, camera = push.render(), push.camera()

@@ -123,7 +123,9 @@ def test_a_hidden_cube_keeps_its_last_value_and_ages(lift: World) -> None:
     half = (0.05, 0.05, 0.05)
     screen = bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half, physicsClientId=lift.client)
     eye, cube = lift.camera().position, lift.truth().cube_position
-    body = bullet.createMultiBody(0, screen, -1, (eye + 0.4 * (cube - eye)).tolist(), physicsClientId=lift.client)
+    body = bullet.createMultiBody(
+        0, screen, -1, (eye + 0.4 * (cube - eye)).tolist(), physicsClientId=lift.client
+    )
     try:
         lift.advance(None, 150)
         hidden = lift.observe()
@@ -164,6 +166,6 @@ def test_commands_are_lost_as_often_and_in_bursts_as_declared() -> None:
     lost = np.array([delay is None for delay in sent])
     arrived = np.array([delay for delay in sent if delay is not None])
     assert lost.mean() == pytest.approx(0.1, rel=0.07)
-    bursts = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(int), [0]])))) [::2]
+    bursts = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(int), [0]]))))[::2]
     assert bursts.mean() == pytest.approx(3.0, rel=0.07)
     assert 0.01 <= arrived.min() < 0.0101 and 0.0139 < arrived.max() <= 0.014

@@ -32,10 +32,15 @@ from sim2real.statistics import wilson_interval
 from sim2real.tasks.base import Task, load_task
 
 if TYPE_CHECKING:
+    from hardware.cameras import CameraProcess
+    from hardware.runtime.recorder import RecorderProcess
     from hardware.serial_arm import SerialArm
     from sim2real.camera import CameraModel
 
 Array = NDArray[np.float64]
+
+EYE = "front"
+"""The camera that looks for objects, where there are several."""
 
 EMULATED = "emulated"
 """The port that starts an emulated arm."""
@@ -226,6 +231,7 @@ class _Rig:
         self.setup, self.options, self.stack = setup, options, stack
         self.out = Path(options.out)
         self.phase = Phase.DISCONNECTED
+        self._cameras: dict[str, CameraProcess] = {}
         self.privileges: dict[str, bool] = {}
 
     def run(self) -> tuple[dict[str, Any], int]:
@@ -253,7 +259,7 @@ class _Rig:
         operator = terminal if terminal is not None else NoOperator(_say)
         session = Session(loop, plan, operator=operator)
         if options.record:
-            session.recorder = self._recorder(arm, loop, cameras)
+            session.recorder = self._recorder(arm, loop)
         if terminal is not None and not options.yes and not options.dry_run:
             where = f"{setup.robot.name} at {options.port}"
             if not terminal.confirm(f"{where} is about to move. Is its workspace free? (q or space stops it)"):
@@ -348,12 +354,26 @@ class _Rig:
         )
 
     def _perception(self, cameras: Mapping[str, "CameraModel"]) -> PerceptionSource:
+        """Start the cameras: the one that looks for objects, and when recording also those that only see."""
         needed = objects_to_see(self.setup)
-        if not needed:
+        if not needed and not self.options.record:
             return GoalOnly(self.setup.goal)
-        raise UserError("no camera support")
+        from hardware.cameras import CameraProcess
+        from hardware.tracking import CameraPerception
 
-    def _recorder(self, arm: "SerialArm", loop: ControlLoop, cameras: Mapping[str, "CameraModel"]) -> Any:
+        looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
+        if not self.options.record:
+            cameras = {name: model for name, model in cameras.items() if name == looking}
+        for name, model in cameras.items():
+            self._cameras[name] = CameraProcess(model, needed if name == looking else ())
+            self.stack.callback(self._cameras[name].close)
+        for camera in self._cameras.values():
+            camera.wait_ready()
+        if looking is None:
+            return GoalOnly(self.setup.goal)
+        return CameraPerception(self._cameras[looking], needed, self.setup.goal)
+
+    def _recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
         from hardware.runtime.recorder import RecorderConfig, RecorderProcess
 
         config = RecorderConfig(
@@ -361,6 +381,8 @@ class _Rig:
             robot=self.options.robot,
             calibration=arm.calibration.table(),
             task=self.setup.task.name,
+            cameras={name: camera.camera for name, camera in self._cameras.items()},
+            pictures={name: camera.reader for name, camera in self._cameras.items()},
         )
         recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
         self.stack.callback(recorder.close)

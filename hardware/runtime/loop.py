@@ -49,6 +49,9 @@ ARMING_MOTION = 0.12
 FAULT_BITS = 0b100111
 """Servo status bits that latch: voltage, encoder, temperature, overload (not the current limit alone)."""
 
+GRIPPER_BITS = 0b000111
+"""The same for the gripper: squeezing overloads it, and it protects itself by squeezing less."""
+
 FAULT_TIME = 0.1
 """Seconds for which a servo must report a fault before it counts."""
 
@@ -145,6 +148,9 @@ class ControlLoop:
         self._connected = True
         self._torque = False
         self._relaxed = False
+        self._fault_bits = np.full(self.robot.n, FAULT_BITS)
+        if self.robot.gripper is not None:
+            self._fault_bits[self.robot.gripper] = GRIPPER_BITS
         self._descending = False
         self._armed_since: float | None = None
         self._armed_at: Array = np.zeros(self.robot.n)
@@ -275,7 +281,7 @@ class ControlLoop:
         policy_on = self.policy_on and self.request is Request.RUN
         reading = self.reading
         servo_fault = False
-        if reading is not None and (reading.status & FAULT_BITS).any():
+        if reading is not None and (reading.status & self._fault_bits).any():
             since = self._servo_fault_since if self._servo_fault_since is not None else now
             self._servo_fault_since = since
             servo_fault = now - since >= FAULT_TIME

@@ -21,6 +21,7 @@ from hardware.emulator.launch import start_emulator
 from hardware.feetech.registers import STS3215
 from hardware.serial_arm import SerialArm, open_bus
 from sim2real.calibration import Calibration
+from sim2real.errors import BusError
 from sim2real.robot import Robot
 
 WIRE = (14 + 6 * 12 + 26) * 10 / 1e6
@@ -70,11 +71,18 @@ def arm(port: str, calibration: str, robot: Robot, cycles: int) -> Figures:
     serial_arm = SerialArm.connect(robot, port, Calibration.load(calibration, robot))
     goal = serial_arm.observe().position.copy()
 
+    silent = 0
+
     def cycle() -> None:
-        serial_arm.observe()
+        nonlocal silent
+        try:
+            serial_arm.observe()
+        except BusError:
+            silent += 1  # the machine let the emulator wait for too long
         serial_arm.command(goal)
 
     figures = measure(cycle, cycles)
+    figures["silent"] = silent
     serial_arm.close()
     return figures
 

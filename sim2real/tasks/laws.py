@@ -45,7 +45,7 @@ ABOVE = 0.065  # added to it before the descent
 CARRY_HEIGHT = 0.105
 CARRY_RADIUS = 0.20
 REOPEN = 0.045  # the gripper opens only above this height
-GRASP_LEFT, GRASP_RIGHT = -0.016, 0.012  # cube between the jaws, along the opening direction from the point
+GRASP_LEFT, GRASP_RIGHT = -0.022, 0.014  # cube between the jaws, along the opening direction from the point
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -152,8 +152,8 @@ def lift_law(
         target[5] = c[5] + 5.0 * period * (grip[CLOSED] - 0.02 - c[5])
         return 0.0
     still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
-    # There is more room towards the jaw than towards the fixed finger.
-    off = math.hypot(across, max(-along, 0.5 * along))
+    # There is more room between the jaws than beside them.
+    off = math.hypot(across, 0.7 * along)
     up = max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
     x, y, z = scene[3], scene[4], GRASP_HEIGHT + ABOVE * up
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)

@@ -1,11 +1,15 @@
 """Collecting demonstrations: the expert labels every state that somebody visits.
 
 In a world drawn from the space an episode is driven by the expert, by the student, or by both in turns, with
-noise on what is executed. At each step the *expert*, on the true state, says what should be done: that chunk is
-the label. What is stored as the input is what the *student* would see at that step: noisy, late joint readings
-and the imitated camera detector. So the student also learns the way back from its own mistakes (Ross, Gordon,
-Bagnell: "A reduction of imitation learning and structured prediction to no-regret online learning", 2011; noise:
-Laskey et al., "DART", 2017).
+bursts of noise on what is executed. At each step the expert says what should be done: that chunk is the label.
+So the student also learns the way back from its own mistakes (Ross, Gordon, Bagnell: "A reduction of imitation
+learning and structured prediction to no-regret online learning", 2011; noise: Laskey et al., "DART", 2017).
+
+The input is always what the *student* would see at that step: late, noisy, biased joint readings and the imitated
+camera detector. The expert may look at the true state or at the same sensors (`labels`). With the true state its
+decisions hinge on what the student cannot know, such as an encoder's offset of a degree; the student learns the
+average of contrary decisions and hesitates where the expert is precise. Looking at the sensors, the expert does
+nearly as well as with the true state, and what it does can be learned.
 
 Episodes depend on their draw alone, hence not on the number of workers. Workers never load torch: the student is
 a policy file.
@@ -13,7 +17,7 @@ a policy file.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +31,7 @@ from sim2real.observation import Observation, flatten
 from sim2real.parameters import Draw
 
 Array = NDArray[np.float64]
+Labels = Literal["sensors", "truth"]
 
 STREAM = 0xC0113C7
 """Separates the random numbers of collection from those of the world with the same draw."""
@@ -36,40 +41,52 @@ STREAM = 0xC0113C7
 class Disturbance:
     """How collection departs from the expert's own episodes.
 
-    `noise` rad: largest standard deviation, drawn per episode between 0 and this, of an offset on the executed
-    goals that wanders with the correlation time `memory` s. `student` 0..1: share of the time in which the
-    student drives, in turns of about `turn` s.
+    `noise` rad: standard deviation of an offset on the executed goals that wanders with the correlation time
+    `memory` s, during bursts of about `burst` s that take up the share `noisy` of the time. `student` 0..1: share
+    of the time in which the student drives, in turns of about `turn` s.
     """
 
-    noise: float = 0.03
-    memory: float = 0.4
+    noise: float = 0.05
+    noisy: float = 0.2
+    burst: float = 0.5
+    memory: float = 0.3
     student: float = 0.0
     turn: float = 1.5
 
     def __post_init__(self) -> None:
-        if not (self.noise >= 0 and self.memory > 0 and self.turn > 0 and 0 <= self.student <= 1):
-            raise UserError(f"noise must be ≥ 0, memory and turn > 0, student within 0..1; got {self}")
+        times = (self.memory, self.turn, self.burst)
+        if not (self.noise >= 0 and min(times) > 0 and 0 <= self.student <= 1 and 0 <= self.noisy < 1):
+            raise UserError(f"noise must be ≥ 0, times > 0, shares within 0..1; got {self}")
 
 
 class Labeller:
     """The policy that `rollout` runs during collection: drives, disturbs, and keeps observation and label."""
 
     def __init__(
-        self, world: Any, expert: Any, student: Any | None, features: Sequence[Any], disturbance: Disturbance
+        self,
+        world: Any,
+        expert: Any,
+        student: Any | None,
+        features: Sequence[Any],
+        disturbance: Disturbance,
+        labels: Labels,
     ) -> None:
         self.horizon = expert.horizon
         self.world, self.expert, self.student = world, expert, student
-        self.features, self.disturbance = tuple(features), disturbance
-        period = 1.0 / world.robot.policy_rate
-        self._keep = float(np.exp(-period / disturbance.memory))
-        self._switch = period / disturbance.turn
+        self.features, self.disturbance, self.labels_from = tuple(features), disturbance, labels
+        d, period = disturbance, 1.0 / world.robot.policy_rate
+        self._keep = float(np.exp(-period / d.memory))
+        self._switch = period / d.turn
+        self._burst_ends = period / d.burst
+        # Beginnings are so frequent that bursts take up the share that is asked for.
+        self._burst_begins = self._burst_ends * d.noisy / (1 - d.noisy)
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; everything random in it follows from `seed`."""
         self._rng = np.random.default_rng((STREAM, seed))
-        self._sigma = self.disturbance.noise * self._rng.random()
         self._offset = np.zeros(self.world.robot.n)
+        self._noisy = False
         self._student_drives = self._rng.random() < self.disturbance.student
         self.observations: list[NDArray[np.float32]] = []
         self.labels: list[Array] = []
@@ -79,22 +96,25 @@ class Labeller:
 
     def act(self, observation: Observation) -> Array:
         """(horizon, n) rad: what is executed. Observation and label of this step are appended to the lists."""
-        label = np.asarray(self.expert.act(self.world.observe(privileged=True)), dtype=np.float64)
+        seen = observation if self.labels_from == "sensors" else self.world.observe(privileged=True)
+        label = np.asarray(self.expert.act(seen), dtype=np.float64)
         self.observations.append(flatten(observation, self.features))
         self.labels.append(label)
-        # The same numbers are drawn on every path, so that what the student does cannot shift the noise.
-        kick, coin, side = (
-            self._rng.standard_normal(len(self._offset)),
-            self._rng.random(),
-            self._rng.random(),
-        )
-        if coin < self._switch:
-            self._student_drives = side < self.disturbance.student
-        self._offset = self._keep * self._offset + np.sqrt(1 - self._keep**2) * self._sigma * kick
         chunk = label
         if self.student is not None and self._student_drives:
             chunk = self.student.act(observation)
-        return np.asarray(chunk + self._offset)
+        chunk = np.asarray(chunk + self._offset)
+        self._step()
+        return chunk
+
+    def _step(self) -> None:
+        """Who drives next, and with what noise. The same numbers are drawn whatever happens."""
+        kick, coin, side, burst = self._rng.standard_normal(len(self._offset)), *self._rng.random(3)
+        if coin < self._switch:
+            self._student_drives = side < self.disturbance.student
+        self._noisy = burst >= self._burst_ends if self._noisy else burst < self._burst_begins
+        sigma = self.disturbance.noise if self._noisy else 0.0
+        self._offset = self._keep * self._offset + np.sqrt(1 - self._keep**2) * sigma * kick
 
 
 @dataclass(frozen=True)
@@ -109,6 +129,7 @@ class CollectEpisode:
     disturbance: Disturbance
     student: str | None = None
     expert: str = "expert"
+    labels: Labels = "sensors"
     nominal: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
@@ -121,7 +142,7 @@ class CollectEpisode:
         expert = open_policy(self.expert, task, robot)
         student = None if self.student is None else open_policy(self.student, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))
-        driver = Labeller(world, expert, student, task.features, self.disturbance)
+        driver = Labeller(world, expert, student, task.features, self.disturbance, self.labels)
 
         def run(draw: Draw) -> dict[str, Any]:
             episode = rollout(world, driver, draw)

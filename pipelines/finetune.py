@@ -51,7 +51,7 @@ class FinetuneSettings:
     real_share: float = 0.5
     train: str = "head"
     student: float = 0.5
-    noise: float = 0.03
+    noise: float = 0.05
     epochs: int = 15
     batches: int = 60
     batch_size: int = 512

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hardware.policy_file import PolicyInfo
-from pipelines.collect import CollectEpisode, Disturbance, collect
+from pipelines.collect import CollectEpisode, Disturbance, Labels, collect
 from pipelines.data import ChunkDataModule
 from pipelines.demonstrations import Demonstrations
 from pipelines.evaluate import evaluate
@@ -59,15 +59,16 @@ class PretrainSettings:
     space: str | None = None
     twin: str | None = None
     seed: int = 0
-    episodes: int = 600
+    episodes: int = 500
     rounds: int = 5
-    epochs: int = 50
-    batches: int = 120
-    batch_size: int = 1024
+    epochs: int = 40
+    batches: int = 100
+    batch_size: int = 512
     learning_rate: float = 2e-3
     width: int = 256
     depth: int = 3
-    noise: float = 0.03
+    noise: float = 0.05
+    labels: Labels = "sensors"
     held_out: float = 0.05
     evaluate: int = 100
 
@@ -212,6 +213,7 @@ class _Collector:
             Disturbance(noise=s.noise, student=share),
             student=str(self.out / "policy.onnx") if share > 0 else None,
             expert=s.expert,
+            labels=s.labels,
             nominal=self.plan.nominal,
         )
         # With a budget, collection takes at most half of what a round has.

@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, metavar="LR", help="largest learning rate")
     parser.add_argument("--width", type=int, metavar="W", help="units per layer of the network")
     parser.add_argument("--depth", type=int, metavar="D", help="layers of the network")
-    parser.add_argument("--noise", type=float, metavar="RAD", help="largest noise on what is executed")
+    parser.add_argument("--noise", type=float, metavar="RAD", help="noise on what is executed, in bursts")
+    parser.add_argument(
+        "--labels",
+        choices=("sensors", "truth"),
+        help="what the demonstrating expert looks at (default: sensors)",
+    )
     parser.add_argument("--evaluate", type=int, metavar="N", help="episodes of the measurement at the end")
     parser.add_argument(
         "--max-minutes", type=float, metavar="M", help="fit collection and training into this"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.logs import ArmLog, refuse_without_information
 from pipelines.replay import physics_rate, torque_limit
+from pipelines.sweep import provenance
 from randomization.identification import Fit, Unknown, fit
 from sim2real import servo, twin
 from sim2real.dynamics import add_point_mass
@@ -323,6 +324,8 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
 
     import tomli_w
 
+    from pipelines.report_identify import save_overlay
+
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     robot, model, result = found.model.robot, found.model, found.fit
@@ -368,6 +371,9 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     _write(folder / "twin.toml", tomli_w.dumps(table))
     _write(folder / "space.toml", tomli_w.dumps(space))
     _write(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
+    settings = {"robot": robot.name, "data": source}
+    _write(folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n")
+    save_overlay(found, folder)
     return summary
 
 

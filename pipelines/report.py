@@ -1,6 +1,7 @@
 """`report.html` for any run directory: self-contained, readable offline."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,15 @@ def write_report(directories: Sequence[str | Path], out: str | Path | None = Non
     return out
 
 
+def try_report(directory: str | Path) -> Path | None:
+    """Write a run's own report at its end; a report that fails is said on standard error, not the run's failure."""
+    try:
+        return write_report([directory])
+    except Exception as error:  # whatever it is, the results are safe and matter more
+        print(f"no report was written: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
+
+
 def _sweep(folder: Path) -> list[Section]:
     from pipelines import report_sweep
 
@@ -65,6 +75,12 @@ def _arm(folder: Path) -> list[Section]:
     return report_arm.sections(folder)
 
 
+def _identification(folder: Path) -> list[Section]:
+    from pipelines import report_identify
+
+    return report_identify.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines import report_arm
 
@@ -75,6 +91,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "sweep": ("Sweep", _sweep),
     "pretrain": ("Pretraining", _training),
     "finetune": ("Fine-tuning", _training),
+    "identify": ("Identification", _identification),
     "record": ("Recording", _arm),
     "deploy": ("Deployment", _arm),
 }
@@ -112,7 +129,7 @@ class _Run:
 
     def _subject(self) -> str:
         settings = self.config.get("settings", {}) | self.config.get("sweep", {})
-        parts = [str(settings[key]) for key in ("task", "robot") if settings.get(key)]
+        parts = [str(settings[key]) for key in ("task", "robot", "data") if settings.get(key)]
         policy = self.config.get("policy")
         return ", ".join([*parts, *([f"policy {policy}"] if policy else [])]) or self.name
 

@@ -273,8 +273,9 @@ def panels(
                 ax.set_ylim(middle - least_span / 2, middle + least_span / 2)
             if i % columns == 0:
                 ax.set_ylabel(y_label)
-            if i == 0 and len(series) > 1:
-                ax.legend(loc="best")
+        if len(rows[0][1]) > 1:
+            handles, labels = c.axes[0].get_legend_handles_labels()
+            c.figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
         for ax in c.axes[len(rows) :]:
             ax.set_visible(False)
         for ax in c.axes[max(0, len(rows) - columns) : len(rows)]:

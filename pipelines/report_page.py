@@ -83,8 +83,13 @@ class Section:
         inner = "".join(figure(*image) for image in images)
         self.blocks.append(f'<div class="figures">{inner}</div>')
 
-    def table(self, rows: Sequence[Mapping[str, Any]], empty: str = "nothing to show") -> None:
-        """A table of rows; columns in the order in which their names first occur, numbers set right."""
+    def table(
+        self, rows: Sequence[Mapping[str, Any]], empty: str = "nothing to show", folded: str = ""
+    ) -> None:
+        """A table of rows; columns in the order in which their names first occur, numbers set right.
+
+        With `folded`, only this line shows until it is clicked.
+        """
         if not rows:
             self.text(empty, "note")
             return
@@ -95,7 +100,10 @@ class Section:
             "<tr>" + "".join(f"<td{_right(numeric[n])}>{_cell(r.get(n))}</td>" for n in names) + "</tr>"
             for r in rows
         )
-        self.blocks.append(f'<div class="table"><table><tr>{head}</tr>{body}</table></div>')
+        table = f'<div class="table"><table><tr>{head}</tr>{body}</table></div>'
+        self.blocks.append(
+            f"<details><summary>{escape(folded)}</summary>{table}</details>" if folded else table
+        )
 
     def facts(self, facts: Mapping[str, Any], title: str = "How this was made") -> None:
         """A folded list of names and values."""

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipelines.finetune import FinetuneSettings, finetune, forgotten
+    from pipelines.report import try_report
     from pipelines.simulated import worker_count
     from pipelines.training import TrainerOptions, main_process
 
@@ -87,5 +88,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
         return 130
     if main_process():
+        try_report(args.out)
         print(f"{args.out}/policy.onnx")
     return 0

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pipelines.report import try_report
+
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
@@ -39,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         summary = identify_bench(args.bench, args.out, args.runs, say)
     else:
         summary = _identify_arm(args, say)
+    try_report(args.out)
     if args.json:
         print(json.dumps(summary, indent=2))
     return 0

@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
 
     from pipelines.deploy import run as deploy
     from pipelines.deploy import summary
+    from pipelines.report import try_report
 
     result, status = deploy(options_of(args, "record", record=True))
     print(json.dumps(result) if args.json else summary(result), flush=True)
+    try_report(args.out)
     return status

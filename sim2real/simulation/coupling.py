@@ -7,14 +7,19 @@ that makes its own, lighter arm reach it:
     (M + A)(w⁺ − w)/dt = servo(w⁺) − h + τc        solved for w⁺ by `servo.solve_velocity_into`
     τ = h′ + M′(w⁺ − w)/dt − τc                     sent to Bullet
 
-M, h are those of the arm as drawn (masses, payload, gravity, tilt); M′, h′ those of the arm that Bullet carries,
-which never changes: so a drawn mass costs no call into Bullet, centres of mass can be drawn, too, and nothing
-can go stale. τc is the torque that the last step left unexplained, which is contact:
+M, h are those of the arm as drawn (masses, payload, gravity, tilt). The arm that Bullet carries is a skeleton: its
+links have next to no mass, but each a rotational inertia f about every axis (`skeleton_inertia`). That makes M′ and
+h′ cheap, costs no call into Bullet for a drawn mass, lets centres of mass be drawn, and nothing can go stale:
+
+    M′ij = Σ fk ai·aj      h′i = Σ fk ai·αk      over the links k that both joints move
+
+a being the joints' axes and α the links' angular accelerations at q̈ = 0. τc is the torque that the last step left
+unexplained, which is contact:
 
     τc ← τc + M′(w_measured − w⁺)/dt
 
-Bullet's arm has some inertia folded into its light links (`FOLD`), or contacts would excite them far above the
-frequencies that the time step resolves. Joint stops are bounds on w⁺, so Bullet needs no limit constraints.
+The f are of the size of the armature: contacts must not excite links far above the frequencies that the time step
+resolves. Joint stops are bounds on w⁺, so Bullet needs no limit constraints.
 
 One buffer holds all numbers, because a compiled call costs about 0.1 µs per array that is handed to it.
 """
@@ -27,6 +32,7 @@ from numpy.typing import NDArray
 
 from sim2real import servo
 from sim2real.dynamics import WORK_COLUMNS, mass_and_bias_into
+from sim2real.errors import UserError
 from sim2real.servo import (
     BACKLASH,
     COMMAND_COLUMNS,
@@ -46,8 +52,10 @@ from sim2real.urdf import CHAIN_COLUMNS, INERTIAL_COLUMNS, ArmModel
 
 Array = NDArray[np.float64]
 
-FOLD = 0.5
-"""Share of a joint's armature that its link should have in Bullet at least, as inertia about every axis."""
+SKELETON_SHARE = 0.5
+"""Of the inertia that a joint really feels, armature included, that it feels in Bullet."""
+SKELETON_MASS = 1e-6
+"""kg of each link in Bullet."""
 HISTORY = 64
 """Physics steps that readings are kept for: 0.21 s at 300 Hz."""
 RETURN_SPEED = 1.0
@@ -63,8 +71,8 @@ class Views(NamedTuple):
     chain: Array
     inertials: Array
     """(n, 10) of the arm as drawn."""
-    carried: Array
-    """(n, 10) of the arm in Bullet."""
+    skeleton: Array
+    """(n,) kg·m², f of each link in Bullet."""
     parameters: Array
     command: Array
     state: Array
@@ -95,14 +103,14 @@ class Views(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _views(buffer: Array, n: int) -> Views:
-    vectors = buffer[5 : 5 + 11 * n].reshape(11, n)
-    at = 5 + 11 * n
+    vectors = buffer[5 : 5 + 12 * n].reshape(12, n)
+    at = 5 + 12 * n
     squares = buffer[at : at + 2 * n * n].reshape(2, n, n)
     at += 2 * n * n
     chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
     at += n * CHAIN_COLUMNS
-    inertials = buffer[at : at + 2 * n * INERTIAL_COLUMNS].reshape(2, n, INERTIAL_COLUMNS)
-    at += 2 * n * INERTIAL_COLUMNS
+    inertials = buffer[at : at + n * INERTIAL_COLUMNS].reshape(n, INERTIAL_COLUMNS)
+    at += n * INERTIAL_COLUMNS
     parameters = buffer[at : at + n * F].reshape(n, F)
     at += n * F
     command = buffer[at : at + n * COMMAND_COLUMNS].reshape(n, COMMAND_COLUMNS)
@@ -119,15 +127,38 @@ def _views(buffer: Array, n: int) -> Views:
     at += n * WORK_COLUMNS
     history = buffer[at : at + HISTORY * 2 * n].reshape(HISTORY, 2 * n)
     return Views(
-        buffer[0:2], buffer[2:5], chain, inertials[0], inertials[1], parameters, command, state,
+        buffer[0:2], buffer[2:5], chain, inertials, vectors[11], parameters, command, state,
         vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5], vectors[6], vectors[7],
         vectors[8], vectors[9], vectors[10], squares[0], squares[1], drive, rotations, origins, work, history,
     )  # fmt: skip
 
 
 def _size(n: int) -> int:
-    columns = CHAIN_COLUMNS + 2 * INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
-    return 5 + n * (11 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+    columns = CHAIN_COLUMNS + INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
+    return 5 + n * (12 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _skeleton_into(chain: Array, skeleton: Array, work: Array, mass: Array, bias: Array) -> None:
+    """M′ and h′ of the module docstring; `work` as `mass_and_bias_into` leaves it: axes in columns 0–2 (zero for
+    prismatic joints), angular accelerations in 12–14."""
+    n = len(skeleton)
+    for i in range(n):
+        bias[i] = 0.0
+        for j in range(n):
+            mass[i, j] = 0.0
+    for k in range(n):
+        f = skeleton[k]
+        i = k
+        while i >= 0:
+            w = work[i]
+            bias[i] += f * (w[0] * work[k, 12] + w[1] * work[k, 13] + w[2] * work[k, 14])
+            j = k
+            while j >= 0:
+                u = work[j]
+                mass[i, j] += f * (w[0] * u[0] + w[1] * u[1] + w[2] * u[2])
+                j = int(chain[j, 0])
+            i = int(chain[i, 0])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -141,12 +172,9 @@ def _step(buffer: Array, n: int) -> None:
         for j in range(n):
             contact[i] += a.mass_carried[i, j] * (velocity[j] - a.predicted[j]) / dt
     mass_and_bias_into(
-        a.chain, a.carried, position, velocity, a.gravity, a.rotations, a.origins, a.work,
-        a.mass_carried, a.bias_carried,
-    )  # fmt: skip
-    mass_and_bias_into(
         a.chain, a.inertials, position, velocity, a.gravity, a.rotations, a.origins, a.work, a.mass, a.bias
     )
+    _skeleton_into(a.chain, a.skeleton, a.work, a.mass_carried, a.bias_carried)
     drive_into(a.parameters, a.command, a.state, position, dt, a.drive)
     row = a.history[int(a.scalars[1]) % HISTORY]
     a.scalars[1] += 1.0
@@ -223,9 +251,8 @@ class Coupling:
         self.views: Views = _views(self._buffer, self.n)
         self.views.scalars[0] = dt
         self.views.chain[:] = model.chain
-        self.views.inertials[:] = self.views.carried[:] = model.inertials
-        self.fold = folded_inertia(model, parameters[:, servo.ARMATURE])
-        self.views.carried[:, 4:7] += self.fold[:, None]
+        self.views.inertials[:] = model.inertials
+        self.views.skeleton[:] = skeleton_inertia(model, parameters[:, servo.ARMATURE])
         self.servo = ServoBank(self.views.command, self.views.state)
         # Compiled once here, not in the first step.
         self.reset(np.zeros(self.n))
@@ -252,11 +279,18 @@ class Coupling:
         return sensed, speed
 
 
-def folded_inertia(model: ArmModel, armature: Array) -> Array:
-    """(n,) kg·m² to add to each link about every axis in Bullet: what light links lack to `FOLD` x armature."""
+def skeleton_inertia(model: ArmModel, armature: Array) -> Array:
+    """(n,) kg·m² of the links in Bullet, so that each joint feels `SKELETON_SHARE` of what it really does.
+
+    From the tips inwards: what a joint's further links do not bring with them, its own link gets.
+    """
     from sim2real.dynamics import mass_and_bias
 
+    if model.prismatic.any():
+        raise UserError("the simulated arm can have revolute joints only")
     middle = (model.lower + model.upper) / 2
-    moments = np.diag(mass_and_bias(model, middle, np.zeros(model.n))[0])
-    fold: Array = np.maximum(FOLD * armature - 4 * moments, 0.0)
-    return fold
+    felt = SKELETON_SHARE * (np.diag(mass_and_bias(model, middle, np.zeros(model.n))[0]) + armature)
+    own = np.zeros(model.n)
+    for i in reversed(range(model.n)):
+        own[i] = max(felt[i] - own[model.descendants(i)].sum(), 0.05 * felt[i])
+    return own

@@ -276,14 +276,15 @@ class SceneBodies:
             else:
                 self._park(body)
 
-    def fold(self, inertia: Array) -> None:
-        """Add `inertia` (n,) kg·m² about every axis to the joints' links; once, after construction."""
-        for joint, extra in zip(self.joints, inertia):
-            diagonal = bullet.getDynamicsInfo(self.arm, joint, physicsClientId=self.client)[2]
+    def make_skeleton(self, inertia: Array, mass: float) -> None:
+        """Give the joints' links `inertia` (n,) kg·m² about every axis and all links `mass` kg; see coupling.py."""
+        for link in range(bullet.getNumJoints(self.arm, physicsClientId=self.client)):
+            moment = float(inertia[self.joints.index(link)]) if link in self.joints else 0.0
             bullet.changeDynamics(
                 self.arm,
-                joint,
-                localInertiaDiagonal=tuple(moment + extra for moment in diagonal),
+                link,
+                mass=mass,
+                localInertiaDiagonal=(moment,) * 3,
                 physicsClientId=self.client,
             )
 

@@ -31,7 +31,7 @@ from sim2real.kinematics import tool_pose
 from sim2real.observation import Observation
 from sim2real.parameters import Draw, Parameter
 from sim2real.robot import Robot
-from sim2real.simulation.coupling import Coupling
+from sim2real.simulation.coupling import SKELETON_MASS, Coupling
 from sim2real.simulation.declared import world_parameters
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.renderer import Renderer
@@ -119,8 +119,8 @@ class World:
             )
         self.bodies = SceneBodies(client, self.robot)
         self._coupling = Coupling(self.robot.model, servo.nominal_parameters(self.robot), dt)
-        self.bodies.fold(self._coupling.fold)
         views = self._coupling.views
+        self.bodies.make_skeleton(views.skeleton, SKELETON_MASS)
         views.lower[:], views.upper[:] = self.robot.lower, self.robot.upper
         self.servo = self._coupling.servo
         self.renderer = Renderer(self.bodies, self.robot.cameras)

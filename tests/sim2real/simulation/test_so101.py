@@ -41,14 +41,6 @@ def test_bullet_and_the_model_agree_on_the_tool(arm: World) -> None:
         np.testing.assert_allclose(arm.truth().tool_position, state[4], atol=1e-6)
 
 
-def test_bullet_uses_the_masses_and_inertias_of_the_file(arm: World) -> None:
-    fold = arm._coupling.fold
-    for i, joint in enumerate(arm.bodies.joints):
-        info = bullet.getDynamicsInfo(arm.bodies.arm, joint, physicsClientId=arm.client)
-        assert info[0] == pytest.approx(arm.robot.model.mass[i])
-        np.testing.assert_allclose(info[2], arm.robot.model.inertials[i, 4:7] + fold[i], rtol=1e-6)
-
-
 def test_fingertips_touch_at_the_lower_limit_and_open_upwards(arm: World) -> None:
     gaps = []
     for angle in (arm.robot.lower[5], 0.1, 0.8):

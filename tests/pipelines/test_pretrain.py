@@ -173,12 +173,27 @@ def test_collection_noise_departs_from_the_expert() -> None:
         CollectEpisode("so101", "reach", Disturbance(noise=0.0)), draws, workers=0, progress=False
     )
     noisy, _ = collect(
-        CollectEpisode("so101", "reach", Disturbance(noise=0.1)), draws, workers=0, progress=False
+        CollectEpisode("so101", "reach", Disturbance(noise=0.1, noisy=0.9)), draws, workers=0, progress=False
     )
     shared = min(int((quiet.episodes == draws[0].index).sum()), int((noisy.episodes == draws[0].index).sum()))
     command = slice(6, 12)
     np.testing.assert_array_equal(quiet.observations[0, command], noisy.observations[0, command])
     assert np.abs(quiet.observations[:shared, command] - noisy.observations[:shared, command]).max() > 0.01
+
+
+def test_labels_are_what_the_expert_does_on_what_it_may_see() -> None:
+    plan = make_plan(task="reach", draws=1, seed=3)
+    draws, _ = plan.make_draws(plan.bind())
+    robot, task = Robot.load("so101"), load_task("reach")
+    stops = np.cumsum([feature.size for feature in task.features])[:-1]
+    made = {}
+    for labels in ("sensors", "truth"):
+        recipe = CollectEpisode("so101", "reach", Disturbance(noise=0.0), labels=labels)
+        made[labels], _ = collect(recipe, draws, workers=0, progress=False)
+        parts = np.split(made[labels].observations[10].astype(float), stops)
+        again = task.expert(robot).act({f.name: part for f, part in zip(task.features, parts)})
+        same = np.allclose(again, made[labels].chunks[10], atol=1e-4)
+        assert same == (labels == "sensors")
 
 
 def test_workers_do_not_load_torch() -> None:

@@ -18,6 +18,9 @@ PROTECTION_PERIOD = 0.01
 STALL = 0.25
 """Longest stretch that is caught up with, s."""
 
+FRAGMENT_TIMEOUT = 0.005
+"""A packet that is not complete after this pause is forgotten by the servos, s."""
+
 SUPPLY_RESISTANCE = 0.08  # Ω of the supply and its cable
 
 
@@ -46,6 +49,7 @@ class EmulatedBus:
         self._free = 0.0  # when the line is quiet again
         self._queue: deque[Reply] = deque()
         self._time = 0.0
+        self._heard = 0.0  # when the master last said something
 
     def advance(self, now: float) -> None:
         """Let the plant and the servos' own protections catch up with `now`, s."""
@@ -65,6 +69,9 @@ class EmulatedBus:
     def receive(self, data: bytes, now: float, baud: int | None = None) -> None:
         """Take bytes from the master at `now`, s, sent at `baud` (None: at whatever rate the servos use)."""
         self.advance(now)
+        if now - self._heard > FRAGMENT_TIMEOUT:
+            self._parser.clear()
+        self._heard = now
         rate = baud or (self.servos[0].baud if self.servos else 1_000_000)
         self._free = max(now, self._free) + len(data) * 10 / rate
         for packet in self._parser.feed(data):

@@ -251,6 +251,11 @@ def test_what_makes_no_sense_is_not_answered(rig: Rig) -> None:
     assert _ask(rig.line, protocol.ping(1), 10.0) == [Packet(1, 0)]
 
 
+def test_a_fragment_does_not_swallow_what_follows(rig: Rig) -> None:
+    rig.line.receive(b"\xff\xff\x01\xf0\x02", 0.0)
+    assert _ask(rig.line, protocol.ping(1), 0.01) == [Packet(1, 0)]
+
+
 def test_reading_behind_the_table_yields_zeros(rig: Rig) -> None:
     (answer,) = _ask(rig.line, protocol.read(1, STS3215.size - 1, 4), 0.0)
     assert len(answer.data) == 4 and answer.data[1:] == b"\0\0\0"

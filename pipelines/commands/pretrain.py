@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipelines.pretrain import PretrainSettings, pretrain
+    from pipelines.report import try_report
     from pipelines.simulated import worker_count
     from pipelines.training import TrainerOptions, main_process
 
@@ -89,5 +90,6 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if main_process():
+        try_report(args.out)
         print(f"{args.out}/policy.onnx")
     return 0

@@ -10,6 +10,7 @@ the plane half a cube above the table. A lifted cube so appears further away tha
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,8 @@ from sim2real.silhouette import cube_outline, fit_cube, fit_disc
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+_Colour = Callable[[NDArray[np.int16]], NDArray[np.float32]]
+"""How much of a colour each pixel of a BGR picture has."""
 
 CUBE = 0.025
 """Side of the cube, m."""
@@ -37,6 +40,8 @@ MAX_LIFT = 0.12
 REACH = 0.6
 """Objects further than this from the base are none of the arm's business, m."""
 
+_Box = tuple[int, ...]
+"""Left, top, width, height, px."""
 _INSET = 0.4
 """Boundary pixels' centres lie this far inside the edge on average, px."""
 _MOST_POINTS = 72
@@ -246,7 +251,7 @@ class Detector:
         self,
         image: Image,
         small: NDArray[np.int16],
-        colour: "_Colour",
+        colour: _Colour,
         threshold: float,
         size: float,
     ) -> list[_Spot]:
@@ -275,7 +280,7 @@ class Detector:
                 spots.append(spot)
         return spots
 
-    def _plausible(self, box: "_Box", size: float, least: float, most: float) -> bool:
+    def _plausible(self, box: _Box, size: float, least: float, most: float) -> bool:
         """Whether the longer side of a box is `least`..`most` times what `size` m measures there."""
         x, y, w, h = box
         place = self.camera.on_plane([x + w / 2, y + h / 2], 0.0)
@@ -298,7 +303,7 @@ def _cube_starts(centre: Array, size: float, seen: float) -> Array:
     return np.array([[centre[0] + dx, centre[1] + dy, yaw, 1.0] for dx, dy in offsets for yaw in yaws])
 
 
-def _outline_spot(window: Image, x: int, y: int, colour: "_Colour", threshold: float) -> _Spot | None:
+def _outline_spot(window: Image, x: int, y: int, colour: _Colour, threshold: float) -> _Spot | None:
     """The spot in a window of the picture, with a threshold half-way to its own colour."""
     score = colour(window.astype(np.int16))
     core = score[score > threshold]
@@ -307,7 +312,8 @@ def _outline_spot(window: Image, x: int, y: int, colour: "_Colour", threshold: f
     own = float(np.quantile(core, 0.6))
     mask = (score > max(0.5 * own, 0.75 * threshold)).astype(np.uint8)
     # Single pixels are noise.
-    mask = cv2.medianBlur(mask, 3) if core.size > 100 else mask
+    if core.size > 100:
+        mask = np.asarray(cv2.medianBlur(mask, 3), dtype=np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max((len(c) for c in contours), default=0)
     kept = [c[:, 0] for c in contours if len(c) >= max(6, 0.2 * largest)]
@@ -335,16 +341,6 @@ def _greenness(image: NDArray[np.int16]) -> NDArray[np.float32]:
     return ((g - np.maximum(r, b) - 0.4 * np.abs(r - b).astype(np.float32)) / (g + 20)).astype(np.float32)
 
 
-_Box = tuple[int, ...]
-"""Left, top, width, height in px."""
-
-
 def _union(a: _Box, b: _Box) -> _Box:
     left, top = min(a[0], b[0]), min(a[1], b[1])
     return left, top, max(a[0] + a[2], b[0] + b[2]) - left, max(a[1] + a[3], b[1] + b[3]) - top
-
-
-class _Colour:
-    """Signature of `_redness` and `_greenness`."""
-
-    def __call__(self, image: NDArray[np.int16]) -> NDArray[np.float32]: ...

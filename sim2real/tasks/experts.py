@@ -22,9 +22,9 @@ from sim2real.tasks.pointing import pointing_geometry
 
 Array = NDArray[np.float64]
 
-CLEARANCE = 0.017
+CLEARANCE = 0.021
 """m between the fixed finger and the cube when the open gripper goes down around it."""
-OPEN_GAP = 0.066
+OPEN_GAP = 0.072
 """m between the fingertips of the open gripper."""
 FORK_GAP = 0.014
 """m between the fingertips while they push: less than a cube, enough for its corner."""

@@ -27,12 +27,12 @@ REACH, PUSH, LIFT = 0, 1, 2
 
 CLOSED, OPEN, HELD, WIDTH, FORK = range(5)
 
-FLOOR = 0.0115  # commands are kept above this, where the gate would hold them
+FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
 
 # Push.
 CONTACT = 0.020  # point to cube centre when they touch
 BEHIND = 0.048  # where the push starts, behind the cube
-PUSH_HEIGHT = 0.0145
+PUSH_HEIGHT = 0.015
 PUSH_OVER = 0.055  # clears a cube
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
@@ -40,12 +40,12 @@ DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while push
 LANE, LANE_HIGH = 0.014, 0.006  # sideways error: still pushing, fit to start
 
 # Lift.
-GRASP_HEIGHT = 0.013
+GRASP_HEIGHT = 0.015
 ABOVE = 0.065  # added to it before the descent
 CARRY_HEIGHT = 0.105
 CARRY_RADIUS = 0.20
 REOPEN = 0.045  # the gripper opens only above this height
-GRASP_LEFT, GRASP_RIGHT = -0.022, 0.014  # cube between the jaws, along the opening direction from the point
+GRASP_LEFT, GRASP_RIGHT = -0.026, 0.016  # cube between the jaws, along the opening direction from the point
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -74,7 +74,7 @@ def push_law(
     lane = LANE + (LANE_HIGH - LANE) * high
     low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
     # Told to be on the table and not getting there: what the joints say is a little off.
-    low += 0.010 * ramp(cz, PUSH_HEIGHT + 0.002, PUSH_HEIGHT - 0.001)
+    low += 0.010 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
     ready = pz < low and abs(aside) < lane
     overlap = along + CONTACT
     if ready and 0.0 < overlap < 0.015 + 0.2 * scene[8]:
@@ -103,7 +103,7 @@ def push_law(
         x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
         z = PUSH_HEIGHT + (PUSH_OVER - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
     # The command runs away from a tool that rubs on the table: lift it a little.
-    z += max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
+    z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
     return 1.0
@@ -141,7 +141,7 @@ def lift_law(
     empty = shut > 0.5  # shut, and holding nothing
     between = (
         not empty
-        and pz < GRASP_HEIGHT + 0.008 + slack
+        and pz < GRASP_HEIGHT + 0.007 + slack
         and GRASP_LEFT - slack < along < GRASP_RIGHT + slack
         and abs(across) < 0.008 + slack
     )
@@ -155,7 +155,8 @@ def lift_law(
     # There is more room between the jaws than beside them.
     off = math.hypot(across, 0.7 * along)
     up = max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
-    x, y, z = scene[3], scene[4], GRASP_HEIGHT + ABOVE * up
+    _, _, cz, _, _ = forward(g, c)
+    x, y, z = scene[3], scene[4], GRASP_HEIGHT + ABOVE * up + 2.0 * max(0.0, FLOOR - cz)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
     return 1.0

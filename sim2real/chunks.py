@@ -1,5 +1,6 @@
 """Timestamped action chunks and their execution."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +39,14 @@ class ChunkPlayer:
 
     def __init__(self, blend: float = 1 / 30) -> None:
         self.blend = blend
-        self._times: NDArray[np.float64] = np.zeros(1)
+        self._times: list[float] = [0.0]
         self._goals: NDArray[np.float64] = np.zeros((1, 0))
-        self._old: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._old: tuple[list[float], NDArray[np.float64]] | None = None
         self._blend_start = 0.0
 
     def reset(self, position: NDArray[np.float64], time: float) -> None:
         """Forget every chunk; the goal is `position` (n,), rad, from `time` on."""
-        self._times = np.array([time])
+        self._times = [time]
         self._goals = np.array(position, dtype=np.float64)[None, :]
         self._old = None
 
@@ -61,8 +62,9 @@ class ChunkPlayer:
             )
         if not np.isfinite(chunk.positions).all():
             raise Sim2RealError("the chunk holds values that are not finite")
-        due = chunk.start + chunk.period * np.arange(1, len(chunk.positions) + 1)
-        first = int(np.searchsorted(due, time, side="right"))
+        # Times are a plain list: for ten numbers that is several times as fast as an array.
+        due = [chunk.start + chunk.period * k for k in range(1, len(chunk.positions) + 1)]
+        first = bisect_right(due, time)
         if first == len(due):
             return False
         current = self.sample(time)
@@ -76,7 +78,7 @@ class ChunkPlayer:
             join = current
         self._old = (self._times, self._goals)
         self._blend_start = time
-        self._times = np.concatenate(([time], due[first:]))
+        self._times = [time, *due[first:]]
         self._goals = np.concatenate((join[None, :], chunk.positions[first:]))
         return True
 
@@ -94,11 +96,11 @@ class ChunkPlayer:
 
     def remaining(self, time: float) -> float:
         """Seconds until the last known action is due; negative once the player has run dry."""
-        return float(self._times[-1] - time)
+        return self._times[-1] - time
 
 
-def _interpolate(times: NDArray[np.float64], goals: NDArray[np.float64], time: float) -> NDArray[np.float64]:
-    i = int(times.searchsorted(time, side="right"))
+def _interpolate(times: list[float], goals: NDArray[np.float64], time: float) -> NDArray[np.float64]:
+    i = bisect_right(times, time)
     if i == 0:
         return goals[0].copy()
     if i == len(times):

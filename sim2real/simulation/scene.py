@@ -120,14 +120,20 @@ class SceneBodies:
         visual = bullet.createVisualShape(
             bullet.GEOM_BOX, halfExtents=(1e-5,) * 3, physicsClientId=self.client
         )
-        return int(bullet.createMultiBody(0.0, shape, visual, physicsClientId=self.client))
+        return int(
+            bullet.createMultiBody(
+                0.0, shape, visual, useMaximalCoordinates=True, physicsClientId=self.client
+            )
+        )
 
     def _block(self, half: tuple[float, ...], colour: tuple[float, ...]) -> int:
         """A box to look at, without collisions."""
         visual = bullet.createVisualShape(
             bullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self.client
         )
-        return int(bullet.createMultiBody(0.0, -1, visual, physicsClientId=self.client))
+        return int(
+            bullet.createMultiBody(0.0, -1, visual, useMaximalCoordinates=True, physicsClientId=self.client)
+        )
 
     def _cube(self, size: float) -> int:
         half = (size / 2,) * 3
@@ -164,7 +170,9 @@ class SceneBodies:
             rgbaColor=colour,
             physicsClientId=self.client,
         )
-        return int(bullet.createMultiBody(0.0, -1, visual, physicsClientId=self.client))
+        return int(
+            bullet.createMultiBody(0.0, -1, visual, useMaximalCoordinates=True, physicsClientId=self.client)
+        )
 
     # Episodes
 

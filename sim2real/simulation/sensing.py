@@ -82,19 +82,20 @@ class CubeDetector:
         camera: CameraModel | None,
         bodies: SceneBodies,
         rng: np.random.Generator,
+        now: float,
     ) -> None:
         self._values, self._camera, self._bodies, self._rng = values, camera, bodies, rng
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
         self._pending: deque[tuple[float, Detection]] = deque()
         self._latest: Detection | None = None
-        # The camera was running before the episode began.
+        # The camera was running before, and saw what there is to see now.
         age = self._latency + self._period * float(rng.random())
-        self.next_frame = self._period - age
+        self.next_frame = now - age + self._period
         cube = bodies.cube_state()
         if cube is not None:
-            self._latest = self._detect(-age, cube, dropout=0.0)
-        while self.next_frame <= 0.0:
+            self._latest = self._detect(now - age, cube, dropout=0.0)
+        while self.next_frame <= now:
             self.capture(self.next_frame)
 
     def capture(self, time: float) -> None:

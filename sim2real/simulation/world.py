@@ -11,6 +11,7 @@ physics steps and has no rounding drift.
 """
 
 import ctypes
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -158,8 +159,8 @@ class World:
         self._sensor = JointSensor(values, self._coupling, rngs[3])
         self.policy_rng = rngs[5]
         self.renderer.reset(values, draw.seed)
-        camera = self.renderer.camera(DETECTOR_CAMERA) if DETECTOR_CAMERA in self.robot.cameras else None
-        self._detector = CubeDetector(values, camera, self.bodies, rngs[4])
+        self._detector_rng = rngs[4]
+        self._detector: CubeDetector | None = None
 
     def place(self, scene: Scene) -> None:
         """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on."""
@@ -211,7 +212,7 @@ class World:
         views = self._coupling.views
         position, velocity, step = views.position, views.velocity, self._coupling.step
         drive, simulate, read = bullet.setJointMotorControlArray, bullet.stepSimulation, bullet.getJointStates
-        mode, pushes, watched = bullet.TORQUE_CONTROL, self._pushes, self.bodies.cube is not None
+        mode, pushes, detector = bullet.TORQUE_CONTROL, self._pushes, self._detector
         for _ in range(steps):
             if pushes:
                 pushes.apply(self.bodies, self._steps * self._dt)
@@ -221,11 +222,11 @@ class World:
                 position[i] = joint[0]
                 velocity[i] = joint[1]
             self._steps += 1
-            if watched and self._steps * self._dt >= self._detector.next_frame:
-                self._detector.capture(self._steps * self._dt)
+            if detector is not None and self._steps * self._dt >= detector.next_frame:
+                detector.capture(self._steps * self._dt)
 
     def _send(self, goal: Array) -> None:
-        if not np.isfinite(goal).all():
+        if not math.isfinite(goal.sum()):
             raise UserError(f"a goal must be finite, got {goal}")
         self._goal[:] = goal
         delay = self._line.send()
@@ -302,9 +303,11 @@ class World:
                 }
         else:
             position, velocity = self._sensor.read()
-            goal = self.scene.goal if self.scene.mark_xy is None else self._detector.goal(self.scene.goal)
+            goal = self.scene.goal
+            if self.scene.mark_xy is not None:
+                goal = self.detector.goal(goal)
             if self.bodies.cube is not None:
-                cube = cube_entries(self._detector.latest(time), time)
+                cube = cube_entries(self.detector.latest(time), time)
         return {
             "joint_position": position,
             "joint_velocity": velocity,
@@ -322,6 +325,14 @@ class World:
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
         """The camera as it really stands in this episode (the draw may have moved it)."""
         return self.renderer.camera(name)
+
+    @property
+    def detector(self) -> CubeDetector:
+        """The camera's imitated detector. It watches from the first time in an episode that somebody asks."""
+        if self._detector is None:
+            camera = self.camera() if DETECTOR_CAMERA in self.robot.cameras else None
+            self._detector = CubeDetector(self.values, camera, self.bodies, self._detector_rng, self.time)
+        return self._detector
 
     @cached_property
     def gate(self) -> Gate:

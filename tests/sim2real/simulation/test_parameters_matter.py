@@ -12,15 +12,15 @@ from sim2real.tasks.base import load_task
 
 Array = np.ndarray
 
-PUSHED = {"kp": 0.5, "push.force": 30.0, "push.rate": 30.0, "push.duration": 0.2}
+PUSHED = {"push.force": 30.0, "push.rate": 30.0, "push.duration": 0.2}
 # Some parameters only matter when others are not at their nominal value.
 CONTEXT = {
     "stribeck_velocity": {"stribeck": 0.1},
     "stribeck_exponent": {"stribeck": 0.1},
     "feedforward": {"kd": 0.05},
-    # Friction that grows with the load needs one, on every joint, and one that moves it.
+    # Friction that grows with the load needs one, on every joint: one that moves it, one that does not.
     "quadratic_motor": PUSHED,
-    "quadratic_external": PUSHED,
+    "quadratic_external": {"kp": 0.5, **PUSHED},
     "command.burst": {"command.dropout": 0.3},
     "push.force": {"push.rate": 10.0},
     "push.rate": {"push.force": 1.0},

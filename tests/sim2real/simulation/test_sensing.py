@@ -104,7 +104,7 @@ def test_a_lifted_cube_is_seen_on_the_table_behind_it(lift: World) -> None:
     rollout(lift, lift.task.expert(lift.robot), draw, privileged=True)
     lift.advance(None, 300)
     cube = lift.truth().cube_position
-    detector = lift._detector
+    detector = lift.detector
     assert cube[2] > 0.05
     if detector.visible(lift.bodies.cube_state()) < 0.5:
         pytest.skip("the gripper hides the cube in this pose")

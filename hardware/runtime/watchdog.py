@@ -38,6 +38,10 @@ PATIENCE = 0.5
 BUSY_SILENCE = 5.0
 """The same while a long exchange is under way."""
 
+LAST_WORDS = 10.0
+"""s that a control process that closed the pipe itself has to end by itself; the arm holds still meanwhile. One
+that was killed is gone at once."""
+
 HOLD = 1.2
 """s to hold still before the arm is lowered."""
 
@@ -236,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     say(f"{why}; taking over")
     # A process that closed the pipe is on its way out and may finish its last words.
-    if not end_process(control, 2.0 if why == "control died" else 0.0):
+    if not end_process(control, LAST_WORDS if why == "control died" else 0.0):
         say("control cannot be ended, so the port is not opened: switch the arm's power off")
         return 4
     last, points, period = memory.read()

@@ -68,7 +68,7 @@ class Watchdog:
 
     def __init__(self, robot: Robot, port: str, calibration: Calibration, *, speed: float = 1.0) -> None:
         self.robot, self.calibration = robot, calibration
-        self._planner = DescentPlanner(robot, SPEED * speed)
+        self._planner = DescentPlanner(robot, min(SPEED, speed))
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
         self._memory = watchdog.Memory(memory)

@@ -7,7 +7,7 @@ the arm's own reading, which has a deadline of its own.
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -109,15 +109,16 @@ class ControlLoop:
         self.arm, self.clock, self.robot = arm, clock, arm.robot
         self.policy = policy
         self.perception: PerceptionSource = GoalOnly() if perception is None else perception
-        self.deadlines = Deadlines() if deadlines is None else deadlines
+        given = Deadlines() if deadlines is None else deadlines
+        self.deadlines = replace(given, settling=given.settling * max(1.0, SPEED / speed))
         self.guardian = guardian
         self.attended = attended
 
         lower, upper = (None, None) if limits is None else limits
         self.gates = {
             Action.FOLLOW: Gate(self.robot, speed, lower=lower, upper=upper),
-            Action.HOLD: Gate(self.robot, speed * TRAVEL_SPEED, lower=lower, upper=upper),
-            Action.DESCEND: Gate(self.robot, speed * SPEED, lower=lower, upper=upper),
+            Action.HOLD: Gate(self.robot, min(speed, TRAVEL_SPEED), lower=lower, upper=upper),
+            Action.DESCEND: Gate(self.robot, min(speed, SPEED), lower=lower, upper=upper),
         }
         """By use: the policy's, the way home's and the descent's."""
         self.gate = self.gates[Action.FOLLOW]

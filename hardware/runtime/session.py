@@ -44,7 +44,7 @@ class EpisodeResult:
     goal: tuple[float, ...] | None
     success: bool | None
     judge: str
-    """Who decided: "command", "estimate", "operator" or "" (nobody)."""
+    """Who decided: "command", "estimate", "operator", "fault" (it ended in one) or "" (nobody)."""
     seconds: float
     estimate: bool | None
     clipped: int
@@ -166,7 +166,8 @@ class Session:
     def _go_home(self) -> None:
         self.loop.travel(self.loop.robot.home)
         self.loop.request = Request.RUN
-        self._until(lambda: self.loop.arrived, 30.0, "the arm to arrive at home")
+        timeout = 20.0 / self.loop.gate.speed
+        self._until(lambda: self.loop.arrived, timeout, "the arm to arrive at home")
         self._halt()
 
     def _halt(self) -> None:
@@ -197,15 +198,25 @@ class Session:
         if self.recorder is not None:
             self.recorder.begin()
         enough = (lambda: self._held >= ENOUGH) if plan.seconds is None else (lambda: False)
-        self._wait(enough, duration)
+        ended = ""
+        try:
+            self._wait(enough, duration)
+        except Stopped:
+            # An episode that a fault ends has failed; one that somebody stops has not been.
+            if loop.state.fault is None:
+                raise
+            ended = self.stopped
         seconds = loop.clock.now() - start
         # Recording stops with the policy, not with the braking that follows.
         loop.episode = -1
-        self._halt()
-        loop.policy_on = False
-        success, judge = self._verdict(index, goal)
-        if self.recorder is not None:
-            self.recorder.end(success)
+        if ended:
+            success, judge, note = False if plan.motion else None, "fault", ended
+        else:
+            self._halt()
+            loop.policy_on = False
+            success, judge = self._verdict(index, goal)
+            if self.recorder is not None:
+                self.recorder.end(success)
         self.results.append(
             EpisodeResult(
                 episode=index,
@@ -221,6 +232,8 @@ class Session:
         )
         said = {True: "success", False: "failure", None: "unknown"}[success]
         self.operator.tell(f"episode {index}: {said} after {seconds:.1f} s" + (f" ({note})" if note else ""))
+        if ended:
+            raise Stopped
 
     def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, str]:
         """Whether the episode succeeded, and who says so; the arm still holds its last pose."""

@@ -191,7 +191,9 @@ def test_a_fault_ends_the_session(make):
 
     session, world = make(policy=Broken(), episodes=3)
     start = session.loop.clock.now()
-    assert session.run() == []
+    (result,) = session.run()
+    assert result.success is False and result.judge == "fault" and "RuntimeError: no" in result.note
+    assert session.recorder.kept == []
     check_limp(session, world, "policy_died")
     assert session.loop.clock.now() - start < 30
     assert session.stopped == "policy_died: RuntimeError: no"
@@ -204,6 +206,6 @@ def test_an_operator_decides_after_a_fault(make):
     operator = Keys(("FAULT", "s"))
     session, world = make(operator)
     session.loop.policy.alive = False
-    assert session.run() == []
+    assert [result.success for result in session.run()] == [False]
     assert any("holds" in line for line in operator.lines)
     check_limp(session, world, "policy_died")

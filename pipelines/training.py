@@ -92,6 +92,29 @@ class History(L.Callback):
         write_json(self.path, {"curve": self.rows, **self.extra})
 
 
+class _Bar(TQDMProgressBar):
+    """The bar of a terminal, without the logger's version number."""
+
+    def get_metrics(self, trainer: L.Trainer, module: L.LightningModule) -> Any:
+        return {
+            name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"
+        }
+
+
+class _Lines(L.Callback):
+    """A line per epoch where there is no terminal: a bar would fill a log with copies of itself."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        for name, label in (("train_error_deg", "error"), ("val_error_deg", "held out")):
+            if name in metrics:
+                parts.append(f"{label} {float(metrics[name]):.2f}°")
+        print("  ".join(parts), file=sys.stderr, flush=True)
+
+
 def fit(
     model: ChunkCloning,
     data: ChunkDataModule,
@@ -112,6 +135,7 @@ def fit(
     latest = ModelCheckpoint(
         dirpath=checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
+    shown = sys.stderr.isatty()
     runs = len(list((out / "logs").glob("*/metrics.csv"))) if (out / "logs").exists() else 0
     with quiet_lightning():
         trainer = _trainer(
@@ -121,11 +145,12 @@ def fit(
                 CSVLogger(out, name="logs", version=f"run_{runs}"),
                 TensorBoardLogger(out, name="tensorboard", version=f"run_{runs}"),
             ],
-            callbacks=[latest, history, TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200)],
+            callbacks=[latest, history, _Bar() if shown else _Lines()],
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=gradient_clip,
             log_every_n_steps=20,
+            enable_progress_bar=shown,
             enable_model_summary=False,
             use_distributed_sampler=False,
             default_root_dir=out,

@@ -69,18 +69,14 @@ def run_demo(out: str | Path, *, seed: int = 0, quick: bool = False) -> int:
         demo.step("deploy-reach", "--policy", reach, *flags, "--episodes", amounts.reach_episodes)
         demo.step("deploy-lift-before", "--policy", lift, *flags, "--episodes", amounts.lift_episodes)
         demo.step("record", "--task", "lift", *flags, "--episodes", amounts.recorded)
-        recorded = ("--data", out / "record")
+        recorded: tuple[Any, ...] = ("--data", out / "record")
         demo.ask("replay-before", *recorded)
         demo.step("identify", *recorded, name="twin", json=False)
         demo.ask("replay-after", *recorded, "--twin", out / "twin" / "twin.toml")
-        demo.step(
-            *("finetune", "--policy", lift, *recorded, "--space", space, "--simulated", amounts.simulated),
-            json=False,
-        )
-        demo.step(
-            *("deploy-lift-after", "--policy", out / "finetune" / "policy.onnx", *flags),
-            *("--episodes", amounts.lift_episodes),
-        )
+        tuning = ("--space", space, "--simulated", amounts.simulated)
+        demo.step("finetune", "--policy", lift, *recorded, *tuning, json=False)
+        tuned = out / "finetune" / "policy.onnx"
+        demo.step("deploy-lift-after", "--policy", tuned, *flags, "--episodes", amounts.lift_episodes)
 
     table = _table(demo.results, time.monotonic() - begin)
     (out / "demo.json").write_text(json.dumps(demo.results, indent=2))
@@ -103,7 +99,7 @@ class _Demo:
         """A command with a run directory of its own; `label` is the command's name, with a suffix or not."""
         name = name or label
         command = label.split("-")[0]
-        extra = ["--json"] if json and command in ("sweep", "deploy") else []
+        extra: list[Any] = ["--json"] if json and command in ("sweep", "deploy") else []
         if command not in ("replay", "identify", "report"):
             extra += ["--seed", self.seed]
         if command in ("deploy", "record"):

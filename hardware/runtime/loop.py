@@ -59,8 +59,9 @@ FAULT_TIME = 0.1
 class Guardian(Protocol):
     """Whoever lowers the arm when this process no longer can."""
 
-    alive: bool
-    """Whether it is there. An arm without a guardian is stopped and lowered."""
+    @property
+    def alive(self) -> bool:
+        """Whether it is there. An arm without a guardian is stopped and lowered."""
 
     def beat(self, armed: bool, executed: Array) -> None:
         """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""

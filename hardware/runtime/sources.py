@@ -28,9 +28,13 @@ class Answer(NamedTuple):
 class PolicySource(Protocol):
     """Takes observations, gives chunks back later."""
 
-    alive: bool
-    problem: str
-    """Why it is not alive."""
+    @property
+    def alive(self) -> bool:
+        """Whether it can still answer."""
+
+    @property
+    def problem(self) -> str:
+        """Why it is not alive."""
 
     def reset(self, seed: int) -> None:
         """A new episode: chunks that answer earlier observations are never returned."""

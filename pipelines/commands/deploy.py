@@ -1,6 +1,10 @@
 """`sim2real deploy`: run a policy on an arm."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.deploy import Options
 
 HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
@@ -27,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that `deploy` and `record` share."""
-    parser.add_argument("--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm")
+    parser.add_argument(
+        "--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm"
+    )
     parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
     parser.add_argument(
         "--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)"
@@ -39,23 +45,33 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cameras", metavar="FILE", help="TOML, a table per camera: size, intrinsics, camera_to_base"
     )
-    parser.add_argument("--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)")
+    parser.add_argument(
+        "--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--episodes", type=int, metavar="N", help="episodes of the task's duration (1)")
     length.add_argument("--seconds", type=float, metavar="S", help="one episode of this length instead")
     parser.add_argument(
-        "--before-episode", metavar="CMD", help="shell command run before each episode (gets EPISODE, TASK, GOAL)"
+        "--before-episode",
+        metavar="CMD",
+        help="shell command run before each episode (gets EPISODE, TASK, GOAL)",
     )
     parser.add_argument(
-        "--success", metavar="CMD", help="shell command that judges each episode by its exit status (0: success)"
+        "--success",
+        metavar="CMD",
+        help="shell command that judges each episode by its exit status (0: success)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of goals and policies (%(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of goals and policies (%(default)s)"
+    )
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for results and logs")
 
 
-def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":  # noqa: F821
+def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":
     """The options of a run from the parsed flags."""
     from pipelines.deploy import Options
 

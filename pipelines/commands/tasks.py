@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 HELP = "List the tasks: what is to be achieved, in how much time, and what a policy observes."
 EXAMPLES = """  sim2real tasks
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     robot = Robot.load(args.robot)
     specs = [args.task] if args.task else task_names()
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for spec in specs:
         task = load_task(spec, joints=robot.n)
         tasks.append(

@@ -14,7 +14,7 @@ ALLOWED = {
     "sim2real": {"numpy", "scipy", "pyarrow", "numba", "av", "tomli_w"},
     "sim2real/simulation": {"pybullet", "pybullet_data", "gymnasium"},
     "randomization": {"sim2real", "numpy", "scipy", "pyarrow", "tqdm", "tomli_w"},
-    "hardware": {"sim2real", "numpy", "scipy", "serial", "cv2", "onnxruntime", "tomli_w"},
+    "hardware": {"sim2real", "numpy", "scipy", "pyarrow", "serial", "cv2", "onnxruntime", "tomli_w"},
     "pipelines": None,  # may import everything
 }
 

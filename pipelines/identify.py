@@ -262,6 +262,10 @@ LEAST_RELATIVE = 0.1
 """Least half-width of a range on a log scale (a factor of 1 ± this)."""
 LEAST_ABSOLUTE: Mapping[str, float] = {
     "command_delay": 0.005,
+    "duty_limit": 0.02,
+    "load_motor_stribeck": 0.02,
+    "load_external_stribeck": 0.02,
+    "quadratic_external": 0.02,
     "offset": 0.01,
     "load_motor": 0.03,
     "load_external": 0.03,
@@ -383,8 +387,8 @@ def _value_deviation(found: Fit) -> Array:
     return found.deviation * slope
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_suffix(path.suffix + ".part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

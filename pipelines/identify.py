@@ -366,17 +366,11 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
             for name in model.expanded(unknown.name)
         },
     }
-    space: dict[str, Any] = {"base": "default", "parameters": {}}
-    for name, (low, high, kind) in ranges.items():
-        entry: dict[str, Any] = {"distribution": kind, "low": low, "high": high}
-        if name.startswith("servo.*."):
-            entry["shared"] = True
-        space["parameters"][name] = entry
-    _write(folder / "twin.toml", tomli_w.dumps(table))
-    _write(folder / "space.toml", tomli_w.dumps(space))
-    _write(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "twin.toml", tomli_w.dumps(table))
+    write_space(folder / "space.toml", ranges)
+    write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
     settings = {"robot": robot.name, "data": source}
-    _write(folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n")
     save_overlay(found, folder)
     return summary
 
@@ -385,6 +379,18 @@ def _value_deviation(found: Fit) -> Array:
     """(k,) standard deviations of the values themselves (to first order)."""
     slope = np.array([v if u.scale == "log" else 1.0 for u, v in zip(found.unknowns, found.values)])
     return found.deviation * slope
+
+
+def write_space(path: Path, ranges: Mapping[str, tuple[float, float, str]]) -> None:
+    """Write a space file of (low, high, distribution) by parameter; what has a wildcard is shared by its matches."""
+    import tomli_w
+
+    entries: dict[str, dict[str, Any]] = {}
+    for name, (low, high, kind) in ranges.items():
+        entries[name] = {"distribution": kind, "low": low, "high": high}
+        if "*" in name:
+            entries[name]["shared"] = True
+    write_text(path, tomli_w.dumps({"base": "default", "parameters": entries}))
 
 
 def write_text(path: Path, text: str) -> None:

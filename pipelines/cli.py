@@ -21,6 +21,7 @@ COMMANDS = {
     "parameters": "list the simulation parameters that can be randomized",
     "doctor": "check this installation and, with --port, the servos",
     "sweep": "run a task under many draws of the parameters and see what breaks it",
+    "ranges": "widen the randomization as far as a policy can bear",
     "pretrain": "train a policy in simulation under randomization",
     "evaluate": "measure a policy in simulation",
     "record": "record episodes on an arm as a LeRobot data set",

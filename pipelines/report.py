@@ -81,6 +81,12 @@ def _identification(folder: Path) -> list[Section]:
     return report_identify.sections(folder)
 
 
+def _ranges(folder: Path) -> list[Section]:
+    from pipelines import ranges
+
+    return ranges.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines import report_arm
 
@@ -89,6 +95,7 @@ def _dataset(folder: Path) -> list[Section]:
 
 _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "sweep": ("Sweep", _sweep),
+    "ranges": ("Ranges", _ranges),
     "pretrain": ("Pretraining", _training),
     "finetune": ("Fine-tuning", _training),
     "identify": ("Identification", _identification),

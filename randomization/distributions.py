@@ -241,6 +241,40 @@ class Beta(Distribution):
 
 
 @dataclass(frozen=True)
+class LogBeta(Distribution):
+    """Beta(`alpha`, `beta`) stretched over `low..high` in the logarithm; alpha = beta = 1 is loguniform."""
+
+    alpha: float
+    beta: float
+    low: float
+    high: float
+    kind: ClassVar[str] = "logbeta"
+
+    def __post_init__(self) -> None:
+        _finite(self, "alpha", "beta", "low", "high")
+        _positive(self, "alpha", "beta", "low")
+        _ordered(self)
+
+    def ppf(self, u: ArrayLike) -> Array:
+        from scipy.special import betaincinv
+
+        return LogUniform(self.low, self.high).ppf(
+            betaincinv(self.alpha, self.beta, np.asarray(u, np.float64))
+        )
+
+    @property
+    def mean(self) -> float:
+        # The moment generating function of the beta distribution at the log range.
+        from scipy.special import hyp1f1
+
+        return self.low * float(hyp1f1(self.alpha, self.alpha + self.beta, math.log(self.high / self.low)))
+
+    @property
+    def support(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
 class Choice(Distribution):
     """One of `values`, with probabilities proportional to `weights` (equal when none are given)."""
 
@@ -315,7 +349,8 @@ TINY = 2.0**-53
 """Probabilities are kept this far away from 0 and 1, where unbounded distributions are infinite."""
 
 _KINDS: dict[str, type[Distribution]] = {
-    cls.kind: cls for cls in (Constant, Uniform, LogUniform, Normal, TruncatedNormal, Beta, Choice, Mixture)
+    cls.kind: cls
+    for cls in (Constant, Uniform, LogUniform, Normal, TruncatedNormal, Beta, LogBeta, Choice, Mixture)
 }
 _RENAMED = {"mean": "mu"}
 

@@ -9,6 +9,7 @@ from randomization.distributions import (
     Choice,
     Constant,
     Distribution,
+    LogBeta,
     LogUniform,
     Mixture,
     Normal,
@@ -37,6 +38,7 @@ def test_quantiles_equal_those_of_scipy(distribution, reference):
 
 ALL = [d for d, _ in EXAMPLES] + [
     Constant(4.0),
+    LogBeta(2.0, 0.7, 0.1, 3.0),
     Choice((1.0, 2.0, 5.0), (1.0, 1.0, 2.0)),
     Mixture((Uniform(0.0, 1.0), Normal(10.0, 0.5), Constant(3.0)), (0.5, 0.3, 0.2)),
     Uniform(2.0, 2.0),

@@ -1,0 +1,87 @@
+"""`sim2real ranges`: how wide the randomization may be before a policy fails."""
+
+import argparse
+
+HELP = (
+    "Widen the ranges of some parameters as far as a policy can bear, and write them as a space file to train or "
+    "test under. The outer limits are those of --param; everything else is drawn from its range all the while. "
+    "Methods: adr tests each end of each range by itself (automatic domain randomization); entropy widens all at "
+    "once as far as a success rate allows (DORAEMON)."
+)
+EXAMPLES = """  sim2real ranges --task lift --param object.mass=0.005:0.3 --param object.friction=0.05:2 --out runs/r
+  sim2real ranges --task lift --policy runs/lift/policy.onnx --method entropy --success 0.8 \\
+      --param 'detector.bias_*=-0.02:0.02' --param 'servo.*.offset=-0.1:0.1' --out runs/ranges
+  sim2real pretrain --task lift --space runs/ranges/space.toml --out runs/wider"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
+    add("--policy", default="expert", metavar="P", help="expert, a policy file or module:Class (%(default)s)")
+    add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    add(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=LO:HI",
+        help="what to widen, and its outer limits",
+    )
+    add("--space", metavar="FILE", help="what else varies (default: every declared range)")
+    add("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
+    add("--method", choices=("adr", "entropy"), default="adr", help="%(default)s")
+    add("--success", type=float, default=0.8, metavar="RATE", help="success to keep (%(default)s)")
+    add("--draws", type=int, default=2000, metavar="N", help="episodes in all (%(default)s)")
+    add(
+        "--sees",
+        choices=("sensors", "truth"),
+        help="what the policy observes (default: truth for the expert)",
+    )
+    add("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
+    add("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
+    add("--out", required=True, metavar="DIR", help="where to put space.toml and the report")
+    add("--json", action="store_true", help="print JSON to standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import replace
+    from pathlib import Path
+
+    from pipelines.ranges import find_ranges
+    from pipelines.report import try_report
+    from pipelines.simulated import make_plan, worker_count
+    from randomization.space import parse_setting
+    from sim2real.errors import UserError
+
+    if not args.param:
+        raise UserError(
+            "name what to widen with --param NAME=LO:HI; `sim2real sweep` says which parameters matter"
+        )
+    plan = make_plan(
+        task=args.task,
+        robot=args.robot,
+        policy=args.policy,
+        draws=args.draws,
+        seed=args.seed,
+        space=args.space,
+        twin=args.twin,
+        privileged=None if args.sees is None else args.sees == "truth",
+    )
+    plan = replace(plan, space=plan.space.with_parameters(args.param))
+    answer = find_ranges(
+        plan,
+        tuple(parse_setting(text)[0] for text in args.param),
+        Path(args.out),
+        method=args.method,
+        success=args.success,
+        workers=worker_count(args.workers),
+    )
+    try_report(args.out)
+    if args.json:
+        print(json.dumps(answer))
+        return 0
+    for name, (low, high) in answer["ranges"].items():
+        outer = answer["outer"][name]
+        print(f"{name}: {low:.4g} … {high:.4g}  (outer limits {outer[0]:.4g} … {outer[1]:.4g})")
+    print(f"{answer['draws']} episodes; written to {answer['space']}")
+    return 0

@@ -11,7 +11,7 @@ the plane half a cube above the table. A lifted cube so appears further away tha
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,11 +30,13 @@ CUBE = 0.025
 """Side of the cube, m."""
 MARK = 0.03
 """Radius of the mark, m."""
-MIN_VISIBLE = 0.5
+MIN_VISIBLE = 0.4
 """The cube must be seen by at least this fraction of its outline's area."""
 MIN_MARK_VISIBLE = 0.3
 MIN_FITTING = 0.5
 """At least this fraction of a spot's outline must lie on the object's; the rest is what hides it."""
+MIN_FITTING_TILTED = 0.3
+"""The same for a spot that nothing seems to hide: a cube tilted in the gripper fits an upright one badly."""
 MAX_LIFT = 0.12
 """Heights above the table, m, up to which a cube is recognized; what looks larger is something else."""
 REACH = 0.6
@@ -75,6 +77,25 @@ class _Spot:
     area: float
     centre: Array
     contour: Array
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A cube fitted to a spot: its pose (see `sim2real.silhouette`), how much of it is seen, how much of the spot
+    lies outside it, and how much of the spot's outline lies on its own."""
+
+    pose: Array
+    visible: float
+    outside: float
+    fitting: float
+
+    @property
+    def yaw(self) -> float:
+        return float(self.pose[2] + math.pi / 4) % (math.pi / 2) - math.pi / 4
+
+    @property
+    def confidence(self) -> float:
+        return self.visible * self.fitting * (1.0 - self.outside)
 
 
 class Detector:
@@ -118,15 +139,18 @@ class Detector:
         small = image[:: self._stride, :: self._stride].astype(np.int16)
         cube = self._best_cube(image, small) if "cube" in self.objects else None
         mark = self._best_mark(image, small) if "mark" in self.objects else None
-        return Percept(
-            time=time,
-            cube=None if cube is None else np.array([cube[0], cube[1], self.cube_size / 2]),
-            yaw=0.0 if cube is None else cube[2],
-            visible=0.0 if cube is None else cube[3],
-            confidence=0.0 if cube is None else cube[4],
-            mark=None if mark is None else np.array(mark[:2]),
-            mark_visible=0.0 if mark is None else mark[2],
-        )
+        percept = Percept(time=time)
+        if cube is not None:
+            percept = replace(
+                percept,
+                cube=np.array([cube.pose[0], cube.pose[1], self.cube_size / 2]),
+                yaw=cube.yaw,
+                visible=cube.visible,
+                confidence=cube.confidence,
+            )
+        if mark is not None:
+            percept = replace(percept, mark=np.array(mark[:2]), mark_visible=mark[2])
+        return percept
 
     def warm_up(self) -> None:
         """Load the compiled parts, which takes seconds the first time."""
@@ -139,53 +163,51 @@ class Detector:
 
     # The cube
 
-    def _best_cube(
-        self, image: Image, small: NDArray[np.int16]
-    ) -> tuple[float, float, float, float, float] | None:
-        best = None
-        for spot in self._spots(image, small, _redness, 0.28, self.cube_size):
-            found = self._fit_cube(spot)
-            if found is not None and (best is None or found[4] > best[4]):
-                best = found
-        return best
+    def _best_cube(self, image: Image, small: NDArray[np.int16]) -> _Found | None:
+        spots = self._spots(image, small, _redness, 0.28, self.cube_size)
+        found = [cube for cube in map(self._fit_cube, spots) if cube is not None]
+        return max(found, key=lambda cube: cube.confidence, default=None)
 
-    def _fit_cube(self, spot: _Spot) -> tuple[float, float, float, float, float] | None:
-        """(x, y, yaw, visible, confidence) of the cube that the spot is, None when it is none."""
+    def _fit_cube(self, spot: _Spot) -> _Found | None:
+        """The cube that the spot is, None when it is none."""
         centre = self.camera.on_plane(spot.centre, self.cube_size / 2)
         if not np.isfinite(centre).all() or math.hypot(centre[0], centre[1]) > REACH:
             return None
+        seen = spot.area / self._area(np.array([centre[0], centre[1], 0.0, 1.0]))
+        if not 0.7 * MIN_VISIBLE < seen < 3.0:
+            return None
         points = self._ideal(spot.contour)
         pixels = self._focal * self.cube_size / float(np.linalg.norm(centre - self.camera.position))
-        tolerance = max(0.8, 0.035 * pixels)
-        seen = spot.area / self._area(np.array([centre[0], centre[1], 0.0, 1.0]))
-        if seen < MIN_VISIBLE - 0.15:
-            return None
+        known = (self.cube_size, self._pose, self._focal, _INSET, max(0.8, 0.035 * pixels))
         starts = _cube_starts(centre, self.cube_size, seen)
-        known = (self.cube_size, self._pose, self._focal, _INSET, tolerance)
-        pose, cost, fitting = fit_cube(points, starts, False, *known)
-        if seen > 1.08:
-            # Larger than a cube on the table can be: lifted, or something else.
-            starts[:, 3] = 1.0 / math.sqrt(seen)
-            up = fit_cube(points, starts, True, *known)
-            if up[1] < cost:
-                pose, cost, fitting = up
-        height = (1.0 - pose[3]) * (self.camera.position[2] - self.cube_size / 2)
-        if cost > 1e29 or fitting < MIN_FITTING or height > MAX_LIFT or math.hypot(pose[0], pose[1]) > REACH:
+        best = self._judge(spot, *fit_cube(points, starts, False, *known))
+        if best.outside > 0.04:
+            # More red than a cube on the table can have: lifted, tilted, or something else.
+            starts[:, 3] = 1.0 / math.sqrt(max(seen, 1.15))
+            lifted = self._judge(spot, *fit_cube(points, starts, True, *known))
+            best = max(best, lifted, key=lambda found: found.confidence)
+        whole = _symmetry(spot) > 0.92
+        height = (1.0 - best.pose[3]) * (self.camera.position[2] - self.cube_size / 2)
+        if (
+            best.visible < MIN_VISIBLE
+            or best.outside > 0.2
+            or best.fitting < (MIN_FITTING_TILTED if whole else MIN_FITTING)
+            or height > MAX_LIFT
+            or math.hypot(best.pose[0], best.pose[1]) > REACH
+        ):
             return None
+        if best.outside + 1.0 - best.visible > 0.1 and whole:
+            # All of a cube that is tilted in the gripper. However a cube is turned, its silhouette is symmetric
+            # about its centre, which an upright model that does not fit can only miss.
+            best.pose[:2] = centre[:2]
+        return best
+
+    def _judge(self, spot: _Spot, pose: Array, cost: float, fitting: float) -> _Found:
+        """How well the spot is explained by a cube in this pose."""
+        if cost > 1e29:
+            return _Found(pose, 0.0, 1.0, 0.0)
         inside, whole = self._overlap(spot, pose)
-        visible = inside / max(whole, 1.0)
-        outside = 1.0 - inside / max(spot.area, 1.0)
-        if visible < MIN_VISIBLE or outside > 0.2:
-            return None
-        visible = min(visible, 1.0)
-        yaw = (pose[2] + math.pi / 4) % (math.pi / 2) - math.pi / 4
-        return (
-            float(pose[0]),
-            float(pose[1]),
-            yaw,
-            visible,
-            visible * fitting * (1 - outside),
-        )
+        return _Found(pose, min(inside / max(whole, 1.0), 1.0), 1.0 - inside / spot.area, fitting)
 
     def _outline(self, pose: Array) -> Array:
         """(m, 2) corners of the cube's outline, px of the real picture."""
@@ -327,6 +349,15 @@ def _outline_spot(window: Image, x: int, y: int, colour: _Colour, threshold: flo
     moments = cv2.moments(clean, binaryImage=True)
     centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + np.array([x, y])
     return _Spot(clean, x, y, float(moments["m00"]), centre, points + np.array([x, y]))
+
+
+def _symmetry(spot: _Spot) -> float:
+    """How much of the spot remains (intersection over union) when it is turned by 180° about its centre."""
+    x, y = spot.centre - (spot.x, spot.y)
+    turn = np.array([[-1.0, 0.0, 2 * x], [0.0, -1.0, 2 * y]])
+    height, width = spot.mask.shape
+    turned = cv2.warpAffine(spot.mask, turn, (width, height), flags=cv2.INTER_NEAREST)
+    return float((spot.mask & turned).sum()) / max(float((spot.mask | turned).sum()), 1.0)
 
 
 def _redness(image: NDArray[np.int16]) -> NDArray[np.float32]:

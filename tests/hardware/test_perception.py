@@ -165,7 +165,7 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
     from sim2real.simulation.world import World
     from sim2real.tasks import load_task
 
-    assert sensing.KNOWN_SIZE == perception.CUBE and sensing.VISIBLE == perception.MIN_VISIBLE
+    assert sensing.KNOWN_SIZE == perception.CUBE
     assert np.array_equal(sensing.UNSEEN, tracking.UNSEEN)
     unseen = sensing.cube_entries(None, 0.0)
     for key, value in tracking.PerceptTracker().entries(0.0).items():

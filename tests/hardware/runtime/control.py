@@ -1,6 +1,6 @@
 """A control process for tests of what happens when it dies.
 
-    python -m tests.hardware.runtime.control PORT      prints "running" once the policy moves the arm
+python -m tests.hardware.runtime.control PORT      prints "running" once the policy moves the arm
 """
 
 import sys

@@ -37,7 +37,9 @@ class Wave:
             return np.zeros((self.horizon, 5))
         if self.fault == "teleport":
             return np.tile(ROBOT.home + (-1.0) ** self.calls * 1.5, (self.horizon, 1))
-        return ROBOT.home - 0.2 * (1 - np.cos(2 * np.pi * 0.5 * steps / ROBOT.policy_rate))[:, None] * np.ones(6)
+        return ROBOT.home - 0.2 * (1 - np.cos(2 * np.pi * 0.5 * steps / ROBOT.policy_rate))[
+            :, None
+        ] * np.ones(6)
 
 
 class Stalling(LocalPolicy):

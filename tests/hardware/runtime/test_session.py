@@ -65,7 +65,11 @@ def make():
         worlds.append(world)
         source = LocalPolicy(policy or TASK.expert(ROBOT), 1 / ROBOT.policy_rate, clock, 0.01)
         loop = ControlLoop(
-            SimulatedArm(world, clock), clock, source, GoalOnly(), attended=bool(operator and operator.attended)
+            SimulatedArm(world, clock),
+            clock,
+            source,
+            GoalOnly(),
+            attended=bool(operator and operator.attended),
         )
         plan = Plan(TASK, **{"goals": lambda i: GOAL, **plan})
         session = Session(loop, plan, recorder=Frames(), operator=operator or NoOperator())

@@ -96,7 +96,12 @@ def test_promises_hold_for_every_sequence(steps):
 
 @pytest.mark.parametrize(
     ("phase", "fault"),
-    [(phase, fault) for phase in Phase for fault in (None, "policy_late") if not (fault and phase is Phase.LIMP)],
+    [
+        (phase, fault)
+        for phase in Phase
+        for fault in (None, "policy_late")
+        if not (fault and phase is Phase.LIMP)
+    ],
 )
 def test_every_state_has_a_way_to_limp(phase, fault):
     """Good health and an operator who asks for one thing after the other end in `limp`, from everywhere."""

@@ -24,7 +24,11 @@ ROBOT = Robot.load("so101")
 
 def spawn(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
     )
 
 
@@ -118,7 +122,9 @@ def test_control_is_gone(bench, how):
     os.kill(control.pid, how)
     assert control.wait(30) == -signal.SIGKILL
     end = time.monotonic() + 60
-    while os.path.exists(f"/proc/{guard}") and watchdog._process_state(guard) != "Z" and time.monotonic() < end:
+    while (
+        os.path.exists(f"/proc/{guard}") and watchdog._process_state(guard) != "Z" and time.monotonic() < end
+    ):
         time.sleep(0.05)
     said = control.stderr.read()
     check_settled(bench.finish(), killed, bench.owners, control.pid, guard)

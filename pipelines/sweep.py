@@ -19,6 +19,7 @@ from sim2real.parameters import Draw, Parameter
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from randomization.sweep import Engine
     from sim2real.policy import Policy
     from sim2real.robot import Robot
     from sim2real.tasks.base import Task
@@ -215,8 +216,17 @@ def run(
         about=about,
         enlargeable=enlargeable,
         workers=workers,
+        engine=_engine(engine),
         progress=progress,
     )
+
+
+def _engine(name: str) -> "Engine | None":
+    if name == "local":
+        return None
+    from pipelines.ray_engine import run_ray
+
+    return run_ray
 
 
 def _facts(bound: BoundSpace, name: str) -> dict[str, Any]:

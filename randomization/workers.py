@@ -28,7 +28,8 @@ Factory = Callable[[], Rollout]
 _AHEAD = 2
 """Draws handed to a worker at a time: one to work on, one so that it need not wait for the next."""
 
-_ATTEMPTS = 2
+ATTEMPTS = 2
+"""How often a draw may lose its worker before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run_here(factory: Factory, draws: Sequence[Draw]) -> Iterator[Outcome]:
     """The same without processes, in order: for debugging and tiny runs."""
     rollout = factory()
     for draw in draws:
-        yield _attempt(rollout, draw)
+        yield attempt(rollout, draw)
 
 
 def run_local(
@@ -101,7 +102,7 @@ def run_local(
                     culprit = worker.assigned.popleft()
                     todo.extendleft(reversed(worker.assigned))
                     attempts[culprit.index] = attempts.get(culprit.index, 0) + 1
-                    if attempts[culprit.index] < _ATTEMPTS:
+                    if attempts[culprit.index] < ATTEMPTS:
                         todo.appendleft(culprit)
                     else:
                         left -= 1
@@ -203,7 +204,7 @@ def _work(connection: Connection, factory: Factory) -> None:
         except (EOFError, OSError):
             return  # the parent has gone
         try:
-            message: tuple[str, Any] = ("outcome", _attempt(rollout, draw))
+            message: tuple[str, Any] = ("outcome", attempt(rollout, draw))
         except UserError as error:
             message = ("broken", error)
         try:
@@ -212,7 +213,8 @@ def _work(connection: Connection, factory: Factory) -> None:
             return
 
 
-def _attempt(rollout: Rollout, draw: Draw) -> Outcome:
+def attempt(rollout: Rollout, draw: Draw) -> Outcome:
+    """One rollout with its wall time. What it raises becomes part of the outcome, but for UserError."""
     begin = time.perf_counter()
     try:
         row = dict(rollout(draw))

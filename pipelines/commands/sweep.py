@@ -51,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the policy observes (default: truth for the expert)",
     )
     add("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    add("--engine", default="local", choices=("local", "ray"), help="where workers run (%(default)s)")
+    add(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="this machine, or the cluster that RAY_ADDRESS names",
+    )
     add("--against", metavar="DIR", help="a finished sweep: same task and draws, paired comparison with it")
     add("--replay", type=int, metavar="ROW", help="run one draw of --out again: video and joint plots")
     add(
@@ -108,7 +113,8 @@ def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from pipelines.simulated import worker_count
 
     plan = _plan_against(args) if args.against else _plan(args)
-    workers = worker_count(args.workers)
+    # On a cluster the default is all of it, not this machine's cores.
+    workers = worker_count(0 if args.engine == "ray" and args.workers is None else args.workers)
     sweep.run(plan, out, workers=workers, engine=args.engine)
     summary = sweep.conclude(out, against=Path(args.against) if args.against else None)
     summary["report"] = str(write_report([out]))

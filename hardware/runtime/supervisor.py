@@ -70,8 +70,8 @@ class Action(Enum):
 class Deadlines:
     """How long each signal may be missing, s."""
 
-    feedback_hold: float = 0.03
-    """Joint feedback older than this: brake and hold (three periods at 100 Hz)."""
+    feedback_hold: float = 0.025
+    """Joint feedback older than this: brake and hold (before three periods at 100 Hz have passed)."""
     feedback_fault: float = 1.0
     """Joint feedback older than this: latch."""
     policy_fault: float = 1.0

@@ -243,7 +243,7 @@ def test_bus_silence_holds_at_once_and_recovers(rig):
     rig.run(0.7)
     assert np.abs(rig.world.velocity).max() > 0.2
     rig.arm.silent[:] = True
-    rig.run(0.04)
+    rig.run(0.03)
     assert rig.loop.phase is Phase.DEGRADED, "three periods"
     rig.run(0.5)
     assert np.abs(rig.world.velocity).max() < 0.05
@@ -287,6 +287,35 @@ def test_a_servo_that_reports_overheating_latches(rig):
     assert rig.loop.faults == ["servo_fault: wrist_flex"]
 
 
+class Camera(GoalOnly):
+    """A camera whose pictures stop coming when `taken` stays."""
+
+    needed = True
+
+    def __init__(self, clock) -> None:
+        super().__init__()
+        self.clock, self.taken = clock, None
+
+    def frame_age(self, time):
+        return 0.05 if self.taken is None else time - self.taken
+
+
+def test_a_camera_that_stops_degrades_then_latches(rig):
+    camera = rig.loop.perception = Camera(rig.clock)
+    rig.start()
+    rig.run(1.0)
+    assert rig.loop.phase is Phase.RUNNING
+    camera.taken = rig.clock.now()
+    rig.run(0.5)
+    assert rig.loop.phase is Phase.DEGRADED
+    camera.taken = None
+    rig.run(0.1)
+    assert rig.loop.phase is Phase.RUNNING
+    camera.taken = rig.clock.now()
+    assert rig.run(20.0, rig.loop.ended)
+    rig.check_ended("camera_lost")
+
+
 def test_a_port_that_dies_is_no_crash(rig):
     rig.start()
     rig.run(0.5)
@@ -318,6 +347,46 @@ def test_overruns_skip_whole_periods_and_keep_phase(rig):
     assert np.allclose(gaps, np.round(gaps), atol=1e-6), "the phase is kept"
     assert sorted(np.round(gaps))[-1] in (5, 6) and (np.round(gaps) >= 1).all(), "no burst follows"
     rig.check_motion()
+
+
+def test_the_gripper_may_be_overloaded(rig):
+    rig.start()
+    rig.arm.status[ROBOT.gripper] = 0b100000
+    rig.run(1.0)
+    assert rig.loop.phase is Phase.RUNNING
+    rig.arm.status[ROBOT.gripper] = 0b100
+    assert rig.run(20.0, rig.loop.ended)
+    assert rig.loop.faults == ["servo_fault: gripper"], "but not hot"
+
+
+def test_the_same_loop_on_servo_bytes(arm_rig):
+    """A whole life through the serial driver, byte by byte, on the emulated bus with a stepped clock."""
+    arm, clock = arm_rig.arm, arm_rig.clock
+    arm.identify()
+    arm.configure()
+    loop = ControlLoop(arm, clock, LocalPolicy(Wave(), 1 / 30, clock, 0.01), GoalOnly())
+
+    def run(condition, seconds):
+        assert loop.run(condition, seconds)
+
+    run(lambda: loop.phase is Phase.LIMP, 1)
+    loop.request = Request.ARM
+    run(lambda: loop.phase is Phase.HOLD, 2)
+    assert (arm_rig.plant.drive.mode == 1).all()
+    loop.travel(ROBOT.home)
+    loop.request = Request.RUN
+    run(lambda: loop.arrived, 10)
+    loop.start_policy(0)
+    loop.run(lambda: False, 2.0)
+    assert loop.phase is Phase.RUNNING and loop.counts.commands > 190
+    assert np.abs(arm_rig.plant.position - loop.executed).max() < 0.1
+    loop.request = Request.STOP
+    run(lambda: loop.phase is Phase.HOLD, 2)
+    loop.request = Request.SETTLE
+    run(loop.ended, 20)
+    assert loop.phase is Phase.LIMP and loop.counts.bus_errors == 0 and loop.counts.overruns == 0
+    assert (arm_rig.plant.drive.mode == 0).all()
+    assert np.abs(arm_rig.plant.position - ROBOT.rest).max() < 0.05
 
 
 def test_nothing_is_sent_before_it_is_asked_to_arm(rig):

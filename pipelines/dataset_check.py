@@ -152,7 +152,8 @@ def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str,
     tick = 1.5 * RADIANS_PER_TICK
     report = {}
     for j, name in enumerate(robot.joint_names):
-        frames, rms = lag([e.action[:, j] for e in episodes], [e.state[:, j] for e in episodes])
+        # What was really sent, where the recording has it: requests are still to be smoothed and limited.
+        frames, rms = lag([e.executed[:, j] for e in episodes], [e.state[:, j] for e in episodes])
         speed = np.concatenate([np.abs(np.diff(e.state[:, j])) for e in episodes]) * dataset.fps
         at_end = [
             float(np.mean((values[:, j] <= lower[j] + tick) | (values[:, j] >= upper[j] - tick)))
@@ -315,7 +316,7 @@ def _verdict(missing: list[str], note: str = "") -> dict[str, Any]:
 
 def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int) -> dict[str, Any]:
     """Whether a policy of `task` can learn from it: everything that the policy observes must be there."""
-    from sim2real.tasks import load_task
+    from sim2real.tasks import load_task, task_names
 
     spec = dataset.features.get(schema.ENVIRONMENT)
     observed = set(schema.grouped(spec.names)) if spec and spec.names else set()
@@ -325,6 +326,8 @@ def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int
     problems = [f"{', '.join(missing)} in {schema.ENVIRONMENT}"] if missing else []
     if schema.ACTION not in dataset.features:
         problems.append("action")
+    if set(dataset.tasks) & set(task_names()) and task not in dataset.tasks:
+        problems.append(f"episodes of {task}: these are of {', '.join(dataset.tasks)}")
     if report["units"]["found"] is None:
         problems.append("units, or a calibration")
     success = report["success"]

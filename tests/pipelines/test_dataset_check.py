@@ -74,6 +74,7 @@ def test_a_good_recording(robot: Robot, tmp_path: Path) -> None:
     assert uses["replay"]["possible"] and uses["identify"]["possible"]
     assert uses["finetune"]["reach"]["possible"] and not uses["finetune"]["lift"]["possible"]
     assert "cube" in uses["finetune"]["lift"]["missing"][0]
+    assert "episodes of lift: these are of reach" in uses["finetune"]["lift"]["missing"]
     assert report["success"] == {"successes": 4, "failures": 0, "unknown": 0}
     json.dumps(report, allow_nan=False)
     text = as_text(report)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.identify import training_ranges, write_space, write_text
 from pipelines.logs import BenchRun, load_bench
+from pipelines.sweep import provenance
 from randomization.identification import Fit, Unknown, fit
 from sim2real import pendulum, servo
 from sim2real.errors import UserError
@@ -164,11 +165,14 @@ def identify_bench(
             # Ranges for an arm of such servos; of several kinds, the first.
             space = {f"servo.*.{name}": bounds for name, bounds in training_ranges(found).items()}
         summary["servos"][kind] = {"mean_deg": mean, "runs": errors, "parameters": fields}
+    summary["mean_deg"] = float(np.mean([entry["mean_deg"] for entry in summary["servos"].values()]))
     summary["seconds"] = round(time.perf_counter() - began, 1)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     write_text(target / "twin.toml", tomli_w.dumps(twin))
     write_space(target / "space.toml", space)
+    config = provenance("identify") | {"settings": {"bench": str(folder), "runs": word}}
+    write_text(target / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(target / "identify.json", json.dumps(summary, indent=2) + "\n")
     return summary
 

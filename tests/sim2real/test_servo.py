@@ -144,7 +144,7 @@ def test_load_dependent_friction_widens_the_held_band() -> None:
         places.append(joint.run(6.0, 0.0)[-1, 0])
     # Friction is 0.1 (τm + τe), τe = 1: up, τm = 1 + f = 1.1/0.9; down, τm = 1 − f = 0.9/1.1.
     width = (1.1 / 0.9 - 0.9 / 1.1) / (STALL * field("kp"))
-    assert places[1] - places[0] == pytest.approx(width, rel=0.02)
+    assert places[1] - places[0] == pytest.approx(width, rel=0.04)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.0234, 0.1])

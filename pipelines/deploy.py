@@ -236,6 +236,7 @@ class _Rig:
 
     def run(self) -> tuple[dict[str, Any], int]:
         from hardware.runtime.priority import release_priority, take_priority
+        from hardware.runtime.recorder import RecorderProcess
         from hardware.runtime.terminal import Terminal
 
         setup, options = self.setup, self.options
@@ -277,6 +278,9 @@ class _Rig:
                 release_priority()
             arm.close()
             result = self._result(loop, session, time.monotonic() - begin)
+            if isinstance(session.recorder, RecorderProcess):
+                session.recorder.close()
+                result |= {"recorded": session.recorder.saved, "lost_frames": session.recorder.lost}
             self._write(result, loop, session)
         return result, self._status(session)
 

@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import select
 import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -38,7 +40,11 @@ STATE_FEATURE = "supervisor"
 """Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
 
 PIPE_SIZE = 1 << 20
+KEPT = 30
+"""Pictures kept per camera for frames that are still on their way: a second's."""
+
 SAVE_TIMEOUT = 60.0
+ENDED = "the recorder process has ended; the episodes saved before are safe"
 
 
 class Pictures(Protocol):
@@ -84,7 +90,6 @@ class RecorderProcess:
         self.lost = 0
         """Frames that the recorder could not take."""
         self._sent = 0
-        self._begun: float | None = None
         self._pending = False
         answer = self._answer(60.0)
         if isinstance(answer, Exception):
@@ -92,16 +97,12 @@ class RecorderProcess:
             raise answer
 
     def begin(self) -> None:
-        self._begun = None
-        self._sent = 0
-        self._pending = False
+        self._sent, self._pending = 0, False
 
     def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
         # A frame's actions are those sent until the next one starts: they are known only then.
         if self._pending:
             self._finish(loop)
-        if self._begun is None:
-            self._begun = time
         record, n, at = self._record, self._n, 2
         record[0], record[1] = time, CODES[loop.phase]
         record[at : at + n] = observation["joint_position"]
@@ -125,19 +126,26 @@ class RecorderProcess:
 
     def end(self, success: bool | None) -> None:
         """Keep the episode; waits until it is safe on disk. Raises Sim2RealError when it is not."""
-        self._pending = False
-        self._commands.send(("save", self._sent, self._begun or 0.0, success))
-        ready = self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT)
-        answer = self._answer(0.0) if ready else Sim2RealError("the recorder does not answer")
+        answer = self._ask("save", success)
         if isinstance(answer, Exception):
             raise answer
         self.saved.append(answer)
-        self._sent = 0
 
     def discard(self) -> None:
-        if self._sent and self._process.is_alive():
-            self._commands.send(("discard", self._sent))
-        self._sent, self._pending = 0, False
+        """Drop the frames since `begin`, if there are any."""
+        if self._sent:
+            self._ask("discard", None)
+
+    def _ask(self, what: str, success: bool | None) -> Any:
+        """Send a command about the frames sent so far; its answer, or the exception that stands for it."""
+        sent, self._sent, self._pending = self._sent, 0, False
+        try:
+            self._commands.send((what, sent, success))
+        except OSError:
+            return Sim2RealError(ENDED)
+        if not self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT):
+            return Sim2RealError("the recorder process does not answer; the episodes saved before are safe")
+        return self._answer(0.0)
 
     def _answer(self, timeout: float) -> Any:
         try:
@@ -145,12 +153,14 @@ class RecorderProcess:
                 return self._commands.recv()
         except (EOFError, OSError):
             pass
-        return Sim2RealError("the recorder process has ended; the episodes saved before are safe")
+        return Sim2RealError(ENDED)
 
     def close(self) -> None:
-        """Finish the data set and end the process."""
+        """Finish the data set and end the process; safe to call again."""
+        if self._commands.closed:
+            return
         try:
-            self._commands.send(("close", 0))
+            self._commands.send(("close", 0, None))
         except OSError:
             pass
         self._process.join(30.0)
@@ -197,13 +207,15 @@ class _Writer:
         self.buffer = b""
         self.taken = 0
         self.start = 0.0
-        self.recent: dict[str, list[tuple[float, Image]]] = {name: [] for name in config.pictures}
+        self.recent = {name: deque[tuple[float, Image]](maxlen=KEPT) for name in config.pictures}
+        if config.pictures:
+            # Encoding takes long now and then (its start above all); pictures must not be missed meanwhile.
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def serve(self, frames: Connection, commands: Connection) -> None:
         """Until told to close or the other side is gone."""
         while True:
-            ready = select.select([frames.fileno(), commands.fileno()], [], [], 0.01)[0]
-            self._look()
+            ready = select.select([frames.fileno(), commands.fileno()], [], [])[0]
             if frames.fileno() in ready and not self._read(frames):
                 return
             if commands.fileno() in ready:
@@ -215,14 +227,14 @@ class _Writer:
                     return
                 self._finish(command, frames, commands)
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         """Keep the last pictures: a frame gets the newest one that was taken before it began."""
-        for name, source in self.config.pictures.items():
-            kept = self.recent[name]
-            newest = source.latest()
-            if newest is not None and (not kept or newest[0] > kept[-1][0]):
-                kept.append(newest)
-                del kept[:-8]
+        while True:
+            for name, source in self.config.pictures.items():
+                newest, kept = source.latest(), self.recent[name]
+                if newest is not None and (not kept or newest[0] > kept[-1][0]):
+                    kept.append(newest)
+            time.sleep(0.012)
 
     def _read(self, frames: Connection) -> bool:
         data = os.read(frames.fileno(), 1 << 16)
@@ -245,7 +257,7 @@ class _Writer:
             at += size
         images: dict[str, Image | None] = {}
         for name, kept in self.recent.items():
-            before = [image for taken, image in kept if taken <= record[0]]
+            before = [image for taken, image in tuple(kept) if taken <= record[0]]
             images[name] = before[-1] if before else None
         self.recorder.add(
             time=float(record[0]) - self.start,
@@ -264,12 +276,12 @@ class _Writer:
             if select.select([frames.fileno()], [], [], 0.1)[0] and not self._read(frames):
                 return
         self.taken = 0
-        if command[0] == "discard":
-            self.recorder.discard()
-            return
-        answer: Any
+        answer: Any = None
         try:
-            answer = self.recorder.save(self.config.task, command[3])
+            if command[0] == "discard":
+                self.recorder.discard()
+            else:
+                answer = self.recorder.save(self.config.task, command[2])
         except Sim2RealError as error:
             self.recorder.discard()
             answer = error

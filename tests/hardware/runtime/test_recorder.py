@@ -1,0 +1,146 @@
+"""The recorder process: real pipes, real files."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hardware.emulator.assembly import emulated_calibration
+from hardware.runtime.inference import Slot
+from hardware.runtime.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
+from hardware.runtime.supervisor import CODES, Phase
+from sim2real.camera import CameraModel
+from sim2real.errors import Sim2RealError, UserError
+from sim2real.lerobot import LeRobotDataset
+from sim2real.robot import Robot
+
+ROBOT = Robot.load("so101")
+CALIBRATION = emulated_calibration(ROBOT)
+CAMERA = CameraModel.looking_at((0.4, 0.3, 0.4), (0.2, 0.0, 0.0), width=64, height=48, name="front")
+
+
+class Grey:
+    """Pictures whose brightness is ten times their number, shared as a camera process shares them."""
+
+    def __init__(self) -> None:
+        self.slot = Slot(2)
+
+    def show(self, taken: float, number: int) -> None:
+        self.slot.write((taken, float(number)))
+
+    def latest(self):
+        got = self.slot.read()
+        if got is None or got[0] == 0:
+            return None
+        taken, number = got[1]
+        return float(taken), np.full((48, 64, 3), int(10 * number), np.uint8)
+
+
+def wait(condition, timeout):
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+@pytest.fixture
+def make(tmp_path):
+    running = []
+
+    def start(**more):
+        config = RecorderConfig(str(tmp_path / "set"), "so101", CALIBRATION.table(), "reach", **more)
+        running.append(RecorderProcess(config, wait))
+        return running[-1]
+
+    yield start
+    for recorder in running:
+        recorder.close()
+
+
+def feed(recorder, frames: int, start: float = 100.0, each=lambda i: None) -> None:
+    """An episode of the given number of complete frames."""
+    recorder.begin()
+    loop = SimpleNamespace(phase=Phase.RUNNING, requested=ROBOT.home, executed=ROBOT.home)
+    for i in range(frames + 1):
+        each(i)
+        observation = {name: np.full(size, 0.1 * i) for name, size in ENVIRONMENT.items()}
+        observation["joint_position"] = ROBOT.home + 0.01 * i
+        recorder.frame(start + i / 30, observation, loop)
+        # What is sent during frame i is known when frame i + 1 begins.
+        loop.requested = ROBOT.home + 0.02 * i
+        loop.executed = ROBOT.home + 0.015 * i
+
+
+def test_frames_become_episodes(make, tmp_path):
+    recorder = make()
+    feed(recorder, 40)
+    recorder.end(True)
+    feed(recorder, 10)
+    recorder.discard()
+    feed(recorder, 20, start=500.0)
+    recorder.end(None)
+    recorder.close()
+    assert recorder.saved == [0, 1] and recorder.lost == 0
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    first, second = (dataset.episode(i, ROBOT) for i in range(2))
+    assert (len(first), first.success) == (40, True) and (len(second), second.success) == (20, None)
+    assert np.allclose(first.time, np.arange(40) / 30) and np.allclose(second.time, np.arange(20) / 30)
+    steps = np.arange(40)[:, None]
+    assert np.allclose(first.state, ROBOT.home + 0.01 * steps, atol=1e-5)
+    assert np.allclose(first.action, ROBOT.home + 0.02 * steps, atol=1e-5)
+    assert np.allclose(first.executed, ROBOT.home + 0.015 * steps, atol=1e-5)
+    assert np.allclose(first.features["goal"], 0.1 * steps * np.ones(3), atol=1e-6)
+    assert (dataset.columns(0)["supervisor"] == CODES[Phase.RUNNING]).all()
+
+
+def test_each_frame_gets_the_picture_taken_before_it(make, tmp_path):
+    grey = Grey()
+    recorder = make(cameras={"front": CAMERA}, pictures={"front": grey})
+
+    def each(i):
+        # A picture every third frame, taken just before it.
+        if i % 3 == 0:
+            grey.show(100.0 + i / 30 - 0.001, i)
+            time.sleep(0.05)
+
+    feed(recorder, 18, each=each)
+    recorder.end(False)
+    recorder.close()
+    shown = [float(image.mean()) for image in LeRobotDataset.open(tmp_path / "set").frames(0, "front")]
+    assert np.allclose(shown, [10 * (i - i % 3) for i in range(18)], atol=4)
+
+
+def test_a_stopped_recorder_never_blocks_the_loop(make):
+    recorder = make()
+    os.kill(recorder._process.pid, signal.SIGSTOP)
+    try:
+        feed(recorder, 20_000)
+        assert 0 < recorder.lost < 20_000
+    finally:
+        os.kill(recorder._process.pid, signal.SIGCONT)
+
+
+def test_a_dead_recorder_is_reported_and_keeps_what_was_saved(make, tmp_path):
+    recorder = make()
+    feed(recorder, 12)
+    recorder.end(True)
+    feed(recorder, 12)
+    recorder._process.kill()
+    recorder._process.join()
+    with pytest.raises(Sim2RealError, match="saved before are safe"):
+        recorder.end(True)
+    assert len(LeRobotDataset.open(tmp_path / "set")) == 1
+
+
+def test_a_folder_that_cannot_take_it_is_refused(make, tmp_path):
+    recorder = make()
+    feed(recorder, 12)
+    recorder.end(True)
+    recorder.close()
+    with pytest.raises(UserError, match="other features"):
+        make(cameras={"front": CAMERA}, pictures={"front": Grey()})

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import pybullet as bullet
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
+from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
-from sim2real.simulation.scene import SceneBodies
+from sim2real.simulation.quiet import bullet
+from sim2real.simulation.studio import CUBE_COLOUR, MARK_COLOUR, Studio, View
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -25,9 +26,6 @@ Image = NDArray[np.uint8]
 NEAR, FAR = 0.02, 5.0
 """Clipping distances, m."""
 SPECULAR = 0.05
-
-# Brightness that these were created with; colour parameters are absolute, so they are divided by these.
-CUBE_BRIGHTNESS, MARK_BRIGHTNESS = 0.85, 0.62
 
 
 def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
@@ -65,11 +63,14 @@ def projection_matrix(camera: CameraModel) -> list[float]:
 
 
 class Renderer:
-    """Draws the bodies of one scene. `reset` once per episode, then `image` as often as wanted."""
+    """Draws one robot and what is on its table. `reset` once per episode, then `image` as often as wanted.
 
-    def __init__(self, bodies: SceneBodies, cameras: Mapping[str, CameraModel]) -> None:
-        self._bodies = bodies
-        self._nominal = dict(cameras)
+    What it draws with is made for the first picture: most worlds are never looked at.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
+        self._studio: Studio | None = None
         self._values: Mapping[str, float] = {}
         self._seed = 0
         self._rng = np.random.default_rng(0)
@@ -89,24 +90,33 @@ class Renderer:
     def camera(self, name: str) -> CameraModel:
         """The camera as it really stands in this episode. Raises UserError for an unknown name."""
         if name not in self._cameras:
-            if name not in self._nominal:
-                raise UserError(
-                    f"there is no camera '{name}'; this robot has {sorted(self._nominal) or 'none'}"
-                )
-            self._cameras[name] = perturbed(self._nominal[name], self._values)
+            nominal = self._robot.cameras
+            if name not in nominal:
+                raise UserError(f"there is no camera '{name}'; this robot has {sorted(nominal) or 'none'}")
+            self._cameras[name] = perturbed(nominal[name], self._values)
         return self._cameras[name]
 
-    def image(self, name: str, width: int | None = None, height: int | None = None) -> Image:
-        """(height, width, 3) RGB. Another size than the camera's must have its proportions."""
+    def close(self) -> None:
+        """Free what it draws with."""
+        if self._studio is not None:
+            self._studio.close()
+            self._studio = None
+
+    def image(self, name: str, view: View, width: int | None = None, height: int | None = None) -> Image:
+        """(height, width, 3) RGB of `view`. Another size than the camera's must have its proportions."""
         camera = self.camera(name)
         if width is not None or height is not None:
             camera = camera.resized(width or camera.width, height or camera.height)
+        if self._studio is None:
+            self._studio = Studio(self._robot)
+        studio = self._studio
+        studio.arrange(view, self._values)
         backdrop = self._backdrop(camera, name)
-        picture = backdrop.picture(self._shadow(backdrop)) * self._exposure()
-        rgb, mask = self._draw(camera, shadow=self._values["light.shadow"] >= 0.5)
-        drawn = np.flatnonzero((mask >= 0) & (mask != self._bodies.table))
+        picture = backdrop.picture(self._shadow(studio, backdrop)) * self._exposure()
+        rgb, mask = self._draw(studio, camera, shadow=self._values["light.shadow"] >= 0.5)
+        drawn = np.flatnonzero(mask >= 0)
         flat = picture.reshape(-1, 3)
-        flat[drawn] = rgb.reshape(-1, 3)[drawn] * self._gains()[mask.ravel()[drawn]]
+        flat[drawn] = rgb.reshape(-1, 3)[drawn] * self._gains(studio)[mask.ravel()[drawn]]
         return self._optics(picture, camera, name)
 
     def _backdrop(self, camera: CameraModel, name: str) -> Backdrop:
@@ -115,14 +125,14 @@ class Renderer:
             self._backdrops[key] = Backdrop(camera, self._values, self._seed)
         return self._backdrops[key]
 
-    def _shadow(self, backdrop: Backdrop) -> NDArray[np.bool_] | None:
+    def _shadow(self, studio: Studio, backdrop: Backdrop) -> NDArray[np.bool_] | None:
         """What the light sees of arm and objects, as a mask in its own picture; None without shadows."""
         if self._values["light.shadow"] < 0.5:
             return None
-        _, mask = self._draw(backdrop.light, shadow=False)
-        return (mask >= 0) & (mask != self._bodies.mark) & (mask != self._bodies.table)
+        _, mask = self._draw(studio, backdrop.light, shadow=False)
+        return (mask >= 0) & (mask != studio.mark)
 
-    def _draw(self, camera: CameraModel, shadow: bool) -> tuple[Image, NDArray[np.int32]]:
+    def _draw(self, studio: Studio, camera: CameraModel, shadow: bool) -> tuple[Image, NDArray[np.int32]]:
         """(H, W, 3) colours and (H, W) body numbers, -1 where there is none."""
         v = self._values
         warmth = v["light.warmth"]
@@ -139,7 +149,7 @@ class Renderer:
             lightDiffuseCoeff=v["light.diffuse"],
             lightSpecularCoeff=SPECULAR,
             renderer=bullet.ER_TINY_RENDERER,
-            physicsClientId=self._bodies.client,
+            physicsClientId=studio.client,
         )
         colours = np.asarray(rgba, dtype=np.uint8).reshape(height, width, 4)[..., :3]
         return colours, np.asarray(mask, dtype=np.int32).reshape(height, width)
@@ -150,13 +160,14 @@ class Renderer:
         gain = 2.0 ** self._values["camera.exposure"]
         return np.array([gain * (1 + balance), gain, gain * (1 - balance)], dtype=np.float32)
 
-    def _gains(self) -> NDArray[np.float32]:
+    def _gains(self, studio: Studio) -> NDArray[np.float32]:
         """(bodies, 3) factor on the drawn colour of each body."""
-        v, bodies = self._values, self._bodies
-        gains = np.ones((bullet.getNumBodies(physicsClientId=bodies.client), 3), dtype=np.float32)
-        gains[bodies.arm] = v["colour.arm"]
-        gains[bodies.cubes] = v["colour.cube"] / CUBE_BRIGHTNESS
-        gains[bodies.mark] = v["colour.mark"] / MARK_BRIGHTNESS
+        v = self._values
+        gains = np.ones((bullet.getNumBodies(physicsClientId=studio.client), 3), dtype=np.float32)
+        gains[studio.arm] = v["colour.arm"]
+        # Parameters are absolute: what the bodies were made with is divided out.
+        gains[list(studio.cubes.values())] = v["colour.cube"] / max(CUBE_COLOUR[:3])
+        gains[studio.mark] = v["colour.mark"] / max(MARK_COLOUR[:3])
         return gains * self._exposure()
 
     def _optics(self, picture: NDArray[np.float32], camera: CameraModel, name: str) -> Image:

@@ -1,8 +1,8 @@
-"""What stands on the table: bodies in one PyBullet client, and their reset without reloading anything.
+"""What can be touched: the bodies in the physics client, and their reset without reloading anything.
 
 Every body is made once. Cubes come from a pool of sizes, because Bullet cannot rescale a shape; those that an
-episode does not use are parked far away as static bodies, where they cost nothing. Only primitive shapes are
-used: they restore bit-identically.
+episode does not use are parked far away as static bodies, where they cost next to nothing. Only primitive shapes
+are used: they restore bit-identically. What is only looked at is in `studio.py`.
 """
 
 import math
@@ -10,18 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet as bullet
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from sim2real.simulation.quiet import bullet
 
 Array = NDArray[np.float64]
 
-CUBE_SIZES = (0.0225, 0.02375, 0.025, 0.02625, 0.0275)
+CUBE_SIZES = (0.0225, 0.025, 0.0275)
 """Sides of the pooled cubes, m; `object.size` picks the nearest."""
-MARK_RADIUS = 0.03
-MAX_DISTRACTORS = 4
 CONTACT_STIFFNESS, CONTACT_DAMPING = 1e4, 30.0
 """Of fingers and gripper. With Bullet's default, rigid contact a grasped cube slips out."""
 PARKED = 50.0
@@ -29,20 +27,14 @@ PARKED = 50.0
 TABLE_HALF = (0.7, 0.7, 0.02)
 TABLE_CENTRE = (0.3, 0.0)
 
-_DISTRACTOR_COLOURS = (
-    (0.15, 0.35, 0.75, 1.0),
-    (0.90, 0.75, 0.15, 1.0),
-    (0.45, 0.25, 0.60, 1.0),
-    (0.25, 0.25, 0.28, 1.0),
-)
-
 
 @dataclass(frozen=True)
 class CubeState:
-    """Pose of the active cube: centre (3,) m, rotation (3, 3), base frame."""
+    """Pose of the active cube: centre (3,) m, rotation (3, 3) and quaternion (x, y, z, w), base frame."""
 
     position: Array
     rotation: Array
+    quaternion: tuple[float, float, float, float]
 
 
 class SceneBodies:
@@ -51,9 +43,8 @@ class SceneBodies:
     def __init__(self, client: int, robot: Robot) -> None:
         self.client = client
         self.robot = robot
-        flags = bullet.URDF_USE_INERTIA_FROM_FILE
-        self.arm = bullet.loadURDF(str(robot.urdf), useFixedBase=True, flags=flags, physicsClientId=client)
-        self.joints = self._joint_indices()
+        self.arm = bullet.loadURDF(str(robot.urdf), useFixedBase=True, physicsClientId=client)
+        self.joints = joint_indices(client, self.arm, robot)
         for link in range(bullet.getNumJoints(self.arm, physicsClientId=client)):
             # Without this every joint keeps a motor that holds zero velocity.
             bullet.setJointMotorControl2(
@@ -76,15 +67,9 @@ class SceneBodies:
         self.fingers = self._finger_links()
         self.table = self._table()
         self.cubes = [self._cube(size) for size in CUBE_SIZES]
-        self.mark = self._disc(MARK_RADIUS, (0.10, 0.62, 0.22, 1.0))
-        self.distractors = [
-            self._block((0.012 + 0.004 * i, 0.010 + 0.003 * i, 0.02), colour)
-            for i, colour in enumerate(_DISTRACTOR_COLOURS)
-        ]
-        self._distractors_parked = True
         self.cube: int | None = None
-        self.cube_size = CUBE_SIZES[2]
-        for body in (*self.cubes, self.mark, *self.distractors):
+        self.cube_size = CUBE_SIZES[1]
+        for body in self.cubes:
             self._park(body)
         bullet.resetBasePositionAndOrientation(
             self.table, (*TABLE_CENTRE, -TABLE_HALF[2]), (0, 0, 0, 1), physicsClientId=client
@@ -92,16 +77,6 @@ class SceneBodies:
         self._saved = bullet.saveState(physicsClientId=client)
 
     # Building
-
-    def _joint_indices(self) -> list[int]:
-        count = bullet.getNumJoints(self.arm, physicsClientId=self.client)
-        names = {
-            bullet.getJointInfo(self.arm, i, physicsClientId=self.client)[1].decode(): i for i in range(count)
-        }
-        missing = [name for name in self.robot.joint_names if name not in names]
-        if missing:
-            raise UserError(f"{self.robot.urdf} lacks the joints {missing}; it has {sorted(names)}")
-        return [names[name] for name in self.robot.joint_names]
 
     def _finger_links(self) -> tuple[int, ...]:
         """Links that touch what is grasped: the gripper joint's child and parent; the last link without one."""
@@ -112,40 +87,19 @@ class SceneBodies:
         return (int(parent), jaw)
 
     def _table(self) -> int:
-        """Solid, but not drawn: pictures take it from `backdrop.py`."""
         shape = bullet.createCollisionShape(
             bullet.GEOM_BOX, halfExtents=TABLE_HALF, physicsClientId=self.client
         )
-        # Without a visual shape the collision shape would be drawn: a speck inside the table is.
-        visual = bullet.createVisualShape(
-            bullet.GEOM_BOX, halfExtents=(1e-5,) * 3, physicsClientId=self.client
-        )
         return int(
-            bullet.createMultiBody(
-                0.0, shape, visual, useMaximalCoordinates=True, physicsClientId=self.client
-            )
-        )
-
-    def _block(self, half: tuple[float, ...], colour: tuple[float, ...]) -> int:
-        """A box to look at, without collisions."""
-        visual = bullet.createVisualShape(
-            bullet.GEOM_BOX, halfExtents=half, rgbaColor=colour, physicsClientId=self.client
-        )
-        return int(
-            bullet.createMultiBody(0.0, -1, visual, useMaximalCoordinates=True, physicsClientId=self.client)
+            bullet.createMultiBody(0.0, shape, useMaximalCoordinates=True, physicsClientId=self.client)
         )
 
     def _cube(self, size: float) -> int:
         half = (size / 2,) * 3
         shape = bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client)
-        visual = bullet.createVisualShape(
-            bullet.GEOM_BOX, halfExtents=half, rgbaColor=(0.85, 0.08, 0.08, 1.0), physicsClientId=self.client
-        )
         # A plain rigid body: as a multibody it would cost more and could not be made static while parked.
         # It needs a mass when it is made, or it would stay in the group of bodies that never collide.
-        body = bullet.createMultiBody(
-            0.02, shape, visual, useMaximalCoordinates=True, physicsClientId=self.client
-        )
+        body = bullet.createMultiBody(0.02, shape, useMaximalCoordinates=True, physicsClientId=self.client)
         bullet.changeDynamics(
             body,
             -1,
@@ -156,24 +110,6 @@ class SceneBodies:
         )
         return int(body)
 
-    def _disc(self, radius: float, colour: tuple[float, ...]) -> int:
-        # The software renderer draws cylinders as capsules, so the disc is a mesh of its own.
-        corners = 48
-        angles = [2 * math.pi * i / corners for i in range(corners)]
-        vertices = [(0.0, 0.0, 0.0)] + [(radius * math.cos(a), radius * math.sin(a), 0.0) for a in angles]
-        indices = [k for i in range(corners) for k in (0, 1 + i, 1 + (i + 1) % corners)]
-        visual = bullet.createVisualShape(
-            bullet.GEOM_MESH,
-            vertices=vertices,
-            indices=indices,
-            normals=[(0.0, 0.0, 1.0)] * len(vertices),
-            rgbaColor=colour,
-            physicsClientId=self.client,
-        )
-        return int(
-            bullet.createMultiBody(0.0, -1, visual, useMaximalCoordinates=True, physicsClientId=self.client)
-        )
-
     # Episodes
 
     def _place(self, body: int, position: tuple[float, float, float], yaw: float = 0.0) -> None:
@@ -181,8 +117,7 @@ class SceneBodies:
         bullet.resetBasePositionAndOrientation(body, position, rotation, physicsClientId=self.client)
 
     def _park(self, body: int) -> None:
-        if body in self.cubes:
-            bullet.changeDynamics(body, -1, mass=0.0, physicsClientId=self.client)
+        bullet.changeDynamics(body, -1, mass=0.0, physicsClientId=self.client)
         self._place(body, (PARKED + body, PARKED, -PARKED))
 
     def restore(self) -> None:
@@ -196,13 +131,12 @@ class SceneBodies:
         self,
         values: Mapping[str, float],
         cube: tuple[float, float, float] | None,
-        mark: tuple[float, float] | None,
         gravity: Array,
     ) -> None:
-        """Place and dress everything for an episode, after `restore`.
+        """Place everything for an episode, after `restore`.
 
-        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `mark` (x, y),
-        `gravity` (3,) m/s² in the base frame.
+        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `gravity` (3,) m/s² in
+        the base frame.
         """
         client = self.client
         height = values["world.table_height"]
@@ -230,11 +164,6 @@ class SceneBodies:
             self.cube = None
         if cube is not None:
             self._set_up_cube(values, cube, height)
-        if mark is not None:
-            # Just above the table, or the two surfaces would flicker through each other.
-            self._place(self.mark, (mark[0], mark[1], height + 0.0004))
-        else:
-            self._park(self.mark)
 
     def _set_up_cube(
         self, values: Mapping[str, float], cube: tuple[float, float, float], height: float
@@ -270,20 +199,6 @@ class SceneBodies:
             bullet.stepSimulation(physicsClientId=self.client)
             self._put_cube(self.cube, position, yaw)
 
-    def place_distractors(self, values: Mapping[str, float]) -> None:
-        """Scatter some of the coloured blocks (pictures only) around the edge of the workspace."""
-        count = int(values["distractors.count"])
-        if count == 0 and self._distractors_parked:
-            return
-        self._distractors_parked = count == 0
-        rng = np.random.default_rng(int(values["distractors.layout"] * 2**32))
-        for i, body in enumerate(self.distractors):
-            radius, angle, yaw = rng.uniform(0.33, 0.42), rng.uniform(-1.2, 1.2), rng.uniform(0, math.pi)
-            if i < count:
-                self._place(body, (radius * math.cos(angle), radius * math.sin(angle), 0.02), yaw)
-            else:
-                self._park(body)
-
     def make_skeleton(self, inertia: Array, mass: float) -> None:
         """Give the joints' links `inertia` (n,) kg·m² about every axis and all links `mass` kg; see coupling.py."""
         for link in range(bullet.getNumJoints(self.arm, physicsClientId=self.client)):
@@ -308,7 +223,7 @@ class SceneBodies:
         if self.cube is None:
             return None
         position, quaternion = bullet.getBasePositionAndOrientation(self.cube, physicsClientId=self.client)
-        return CubeState(np.array(position), rotation_from_quaternion(quaternion))
+        return CubeState(np.array(position), rotation_from_quaternion(quaternion), quaternion)
 
     def finger_contacts(self) -> tuple[bool, bool]:
         """Whether the fixed finger and the moving jaw touch the cube."""
@@ -330,6 +245,16 @@ class SceneBodies:
         bullet.applyExternalForce(
             self.arm, link, force, position, bullet.WORLD_FRAME, physicsClientId=self.client
         )
+
+
+def joint_indices(client: int, body: int, robot: Robot) -> list[int]:
+    """Bullet's numbers of the robot's joints, in their order. Raises UserError for missing ones."""
+    count = bullet.getNumJoints(body, physicsClientId=client)
+    names = {bullet.getJointInfo(body, i, physicsClientId=client)[1].decode(): i for i in range(count)}
+    missing = [name for name in robot.joint_names if name not in names]
+    if missing:
+        raise UserError(f"{robot.urdf} lacks the joints {missing}; it has {sorted(names)}")
+    return [names[name] for name in robot.joint_names]
 
 
 def rotation_from_quaternion(quaternion: tuple[float, float, float, float]) -> Array:

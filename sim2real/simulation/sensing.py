@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet as bullet
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.observation import MAX_AGE
 from sim2real.simulation.coupling import Coupling
+from sim2real.simulation.quiet import bullet
 from sim2real.simulation.scene import CubeState, SceneBodies
 
 Array = NDArray[np.float64]

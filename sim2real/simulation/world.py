@@ -10,17 +10,13 @@ nothing of the episode before remains: the same draw gives the same episode to t
 physics steps and has no rounding drift.
 """
 
-import ctypes
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 
 import numpy as np
-import pybullet as bullet
 from numpy.typing import NDArray
 
 from sim2real import servo
@@ -35,9 +31,11 @@ from sim2real.robot import Robot
 from sim2real.simulation.coupling import SKELETON_MASS, Coupling
 from sim2real.simulation.declared import world_parameters
 from sim2real.simulation.disturbance import CommandLine, Pushes
+from sim2real.simulation.quiet import bullet, silenced
 from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.scene import SceneBodies
 from sim2real.simulation.sensing import CubeDetector, JointSensor, cube_entries, cube_yaw, yaw_features
+from sim2real.simulation.studio import View
 from sim2real.tasks.base import Scene, Task
 from sim2real.truth import Truth
 
@@ -108,7 +106,7 @@ class World:
     def _build(self) -> None:
         client, dt = self.client, 1.0 / self.physics_rate
         bullet.setTimeStep(dt, physicsClientId=client)
-        with _quiet_library():
+        with silenced(1):
             # The direct contact solver: a cube held between fingers a hundred times heavier needs a hundred
             # iterations of the iterative one, and still creeps.
             bullet.setPhysicsEngineParameter(
@@ -124,7 +122,7 @@ class World:
         self.bodies.make_skeleton(views.skeleton, SKELETON_MASS)
         views.lower[:], views.upper[:] = self.robot.lower, self.robot.upper
         self.servo = self._coupling.servo
-        self.renderer = Renderer(self.bodies, self.robot.cameras)
+        self.renderer = Renderer(self.robot)
         self._torque_limit = _torque_limit(self.robot)
         self._dt = dt
         self._steps = 0
@@ -149,7 +147,6 @@ class World:
         self.bodies.restore()
         self.place(scene)
         self.bodies.forget()
-        self.bodies.place_distractors(values)
         self.bodies.reset_arm(start)
         self._coupling.reset(start)
         self.servo.duty_limit[:] = self._torque_limit
@@ -166,7 +163,7 @@ class World:
         """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on."""
         self.scene = scene
         cube = None if scene.cube_xy is None else (*scene.cube_xy, scene.cube_yaw)
-        self.bodies.set_up(self.values, cube, scene.mark_xy, self._coupling.views.gravity)
+        self.bodies.set_up(self.values, cube, self._coupling.views.gravity)
 
     def _scene(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         if self.task is None:
@@ -320,7 +317,8 @@ class World:
         self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        return self.renderer.image(camera, width, height)
+        view = View(self.position, self.bodies.cube_state(), self.bodies.cube_size, self.scene.mark_xy)
+        return self.renderer.image(camera, view, width, height)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
         """The camera as it really stands in this episode (the draw may have moved it)."""
@@ -355,6 +353,8 @@ class World:
         if self.client >= 0:
             bullet.disconnect(self.client)
             self.client = -1
+        if hasattr(self, "renderer"):
+            self.renderer.close()
 
     def __enter__(self) -> "World":
         return self
@@ -371,22 +371,6 @@ class _ParameterNames:
         self.servo = [f"servo.{joint}.{field}" for joint in robot.joint_names for field in fields]
         quantities = ("mass", "inertia", "com_x", "com_y", "com_z")
         self.links = [f"link.{link}.{q}" for link in robot.model.link_names for q in quantities]
-
-
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """Keep what the C library prints off standard output, where commands write JSON and nothing else."""
-    library = ctypes.CDLL(None)
-    library.fflush(None)
-    with open(os.devnull, "w") as nowhere:
-        saved = os.dup(1)
-        try:
-            os.dup2(nowhere.fileno(), 1)
-            yield
-        finally:
-            library.fflush(None)
-            os.dup2(saved, 1)
-            os.close(saved)
 
 
 def _torque_limit(robot: Robot) -> Array:

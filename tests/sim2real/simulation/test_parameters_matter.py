@@ -21,6 +21,9 @@ CONTEXT = {
     # Friction that grows with the load needs one, on every joint: one that moves it, one that does not.
     "quadratic_motor": PUSHED,
     "quadratic_external": {"kp": 0.5, **PUSHED},
+    # The jaw has a load only when it holds something.
+    "servo.gripper.quadratic_motor": {},
+    "servo.gripper.quadratic_external": {},
     "command.burst": {"command.dropout": 0.3},
     "push.force": {"push.rate": 10.0},
     "push.rate": {"push.force": 1.0},
@@ -108,6 +111,7 @@ def episode(world: World) -> Array:
 
 
 MEASURES: dict[str, Callable[[World], Array]] = {
+    "servo.gripper.quadratic": grasp,
     "servo.": motion,
     "link.": motion,
     "payload.": motion,

@@ -136,7 +136,9 @@ class _Run:
 
     def _subject(self) -> str:
         settings = self.config.get("settings", {}) | self.config.get("sweep", {})
-        parts = [str(settings[key]) for key in ("task", "robot", "data") if settings.get(key)]
+        parts = [str(settings[key]) for key in ("task", "robot") if settings.get(key)]
+        if settings.get("data"):
+            parts.append(Path(str(settings["data"])).name)
         policy = self.config.get("policy")
         return ", ".join([*parts, *([f"policy {policy}"] if policy else [])]) or self.name
 
@@ -158,7 +160,7 @@ class _Run:
 
 
 def _divider(run: _Run) -> Section:
-    section = Section(run.title, anchor=run.name)
+    section = Section(run.title, anchor=run.name, link=run.name, opens=True)
     section.text(run.lead, "lead")
     return section
 
@@ -180,20 +182,22 @@ def _overview(runs: Sequence[_Run], folders: Sequence[Path]) -> list[Section]:
     return sections
 
 
-def _headline(folder: Path) -> dict[str, Any]:
-    """Success with its interval, from whichever result file a run has."""
-    for name, inner in (("summary.json", None), ("result.json", None), ("metrics.json", "evaluation")):
-        path = folder / name
-        if not path.exists():
+def _headline(folder: Path) -> dict[str, str]:
+    """The figure a run stands for, with interval and number of episodes, from whichever result file it has."""
+    for name in ("summary.json", "result.json", "metrics.json", "identify.json"):
+        if not (folder / name).exists():
             continue
-        content = json.loads(path.read_text())
-        content = content.get(inner) or {} if inner else content
-        if content.get("success_rate") is not None:
-            low, high = content["wilson_95"]
-            total = content.get("draws", content.get("episodes"))
-            return {
-                "success": f"{content['success_rate']:.1%}",
-                "95 % interval": f"{low:.1%} – {high:.1%}",
-                "of": str(total),
-            }
-    return {"success": "", "95 % interval": "", "of": ""}
+        content = json.loads((folder / name).read_text())
+        if "mean_before_deg" in content:
+            change = f"{content['mean_before_deg']:.2f}° → {content['mean_deg']:.2f}° from the arm"
+            return {"result": change, "95 % interval": "", "of": f"{len(content['episodes'])} episodes"}
+        rated = content.get("evaluation") or content.get("simulation", {}).get("after") or content
+        if rated.get("success_rate") is None:
+            continue
+        low, high = rated["wilson_95"]
+        return {
+            "result": f"{rated['success_rate']:.1%} success",
+            "95 % interval": f"{low:.1%} – {high:.1%}",
+            "of": f"{rated.get('draws', rated.get('episodes'))} {'draws' if 'draws' in rated else 'episodes'}",
+        }
+    return {"result": "", "95 % interval": "", "of": ""}

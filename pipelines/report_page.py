@@ -26,6 +26,8 @@ figure img { max-width: 100%; height: auto; display: block; }
 figcaption { margin-top: .35rem; max-width: 52em; }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; align-items: flex-start; }
 .figures figure { flex: 0 1 auto; }
+.part { margin: 3.2rem 0 0; }
+.part h1 { font-size: 1.4rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: 1rem 2.6rem; margin: .6rem 0 .4rem; }
 .tile .value { font-size: 1.65rem; font-weight: 640; letter-spacing: -.01em; font-variant-numeric: tabular-nums; }
 .tile .value small { font-size: 1rem; font-weight: 500; color: var(--soft); }
@@ -54,6 +56,10 @@ class Section:
     title: str
     blocks: list[str] = field(default_factory=list)
     anchor: str = ""
+    link: str = ""
+    """What to call it among the links at the top."""
+    opens: bool = False
+    """Whether it stands as a heading over the cards that follow."""
 
     def text(self, text: str, kind: str = "") -> None:
         """A paragraph; `kind` is "note" for small print, "lead" for a soft introduction."""
@@ -112,6 +118,8 @@ class Section:
 
     def html(self) -> str:
         anchor = f' id="{escape(self.anchor)}"' if self.anchor else ""
+        if self.opens:
+            return f'<div class="part"{anchor}><h1>{escape(self.title)}</h1>{"".join(self.blocks)}</div>'
         title = f"<h2>{escape(self.title)}</h2>" if self.title else ""
         return f"<section{anchor}>{title}{''.join(self.blocks)}</section>"
 
@@ -120,7 +128,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
     """The whole document. Sections with an anchor are linked at the top when there are several."""
     linked = [s for s in sections if s.anchor]
     links = (
-        "".join(f'<a href="#{escape(s.anchor)}">{escape(s.title)}</a>' for s in linked)
+        "".join(f'<a href="#{escape(s.anchor)}">{escape(s.link or s.title)}</a>' for s in linked)
         if len(linked) > 1
         else ""
     )

@@ -28,7 +28,8 @@ def sections(directory: Path) -> list[Section]:
         result.append(_causes(found))
     if found.curves:
         result.append(_curves(found, info))
-    if found.pairs:
+    # Without any effect beyond chance a map would invite to read patterns into noise.
+    if found.pairs and (design == "grid" or found.indices or any(e.significant for e in found.effects)):
         result.append(_maps(found, info))
     if found.summary["successes"] < found.summary["draws"]:
         result.append(_failures(found, table, identity, info, directory))
@@ -221,9 +222,15 @@ def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what:
 
 def _curves(found: Analysis, info: _Info) -> Section:
     rate = found.outcome == "success"
-    section = Section("How it depends on the strongest parameters")
+    told = found.indices or not found.effects or any(e.significant for e in found.effects)
+    title = (
+        "How it depends on the strongest parameters"
+        if told
+        else "The strongest parameters, none beyond chance"
+    )
+    section = Section(title)
     images = []
-    for name, levels in found.curves.items():
+    for name, levels in list(found.curves.items())[: None if told else 3]:
         uri = draw.curve(
             levels,
             x_label=info.label(name),

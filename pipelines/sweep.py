@@ -85,13 +85,28 @@ def is_file(spec: str) -> bool:
 
 
 def policy_identity(spec: str) -> dict[str, str]:
-    """What decides a policy's behaviour: the content of its file, or its name."""
+    """What decides a policy's behaviour: the content of its file, its class and its source, or its name."""
     if is_file(spec):
         path = Path(spec)
         if not path.is_file():
             raise UserError(f"there is no policy file {spec}; `sim2real pretrain` writes one")
         return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return {"name": spec}
+    return {"name": spec} | _source_identity(spec, "policy")
+
+
+def _source_identity(spec: str, what: str) -> dict[str, str]:
+    """The hash of the file that a user's "module:Class" is written in; nothing for built-in names."""
+    if ":" not in spec:
+        return {}
+    import inspect
+
+    from sim2real.loading import load_attribute
+
+    try:
+        source = inspect.getsourcefile(load_attribute(spec, what))
+    except TypeError:
+        return {}
+    return {"source": hashlib.sha256(Path(source).read_bytes()).hexdigest()} if source else {}
 
 
 def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
@@ -169,6 +184,7 @@ class SweepPlan:
         return {
             "robot": self.robot,
             "task": self.task,
+            **({"task_source": found} if (found := _source_identity(self.task, "task")) else {}),
             "policy": policy_identity(self.policy),
             "sees": "true state" if self.sees_truth else "sensors",
             "seed": self.seed,

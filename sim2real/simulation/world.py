@@ -223,7 +223,7 @@ class World:
                 detector.capture(self._steps * self._dt)
 
     def _send(self, goal: Array) -> None:
-        if not math.isfinite(goal.sum()):
+        if not math.isfinite(goal.dot(goal)):
             raise UserError(f"a goal must be finite, got {goal}")
         self._goal[:] = goal
         delay = self._line.send()

@@ -184,7 +184,7 @@ class SweepPlan:
         return {
             "robot": self.robot,
             "task": self.task,
-            **({"task_source": found} if (found := _source_identity(self.task, "task")) else {}),
+            **({"task_source": found["source"]} if (found := _source_identity(self.task, "task")) else {}),
             "policy": policy_identity(self.policy),
             "sees": "true state" if self.sees_truth else "sensors",
             "seed": self.seed,

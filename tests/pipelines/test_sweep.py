@@ -142,6 +142,32 @@ def test_param_base_grid_and_space_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert plan_of(out).design == "grid"
 
 
+def test_a_failure_is_explained_by_the_weak_motor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = "servo.shoulder_lift.duty_limit=0:0.06"
+    answer = sweep(tmp_path, capsys, "--draws", "12", "--param", weak, "--param", "servo.voltage=0.9:1.1")
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    failed = [row for row in rows if not row["success"]]
+    assert failed and len(failed) == 12 - answer["successes"]
+    worst = min(failed, key=lambda row: row["servo.shoulder_lift.duty_limit"])
+    assert main(["sweep", "--explain", str(worst["index"]), "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["changes"]) == ["servo.shoulder_lift.duty_limit"]
+    assert 0 < found["scale"] <= 1 and found["trials"] < 60
+    assert "servo.shoulder_lift.duty_limit" in (tmp_path / "report.html").read_text()
+    won = next((row["index"] for row in rows if row["success"]), None)
+    if won is not None:
+        assert main(["sweep", "--explain", str(won), "--out", str(tmp_path)]) == 2
+        assert "nothing to strip" in capsys.readouterr().err
+
+
+def test_a_users_own_task_and_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--policy", "examples.nudge_policy:Nod", "--draws", "2"]
+    answer = sweep(tmp_path, capsys, *own, task="examples.reach_high:ReachHigh")
+    assert answer["draws"] == 2 and answer["errors"] == 0
+    identity = json.loads((tmp_path / "config.json").read_text())["sweep"]
+    assert len(identity["policy"]["source"]) == len(identity["task_source"]) == 64
+
+
 def test_a_saltelli_design_says_which_numbers_of_draws_fit() -> None:
     plan = SweepPlan(task="reach", space=Space(base="task"), design="saltelli", draws=100)
     bound = plan.bind()

@@ -333,7 +333,8 @@ class Gate:
         self._nothing = np.full(robot.n, np.nan)
         self._guard = guard
         self.geometry: Geometry = guarded_geometry(robot)
-        self._interventions = np.zeros(len(NAMES) + 1, dtype=np.int64)
+        # Ticks by what was done in them; adding up by intervention can wait until somebody asks.
+        self._ticks = np.zeros(1 << len(NAMES), dtype=np.int64)
         self.reset(np.clip(robot.home, self._limits[_LO], self._limits[_HI]))
 
     def reset(self, position: ArrayLike) -> None:
@@ -353,7 +354,7 @@ class Gate:
         self._history[:] = start
         self._counters[:] = 0
         self._scalars[_FLOOR] = min(0.0, clearance(start, self.geometry)) if self._guard else 0.0
-        self._interventions[:] = 0
+        self._ticks[:] = 0
 
     def step(self, request: Array) -> int:
         """One tick towards `request` (n,), rad. Returns a bit mask of interventions; 0 means untouched.
@@ -372,11 +373,7 @@ class Gate:
             self._guard,
             self.geometry,
         )
-        if flags:
-            for k in range(len(NAMES)):
-                if flags & (1 << k):
-                    self._interventions[k] += 1
-        self._interventions[-1] += 1
+        self._ticks[flags] += 1
         return flags
 
     def brake(self) -> None:
@@ -403,8 +400,9 @@ class Gate:
     @property
     def counts(self) -> dict[str, int]:
         """Ticks since `reset`, in all ("ticks") and by intervention."""
-        counts = {name: int(self._interventions[k]) for k, name in enumerate(NAMES.values())}
-        return {"ticks": int(self._interventions[-1]), **counts}
+        masks = np.arange(len(self._ticks))
+        counts = {name: int(self._ticks[masks & (1 << k) > 0].sum()) for k, name in enumerate(NAMES.values())}
+        return {"ticks": int(self._ticks.sum()), **counts}
 
     @property
     def delay(self) -> float:

@@ -58,7 +58,7 @@ class Plan:
 
     `seconds`: one episode of this length instead of `episodes` of the task's duration. `goals`: gives the goal
     of episode i, (3,) m, None where the camera finds it. `before`, `judge`: shell commands run around each
-    episode with EPISODE, TASK and, where it is known, GOAL (x,y,z) in their environment.
+    episode with EPISODE, TASK and, where it was given or drawn, GOAL (x,y,z) in their environment.
     """
 
     task: Task
@@ -303,9 +303,10 @@ class Session:
     def _command(self, command: str, index: int, goal: Array | None) -> int:
         """A user's shell command; its output goes to standard error, since ours is for the result."""
         environment = {**os.environ, "EPISODE": str(index), "TASK": self.plan.task.name}
-        known = goal if goal is not None else self.loop.observation.get("goal")
-        if known is not None:
-            environment["GOAL"] = ",".join(f"{x:.6g}" for x in known)
+        # Only a goal that was given: one that the camera found would make the judge believe the camera.
+        environment.pop("GOAL", None)
+        if goal is not None:
+            environment["GOAL"] = ",".join(f"{x:.6g}" for x in goal)
         process = subprocess.Popen(
             command, shell=True, env=environment, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True
         )

@@ -22,9 +22,7 @@ from sim2real.tasks.pointing import pointing_geometry
 
 Array = NDArray[np.float64]
 
-CLEARANCE = 0.021
-"""m between the fixed finger and the cube when the open gripper goes down around it."""
-OPEN_GAP = 0.072
+OPEN_GAP = CUBE + 2 * laws.ROOM
 """m between the fingertips of the open gripper."""
 FORK_GAP = 0.014
 """m between the fingertips while they push: less than a cube, enough for its corner."""
@@ -107,7 +105,7 @@ class LiftExpert(Expert):
 
     def geometry(self) -> Array:
         # The tool frame is at the fixed finger's inner face.
-        return pointing_geometry(self.robot, (CUBE / 2 + CLEARANCE, 0.0))
+        return pointing_geometry(self.robot, (OPEN_GAP / 2, 0.0))
 
 
 def grip_angles(robot: Robot) -> Array:

@@ -45,22 +45,22 @@ ABOVE = 0.065  # added to it before the descent
 CARRY_HEIGHT = 0.105
 CARRY_RADIUS = 0.20
 REOPEN = 0.045  # the gripper opens only above this height
-GRASP_LEFT, GRASP_RIGHT = -0.026, 0.016  # cube between the jaws, along the opening direction from the point
+ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
+CLOSING_SPEED = 0.9  # rad/s
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def reach_law(g: Array, q: Array, c: Array, scene: Array, lower: Array, upper: Array, target: Array) -> float:
+def reach_law(g: Array, q: Array, c: Array, scene: Array, lower: Array, upper: Array, target: Array) -> None:
     """Straight to the goal in joint space, the tilt given by the place, the roll at zero."""
     x, y, z = scene[0], scene[1], scene[2]
     inverse(g, x, y, z, tilt_at(g, x, y, z, 0.0), 0.0, lower, upper, target)
-    return 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def push_law(
     g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
     target: Array,
-) -> float:  # fmt: skip
+) -> None:  # fmt: skip
     """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside."""
     px, py, pz, _, _ = forward(g, q)
     cx, cy, cz, _, _ = forward(g, c)
@@ -106,14 +106,13 @@ def push_law(
     z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
-    return 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def lift_law(
     g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
     target: Array,
-) -> float:  # fmt: skip
+) -> None:  # fmt: skip
     """Go above the cube, go down around it, close, and carry up what is between the jaws."""
     px, py, pz, _, heading = forward(g, q)
     told = c[5] - grip[CLOSED]
@@ -127,39 +126,38 @@ def lift_law(
         x, y, z = cx - inward * (cx - g[0]), cy - inward * (cy - g[1]), CARRY_HEIGHT
         inverse(g, x, y, z, tilt_at(g, x, y, z, c[4]), c[4], lower, upper, target)
         target[0], target[4], target[5] = c[0], c[4], grip[CLOSED]
-        return 1.0
+        return
     yaw = 0.25 * math.atan2(scene[7], scene[6])
     roll = roll_for_heading(g, scene[3], scene[4], yaw, 0.5 * math.pi, clip(c[4], -0.8, 0.8))
     rx, ry = scene[3] - px, scene[4] - py
-    off = math.hypot(rx, ry)
-    # The cube as seen between the jaws: along the direction in which they open, and across.
+    # The cube as seen from the point: along the direction in which the jaws open, and across.
     ch, sh = math.cos(heading), math.sin(heading)
     along, across = rx * ch + ry * sh, -rx * sh + ry * ch
     turn = abs(roll - q[4])
+    # The fixed finger does not move in the hand: the middle between the fingers moves towards it as they close.
+    free = clip((q[5] - grip[WIDTH]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
+    off_middle = along + ROOM * (1.0 - free)
     closing = ramp(told, grip[OPEN] - grip[CLOSED] - 0.05, grip[OPEN] - grip[CLOSED] - 0.15)
-    slack = 0.006 * closing
-    empty = shut > 0.5  # shut, and holding nothing
-    between = (
-        not empty
-        and pz < GRASP_HEIGHT + 0.007 + slack
-        and GRASP_LEFT - slack < along < GRASP_RIGHT + slack
-        and abs(across) < 0.008 + slack
-    )
-    between = between and (closing > 0.5 or (off < 0.007 and turn < 0.12))
-    if between:
-        target[:] = c
-        # Ever more slowly, so that the angle tells what is between the jaws by the time they are told to be shut.
-        target[5] = c[5] + 5.0 * period * (grip[CLOSED] - 0.02 - c[5])
-        return 0.0
-    still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
-    # There is more room between the jaws than beside them.
-    off = math.hypot(across, 0.7 * along)
-    up = max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
+    off = math.hypot(across, 0.7 * along)  # there is more room between the jaws than beside them
+    # Told to be on the table and not getting there: what the joints say is a little off.
     _, _, cz, _, _ = forward(g, c)
-    x, y, z = scene[3], scene[4], GRASP_HEIGHT + ABOVE * up + 2.0 * max(0.0, FLOOR - cz)
+    low = GRASP_HEIGHT + 0.006 + 0.006 * closing + 0.008 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
+    within = abs(across) < 0.014 and abs(off_middle) < ROOM * free + 0.012
+    x, y, z = scene[3], scene[4], GRASP_HEIGHT
+    if shut < 0.5 and pz < low and ((closing > 0.5 and within) or (off < 0.007 and turn < 0.12)):
+        # Both fingers come towards the cube: the hand moves by half of what the jaw does.
+        shift = ROOM * clip((grip[OPEN] - c[5]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
+        x, y = x + shift * ch, y + shift * sh
+        # In the end ever more slowly: by the time the gripper is told to be shut, its angle tells what it holds.
+        target[5] = c[5] - period * min(CLOSING_SPEED, 5.0 * (c[5] - grip[CLOSED] + 0.02))
+    else:
+        still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
+        z += ABOVE * max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
+        target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
+    z += 2.0 * max(0.0, FLOOR - cz)
+    open_hand = target[5]
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
-    target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
-    return 1.0
+    target[5] = open_hand
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -185,22 +183,19 @@ def chunk_into(
             target[j] = c[j]
         # The command that is seen trails the trajectory that it belongs to.
         dt = period + lead_time if i == 0 else period
-        scale = 1.0
         if kind == REACH:
-            scale = reach_law(g, q, c, known, lower, upper, target)
+            reach_law(g, q, c, known, lower, upper, target)
         elif kind == PUSH:
-            scale = push_law(g, q, c, known, grip, lower, upper, dt, target)
+            push_law(g, q, c, known, grip, lower, upper, dt, target)
         else:
-            scale = lift_law(g, q, c, known, grip, lower, upper, dt, target)
-        step_into(target, c, q, sag, lower, upper, speed, gripper, dt, scale)
+            lift_law(g, q, c, known, grip, lower, upper, dt, target)
+        step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
         before_x, before_y, _, _, _ = forward(g, q)
-        blocked = q[gripper] if gripper >= 0 else 0.0
+        jaw = q[gripper] if gripper >= 0 else 0.0
         follow_into(q, c, lead, period)
-        if kind == LIFT and blocked >= grip[HELD] and scale == 0.0:
-            # Closing around the cube: it stops the jaw.
-            q[gripper] = max(q[gripper], min(blocked, grip[WIDTH]))
-        elif kind == LIFT and gripper >= 0 and blocked >= grip[HELD] and command[gripper] < grip[HELD]:
-            q[gripper] = blocked
+        if kind == LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
+            # The jaw closes on the cube, and stops there.
+            q[gripper] = max(q[gripper], min(jaw, grip[WIDTH]))
         if kind == PUSH:
             x, y, z, _, _ = forward(g, q)
             dx, dy = known[3] - x, known[4] - y

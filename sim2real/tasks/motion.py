@@ -110,9 +110,9 @@ def sag_into(
 @njit(cache=True, nogil=True, error_model="numpy")
 def step_into(
     target: Array, command: Array, position: Array, sag: Array, lower: Array, upper: Array, speed: Array,
-    gripper: int, period: float, scale: float,
+    gripper: int, period: float,
 ) -> None:  # fmt: skip
-    """Move `command` (n,) one period towards `target` (n,), in place; `scale` 0…1 slows all arm joints."""
+    """Move `command` (n,) one period towards `target` (n,), in place."""
     n = len(command)
     lead = 0.0
     for j in range(n):
@@ -140,7 +140,7 @@ def step_into(
                 + sag[j]
                 + SAG_SHARE * clip(command[j] - position[j] - sag[j], -SAG_LIMIT, SAG_LIMIT)
             )
-            move = GAIN * (aim - command[j]) * most * scale * period
+            move = GAIN * (aim - command[j]) * most * period
         command[j] = clip(command[j] + move, lower[j], upper[j])
 
 

@@ -115,19 +115,23 @@ def test_lift_comes_down_only_when_it_is_aligned_and_open() -> None:
         assert point(expert, expert.act(seen(q))[2])[2] > 0.0595
 
 
-def test_lift_closes_around_the_cube_and_stands_still_meanwhile() -> None:
+def test_lift_closes_both_fingers_around_the_cube() -> None:
     expert = LiftExpert(ROBOT)
     level = roll_along_cube(expert)
     q = pose(expert, *CUBE[:2], GRASP_HEIGHT, OPEN, roll=level)
     chunk = expert.act(seen(q))
     assert np.all(np.diff(chunk[:, 5]) < 0) and chunk[0, 5] < OPEN
-    assert np.allclose(chunk[:, :5], q[:5])
-    # Pushed against the fixed finger by the jaw, the cube is still between them.
+    # The fixed finger comes along the direction in which the jaws close, and nowhere else.
+    heading = forward(expert._geometry, q)[4]
+    came = (tool_position(ROBOT.model, chunk[-1]) - tool_position(ROBOT.model, q))[:2]
+    assert 0.002 < came @ [math.cos(heading), math.sin(heading)] < 0.015
+    assert abs(came @ [-math.sin(heading), math.cos(heading)]) < 0.001
+    # Half closed, with the cube at the fixed finger or at the jaw: go on. With nothing between them: go up.
     half = q.copy()
-    half[5] = 0.35
-    along = forward(expert._geometry, q)[4]
-    moved = (CUBE[0] - 0.018 * math.cos(along), CUBE[1] - 0.018 * math.sin(along), 0.0125)
-    assert expert.act(seen(half, cube=moved))[0, 5] < 0.35
+    half[5] = (OPEN + WIDTH) / 2
+    for off, goes_on in ((-0.020, True), (0.0, True), (-0.045, False), (0.03, False)):
+        cube = (CUBE[0] + off * math.cos(heading), CUBE[1] + off * math.sin(heading), 0.0125)
+        assert (expert.act(seen(half, cube=cube))[0, 5] < half[5] - 0.01) is goes_on, off
 
 
 def roll_along_cube(expert: Expert) -> float:

@@ -131,7 +131,7 @@ def test_lift_closes_both_fingers_around_the_cube() -> None:
     half[5] = (OPEN + WIDTH) / 2
     for off, goes_on in ((-0.020, True), (0.0, True), (-0.045, False), (0.03, False)):
         cube = (CUBE[0] + off * math.cos(heading), CUBE[1] + off * math.sin(heading), 0.0125)
-        assert (expert.act(seen(half, cube=cube))[0, 5] < half[5] - 0.01) is goes_on, off
+        assert bool(expert.act(seen(half, cube=cube))[0, 5] < half[5] - 0.01) is goes_on, off
 
 
 def roll_along_cube(expert: Expert) -> float:

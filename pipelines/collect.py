@@ -33,6 +33,9 @@ from sim2real.parameters import Draw
 Array = NDArray[np.float64]
 Labels = Literal["sensors", "truth"]
 
+AT_LEAST = 8
+"""Episodes that a collection has even when its time is up: nothing can be learned from fewer."""
+
 STREAM = 0xC0113C7
 """Separates the random numbers of collection from those of the world with the same draw."""
 
@@ -170,8 +173,8 @@ def collect(
     """Run the recipe on the draws; returns all pairs in the order of the draws, and a summary of the episodes.
 
     The pairs' episode numbers are the draws' indices. `expired` is asked after each episode and ends the
-    collection early. `keep_failures=False` leaves out episodes that did not succeed. Raises Sim2RealError when
-    no episode is left, UserError for a student or task that does not fit.
+    collection early, though not before `AT_LEAST` episodes. `keep_failures=False` leaves out episodes that did
+    not succeed. Raises Sim2RealError when no episode is left, UserError for a student or task that does not fit.
     """
     engine = run_here(recipe, draws) if workers == 0 else run_local(recipe, draws, workers)
     outcomes: list[Outcome] = []
@@ -180,7 +183,7 @@ def collect(
             for outcome in engine:
                 outcomes.append(outcome)
                 bar.update()
-                if expired():
+                if len(outcomes) >= AT_LEAST and expired():
                     break
     finally:
         if hasattr(engine, "close"):

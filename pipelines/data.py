@@ -48,7 +48,7 @@ class RandomBatches(Sampler[Tensor]):
     """A fixed number of random batches per epoch, drawn from several groups of rows with fixed shares.
 
     Which rows come in an epoch follows from (seed, epoch) alone, so that a resumed run continues as if nothing
-    had happened. `expired` may end an epoch early (a time budget), though not before its first batch.
+    had happened. `expired` may end an epoch early, though not before its first batch.
     """
 
     def __init__(
@@ -86,13 +86,28 @@ class RandomBatches(Sampler[Tensor]):
             yield torch.cat(parts)
 
 
+class Pace:
+    """When groups of demonstrations join the training: a new one every `epochs_per_group` epochs."""
+
+    def __init__(self, groups: int = 1, epochs_per_group: int = 1) -> None:
+        self.groups, self.epochs_per_group = groups, epochs_per_group
+
+    def wanted(self, epoch: int, have: int) -> int:
+        """How many groups `epoch` should train on, when there are `have`."""
+        return min(epoch // self.epochs_per_group + 1, self.groups)
+
+    def expired(self, have: int) -> bool:
+        """Whether an epoch on `have` groups should end early."""
+        return False
+
+
 class ChunkDataModule(L.LightningDataModule):
     """Serves groups of demonstrations; a group may be added between epochs (`source`).
 
-    `source(group)` is asked for group 0, 1, … `groups − 1`, one every `epochs_per_group` epochs (the Trainer
-    must have `reload_dataloaders_every_n_epochs=1`); it may take long, for it may collect them with the network
-    as it is then. `shares(count)` weighs the groups in a batch. The normalizers are fitted on the training
-    episodes of the first group, unless `keep_normalizers`. `expired(count)` ends an epoch early.
+    `source(group)` is asked for group 0, 1, … as the `pace` wants them (the Trainer must have
+    `reload_dataloaders_every_n_epochs=1`); it may take long, for it may collect them with the network as it is
+    then. `shares(count)` weighs the groups in a batch. The normalizers are fitted on the training episodes of
+    the first group, unless `keep_normalizers`.
     """
 
     def __init__(
@@ -100,24 +115,21 @@ class ChunkDataModule(L.LightningDataModule):
         network: PolicyNetwork,
         source: Callable[[int], Demonstrations],
         *,
-        groups: int = 1,
-        epochs_per_group: int = 1,
+        pace: Pace | None = None,
         shares: Callable[[int], Sequence[float]] | None = None,
         batch_size: int = 1024,
         batches_per_epoch: int = 100,
         held_out: float = 0.1,
         seed: int = 0,
         keep_normalizers: bool = False,
-        expired: Callable[[int], bool] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.source = network, source
-        self.groups, self.epochs_per_group = groups, epochs_per_group
+        self.pace = pace or Pace()
         self.shares = shares or (lambda count: [1.0] * count)
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.held_out, self.seed = held_out, seed
         self.keep_normalizers = keep_normalizers
-        self.expired = expired
         self.training: list[Demonstrations] = []
         self.validation: list[Demonstrations] = []
         self._datasets: list[PairDataset] = []
@@ -127,7 +139,7 @@ class ChunkDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the groups that the coming epoch needs; those already there are kept."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        self.ensure(min(epoch // self.epochs_per_group, self.groups - 1) + 1)
+        self.ensure(self.pace.wanted(epoch, len(self.training)))
 
     def ensure(self, count: int) -> None:
         """Have at least `count` groups."""
@@ -174,7 +186,6 @@ class ChunkDataModule(L.LightningDataModule):
     def _batches(self, count: int) -> RandomBatches:
         sizes = np.cumsum([0, *(len(data) for data in self._datasets)])
         rows = [torch.arange(start, stop) for start, stop in pairwise(sizes)]
-        expired = self.expired
         rank = 0 if self.trainer is None else self.trainer.global_rank
         return RandomBatches(
             rows,
@@ -182,7 +193,7 @@ class ChunkDataModule(L.LightningDataModule):
             self.batch_size,
             self.batches_per_epoch,
             self.seed + 7919 * rank,
-            None if expired is None else lambda: expired(count),
+            lambda: self.pace.expired(count),
         )
 
 

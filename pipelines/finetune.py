@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipelines.collect import CollectEpisode, Disturbance, collect
-from pipelines.data import ChunkDataModule, PairDataset
+from pipelines.data import ChunkDataModule, Pace, PairDataset
 from pipelines.demonstrations import Demonstrations
 from pipelines.evaluate import evaluate
 from pipelines.module import ChunkCloning
@@ -135,7 +135,7 @@ def finetune(
     data = ChunkDataModule(
         model.network,
         lambda group: groups[group],
-        groups=len(groups),
+        pace=Pace(len(groups)),
         shares=lambda count: shares,
         batch_size=settings.batch_size,
         batches_per_epoch=settings.batches,

@@ -5,10 +5,11 @@ present network is exported and drives the collection. Rounds are kept in `data/
 what it had already collected.
 """
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from hardware.policy_file import PolicyInfo
 from pipelines.collect import CollectEpisode, Disturbance, Labels, collect
-from pipelines.data import ChunkDataModule
+from pipelines.data import ChunkDataModule, Pace
 from pipelines.demonstrations import Demonstrations
 from pipelines.evaluate import evaluate
 from pipelines.module import ChunkCloning
@@ -27,6 +28,7 @@ from pipelines.simulated import make_plan
 from pipelines.sweep import SweepPlan, policy_identity
 from pipelines.training import (
     Budget,
+    Deadline,
     History,
     TrainerOptions,
     check_options,
@@ -124,6 +126,10 @@ def pretrain(
     settings that do not fit together, and for an `out` that holds another kind of run.
     """
     budget, options = Budget(max_minutes), options or TrainerOptions()
+    if max_minutes is not None:
+        if options.devices not in ("auto", "1"):
+            raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
+        options = replace(options, devices="1")
     check_options(options)
     robot, task = Robot.load(settings.robot), load_task(settings.task)
     plan = settings.plan()
@@ -143,17 +149,16 @@ def pretrain(
     def export() -> float:
         return export_policy(model.network, info, out / "policy.onnx")
 
-    collector = _Collector(settings, plan, out, workers, budget, export, history, previous.get("rounds", []))
+    pace = TimedPace(settings.rounds, settings.epochs_per_round, budget)
+    collector = _Collector(settings, plan, out, workers, pace, export, history, previous.get("rounds", []))
     data = ChunkDataModule(
         model.network,
         collector,
-        groups=settings.rounds,
-        epochs_per_group=settings.epochs_per_round,
+        pace=pace,
         batch_size=settings.batch_size,
         batches_per_epoch=settings.batches,
         held_out=settings.held_out,
         seed=settings.seed,
-        expired=lambda groups: budget.used() > TRAINING * groups / settings.rounds,
     )
     finished = fit(
         model,
@@ -163,6 +168,7 @@ def pretrain(
         options=options,
         history=history,
         resume=resume,
+        callbacks=[] if max_minutes is None else [Deadline(budget, TRAINING)],
     )
     if not data.training:
         # Ctrl-C before there was anything to learn from.
@@ -174,11 +180,37 @@ def pretrain(
     if finished and settings.evaluate:
         result["evaluation"] = evaluate_file(settings, out, workers)
     history.write(**result)
-    return result | {"rounds": collector.rounds}
+    return result | {"rounds": collector.rounds, "steps": history.rows[-1]["step"] if history.rows else 0}
 
 
 TRAINING = 0.9
 """Share of a time budget for collection and training; the rest is for export and evaluation."""
+
+
+class TimedPace(Pace):
+    """A round every so many epochs, and with a budget whenever the time for the one before is up.
+
+    What is left of the budget when a round begins is shared evenly among the rounds still to come.
+    """
+
+    def __init__(self, rounds: int, epochs_per_round: int, budget: Budget) -> None:
+        super().__init__(rounds, epochs_per_round)
+        self.budget = budget
+        self._due = math.inf
+
+    def begin(self, group: int) -> Callable[[], bool]:
+        """Note that the collection of a round begins; says, when called, that it should end: at half its time."""
+        used = self.budget.used()
+        slot = max(0.0, TRAINING - used) / (self.groups - group)
+        self._due = used + slot
+        return lambda: self.budget.used() > used + slot / 2
+
+    def wanted(self, epoch: int, have: int) -> int:
+        by_time = have + 1 if self.expired(have) else 1
+        return max(super().wanted(epoch, have), by_time)
+
+    def expired(self, have: int) -> bool:
+        return 0 < have < self.groups and self.budget.used() > self._due
 
 
 class _Collector:
@@ -190,13 +222,13 @@ class _Collector:
         plan: SweepPlan,
         out: Path,
         workers: int,
-        budget: Budget,
+        pace: TimedPace,
         export: Callable[[], float],
         history: History,
         rounds: list[dict[str, Any]],
     ) -> None:
         self.settings, self.plan, self.out = settings, plan, out
-        self.workers, self.budget, self.export, self.history = workers, budget, export, history
+        self.workers, self.pace, self.export, self.history = workers, pace, export, history
         self.rounds = self.history.extra["rounds"] = rounds
         self.draws, _ = plan.make_draws(plan.bind())
 
@@ -216,14 +248,12 @@ class _Collector:
             labels=s.labels,
             nominal=self.plan.nominal,
         )
-        # With a budget, collection takes at most half of what a round has.
-        limit = self.budget.used() + 0.5 * (TRAINING * (group + 1) / s.rounds - self.budget.used())
         demonstrations, summary = collect(
             recipe,
             self.round_draws(group),
             workers=self.workers,
             label=f"collect {group + 1}/{s.rounds}",
-            expired=lambda: self.budget.seconds is not None and self.budget.used() > limit,
+            expired=self.pace.begin(group),
         )
         demonstrations.save(path)
         self.rounds = self.history.extra["rounds"] = [*self.rounds[:group], summary]

@@ -92,6 +92,17 @@ class History(L.Callback):
         write_json(self.path, {"curve": self.rows, **self.extra})
 
 
+class Deadline(L.Callback):
+    """Ends the training when a budget is used up to `share`."""
+
+    def __init__(self, budget: Budget, share: float) -> None:
+        self.budget, self.share = budget, share
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.budget.used() >= self.share:
+            trainer.should_stop = True
+
+
 class _Bar(TQDMProgressBar):
     """The bar of a terminal, without the logger's version number."""
 
@@ -124,6 +135,7 @@ def fit(
     options: TrainerOptions,
     history: History,
     resume: bool = False,
+    callbacks: Sequence[L.Callback] = (),
     gradient_clip: float = 1.0,
 ) -> bool:
     """Train in a fresh Trainer; False when Ctrl-C ended it early (the model is then as it was at that moment).
@@ -145,7 +157,7 @@ def fit(
                 CSVLogger(out, name="logs", version=f"run_{runs}"),
                 TensorBoardLogger(out, name="tensorboard", version=f"run_{runs}"),
             ],
-            callbacks=[latest, history, _Bar() if shown else _Lines()],
+            callbacks=[latest, history, *callbacks, *([_Bar()] if shown else [_Lines()])],
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=gradient_clip,

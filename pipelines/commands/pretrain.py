@@ -82,6 +82,12 @@ def run(args: argparse.Namespace) -> int:
     if result["interrupted"]:
         print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
         return 130
+    if args.max_minutes is not None and main_process():
+        pairs = sum(entry["pairs"] for entry in result["rounds"])
+        print(
+            f"within {args.max_minutes:g} min: {pairs} pairs, {result['steps']} training steps",
+            file=sys.stderr,
+        )
     if "evaluation" in result:
         low, high = result["evaluation"]["wilson_95"]
         rate, draws = result["evaluation"]["success_rate"], result["evaluation"]["draws"]

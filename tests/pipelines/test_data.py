@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.data import ChunkDataModule, RandomBatches
+from pipelines.data import ChunkDataModule, Pace, RandomBatches
 from pipelines.demonstrations import Demonstrations
 from pipelines.module import ChunkCloning
 from pipelines.networks import PolicyNetwork
@@ -119,9 +119,7 @@ def test_groups_come_one_after_the_other_and_training_learns(tmp_path: Path) -> 
         epochs.append(fit.current_epoch)
         return demonstrations(seed=group, first=100 * group, episodes=30)
 
-    data = ChunkDataModule(
-        model.network, source, groups=2, epochs_per_group=2, batch_size=64, batches_per_epoch=60
-    )
+    data = ChunkDataModule(model.network, source, pace=Pace(2, 2), batch_size=64, batches_per_epoch=60)
     fit = trainer(4, tmp_path)
     fit.fit(model, data)
     assert asked == [0, 1]

@@ -17,7 +17,7 @@ from hardware.policy_file import load_policy_file
 from pipelines.collect import CollectEpisode, Disturbance, collect
 from pipelines.evaluate import evaluate
 from pipelines.policy_export import load_network
-from pipelines.pretrain import PretrainSettings, pretrain, student_share
+from pipelines.pretrain import PretrainSettings, TimedPace, pretrain, student_share
 from pipelines.simulated import make_plan
 from pipelines.training import TrainerOptions
 from sim2real.errors import UserError
@@ -119,6 +119,49 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty"):
         small(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+class Clock:
+    """A budget whose use is set by hand."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def used(self) -> float:
+        return self.value
+
+
+def test_rounds_share_what_is_left_of_a_budget() -> None:
+    clock = Clock()
+    pace = TimedPace(rounds=3, epochs_per_round=10, budget=clock)  # type: ignore[arg-type]
+    assert pace.wanted(0, 0) == 1
+    clock.value = 0.3  # the start took long
+    collected = pace.begin(0)
+    assert not collected()
+    clock.value = 0.41  # half of (0.9 − 0.3) / 3
+    assert collected() and not pace.expired(1) and pace.wanted(1, 1) == 1
+    clock.value = 0.51
+    assert pace.expired(1) and pace.wanted(1, 1) == 2
+    pace.begin(1)
+    clock.value = 0.72
+    assert pace.wanted(2, 2) == 3
+    pace.begin(2)
+    clock.value = 2.0
+    assert not pace.expired(3) and pace.wanted(2, 3) <= 3
+    # Without hurry rounds come with the epochs.
+    clock.value = 0.0
+    assert [pace.wanted(epoch, 3) for epoch in (0, 9, 10, 29)] == [1, 1, 2, 3]
+
+
+def test_a_tiny_budget_still_gives_a_policy(tmp_path: Path) -> None:
+    settings = PretrainSettings(**{**SMALL, "episodes": 400, "epochs": 4000, "evaluate": 0})
+    result = pretrain(settings, tmp_path / "run", workers=0, options=CPU, max_minutes=0.1)
+    assert not result["interrupted"]
+    assert [row["episodes"] >= 8 for row in result["rounds"]] == [True, True]
+    assert sum(row["episodes"] for row in result["rounds"]) < 400
+    curve = json.loads((tmp_path / "run" / "metrics.json").read_text())["curve"]
+    assert 2 <= len(curve) < 4000
+    load_policy_file(tmp_path / "run" / "policy.onnx").check(Robot.load("so101"), "reach")
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:

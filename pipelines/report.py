@@ -137,8 +137,7 @@ class _Run:
     def _subject(self) -> str:
         settings = self.config.get("settings", {}) | self.config.get("sweep", {})
         parts = [str(settings[key]) for key in ("task", "robot") if settings.get(key)]
-        if settings.get("data"):
-            parts.append(Path(str(settings["data"])).name)
+        parts += [Path(str(settings[key])).name for key in ("data", "bench") if settings.get(key)]
         policy = self.config.get("policy")
         return ", ".join([*parts, *([f"policy {policy}"] if policy else [])]) or self.name
 

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines import report_figures as draw
 from pipelines.report_page import Section
 from randomization.sweep import read_json
+from sim2real.servo import SERVO_FIELDS
 
 if TYPE_CHECKING:
     from pipelines.identify import Identified
@@ -66,6 +67,8 @@ def sections(directory: Path) -> list[Section]:
         empty = Section("Identification")
         empty.text("This run has written no results yet.", "note")
         return [empty]
+    if "servos" in summary:
+        return [_bench(kind, entry) for kind, entry in summary["servos"].items()]
     found = [_outcome(summary)]
     if (directory / OVERLAY).exists():
         with np.load(directory / OVERLAY, allow_pickle=False) as file:
@@ -78,9 +81,6 @@ def sections(directory: Path) -> list[Section]:
 
 def _outcome(s: Mapping[str, Any]) -> Section:
     section = Section("How far the simulation is from the arm")
-    if "before_deg" not in s:
-        section.table([{"quantity": k, "value": v} for k, v in s.items() if isinstance(v, (int, float, str))])
-        return section
     section.tiles(
         [
             (f"{s['mean_before_deg']:.2f}°", "", "before: the nominal arm, mean of the arm's joints (RMS)"),
@@ -110,6 +110,35 @@ def _outcome(s: Mapping[str, Any]) -> Section:
     )
     for remark in s.get("remarks", []):
         section.text(str(remark), "note")
+    return section
+
+
+def _bench(kind: str, entry: Mapping[str, Any]) -> Section:
+    """One kind of servo, identified on a test bench."""
+    section = Section(f"Servo {kind}")
+    runs = dict(sorted(entry["runs"].items(), key=lambda item: item[1]))
+    section.tiles(
+        [(f"{entry['mean_deg']:.2f}°", "", f"RMS difference, mean over {len(runs)} runs, open loop")]
+    )
+    with draw.Canvas(7.6, 0.5 + 0.28 * len(runs)) as c:
+        ax, y = c.axes[0], np.arange(len(runs))[::-1]
+        bars = ax.barh(y, list(runs.values()), height=0.56, color=draw.ACCENT)
+        ax.bar_label(bars, fmt="%.2f°", padding=4, color=draw.SOFT)
+        ax.set_yticks(y, [Path(name).stem for name in runs])
+        ax.tick_params(axis="y", length=0, labelcolor=draw.INK)
+        ax.grid(axis="y", visible=False)
+        ax.margins(x=0.1)
+        ax.set_xlabel("RMS difference of angle (degrees)")
+    section.figure(
+        c.uri, f"Difference per run of servo {kind}", "Each run, simulated open loop until torque is cut."
+    )
+    units = {field.name: field.unit for field in SERVO_FIELDS}
+    section.table(
+        [
+            {"parameter": name, "value": value, "unit": units.get(name, "").removeprefix("1")}
+            for name, value in entry["parameters"].items()
+        ]
+    )
     return section
 
 

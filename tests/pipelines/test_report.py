@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from pipelines.report import write_report
+from pipelines.report import try_report, write_report
 from pipelines.report_figures import thin
 from randomization.distributions import Uniform
 from randomization.space import Space
@@ -204,6 +204,57 @@ def test_runs_on_an_arm(tmp_path: Path) -> None:
     assert "Fault: bus silent <3>" in page.words and "limp fault" in page.words
     assert "Episode 1: failed" in page.words and "Episode 0: succeeded" in page.words
     assert "Episode -1" not in page.words and "0.100, 0.200, 0.300" in page.words
+
+
+def test_identification_of_an_arm(tmp_path: Path) -> None:
+    out, rng = tmp_path / "twin", np.random.default_rng(0)
+    write(out / "config.json", RUN | {"command": "identify", "settings": {"data": "/far/away/tape"}})
+    assert "no results yet" in read(write_report([out])).words
+    summary = {
+        "before_deg": {"pan": 1.5, "jaw": 2.0}, "after_deg": {"pan": 0.4, "jaw": 0.8}, "mean_before_deg": 1.75,
+        "mean_deg": 0.6, "episodes": [0, 1], "frames": 100, "seconds": 12.0, "undetermined": ["servo.pan.viscous"],
+        "advice": ["viscous of pan: record long moves"], "at_bound": [], "remarks": ["a glitch <here>"],
+    }  # fmt: skip
+    write(out / "identify.json", summary)
+    (out / "twin.toml").write_text('[parameters]\n"servo.pan.viscous" = 0.1\n"servo.pan.speed" = 5.0\n')
+    (out / "space.toml").write_text(
+        '[parameters]\n"servo.pan.viscous" = {distribution = "uniform", low = 0.0, high = 0.3}\n'
+        '"servo.*.speed" = {distribution = "uniform", low = 4.0, high = 6.0, shared = true}\n'
+    )
+    curves = {
+        f"{name}_{e}": rng.normal(size=(50, 2))
+        for name in ("command", "recorded", "nominal", "low", "high", "fitted")
+        for e in (0, 1)
+    }
+    curves["recorded_0"][5] = np.nan
+    residuals = rng.normal(size=(100, 2))
+    np.savez(
+        out / "overlay.npz", joints=["pan", "jaw"], before=residuals, after=residuals, episode=[4, 7],
+        error=[0.5, 0.9], time_0=np.arange(50) / 30, time_1=np.arange(50) / 30, **curves,
+    )  # fmt: skip
+    page = read(write_report([out]))
+    assert "Identification: tape" in page.words and "1.75°" in page.words and "0.60°" in page.words
+    assert "The worst episode (number 7, 0.90°)" in page.words and "a glitch <here>" in page.words
+    assert "hardly determined" in page.words and "record long moves" in page.words
+
+
+def test_identification_of_servos_on_a_bench(tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    write(out / "config.json", RUN | {"command": "identify", "settings": {"bench": "/far/bench"}})
+    servo = {"mean_deg": 0.7, "runs": {"fast.csv": 0.9, "slow.csv": 0.5}, "parameters": {"kp": 3.0}}
+    write(out / "identify.json", {"bench": "/far/bench", "servos": {"sts3215": servo}, "mean_deg": 0.7})
+    page = read(write_report([out]))
+    assert "Servo sts3215" in page.words and "0.70°" in page.words
+
+
+def test_a_report_that_fails_is_not_the_runs_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "run" / "config.json", RUN | {"command": "deploy"})
+    write(tmp_path / "run" / "result.json", {"nonsense": 1})
+    assert try_report(tmp_path / "run") is None
+    assert "no report was written" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_a_run_that_ended_before_it_wrote_anything(tmp_path: Path) -> None:

@@ -366,7 +366,9 @@ def _symmetry(spot: _Spot) -> float:
     x, y = spot.centre - (spot.x, spot.y)
     turn = np.array([[-1.0, 0.0, 2 * x], [0.0, -1.0, 2 * y]])
     height, width = spot.mask.shape
-    turned = cv2.warpAffine(spot.mask, turn, (width, height), flags=cv2.INTER_NEAREST)
+    turned = np.asarray(
+        cv2.warpAffine(spot.mask, turn, (width, height), flags=cv2.INTER_NEAREST), dtype=np.uint8
+    )
     return float((spot.mask & turned).sum()) / max(float((spot.mask | turned).sum()), 1.0)
 
 

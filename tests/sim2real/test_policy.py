@@ -117,3 +117,9 @@ def test_a_chunk_of_the_wrong_shape_is_named(robot: Robot) -> None:
     policy = load_policy("zero", load_task("reach"), robot)
     with pytest.raises(UserError, match=r"\(10, 6\)"):
         checked_chunk(np.zeros((3, 2)), policy, robot)
+
+
+def test_the_example_policy_is_one(robot: Robot) -> None:
+    policy = load_policy("examples.nudge_policy:Nod", load_task("reach"), robot)
+    chunk = checked_chunk(policy.act(observation(robot)), policy, robot)
+    assert np.ptp(chunk[:, 3]) > 0.1 and np.ptp(chunk[:, :3]) == np.ptp(robot.home[:3])

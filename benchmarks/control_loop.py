@@ -28,7 +28,9 @@ def deploy(minutes: float, task: str, policy: str, out: Path) -> dict:
         *(sys.executable, "-m", "pipelines", "deploy", "--policy", policy, "--task", task),
         *("--port", "emulated", "--seconds", str(60 * minutes), "--out", str(out), "--yes", "--json"),
     ]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False, cwd=ROOT
+    )
     if not done.stdout:
         raise SystemExit(f"deploy ended with status {done.returncode}")
     return dict(json.loads(done.stdout))
@@ -41,7 +43,11 @@ def gaps(out: Path) -> dict[str, float]:
     table = pq.read_table(out / "log.parquet", columns=["feedback_age", "state"])
     age = table["feedback_age"].to_numpy() * 1000
     states = table["state"].to_pylist()
-    return {"late_readings": int((age > 5).sum()), "degraded_ticks": states.count("degraded"), "ticks": len(age)}
+    return {
+        "late_readings": int((age > 5).sum()),
+        "degraded_ticks": states.count("degraded"),
+        "ticks": len(age),
+    }
 
 
 def silences(count: int) -> list[float]:
@@ -120,7 +126,9 @@ def main() -> None:
     print(f"loop, {chosen.minutes:g} min, task {chosen.task}, policy {chosen.policy}, load {load:.1f} on "
           f"{os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")  # fmt: skip
     print(f"  rate                    {result['rate_hz']:.4f} Hz")
-    print(f"  period error            p50 {error['p50']:.3f} ms, p99 {error['p99']:.3f} ms, max {error['max']:.2f} ms")
+    print(
+        f"  period error            p50 {error['p50']:.3f} ms, p99 {error['p99']:.3f} ms, max {error['max']:.2f} ms"
+    )
     print(f"  missed deadlines        {result['overruns']} of {seen['ticks']} periods skipped")
     print(f"  late joint readings     {seen['late_readings']} (replaced by the next), "
           f"{seen['degraded_ticks']} periods degraded")  # fmt: skip

@@ -263,7 +263,9 @@ class _Rig:
             session.recorder = self._recorder(arm, loop)
         if terminal is not None and not options.yes and not options.dry_run:
             where = f"{setup.robot.name} at {options.port}"
-            if not terminal.confirm(f"{where} is about to move. Is its workspace free? (q or space stops it)"):
+            if not terminal.confirm(
+                f"{where} is about to move. Is its workspace free? (q or space stops it)"
+            ):
                 raise UserError("not confirmed: nothing has moved")
         begin = time.monotonic()
         self._make_out()
@@ -449,7 +451,11 @@ class _Rig:
             "seed": self.options.seed,
             "policy": self.options.policy,
             "settings": asdict(self.options)
-            | {"task": self.setup.task.name, "robot": self.setup.robot.name, "policy_file": self.setup.policy},
+            | {
+                "task": self.setup.task.name,
+                "robot": self.setup.robot.name,
+                "policy_file": self.setup.policy,
+            },
         }
         rows = [asdict(r) for r in session.results]
         try:
@@ -560,5 +566,3 @@ def summary(result: Mapping[str, Any]) -> str:
         f"written to  {result['out']}",
     ]
     return "\n".join(lines)
-
-

@@ -115,7 +115,19 @@ def check_limp(arm) -> None:
 @pytest.mark.slow
 def test_deploy(arm, tmp_path):
     status, result, _ = run(
-        on(arm, "deploy", "--policy", "expert", "--task", "reach", "--episodes", "2", "--out", tmp_path, "--json")
+        on(
+            arm,
+            "deploy",
+            "--policy",
+            "expert",
+            "--task",
+            "reach",
+            "--episodes",
+            "2",
+            "--out",
+            tmp_path,
+            "--json",
+        )
     )
     assert status == 0 and result.keys() >= KEYS
     assert result["episodes"] == 2 and result["faults"] == [] and result["final_state"] == "limp"
@@ -167,7 +179,9 @@ def test_an_interrupt_lowers_the_arm(arm, tmp_path):
 
 @pytest.mark.slow
 def test_record_what_was_seen(arm, tmp_path):
-    status, result, said = run(on(arm, "record", "--task", "lift", "--episodes", "1", "--out", tmp_path, "--json"))
+    status, result, said = run(
+        on(arm, "record", "--task", "lift", "--episodes", "1", "--out", tmp_path, "--json")
+    )
     assert status == 0 and result["episodes"] == 1, said
     check_limp(arm)
     dataset, robot = LeRobotDataset.open(tmp_path), Robot.load("so101")

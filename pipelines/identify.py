@@ -52,6 +52,7 @@ JOINT_FIELDS = (
     Fitted("load_external", 0.3, 0.0, 0.5, "linear", 0.01),
     Fitted("command_delay", 0.05, 0.0, 0.2, "linear", 0.002),
     Fitted("offset", 0.06, -0.1, 0.1, "linear", 0.004),
+    Fitted("backlash", 1.5, 1e-4, 0.05, "log", 0.1, 0.006),
 )
 GRIPPER_FIELDS = ("kp", "viscous", "armature", "coulomb", "command_delay")
 """The gripper's load is unknown when it holds something: its friction and delay are all that its motion tells."""
@@ -69,6 +70,8 @@ PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
 PILOT_FRAMES = 2400
 """The profiles are compared, and starting points found, on about so many frames."""
+CLOSE = 1.15
+"""A profile whose pilot error is within this factor of the best goes on to the fit on all frames."""
 NOISE_FLOOR = 0.03
 """degrees: a tick is 0.088, uniformly quantized 0.025."""
 MOST_INFLATION = 10.0
@@ -223,18 +226,33 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
         error = float(np.sqrt(np.nanmean(found.residuals**2, axis=0))[robot.arm].mean())
         tell(f"pilot fit on {len(pilot.recording.command)} frames, {profile}: {error:.3f}° mean over the arm")
         candidates.append((error, profile, model, found))
-    _, profile, model, found = min(candidates, key=lambda entry: entry[0])
-    unknowns = [
-        replace(unknown, start=float(value), mean=unknown.start)
-        for unknown, value in zip(model.unknowns, found.values)
-    ]
+    best = min(error for error, *_ in candidates)
+    finalists = []
+    for error, profile, model, found in candidates:
+        if error <= CLOSE * best:
+            refined = fit(
+                model.residuals(log), _from(model.unknowns, found), log.recording.starts, iterations=6, rounds=2,
+                noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=False,
+            )  # fmt: skip
+            error = float(np.sqrt(np.nanmean(refined.residuals**2, axis=0))[robot.arm].mean())
+            tell(f"fit on all {len(log.recording.command)} frames, {profile}: {error:.3f}°")
+            finalists.append((error, profile, model, refined))
+    _, profile, model, found = min(finalists, key=lambda entry: entry[0])
     final = fit(
-        model.residuals(log), unknowns, log.recording.starts, iterations=6, rounds=2,
-        noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, progress=tell,
+        model.residuals(log), _from(model.unknowns, found), log.recording.starts, iterations=2, rounds=1,
+        noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION,
     )  # fmt: skip
     nominal = np.rad2deg(_nominal(log, robot) - log.outcome())
     before = np.sqrt(np.nanmean(nominal**2, axis=0))
     return Identified(model, log, final, profile, before, time.perf_counter() - began)
+
+
+def _from(unknowns: Sequence[Unknown], found: Fit) -> list[Unknown]:
+    """The unknowns with another fit's values to start from; what was believed beforehand stays."""
+    return [
+        replace(unknown, start=float(value), mean=unknown.start if unknown.mean is None else unknown.mean)
+        for unknown, value in zip(unknowns, found.values)
+    ]
 
 
 def _nominal(log: ArmLog, robot: Robot) -> Array:
@@ -310,6 +328,7 @@ def advice(names: Sequence[str]) -> list[str]:
         "load_external": "slow moves up and down with the arm stretched out",
         "command_delay": "sudden reversals",
         "offset": "poses on both sides of upright",
+        "backlash": "slow moves that change direction where gravity pulls either way",
         "mass": "holding the arm stretched out, and folded",
         "speed": "moves of more than 60° as fast as the arm goes",
         "acceleration": "moves of more than 30° as fast as the arm goes",

@@ -118,6 +118,8 @@ def intervals(
         ax.set_xlim(left=0)
         ax.set_xlabel(unit)
         if percent:
+            # Noisy estimates may exceed the whole; what they say ends there.
+            ax.set_xlim(right=min(ax.get_xlim()[1], 1.05))
             _percent(ax.xaxis, max(highs, default=1.0))
     return c.uri
 

@@ -27,7 +27,7 @@ def sections(directory: Path) -> list[Section]:
     if found.effects or found.indices:
         result.append(_causes(found))
     if found.curves:
-        result.append(_curves(found, info))
+        result.append(_curves(found, info, design))
     # Without any effect beyond chance a map would invite to read patterns into noise.
     if found.pairs and (design == "grid" or found.indices or any(e.significant for e in found.effects)):
         result.append(_maps(found, info))
@@ -116,11 +116,12 @@ def _overview(found: Analysis, config: Mapping[str, Any], rows: int) -> Section:
         tiles.append((f"{s['median_seconds_to_success']:.1f} s", "", "median time to success, simulated"))
     tiles.append((f"{s['draws_to_halve_interval']:,}", "", "more draws would halve the interval"))
     section.tiles(tiles)
-    sees = identity["sees"]
+    design = identity["design"]["name"]
     section.text(
-        f"Task {identity['task']} on the robot {identity['robot']}, policy {config['policy']}, which sees the {sees}; "
-        f"{len(identity['space']['columns'])} parameters vary at once (design {identity['design']['name']}, "
-        f"seed {identity['seed']}). The rate holds for this distribution of parameters, not for one particular arm."
+        f"Task {identity['task']} on the robot {identity['robot']}, policy {config['policy']}, which sees the "
+        f"{identity['sees']}; {len(identity['space']['columns'])} parameters vary, "
+        f"{'one at a time' if design == 'oat' else 'all at once'} (design {design}, seed {identity['seed']}). "
+        "The rate holds for these draws' distribution of parameters, not for one particular arm."
     )
     if config.get("draws", rows) > rows:
         section.text(f"Unfinished: {rows} of {config['draws']} draws; the same command continues it.", "bad")
@@ -220,7 +221,7 @@ def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what:
     return text + (f" Then come {others}." if others else " No other parameter stands out.")
 
 
-def _curves(found: Analysis, info: _Info) -> Section:
+def _curves(found: Analysis, info: _Info, design: str) -> Section:
     rate = found.outcome == "success"
     told = found.indices or not found.effects or any(e.significant for e in found.effects)
     title = (
@@ -241,8 +242,9 @@ def _curves(found: Analysis, info: _Info) -> Section:
         )
         images.append((uri, f"{'Success' if rate else 'Time to success'} over {name}", ""))
     section.figures(images)
+    others = "nominal" if design == "oat" else "varying"
     section.text(
-        "Mean over equally full bins of the drawn values, all other parameters varying; the band is the 95 % "
+        f"Mean over equally full bins of the drawn values, all other parameters {others}; the band is the 95 % "
         "interval, the dashed line the nominal value.",
         "note",
     )

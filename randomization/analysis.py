@@ -164,7 +164,7 @@ def _moved_curves(x: Array, y: Any, names: Sequence[str], count: int) -> dict[st
         values, counts = np.unique(x[:, j], return_counts=True)
         moved = x[:, j] != values[np.argmax(counts)]
         if moved.sum() >= 2:
-            found[name] = dependence(x[moved, j], y[moved], bins=int(min(8, moved.sum())))
+            found[name] = dependence(x[moved, j], y[moved], fewest=2)
     spread = {name: max(p.mean for p in curve) - min(p.mean for p in curve) for name, curve in found.items()}
     return {name: found[name] for name in sorted(spread, key=lambda n: -spread[n])[:count]}
 

@@ -11,7 +11,7 @@ also counts what a parameter's correlated partners do.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -100,19 +100,19 @@ def first_order(
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     once = np.ones((1, n))
+    polynomials = _RankPolynomials(n)
+    # Tested at a degree that the data have no say in; estimated at the one that they ask for.
+    tested = [polynomials.of(x[:, j], _degree(n)) for j in range(d)]
+    chosen = [_chosen_polynomials(polynomials, x[:, j], y, _degree(n)) for j in range(d)]
     found = []
-    for j in range(d):
-        # Tested at a degree that the data have no say in; estimated at the one that they ask for.
-        tested = _rank_polynomials(x[:, j], _degree(n))
-        dof = tested.shape[1] - 1
-        f_value = float(_explained(tested, y, once)[1][0])
-        basis = _chosen_polynomials(x[:, j], y, _degree(n))
-        index = float(_explained(basis, y, once)[0][0])
-        boot, _ = _explained(basis, y, weights)
+    for j, (_, f_value), (index, _), (boot, _) in zip(
+        range(d), _explained(tested, y, once), _explained(chosen, y, once), _explained(chosen, y, weights)
+    ):
+        dof = tested[j].shape[1] - 1
         # Resampling adds the chance fit that the estimator corrects for, once more: take that shift out.
-        low, high = np.quantile(boot, [0.025, 0.975]) - (boot.mean() - index)
-        p = float(f_distribution.sf(f_value, dof, n - dof - 1)) if dof else 1.0
-        found.append((names[j], index, float(low), float(high), p, _trend(x[:, j], y)))
+        low, high = np.quantile(boot, [0.025, 0.975]) - (boot.mean() - index[0])
+        p = float(f_distribution.sf(f_value[0], dof, n - dof - 1)) if dof else 1.0
+        found.append((names[j], float(index[0]), float(low), float(high), p, _trend(x[:, j], y)))
     significant = _holm([entry[4] for entry in found], 0.05)
     effects = [
         Effect(name, max(index, 0.0), max(low, 0.0), max(high, 0.0), p, bool(s), trend)
@@ -122,14 +122,14 @@ def first_order(
     return sorted(effects, key=lambda e: (-e.index, e.p_value))
 
 
-def dependence(x: Array, y: Array, bins: int = 8) -> list[Level]:
-    """The mean outcome over quantile bins of one parameter: `x` (N,), `y` (N,).
+def dependence(x: Array, y: Array, bins: int = 8, fewest: int = 12) -> list[Level]:
+    """The mean outcome over quantile bins of one parameter, of at least `fewest` draws: `x` (N,), `y` (N,).
 
     For a boolean outcome the intervals are Wilson's, otherwise from the standard error. As the other
     parameters are drawn independently, these means are the partial dependence.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y)
-    labels, k = bin_labels(x, min(bins, max(2, len(x) // 12)))
+    labels, k = bin_labels(x, min(bins, max(2, len(x) // fewest)))
     levels = []
     for b in range(k):
         inside = labels == b
@@ -256,21 +256,37 @@ def _degree(n: int) -> int:
     return int(np.clip(round(1.5 + n / 400), 2, _MOST))
 
 
-def _rank_polynomials(x: Array, degree: int) -> Array:
-    """(N, degree + 1) orthogonal polynomials of the ranks of `x`; fewer where `x` has few values."""
-    from numpy.polynomial.legendre import legvander
-    from scipy.stats import rankdata
+class _RankPolynomials:
+    """Orthonormal polynomials of the ranks of columns with `n` values.
 
-    degree = min(degree, len(np.unique(x)) - 1)
-    z = (2 * rankdata(x) - 1) / len(x) - 1
-    q, _ = np.linalg.qr(legvander(z, degree))
-    return np.asarray(q)
+    Without ties all columns have the same ranks in another order, so the polynomials are made once.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._sorted = self._orthonormal(np.arange(n, dtype=np.float64), _MOST)
+
+    def of(self, x: Array, degree: int) -> Array:
+        """(n, degree + 1); fewer columns where `x` has few values."""
+        from scipy.stats import rankdata
+
+        ranks = rankdata(x) - 1
+        values = len(np.unique(ranks))
+        if values == self._n:
+            return self._sorted[ranks.astype(np.intp), : degree + 1]
+        return self._orthonormal(ranks, min(degree, values - 1))
+
+    def _orthonormal(self, ranks: Array, degree: int) -> Array:
+        from numpy.polynomial.legendre import legvander
+
+        q, _ = np.linalg.qr(legvander((2 * ranks + 1) / self._n - 1, min(degree, self._n - 1)))
+        return np.asarray(q)
 
 
-def _chosen_polynomials(x: Array, y: Array, least: int) -> Array:
+def _chosen_polynomials(polynomials: _RankPolynomials, x: Array, y: Array, least: int) -> Array:
     """The polynomials up to the degree of the least Bayesian information criterion, at least `least`."""
     n = len(y)
-    basis = _rank_polynomials(x, _MOST)
+    basis = polynomials.of(x, int(np.clip(n // 40, least, _MOST)))
     explained = np.cumsum((basis.T @ y) ** 2)
     residual = np.maximum(y @ y - explained, 1e-12 * (y @ y))
     criterion = n * np.log(residual / n) + np.arange(len(residual)) * math.log(n)
@@ -278,27 +294,53 @@ def _chosen_polynomials(x: Array, y: Array, least: int) -> Array:
     return basis[:, : first + int(np.argmin(criterion[first:])) + 1]
 
 
-def _explained(basis: Array, y: Array, weights: Array) -> tuple[Array, Array]:
-    """(corrected share of variance, F value), each (R,), of weighted fits of y (N,) by `basis` (N, p + 1).
+_BLOCK = 4_000_000
+"""Numbers in one block of products: 32 MB."""
 
-    `weights` (R, N) count how often each draw is in each sample.
+
+def _explained(bases: Sequence[Array], y: Array, weights: Array) -> Iterator[tuple[Array, Array]]:
+    """(corrected share of variance, F value), each (R,), of weighted fits of y (N,) by each basis (N, p + 1).
+
+    `weights` (R, N) count how often each draw is in each sample. Products of several bases are summed in one
+    multiplication: hundreds of small ones wait for threads more than they compute.
     """
-    n, dof = len(y), basis.shape[1] - 1
-    i, j = np.triu_indices(dof + 1)
-    gram = np.empty((len(weights), dof + 1, dof + 1))
-    gram[:, i, j] = gram[:, j, i] = weights @ (basis[:, i] * basis[:, j])
-    right = weights @ (basis * y[:, None])
+    n = len(y)
     total_y = weights @ y
-    # A sample that lacks a rare value makes the fit singular; the ridge is far below any real share.
-    gram += 1e-9 * np.eye(dof + 1) * np.trace(gram, axis1=1, axis2=2)[:, None, None]
-    fitted = np.einsum("rp,rp->r", right, np.linalg.solve(gram, right[..., None])[..., 0])
     all_squares = weights @ (y * y) - total_y**2 / n
-    between = np.clip(fitted - total_y**2 / n, 0, all_squares)
-    mean_within = (all_squares - between) / (n - dof - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(all_squares > 0, (between - dof * mean_within) / all_squares, 0.0)
-        f_value = np.where(mean_within > 0, between / max(dof, 1) / mean_within, np.inf)
-    return share, f_value
+    block: list[Array] = []
+    size = 0
+    for k, basis in enumerate(bases):
+        block.append(basis)
+        size += n * (basis.shape[1] + 1) * (basis.shape[1] + 2) // 2
+        if size >= _BLOCK or k == len(bases) - 1:
+            yield from _explained_block(block, y, weights, total_y, all_squares)
+            block, size = [], 0
+
+
+def _explained_block(
+    bases: Sequence[Array], y: Array, weights: Array, total_y: Array, all_squares: Array
+) -> Iterator[tuple[Array, Array]]:
+    n = len(y)
+    pairs = [np.triu_indices(basis.shape[1]) for basis in bases]
+    parts = [part for b, (i, j) in zip(bases, pairs) for part in (b[:, i] * b[:, j], b * y[:, None])]
+    sums = weights @ np.concatenate(parts, axis=1)
+    at = 0
+    for basis, (i, j) in zip(bases, pairs):
+        columns = basis.shape[1]
+        dof = columns - 1
+        gram = np.empty((len(weights), columns, columns))
+        gram[:, i, j] = gram[:, j, i] = sums[:, at : at + len(i)]
+        right = sums[:, at + len(i) : at + len(i) + columns]
+        at += len(i) + columns
+        # A sample that lacks a rare value makes the fit singular; the ridge is far below any real share.
+        gram += 1e-9 * np.eye(columns) * np.trace(gram, axis1=1, axis2=2)[:, None, None]
+        fitted = np.einsum("rp,rp->r", right, np.linalg.solve(gram, right[..., None])[..., 0])
+        between = np.clip(fitted - total_y**2 / n, 0, all_squares)
+        mean_within = (all_squares - between) / (n - dof - 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where(all_squares > 0, (between - dof * mean_within) / all_squares, 0.0)
+            f_value = np.where(mean_within > 0, between / max(dof, 1) / mean_within, np.inf)
+        yield share, f_value
 
 
 def _epsilon_squared(count: Any, total: Any, sum_y: Any, sum_yy: Any, n: float) -> tuple[Any, Any]:

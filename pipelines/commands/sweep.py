@@ -177,7 +177,14 @@ def _text(summary: dict[str, Any]) -> str:
     lines += [f"  {count:5} {label}" for label, count in list(summary["failures"].items())[:5]]
     effects = [e for e in summary["sensitivity"] if e["significant"]][:5]
     what = "success" if summary["explained"] == "success" else "the time to success"
-    if effects:
+    if "sobol_indices" in summary:
+        lines.append(f"what decides {what} (total Sobol index, 95 % interval; what it explains alone):")
+        lines += [
+            f"  {i['total']:5.1%} [{i['total_low']:.1%}, {i['total_high']:.1%}]  {i['name']}  ({i['first']:.1%} alone)"
+            for i in summary["sobol_indices"][:5]
+        ]
+        effects = []
+    elif effects:
         lines.append(f"what decides {what} (share of its variance, 95 % interval):")
     elif summary["sensitivity"]:
         lines.append(f"no single parameter decides {what} beyond chance")

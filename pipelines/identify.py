@@ -89,7 +89,8 @@ class ArmModelFit:
 
     @classmethod
     def build(cls, robot: Robot, profile: str) -> "ArmModelFit":
-        unknowns, targets = [], []
+        unknowns: list[Unknown] = []
+        targets: list[tuple[str, Any, int]] = []
         base = servo.nominal_parameters(robot)
         for j, joint in enumerate(robot.joint_names):
             for what in JOINT_FIELDS:

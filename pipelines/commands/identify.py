@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 HELP = (
     "Fit the simulated arm to a recording of the real one: servo parameters, delays, joint offsets and masses, with "
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _identify_arm(args: argparse.Namespace, say):  # type: ignore[no-untyped-def]
+def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pathlib import Path
 
     from pipelines.identify import identify_arm, write_results

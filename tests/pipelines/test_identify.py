@@ -23,7 +23,7 @@ needs_logs = pytest.mark.skipif(REAL is None, reason="SIM2REAL_REAL_DATA is not 
 ROBOT = Robot.load("so101")
 
 
-def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 300, episodes: int = 2) -> ArmLog:
+def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, episodes: int = 2) -> ArmLog:
     """What an arm with these parameters does on random smooth commands, with whole ticks as states."""
     rng = np.random.default_rng(seed)
     time = np.arange(frames)[:, None] / 30

@@ -33,8 +33,9 @@ from sim2real.robot import Robot
 class FinetuneSettings:
     """Everything that decides a fine-tuned policy. `task` None: the one the policy was trained for.
 
-    `real_share` of every batch is recorded; `train` is "head" or "all"; `student` is the share of the time in
-    which the policy itself drives while simulated episodes are collected.
+    `lead`: how much later than due the recorded actions are learned, in policy periods (None: estimated, see
+    `recorded.py`). `real_share` of every batch is recorded; `train` is "head" or "all"; `student` is the share of
+    the time in which the policy itself drives while simulated episodes are collected.
     """
 
     policy: str
@@ -44,6 +45,7 @@ class FinetuneSettings:
     calibration: str | None = None
     units: str = "auto"
     every_episode: bool = False
+    lead: float | None = None
     simulated: int = 100
     space: str | None = None
     twin: str | None = None
@@ -103,6 +105,8 @@ def finetune(
         calibration=settings.calibration,
         units=settings.units,
         every_episode=settings.every_episode,
+        lead=settings.lead,
+        predict=parent.act_on,
     )
     config = provenance("finetune", {**asdict(settings), "task": task})
     prepare_directory(out, config, resume=False)

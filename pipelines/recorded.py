@@ -3,9 +3,14 @@
 Row t of a recording is read before the action of the same frame is sent. So `joint_command` at t is what was
 sent at t − 1, and the chunk that should follow the observation at t is action t, t + 1, …; beyond the end of the
 episode the last action stays.
+
+A recorded action trails what was asked for when it was observed: the chunk comes late by the time inference takes
+and is blended into the one before. A policy that learns the recording as it stands therefore becomes slower with
+every round of recording and fine-tuning. So chunks are taken a little later in the recording, by the `lead` at
+which they agree best with what the parent policy would have asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,12 @@ from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
+Predict = Callable[[NDArray[np.float32]], Array]
+"""Observation vectors (B, D) to chunks (B, H, n), rad."""
+
+LEADS = np.arange(0.0, 4.01, 0.25)
+"""Leads that are tried, policy periods."""
+
 FROM_JOINTS = ("joint_position", "joint_velocity", "joint_command")
 """Features that follow from the recorded joints."""
 
@@ -35,10 +46,13 @@ def load_recorded(
     calibration: str | Path | None = None,
     units: str = "auto",
     every_episode: bool = False,
+    lead: float | None = None,
+    predict: Predict | None = None,
 ) -> tuple[Demonstrations, dict[str, Any]]:
     """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
 
-    Only episodes that were judged a success, unless `every_episode` or none was judged at all. Raises UserError
+    Only episodes that were judged a success, unless `every_episode` or none was judged at all. `lead` in policy
+    periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
     naming what the policy observes and the data set lacks, and when no usable episode is left.
     """
     data = LeRobotDataset.open(root)
@@ -53,14 +67,20 @@ def load_recorded(
             f"{data.root} has {len(data)} episodes, none of them successful; record some that are, or use all with "
             "--all-episodes"
         )
-    parts, dropped = [], 0
-    for position in chosen:
-        part, lost = pairs(
-            data.episode(position, robot, convert), info.features, info.horizon, info.policy_rate, position
+    episodes = {position: data.episode(position, robot, convert) for position in chosen}
+
+    def at(lead: float) -> list[tuple[Demonstrations, int]]:
+        return [
+            pairs(episode, info.features, info.horizon, info.policy_rate, position, lead)
+            for position, episode in episodes.items()
+        ]
+
+    if lead is None:
+        lead = (
+            0.0 if predict is None else estimate_lead(lambda tried: [part for part, _ in at(tried)], predict)
         )
-        dropped += lost
-        if len(part):
-            parts.append(part)
+    made = at(lead)
+    parts, dropped = [part for part, _ in made if len(part)], sum(lost for _, lost in made)
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
     joined = Demonstrations.joined(parts)
@@ -71,8 +91,20 @@ def load_recorded(
         "judged": sum(verdict is not None for verdict in judged),
         "pairs": len(joined),
         "dropped_frames": dropped,
+        "lead_periods": lead,
         "units": convert.found.units,
     }
+
+
+def estimate_lead(at: Callable[[float], Sequence[Demonstrations]], predict: Predict) -> float:
+    """The lead, in policy periods, at which recorded chunks (`at(lead)`) agree best with predicted ones."""
+
+    def error(lead: float) -> float:
+        parts = [part for part in at(lead) if len(part)]
+        differences = [np.abs(predict(part.observations) - part.chunks).mean(axis=(1, 2)) for part in parts]
+        return float(np.concatenate(differences).mean()) if differences else 0.0
+
+    return min((float(lead) for lead in LEADS), key=error)
 
 
 def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
@@ -98,12 +130,13 @@ def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
 
 
 def pairs(
-    episode: Episode, features: Sequence[Feature], horizon: int, rate: float, number: int
+    episode: Episode, features: Sequence[Feature], horizon: int, rate: float, number: int, lead: float = 0.0
 ) -> tuple[Demonstrations, int]:
     """One episode as demonstrations with the episode number `number`, and how many frames had to be left out
     because something in them is not finite.
 
-    An episode at another rate than the policy's, Hz, is resampled linearly.
+    Chunks are taken `lead` periods later than they are due. An episode at another rate than the policy's, Hz,
+    is resampled linearly.
     """
     command = np.concatenate([episode.state[:1], episode.executed[:-1]])
     columns = {
@@ -118,8 +151,10 @@ def pairs(
     observations, action = np.concatenate(wanted, axis=1), episode.action
     if abs(episode.fps / rate - 1) > 0.01:
         observations, action = (_resampled(values, episode.fps, rate) for values in (observations, action))
-    rows = np.arange(len(action))[:, None] + np.arange(horizon)
-    chunks = action[np.minimum(rows, len(action) - 1)]
+    rows = np.minimum(np.arange(len(action))[:, None] + np.arange(horizon) + lead, len(action) - 1)
+    below = np.floor(rows).astype(int)
+    weight = (rows - below)[..., None]
+    chunks = (1 - weight) * action[below] + weight * action[np.minimum(below + 1, len(action) - 1)]
     good = np.isfinite(observations).all(axis=1) & np.isfinite(chunks).all(axis=(1, 2))
     return Demonstrations(
         observations[good].astype(np.float32),

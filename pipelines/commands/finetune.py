@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
     )
+    parser.add_argument(
+        "--lead", type=float, metavar="L", help="periods by which recorded actions trail (default: estimated)"
+    )
     parser.add_argument("--real-share", type=float, metavar="F", help="recorded share of every batch")
     parser.add_argument("--train", choices=("head", "all"), help="what is trained")
     parser.add_argument("--epochs", type=int, metavar="E", help="epochs of training")
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     used = result["recorded"]
     print(
         f"used {used['episodes']} of {used['episodes_in_set']} recorded episodes, {used['pairs']} frames "
-        f"({used['units']})",
+        f"({used['units']}); actions trail by {used['lead_periods']:g} periods",
         file=sys.stderr,
     )
     before, after = result["held_out_deg"]["before"], result["held_out_deg"]["after"]

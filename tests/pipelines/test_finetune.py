@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from hardware.policy_file import PolicyInfo, load_policy_file
+from pipelines.demonstrations import Demonstrations
 from pipelines.finetune import FinetuneSettings, finetune, forgotten
 from pipelines.networks import PolicyNetwork, chain_of
 from pipelines.policy_export import export_policy, load_network
 from pipelines.pretrain import PretrainSettings, pretrain
-from pipelines.recorded import load_recorded, pairs
+from pipelines.recorded import estimate_lead, load_recorded, pairs
 from pipelines.training import TrainerOptions
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
@@ -56,6 +57,21 @@ def test_pairs_line_up_in_time() -> None:
     np.testing.assert_allclose(made.chunks[2, :, 0], [0.04, 0.06, 0.08], atol=1e-7)
     # Beyond the end the last action stays.
     np.testing.assert_allclose(made.chunks[6, :, 0], [0.12, 0.14, 0.14], atol=1e-7)
+
+
+def test_actions_that_trail_are_found_and_taken_later() -> None:
+    """The predictions are the recording's actions one and a half periods later, as a late and blended chunk
+    would have asked for them."""
+    episode = made_up(40)
+    episode.action = np.sin(0.3 * np.arange(40))[:, None] * np.ones(ROBOT.n)
+
+    def at(lead: float) -> list[Demonstrations]:
+        return [pairs(episode, FEATURES, 3, 30, 0, lead)[0]]
+
+    wanted = at(1.5)[0].chunks
+    np.testing.assert_allclose(wanted[4, 0, 0], (np.sin(0.3 * 5) + np.sin(0.3 * 6)) / 2, atol=1e-6)
+    assert estimate_lead(at, lambda observations: wanted.astype(float)) == 1.5
+    assert estimate_lead(at, lambda observations: at(0.0)[0].chunks.astype(float)) == 0.0
 
 
 def test_another_frame_rate_is_resampled() -> None:

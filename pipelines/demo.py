@@ -51,7 +51,8 @@ def run_demo(out: str | Path, *, seed: int = 0, quick: bool = False) -> int:
     demo = _Demo(out, seed)
     space = out / "twin" / "space.toml"
 
-    demo.step("sweep", "--task", "lift", "--draws", amounts.draws, "--policy", "expert")
+    expert = ("--policy", "expert", "--sees", "sensors")
+    demo.step("sweep", "--task", "lift", *expert, "--draws", amounts.draws)
     demo.step("pretrain-reach", "--task", "reach", "--max-minutes", amounts.reach_minutes)
     demo.step("pretrain-lift", "--task", "lift", "--max-minutes", amounts.lift_minutes)
     reach, lift = (out / f"pretrain-{task}" / "policy.onnx" for task in ("reach", "lift"))

@@ -165,7 +165,7 @@ class InferenceProcess:
             return bytes(self._shared.note.value).decode("utf-8", "replace")
         return self._died
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 180.0) -> None:
         """Raises UserError with the policy's own message when it cannot be loaded, Sim2RealError when late."""
         end = time.monotonic() + timeout
         while self._shared.status[0] == STARTING:

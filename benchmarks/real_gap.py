@@ -74,11 +74,17 @@ def bench(folder: Path, servo: str) -> dict[str, Any]:
         fields = dict(zip(found.names, map(float, found.values)))
         left_out = BenchSet.of([run])
         errors |= left_out.errors(left_out.simulate(parameters_of(fields, servo)[None])[0])
-    return {"fit": f"{servo}, each run left out", "mean_deg": float(np.mean(list(errors.values()))), "runs": errors}
+    return {
+        "fit": f"{servo}, each run left out",
+        "mean_deg": float(np.mean(list(errors.values()))),
+        "runs": errors,
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", nargs="*", default=["so101_tape", "so101_cube"])
     parser.add_argument("--bench", action="store_true", help="also the servo bench")
     parser.add_argument("--singles", type=int, default=2, help="fits on a single episode (default: 2)")

@@ -92,7 +92,9 @@ class BenchSet:
             part = slice(self.starts[i], self.starts[i + 1])
             driven = np.logical_and.accumulate(run.enabled > 0) & run.valid
             if not driven.any():
-                raise UserError(f"{run.name}: torque is off from the first sample, so there is nothing to replay")
+                raise UserError(
+                    f"{run.name}: torque is off from the first sample, so there is nothing to replay"
+                )
             error = np.rad2deg(simulated[part] - run.position)[driven]
             result[run.name] = float(np.sqrt(np.mean(error**2)))
         return result
@@ -106,11 +108,22 @@ def _start(run: BenchRun) -> float:
 def parameters_of(fields: Mapping[str, float], where: str) -> Array:
     """(F,) servo parameters: the fields given; of the others, what leaves their term out."""
     parameters = np.array([field.nominal for field in servo.SERVO_FIELDS])
-    for name in ("speed", "acceleration", "stribeck", "load_motor", "load_external", "dead_band", "offset", "backlash"):
+    for name in (
+        "speed",
+        "acceleration",
+        "stribeck",
+        "load_motor",
+        "load_external",
+        "dead_band",
+        "offset",
+        "backlash",
+    ):
         parameters[servo.FIELD_INDEX[name]] = 0.0
     for name, value in fields.items():
         if name not in servo.FIELD_INDEX:
-            raise UserError(f"{where}: there is no servo field '{name}'; known are {', '.join(servo.FIELD_INDEX)}")
+            raise UserError(
+                f"{where}: there is no servo field '{name}'; known are {', '.join(servo.FIELD_INDEX)}"
+            )
         parameters[servo.FIELD_INDEX[name]] = servo.checked(name, value, where)
     return parameters
 
@@ -129,7 +142,14 @@ def fit_servo(runs: Sequence[BenchRun], say: Callable[[str], None] | None = None
         return error[:, :, None]
 
     return fit(
-        residuals, UNKNOWNS, bench.starts, iterations=25, rounds=2, noise_floor=0.05, most_inflation=10.0, progress=say
+        residuals,
+        UNKNOWNS,
+        bench.starts,
+        iterations=25,
+        rounds=2,
+        noise_floor=0.05,
+        most_inflation=10.0,
+        progress=say,
     )
 
 
@@ -188,7 +208,9 @@ def replay_bench(folder: str | Path, twin: str | Path | None, word: str | None =
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8")).get("bench", {})
         except FileNotFoundError:
-            raise UserError(f"the twin file {path} does not exist; `sim2real identify --bench` writes one") from None
+            raise UserError(
+                f"the twin file {path} does not exist; `sim2real identify --bench` writes one"
+            ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a twin file: {error}") from None
     nominal = {field.name: field.nominal for field in servo.SERVO_FIELDS}
@@ -209,5 +231,7 @@ def _chosen(folder: str | Path, word: str | None) -> list[BenchRun]:
     runs = load_bench(folder)
     chosen = [run for run in runs if word is None or word in run.name]
     if not chosen:
-        raise UserError(f"no run in {folder} has '{word}' in its name; there are {', '.join(r.name for r in runs)}")
+        raise UserError(
+            f"no run in {folder} has '{word}' in its name; there are {', '.join(r.name for r in runs)}"
+        )
     return chosen

@@ -196,7 +196,9 @@ class Identified:
         """(n,) degrees RMS of the fitted arm."""
         return np.asarray(np.sqrt(np.nanmean(self.fit.residuals**2, axis=0)))
 
-    def band(self, log: ArmLog, draws: int = 24, level: float = 0.9, seed: int = 0) -> tuple[Array, Array, Array]:
+    def band(
+        self, log: ArmLog, draws: int = 24, level: float = 0.9, seed: int = 0
+    ) -> tuple[Array, Array, Array]:
         """Median, lower and upper end (T, n) rad of the predictive band of `level`.
 
         Parameter draws from the posterior, plus the residuals that the fit left: what the model cannot do is part
@@ -378,7 +380,9 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     }
     table = {
         "robot": robot.name,
-        "source": {key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "profile", "mean_deg")},
+        "source": {
+            key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "profile", "mean_deg")
+        },
         "parameters": model.table(result.values),
         "uncertainty": {
             name: float(value)
@@ -390,7 +394,9 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     write_space(folder / "space.toml", ranges)
     write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
     settings = {"robot": robot.name, "data": source}
-    write_text(folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n")
+    write_text(
+        folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n"
+    )
     save_overlay(found, folder)
     return summary
 
@@ -418,4 +424,3 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_suffix(path.suffix + ".part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-

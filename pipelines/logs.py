@@ -81,7 +81,9 @@ def load_arm_log(
     if abs(fps / dataset.fps - 1) < 0.01:
         fps = dataset.fps
     else:
-        remarks.append(f"the data set says {dataset.fps:g} Hz, its timestamps {fps:.2f} Hz: the timestamps are used")
+        remarks.append(
+            f"the data set says {dataset.fps:g} Hz, its timestamps {fps:.2f} Hz: the timestamps are used"
+        )
     lower, upper = convert.calibration.limits
     recording = Recording(np.concatenate([episode.executed for _, episode in loaded]), state, starts, fps)
     return ArmLog(
@@ -198,7 +200,9 @@ def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
     wanted = ("timestamp_s", "goal_rad", "position_rad", "voltage_v", "torque_enable")
     missing = [name for name in wanted if name not in (table.dtype.names or ())]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.dtype.names or ())}")
+        raise UserError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.dtype.names or ())}"
+        )
     if len(table) < 20 or not (np.diff(table["timestamp_s"]) > 0).all():
         raise UserError(f"{path} needs at least 20 samples with rising time stamps")
     position = np.asarray(table["position_rad"], dtype=np.float64)

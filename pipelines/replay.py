@@ -99,7 +99,9 @@ def gap(log: ArmLog, simulated: Array, robot: Robot) -> Gap:
 def torque_limit(robot: Robot) -> Array:
     """(n,) share of full torque that the robot's servo settings allow, as the world applies it."""
     common = robot.servo_settings.get("all", {}).get("max_torque_limit", 1000)
-    limits = [robot.servo_settings.get(name, {}).get("max_torque_limit", common) for name in robot.joint_names]
+    limits = [
+        robot.servo_settings.get(name, {}).get("max_torque_limit", common) for name in robot.joint_names
+    ]
     return np.clip(np.array(limits, dtype=np.float64) / 1000.0, 0.0, 1.0)
 
 

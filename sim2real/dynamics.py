@@ -203,7 +203,9 @@ def mass_and_bias(
     if inertials.ndim == 2:
         inertials = inertials[None]
     if inertials.shape[0] not in (1, len(q)):
-        raise UserError(f"mass_and_bias takes 1 or {len(q)} sets of inertial parameters, got {inertials.shape[0]}")
+        raise UserError(
+            f"mass_and_bias takes 1 or {len(q)} sets of inertial parameters, got {inertials.shape[0]}"
+        )
     return _batch(model.chain, inertials, q, qd, gravity)  # type: ignore[no-any-return]
 
 
@@ -215,7 +217,11 @@ def add_point_mass(inertials: Array, link: int, mass: float, position: Array) ->
     if total <= 0.0:
         return
     reduced = old * mass / total
-    d0, d1, d2 = position[0] - inertials[link, 1], position[1] - inertials[link, 2], position[2] - inertials[link, 3]
+    d0, d1, d2 = (
+        position[0] - inertials[link, 1],
+        position[1] - inertials[link, 2],
+        position[2] - inertials[link, 3],
+    )
     inertials[link, 0] = total
     inertials[link, 1] += d0 * mass / total
     inertials[link, 2] += d1 * mass / total

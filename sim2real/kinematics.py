@@ -271,7 +271,9 @@ def _inverse(
             candidate = np.minimum(np.maximum(q - np.linalg.solve(damped, gradient), lower), upper)
             link_poses_into(chain, candidate, rotations, origins)
             tool_pose_into(tool, rotations, origins, rotation, at)
-            new_cost = _residual(rotation, at, position, approach, heading, axis, heading_axis, weights, trial)
+            new_cost = _residual(
+                rotation, at, position, approach, heading, axis, heading_axis, weights, trial
+            )
             if new_cost < cost:
                 improved = True
                 break

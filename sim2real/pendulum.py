@@ -56,7 +56,11 @@ def _simulate(
         b, r = job // runs, job % runs
         p = parameters[b : b + 1].copy()
         p[0, VOLTAGE] = voltages[r]
-        servo, state, drive = np.zeros((1, COMMAND_COLUMNS)), np.empty((1, STATE_COLUMNS)), np.empty((1, DRIVE_COLUMNS))
+        servo, state, drive = (
+            np.zeros((1, COMMAND_COLUMNS)),
+            np.empty((1, STATE_COLUMNS)),
+            np.empty((1, DRIVE_COLUMNS)),
+        )
         servo[0, ENABLED] = servo[0, TORQUE_LIMIT] = servo[0, KD_SCALE] = 1.0
         servo[0, KP_SCALE] = gains[r]
         q, w, w_next = np.empty(1), np.zeros(1), np.empty(1)
@@ -92,5 +96,14 @@ def simulate(
     `enabled` 0/1/2, which hold until the next sample. `starts` (R + 1,): run r is samples starts[r]..starts[r + 1] − 1.
     """
     return _simulate(  # type: ignore[no-any-return]
-        np.ascontiguousarray(parameters), gains, voltages, loads, time, goal, enabled, initial, starts, substeps
+        np.ascontiguousarray(parameters),
+        gains,
+        voltages,
+        loads,
+        time,
+        goal,
+        enabled,
+        initial,
+        starts,
+        substeps,
     )

@@ -83,16 +83,48 @@ class ServoField:
 _F = ServoField
 SERVO_FIELDS: tuple[ServoField, ...] = (
     _F("voltage", "V", 12.0, 10.8, 13.2, False, "supply voltage", 1.0, 60.0),
-    _F("torque_constant", "N·m/A", 2.42, 2.2, 2.7, False, "torque per current = voltage per speed", 0.01, 50.0),
+    _F(
+        "torque_constant",
+        "N·m/A",
+        2.42,
+        2.2,
+        2.7,
+        False,
+        "torque per current = voltage per speed",
+        0.01,
+        50.0,
+    ),
     _F("resistance", "Ω", 4.8, 4.3, 5.3, False, "winding and driver", 0.05, 100.0),
     _F("kp", "1/rad", 3.1, 2.4, 4.2, True, "duty per error at the nominal P register", 0.0, 100.0),
     _F("ki", "1/(rad·s)", 0.0, 0.0, 0.0, False, "duty per integrated error at I register 1", 0.0, 100.0),
     _F("kd", "s/rad", 0.0, 0.0, 0.03, False, "duty per speed at the nominal D register", 0.0, 5.0),
     _F("feedforward", "1", 0.0, 0.0, 0.0, False, "share of the set-point's speed in the D term", 0.0, 2.0),
-    _F("duty_limit", "1", 1.0, 0.8, 1.0, False, "largest duty (the torque limit register scales it)", 0.0, 1.0),
+    _F(
+        "duty_limit",
+        "1",
+        1.0,
+        0.8,
+        1.0,
+        False,
+        "largest duty (the torque limit register scales it)",
+        0.0,
+        1.0,
+    ),
     _F("dead_band", "rad", 0.0015, 0.0, 0.003, False, "error that the controller ignores", 0.0, 0.1),
-    _F("speed", "rad/s", 4.0, 3.0, 5.0, False, "firmware's speed limit of the set-point, 0: none", 0.0, 100.0),
-    _F("acceleration", "rad/s²", 0.0, 0.0, 0.0, False, "firmware's acceleration of the set-point, 0: none", 0.0, 1e4),
+    _F(
+        "speed", "rad/s", 4.0, 3.0, 5.0, False, "firmware's speed limit of the set-point, 0: none", 0.0, 100.0
+    ),
+    _F(
+        "acceleration",
+        "rad/s²",
+        0.0,
+        0.0,
+        0.0,
+        False,
+        "firmware's acceleration of the set-point, 0: none",
+        0.0,
+        1e4,
+    ),
     _F("command_delay", "s", 0.028, 0.005, 0.07, False, "from writing a goal to its taking effect", 0.0, 0.4),
     _F("armature", "kg·m²", 0.025, 0.015, 0.036, True, "rotor and gears, at the output", 1e-4, 1.0),
     _F("coulomb", "N·m", 0.08, 0.03, 0.25, True, "dry friction", 0.0, 5.0),
@@ -105,8 +137,28 @@ SERVO_FIELDS: tuple[ServoField, ...] = (
     _F("load_motor_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
     _F("load_external_stribeck", "1", 0.0, 0.0, 0.0, False, "the same, near standstill only", 0.0, 1.0),
     _F("quadratic_motor", "1/(N·m)", 0.0, 0.0, 0.0, False, "per squared load, motor driving", 0.0, 0.5),
-    _F("quadratic_external", "1/(N·m)", 0.0, 0.0, 0.0, False, "per squared motor torque, load driving", 0.0, 0.5),
-    _F("backlash", "rad", 0.0, 0.0, 0.026, False, "full width of the hysteresis of the sensed angle", 0.0, 0.2),
+    _F(
+        "quadratic_external",
+        "1/(N·m)",
+        0.0,
+        0.0,
+        0.0,
+        False,
+        "per squared motor torque, load driving",
+        0.0,
+        0.5,
+    ),
+    _F(
+        "backlash",
+        "rad",
+        0.0,
+        0.0,
+        0.026,
+        False,
+        "full width of the hysteresis of the sensed angle",
+        0.0,
+        0.2,
+    ),
     _F("offset", "rad", 0.0, -0.035, 0.035, False, "sensed angle minus true angle", -0.5, 0.5),
 )
 
@@ -174,7 +226,9 @@ def parameters_from(table: Mapping[str, object], joint_names: Sequence[str], whe
         entries = value if isinstance(value, Mapping) else dict.fromkeys(joint_names, value)
         for joint, number in entries.items():
             if joint not in joint_names:
-                raise UserError(f"{where}, field '{name}': there is no joint '{joint}'; known are {list(joint_names)}")
+                raise UserError(
+                    f"{where}, field '{name}': there is no joint '{joint}'; known are {list(joint_names)}"
+                )
             parameters[list(joint_names).index(joint), FIELD_INDEX[name]] = checked(name, number, where)
     return parameters
 
@@ -182,7 +236,11 @@ def parameters_from(table: Mapping[str, object], joint_names: Sequence[str], whe
 def checked(name: str, value: object, where: str) -> float:
     """`value` as a float if it is within the physical bounds of the field `name`, else UserError."""
     field = SERVO_FIELDS[FIELD_INDEX[name]]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not field.minimum <= value <= field.maximum:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not field.minimum <= value <= field.maximum
+    ):
         raise UserError(
             f"{where}: servo field '{name}' must be a number from {field.minimum} to {field.maximum} {field.unit}, "
             f"got {value!r}"
@@ -271,7 +329,9 @@ def drive_into(parameters: Array, command: Array, state: Array, q: Array, dt: fl
         acceleration = c[GOAL_ACCELERATION]
         if p[ACCELERATION] > 0.0 and (acceleration <= 0.0 or acceleration > p[ACCELERATION]):
             acceleration = p[ACCELERATION]
-        s[SETPOINT], s[SETPOINT_SPEED] = profile(s[SETPOINT], s[SETPOINT_SPEED], goal, limit, acceleration, dt)
+        s[SETPOINT], s[SETPOINT_SPEED] = profile(
+            s[SETPOINT], s[SETPOINT_SPEED], goal, limit, acceleration, dt
+        )
         error = s[SETPOINT] - s[SENSED]
         gain = p[KP] * c[KP_SCALE]
         if abs(error) <= p[DEAD_BAND]:
@@ -357,7 +417,9 @@ def solve_velocity_into(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _scalar_speed(slope: float, force: float, dry: float, per_duty: float, u0: float, u1: float, limit: float) -> float:
+def _scalar_speed(
+    slope: float, force: float, dry: float, per_duty: float, u0: float, u1: float, limit: float
+) -> float:
     """The w with slope·w + dry·sgn(w) = force + per_duty·clip(u0 − u1 w, ±limit); slope > 0, u1 ≥ 0."""
     at_rest = force + per_duty * min(max(u0, -limit), limit)
     if abs(at_rest) <= dry:

@@ -54,7 +54,9 @@ class Recording:
         object.__setattr__(self, "state", np.ascontiguousarray(self.state, dtype=np.float64))
         object.__setattr__(self, "starts", np.ascontiguousarray(self.starts, dtype=np.int64))
         if self.command.shape != self.state.shape or self.command.ndim != 2:
-            raise UserError(f"commands and states must both be (T, n), got {self.command.shape}, {self.state.shape}")
+            raise UserError(
+                f"commands and states must both be (T, n), got {self.command.shape}, {self.state.shape}"
+            )
         if len(self.starts) < 2 or self.starts[0] != 0 or self.starts[-1] != len(self.command):
             raise UserError(f"starts must run from 0 to {len(self.command)}, got {self.starts}")
         if (np.diff(self.starts) < 2).any():
@@ -105,7 +107,11 @@ def _episode(
     n = chain.shape[0]
     rotations, origins, work = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS))
     mass, bias, external = np.empty((n, n)), np.empty(n), np.zeros(n)
-    servo, state, drive = np.zeros((n, COMMAND_COLUMNS)), np.empty((n, STATE_COLUMNS)), np.empty((n, DRIVE_COLUMNS))
+    servo, state, drive = (
+        np.zeros((n, COMMAND_COLUMNS)),
+        np.empty((n, STATE_COLUMNS)),
+        np.empty((n, DRIVE_COLUMNS)),
+    )
     q, w, w_next, low, high = np.empty(n), np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
         servo[i, ENABLED] = servo[i, KP_SCALE] = servo[i, KD_SCALE] = 1.0
@@ -121,7 +127,9 @@ def _episode(
             for i in range(n):
                 low[i] = (lower[i] - parameters[i, OFFSET] - q[i]) / dt
                 high[i] = (upper[i] - parameters[i, OFFSET] - q[i]) / dt
-            solve_velocity_into(mass, bias, external, w, parameters, servo, state, drive, dt, low, high, w_next)
+            solve_velocity_into(
+                mass, bias, external, w, parameters, servo, state, drive, dt, low, high, w_next
+            )
             for i in range(n):
                 w[i] = w_next[i]
                 q[i] += dt * w[i]

@@ -168,13 +168,17 @@ class _Reader:
         for joint in self.joints:
             for link in (joint.parent, joint.child):
                 if link not in self.bodies:
-                    raise UserError(f"{path}: joint '{joint.name}' names the link '{link}', which does not exist")
+                    raise UserError(
+                        f"{path}: joint '{joint.name}' names the link '{link}', which does not exist"
+                    )
             if joint.child in self.joint_to:
                 raise UserError(f"{path}: link '{joint.child}' has two parents; the links must form a tree")
             self.joint_to[joint.child] = joint
         roots = [name for name in self.bodies if name not in self.joint_to]
         if len(roots) != 1:
-            raise UserError(f"{path}: the links must form one tree, found {len(roots)} roots: {sorted(roots)}")
+            raise UserError(
+                f"{path}: the links must form one tree, found {len(roots)} roots: {sorted(roots)}"
+            )
 
     def _vector(self, text: str | None, what: str, default: str = "0 0 0") -> Array:
         try:
@@ -236,7 +240,9 @@ class _Reader:
                 raise UserError(f"{self.path}: joint '{name}' has no {end} link")
             ends[end] = str(found.get("link"))
         axis_element = element.find("axis")
-        axis = self._vector(None if axis_element is None else axis_element.get("xyz"), f"the axis of '{name}'", "1 0 0")
+        axis = self._vector(
+            None if axis_element is None else axis_element.get("xyz"), f"the axis of '{name}'", "1 0 0"
+        )
         if kind != "fixed":
             if not np.linalg.norm(axis) > 0:
                 raise UserError(f"{self.path}: the axis of joint '{name}' must not be zero")
@@ -247,15 +253,21 @@ class _Reader:
             lower = self._number(limit, "lower", f"the limit of joint '{name}'")
             upper = self._number(limit, "upper", f"the limit of joint '{name}'")
             if lower > upper:
-                raise UserError(f"{self.path}: joint '{name}': lower limit {lower} exceeds upper limit {upper}")
+                raise UserError(
+                    f"{self.path}: joint '{name}': lower limit {lower} exceeds upper limit {upper}"
+                )
         return _Joint(name, kind, ends["parent"], ends["child"], rotation, origin, axis, lower, upper)
 
     def model(self, names: tuple[str, ...], tool_link: str) -> ArmModel:
         by_name = {joint.name: joint for joint in self.joints}
-        movable = [joint.name for joint in self.joints if joint.kind in ("revolute", "continuous", "prismatic")]
+        movable = [
+            joint.name for joint in self.joints if joint.kind in ("revolute", "continuous", "prismatic")
+        ]
         for name in names:
             if name not in by_name:
-                raise UserError(f"{self.path} has no joint '{name}'; its movable joints are {', '.join(movable)}")
+                raise UserError(
+                    f"{self.path} has no joint '{name}'; its movable joints are {', '.join(movable)}"
+                )
             if name not in movable:
                 raise UserError(
                     f"{self.path}: joint '{name}' is of type '{by_name[name].kind}'; "
@@ -293,10 +305,14 @@ class _Reader:
             parents[i] = parent
             rotations[i], origins[i] = rotation @ joint.rotation, rotation @ joint.origin + origin
             if bodies[i].mass <= 0:
-                raise UserError(f"{self.path}: link '{joint.child}' moves with joint '{name}' but has no mass")
+                raise UserError(
+                    f"{self.path}: link '{joint.child}' moves with joint '{name}' but has no mass"
+                )
         tool_parent, tool_rotation, tool_origin = carrier(tool_link)
         if tool_parent < 0:
-            raise UserError(f"{self.path}: the tool link '{tool_link}' does not move with any of the joints {names}")
+            raise UserError(
+                f"{self.path}: the tool link '{tool_link}' does not move with any of the joints {names}"
+            )
         joints = [by_name[name] for name in names]
         return ArmModel(
             joint_names=names,

@@ -19,7 +19,9 @@ from sim2real.simulation.declared import world_parameters
 from sim2real.twin import Recording
 
 REAL = os.environ.get("SIM2REAL_REAL_DATA")
-needs_logs = pytest.mark.skipif(REAL is None, reason="SIM2REAL_REAL_DATA is not set: no logs of real arms to read")
+needs_logs = pytest.mark.skipif(
+    REAL is None, reason="SIM2REAL_REAL_DATA is not set: no logs of real arms to read"
+)
 ROBOT = Robot.load("so101")
 
 
@@ -30,7 +32,8 @@ def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, e
     parts = []
     for _ in range(episodes):
         wave = sum(
-            rng.uniform(0.1, 0.35, 6) * np.sin(rng.uniform(0.7, 4, 6) * time + rng.uniform(0, 6, 6)) for _ in range(3)
+            rng.uniform(0.1, 0.35, 6) * np.sin(rng.uniform(0.7, 4, 6) * time + rng.uniform(0, 6, 6))
+            for _ in range(3)
         )
         # Now and then it holds still, as people do.
         parts.append(ROBOT.home + (wave - wave[0]) * np.clip(2 * np.sin(0.9 * time), -1, 1))
@@ -44,7 +47,9 @@ def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, e
         "simulated", tuple(range(episodes)), (),
     )  # fmt: skip
     out = model.simulate(log, truth[None])[0]
-    state = np.concatenate([np.concatenate([s[:1], o[:-1]]) for s, o in zip(np.split(state, 2), np.split(out, 2))])
+    state = np.concatenate(
+        [np.concatenate([s[:1], o[:-1]]) for s, o in zip(np.split(state, 2), np.split(out, 2))]
+    )
     tick = 2 * np.pi / 4096
     state = np.round(state / tick) * tick
     return ArmLog(
@@ -144,7 +149,9 @@ def test_inputs_put_each_value_where_it_belongs() -> None:
 
 @needs_logs
 @pytest.mark.slow
-def test_one_real_episode_beats_the_best_constant_delay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_real_episode_beats_the_best_constant_delay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = str(Path(str(REAL)) / "so101_tape")
     assert cli.main(["identify", "--data", data, "--episodes", "3:4", "--out", str(tmp_path), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -156,7 +163,9 @@ def test_one_real_episode_beats_the_best_constant_delay(tmp_path: Path, capsys: 
 
 @needs_logs
 @pytest.mark.slow
-def test_a_bench_fit_holds_on_another_load_and_gain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bench_fit_holds_on_another_load_and_gain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench = str(Path(str(REAL)) / "servo_bench")
     assert cli.main(["identify", "--bench", bench, "--runs", "sts3215", "--out", str(tmp_path)]) == 0
     capsys.readouterr()
@@ -180,7 +189,17 @@ def pendulum_runs(folder: Path, fields: dict[str, float], cut: bool = False) -> 
         goal = 0.8 * np.sin(3 * time)
         enabled = np.where(cut & (time > 1.5), 0.0, 1.0)
         run = BenchRun(
-            f"r{i}", "x", p_gain, mass, 0.1, time, goal, np.zeros(300), enabled, 12.0, np.ones(300, dtype=bool)
+            f"r{i}",
+            "x",
+            p_gain,
+            mass,
+            0.1,
+            time,
+            goal,
+            np.zeros(300),
+            enabled,
+            12.0,
+            np.ones(300, dtype=bool),
         )
         out = BenchSet.of([run]).simulate(parameters_of(fields, "test")[None])[0]
         lines = ["timestamp_s,goal_rad,position_rad,voltage_v,torque_enable"]

@@ -17,7 +17,9 @@ from sim2real.lerobot import write_episodes
 from sim2real.robot import Robot
 
 REAL = os.environ.get("SIM2REAL_REAL_DATA")
-needs_logs = pytest.mark.skipif(REAL is None, reason="SIM2REAL_REAL_DATA is not set: no logs of real arms to read")
+needs_logs = pytest.mark.skipif(
+    REAL is None, reason="SIM2REAL_REAL_DATA is not set: no logs of real arms to read"
+)
 
 ODD = {
     "servo.shoulder_lift.offset": 0.03,

@@ -41,7 +41,9 @@ def test_the_posterior_is_that_of_linear_regression() -> None:
     truth, noise, prior = np.array([0.5, -1.0]), 0.3, 1.0
     data = design @ truth + noise * rng.standard_normal(300)
     unknowns = [Unknown(name, 0.0, -10, 10, prior, step=0.1) for name in "ab"]
-    found = fit(lambda v: (v @ design.T - data)[:, :, None], unknowns, np.array([0, 300]), iterations=30, rounds=3)
+    found = fit(
+        lambda v: (v @ design.T - data)[:, :, None], unknowns, np.array([0, 300]), iterations=30, rounds=3
+    )
     information = design.T @ design / noise**2 + np.eye(2) / prior**2
     expected = np.linalg.solve(information, design.T @ data / noise**2)
     # Soft L1 gives up a little efficiency against exact Gaussian noise.
@@ -100,7 +102,9 @@ def test_draws_follow_the_posterior_within_the_bounds() -> None:
     draws = found.draws(4000, np.random.default_rng(0))
     assert (draws >= [0.1, 0.01]).all() and (draws <= [10.0, 5.0]).all()
     np.testing.assert_allclose(np.log(draws[:, 0]).std(), found.deviation[0], rtol=0.1)
-    np.testing.assert_allclose(np.corrcoef(np.log(draws[:, 0]), draws[:, 1])[0, 1], _correlation(found), atol=0.06)
+    np.testing.assert_allclose(
+        np.corrcoef(np.log(draws[:, 0]), draws[:, 1])[0, 1], _correlation(found), atol=0.06
+    )
 
 
 def _correlation(found) -> float:  # type: ignore[no-untyped-def]

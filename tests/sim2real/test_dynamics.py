@@ -32,7 +32,10 @@ def test_agrees_with_bullet() -> None:
     client = pybullet.connect(pybullet.DIRECT)
     try:
         body = pybullet.loadURDF(
-            str(ROBOT.urdf), useFixedBase=True, flags=pybullet.URDF_USE_INERTIA_FROM_FILE, physicsClientId=client
+            str(ROBOT.urdf),
+            useFixedBase=True,
+            flags=pybullet.URDF_USE_INERTIA_FROM_FILE,
+            physicsClientId=client,
         )
         pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
         names = {
@@ -101,8 +104,12 @@ def test_a_tilted_base_is_a_tilted_gravity() -> None:
     np.testing.assert_allclose(dynamics.gravity_vector(), [0, 0, -9.81])
     tilted = dynamics.gravity_vector(9.81, tilt_x=0.1, tilt_y=0.2)
     assert np.linalg.norm(tilted) == pytest.approx(9.81)
-    np.testing.assert_allclose(dynamics.gravity_vector(10.0, tilt_x=0.1), [0, -10 * np.sin(0.1), -10 * np.cos(0.1)])
-    np.testing.assert_allclose(dynamics.gravity_vector(10.0, tilt_y=0.1), [10 * np.sin(0.1), 0, -10 * np.cos(0.1)])
+    np.testing.assert_allclose(
+        dynamics.gravity_vector(10.0, tilt_x=0.1), [0, -10 * np.sin(0.1), -10 * np.cos(0.1)]
+    )
+    np.testing.assert_allclose(
+        dynamics.gravity_vector(10.0, tilt_y=0.1), [10 * np.sin(0.1), 0, -10 * np.cos(0.1)]
+    )
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -69,7 +69,9 @@ def test_inverse_finds_reachable_positions_again() -> None:
         result = kinematics.inverse(MODEL, target, start=start)
         assert ((result.q >= MODEL.lower) & (result.q <= MODEL.upper)).all()
         np.testing.assert_allclose(
-            result.position_error, np.linalg.norm(kinematics.tool_position(MODEL, result.q) - target), atol=1e-12
+            result.position_error,
+            np.linalg.norm(kinematics.tool_position(MODEL, result.q) - target),
+            atol=1e-12,
         )
         found += result.position_error < 1e-4
     assert found >= 97
@@ -77,11 +79,15 @@ def test_inverse_finds_reachable_positions_again() -> None:
 
 def test_inverse_with_approach_and_roll() -> None:
     down = np.array([0.0, 0.0, -2.0])
-    result = kinematics.inverse(MODEL, np.array([0.25, 0.05, 0.02]), start=ROBOT.home, approach=down, roll=0.3)
+    result = kinematics.inverse(
+        MODEL, np.array([0.25, 0.05, 0.02]), start=ROBOT.home, approach=down, roll=0.3
+    )
     assert result.position_error < 1e-6 and result.angle_error < 1e-4
     rotation = kinematics.tool_pose(MODEL, result.q)[1]
     np.testing.assert_allclose(rotation[:, 2], [0, 0, -1], atol=1e-4)
-    np.testing.assert_allclose(rotation[:, 0], kinematics.reference_heading(np.array([0, 0, -1.0]), 0.3), atol=1e-4)
+    np.testing.assert_allclose(
+        rotation[:, 0], kinematics.reference_heading(np.array([0, 0, -1.0]), 0.3), atol=1e-4
+    )
 
 
 def test_position_wins_where_the_direction_cannot_be_had() -> None:

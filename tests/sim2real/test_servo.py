@@ -111,7 +111,9 @@ def test_dead_band_is_where_the_controller_rests() -> None:
 
 
 def test_stribeck_friction_is_higher_at_rest() -> None:
-    p = servo.parameters_from(OFF | {"coulomb": 0.1, "stribeck": 0.05, "stribeck_velocity": 0.2}, ["j"], "test")[0]
+    p = servo.parameters_from(
+        OFF | {"coulomb": 0.1, "stribeck": 0.05, "stribeck_velocity": 0.2}, ["j"], "test"
+    )[0]
     assert servo.friction_level(p, 0.0, 0.0, 0.0) == pytest.approx(0.15)
     assert servo.friction_level(p, 0.2, 0.0, 0.0) == pytest.approx(0.1 + 0.05 / math.e)
     assert servo.friction_level(p, 5.0, 0.0, 0.0) == pytest.approx(0.1)
@@ -156,7 +158,9 @@ def test_delay_is_exact_to_a_fraction_of_a_step(delay: float) -> None:
         goal = 0.2 * math.sin(6 * t)
         prompt_path.append(prompt.run(DT, goal)[-1, 0])
         late_path.append(late.run(DT, goal)[-1, 0])
-    expected = np.interp(time - delay, np.concatenate([[0], time]), np.concatenate([[0], prompt_path]), left=0.0)
+    expected = np.interp(
+        time - delay, np.concatenate([[0], time]), np.concatenate([[0], prompt_path]), left=0.0
+    )
     np.testing.assert_allclose(late_path, expected, atol=3e-4)
 
 
@@ -304,7 +308,9 @@ def test_coupled_joints_solve_the_coupled_equation() -> None:
 
 def test_quantization() -> None:
     step = 2 * math.pi / 4096
-    np.testing.assert_allclose(servo.quantized(np.array([0.4, 0.6, -1.4]) * step), np.array([0, 1, -1]) * step)
+    np.testing.assert_allclose(
+        servo.quantized(np.array([0.4, 0.6, -1.4]) * step), np.array([0, 1, -1]) * step
+    )
 
 
 def test_robots_may_change_fields_for_all_joints_or_one() -> None:

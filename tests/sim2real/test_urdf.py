@@ -27,7 +27,9 @@ ARM = """<robot name="two">
 </robot>"""
 
 
-def read(tmp_path: Path, text: str, joints: tuple[str, ...] = ("turn", "slide"), tool: str = "tip") -> ArmModel:
+def read(
+    tmp_path: Path, text: str, joints: tuple[str, ...] = ("turn", "slide"), tool: str = "tip"
+) -> ArmModel:
     path = tmp_path / "arm.urdf"
     path.write_text(text)
     return ArmModel.from_urdf(path, joints, tool)

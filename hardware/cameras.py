@@ -179,7 +179,7 @@ class CameraProcess:
     def pid(self) -> int:
         return int(self._process.pid or 0)
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 180.0) -> None:
         """Wait for the first picture, and for the first look at one when there is something to look for.
 
         That may take long the first time ever, when the detector is compiled. Raises HardwareError that says

@@ -135,20 +135,26 @@ def prepare(options: Options) -> Setup:
             "(policy files know their task)"
         )
     task = load_task(task_name)
-    goal = None if options.goal is None else parse_goal(options.goal)
+    goal = None if options.goal is None else parse_goal(options.goal, robot)
     if options.calibration is not None:
         Calibration.load(options.calibration, robot)
     return Setup(options, robot, task, task_name, policy, goal)
 
 
-def parse_goal(text: str) -> Array:
-    """(3,) m from "x,y,z". Raises UserError."""
+def parse_goal(text: str, robot: Robot) -> Array:
+    """(3,) m from "x,y,z". Raises UserError for anything else, and for a place that the arm cannot reach."""
     try:
         goal = np.array([float(part) for part in text.split(",")])
     except ValueError:
         goal = np.zeros(0)
     if goal.shape != (3,) or not np.isfinite(goal).all():
         raise UserError(f"--goal takes x,y,z in metres in the robot's base frame, got '{text}'")
+    distance = float(np.linalg.norm(goal))
+    if distance > robot.gate.reach or goal[2] < 0:
+        raise UserError(
+            f"--goal {text} is out of reach: {robot.name} works up to {robot.gate.reach} m from its base, above "
+            f"its table (z = 0); the goal is {distance:.2f} m away at z = {goal[2]:g} m"
+        )
     return goal
 
 

@@ -71,7 +71,13 @@ def test_goals_are_drawn_from_the_task_by_seed():
     assert goals(task="push") == [None] * 20, "the camera finds the mark"
     assert np.array_equal(goals(task="push", goal="0.2,0.1,0.0125")[7], [0.2, 0.1, 0.0125])
     with pytest.raises(UserError, match="got 'a,b,c'"):
-        parse_goal("a,b,c")
+        parse_goal("a,b,c", Robot.load("so101"))
+
+
+@pytest.mark.parametrize("goal", ["0.5,0.5,0.1", "0.2,0,-0.01"])
+def test_a_goal_out_of_reach_is_refused(goal: str) -> None:
+    with pytest.raises(UserError, match="out of reach: so101 works up to 0.45 m"):
+        parse_goal(goal, Robot.load("so101"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Success on the emulated arm before and after fine-tuning on ten recorded episodes.
 
-    python benchmarks/emulated_arm.py --policy runs/lift/policy.onnx [--episodes 20] [--recorded 10] [--out DIR] [--json]
+    python benchmarks/emulated_arm.py --policy runs/lift/policy.onnx [--episodes 20] [--recorded 10] [--out DIR]
 
 The arm has its own parameters, far from the training nominal; bytes, time and camera are as on a real one. The
 policy's task is the file's. Episodes before and after use the same arm and different object places.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -142,6 +143,9 @@ def fit(
 
     `resume` continues from `checkpoints/last.ckpt`. Raises UserError when that cannot be done.
     """
+    # A network of this size trains faster on one thread than on two, several times so where something else runs,
+    # and the same sums in the same order give the same policy whatever the number of cores.
+    torch.set_num_threads(1)
     checkpoints = out / "checkpoints"
     last = checkpoints / "last.ckpt"
     latest = ModelCheckpoint(

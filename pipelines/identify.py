@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipelines.sweep import provenance
 from randomization.identification import Fit, Unknown, fit
 from sim2real import servo, twin
 from sim2real.dynamics import add_point_mass
+from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -295,22 +297,32 @@ LEAST_ABSOLUTE: Mapping[str, float] = {
 """Least half-width on a linear scale, in the unit of the quantity."""
 
 
-def training_ranges(found: Fit) -> dict[str, tuple[float, float, str]]:
-    """(low, high, distribution) by unknown: the posterior, widened, within the bounds, never collapsed."""
+def training_ranges(
+    found: Fit, defaults: Mapping[str, Parameter] = MappingProxyType({})
+) -> dict[str, tuple[float, float, str]]:
+    """(low, high, distribution) by unknown: the posterior, widened, within the bounds, never collapsed.
+
+    What the data could not tell must not vary more than it does by default: a side of a range that reaches
+    beyond that parameter's default range goes back to it, as far as the value found allows.
+    """
     low, high = found.interval(0.9, WIDEN)
     ranges = {}
     for i, unknown in enumerate(found.unknowns):
         value = float(found.values[i])
         if unknown.scale == "log":
-            a, b = min(low[i], value / (1 + LEAST_RELATIVE)), max(high[i], value * (1 + LEAST_RELATIVE))
-            ranges[unknown.name] = (float(a), float(b), "loguniform")
-            continue
-        key = unknown.name if unknown.name in LEAST_ABSOLUTE else unknown.name.rsplit(".", 1)[-1]
-        least = LEAST_ABSOLUTE[key]
-        a, b = min(low[i], value - least), max(high[i], value + least)
+            least_low, least_high = value / (1 + LEAST_RELATIVE), value * (1 + LEAST_RELATIVE)
+            distribution = "loguniform"
+        else:
+            key = unknown.name if unknown.name in LEAST_ABSOLUTE else unknown.name.rsplit(".", 1)[-1]
+            least_low, least_high = value - LEAST_ABSOLUTE[key], value + LEAST_ABSOLUTE[key]
+            distribution = "uniform"
+        a, b = min(low[i], least_low), max(high[i], least_high)
+        default = defaults.get(unknown.name)
+        if default is not None and default.randomized:
+            a, b = max(a, min(default.low, least_low)), min(b, max(default.high, least_high))
         if unknown.low >= 0:
-            a = max(a, 0.0)
-        ranges[unknown.name] = (float(a), float(b), "uniform")
+            a = max(a, unknown.low)
+        ranges[unknown.name] = (float(a), float(b), distribution)
     return ranges
 
 
@@ -351,13 +363,14 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     import tomli_w
 
     from pipelines.report_identify import save_overlay
+    from sim2real.simulation.declared import world_parameters
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     robot, model, result = found.model.robot, found.model, found.fit
     names = robot.joint_names
     deviation = _value_deviation(result)
-    ranges = training_ranges(result)
+    ranges = training_ranges(result, world_parameters(robot))
     unclear = undetermined(result)
     summary: dict[str, Any] = {
         "robot": robot.name,

@@ -119,6 +119,21 @@ def test_results_are_files_that_the_rest_reads(found, tmp_path: Path) -> None:  
     assert json.loads((tmp_path / "identify.json").read_text())["mean_deg"] == summary["mean_deg"]
 
 
+@pytest.mark.slow
+def test_what_the_data_could_not_tell_varies_no_more_than_by_default(found) -> None:  # type: ignore[no-untyped-def]
+    declared = world_parameters(ROBOT)
+    values = dict(zip(found.fit.names, found.fit.values))
+    narrowed = 0
+    for name, (low, high, _) in training_ranges(found.fit, declared).items():
+        assert low < high and low <= values[name] <= high
+        default = declared.get(name)
+        if default is not None and default.randomized:
+            narrowed += high - low < default.high - default.low
+            if default.low <= values[name] <= default.high and name.endswith("offset"):
+                assert high - low <= default.high - default.low + 0.02
+    assert narrowed > 10
+
+
 def test_advice_names_the_motion_that_is_missing() -> None:
     lines = advice(["servo.elbow_flex.armature", "servo.wrist_flex.armature", "link.wrist.mass"])
     assert lines[0].startswith("armature of elbow_flex, wrist_flex: record quick starts")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def line(process: subprocess.Popen, start: str) -> str:
     raise AssertionError(f"ended without '{start}'")
 
 
+def is_starting(pid: int) -> bool:
+    """Whether a process is a fork that has not become its own program yet: it still has its parent's files."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == Path(f"/proc/{parent}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
 class Bench:
     """An arm on a pty, who has it open, and a control process on it."""
 
@@ -54,7 +64,9 @@ class Bench:
 
     def _look(self) -> None:
         while not self._done.is_set():
-            self.owners.append(set(holders(self.link)) - {self.arm.pid})
+            before = set(holders(self.link)) - {self.arm.pid}
+            starting = {pid for pid in before if is_starting(pid)}
+            self.owners.append((before & set(holders(self.link))) - starting)
             time.sleep(0.01)
 
     def control(self, *arguments: str) -> subprocess.Popen:

@@ -9,6 +9,7 @@ actor that dies, with its machine or alone, costs the draw it was working on, wh
 Every machine needs the package and the files that the sweep names (policies) at the same place.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -44,6 +45,8 @@ def run_ray(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[O
     Outcomes in the order of completion, as `randomization.workers.run_local` gives them. Raises UserError when
     Ray is not installed or its cluster cannot be reached.
     """
+    # Ray would report its use to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:

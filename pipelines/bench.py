@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identify import training_ranges, write_space, write_text
+from pipelines.identify_results import training_ranges, write_space
 from pipelines.logs import BenchRun, load_bench
 from pipelines.sweep import provenance
 from randomization.identification import Fit, Unknown, fit
+from randomization.sweep import write_text
 from sim2real import pendulum, servo
 from sim2real.errors import UserError
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate
 from sim2real.calibration import RADIANS_PER_TICK, Calibration
 from sim2real.episode import Episode
 from sim2real.errors import Sim2RealError, UserError
@@ -22,8 +23,6 @@ Array = NDArray[np.float64]
 
 FASTEST = 8.0
 """No joint of these arms turns faster, rad/s: a hobby servo's no-load speed is about 5."""
-HAND_GUIDED = 0.99
-"""Fraction of frames with action[t] == state[t+1] from which on a set counts as hand-guided."""
 MOVING = np.deg2rad(5.0)
 """A joint that moves less than this in a whole data set tells nothing about its servo."""
 TYPICAL_LAG = (0.08, 0.20)
@@ -60,7 +59,8 @@ def check(
     if not loaded.episodes and len(dataset):
         raise UserError(f"no episode of {dataset.root} can be read; {next(iter(loaded.broken.values()))}")
     episodes = loaded.episodes
-    guided = has_action and _hand_guided(list(episodes.values()))
+    actions, states = ([getattr(e, name) for e in episodes.values()] for name in ("action", "state"))
+    guided = has_action and hand_guided(actions, states) is not None
     joints = _joints(dataset, robot, loaded) if has_action and episodes else {}
     report: dict[str, Any] = {
         "path": str(dataset.root),
@@ -126,24 +126,6 @@ def _success(dataset: LeRobotDataset) -> dict[str, int]:
     }
 
 
-def _hand_guided(episodes: list[Episode]) -> bool:
-    """A set whose actions are the next states: somebody moved the arm, no servo answered a command."""
-    same = np.concatenate(
-        [(np.abs(episode.action[:-1] - episode.state[1:]) < 1e-6).all(axis=1) for episode in episodes]
-        or [np.zeros(0, bool)]
-    )
-    return bool(len(same) and same.mean() >= HAND_GUIDED)
-
-
-def _glitches(state: Array, fps: float) -> NDArray[np.bool_]:
-    """(T,) frames at which a joint (T,) jumps faster than it can turn and is back in the next frame."""
-    limit = max(FASTEST / fps, np.deg2rad(3.0))
-    step = np.diff(state)
-    found = np.zeros(len(state), dtype=bool)
-    found[1:-1] = (np.abs(step[:-1]) > limit) & (np.abs(step[1:]) > limit) & (step[:-1] * step[1:] < 0)
-    return found
-
-
 def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str, dict[str, Any]]:
     episodes = list(loaded.episodes.values())
     state = np.concatenate([episode.state for episode in episodes])
@@ -171,7 +153,7 @@ def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str,
             "clipped_state": at_end[0],
             "clipped_action": at_end[1],
             "beyond_urdf": float(beyond.mean()),
-            "glitches": int(sum(_glitches(e.state[:, j], dataset.fps).sum() for e in episodes)),
+            "glitches": int(sum(glitches(e.state[:, j : j + 1], dataset.fps).sum() for e in episodes)),
         }
     return report
 
@@ -188,15 +170,14 @@ def _rate(
     rate: dict[str, Any] = {"stated": dataset.fps, "measured": None, "suggested": None, "note": ""}
     if schema.TIME in dataset.features and episodes:
         steps = np.concatenate([np.diff(episode.time) for episode in episodes])
-        if len(steps) and np.median(steps) > 0:
-            # The mean: frames are due on the ticks of a faster clock, so single steps alternate.
-            rate["measured"] = float(1 / np.mean(steps))
+        measured = measured_rate([episode.time for episode in episodes])
+        if measured is not None:
+            rate["measured"] = measured
             rate["jitter_ms_p99"] = float(np.quantile(np.abs(steps - np.median(steps)), 0.99) * 1000)
-            off = abs(rate["measured"] / dataset.fps - 1)
             rate["note"] = (
-                "capture times agree with the stated rate"
-                if off < 0.02
-                else f"capture times say {rate['measured']:.1f} Hz, not {dataset.fps:g} Hz"
+                f"capture times say {measured:.1f} Hz, not {dataset.fps:g} Hz"
+                if contradicts(measured, dataset.fps)
+                else "capture times agree with the stated rate"
             )
             return rate
     lags = [j["lag_ms"] / 1000 for j in joints.values() if j["moves"] and j["lag_ms"] is not None]
@@ -265,9 +246,9 @@ def _trailing(episode: Episode, robot: Robot) -> float:
 def _joint_faults(episode: Episode, fps: float, robot: Robot) -> list[str]:
     reasons = []
     for j, name in enumerate(robot.joint_names):
-        glitches = np.flatnonzero(_glitches(episode.state[:, j], fps))
-        if len(glitches):
-            reasons.append(f"{name} jumps for a single frame {len(glitches)} x, first at frame {glitches[0]}")
+        wrong = np.flatnonzero(glitches(episode.state[:, j : j + 1], fps))
+        if len(wrong):
+            reasons.append(f"{name} jumps for a single frame {len(wrong)} x, first at frame {wrong[0]}")
         # A reading that stays while the command goes far: the servo did not answer, or is unplugged.
         still = _longest_run(episode.state[:, j])
         if still and j != robot.gripper:
@@ -304,6 +285,8 @@ def _uses(dataset: LeRobotDataset, report: dict[str, Any], tasks: tuple[str, ...
     if report["hand_guided"]:
         missing.append("commands: the arm was guided by hand (action[t] == state[t+1]), no servo was at work")
     still = [name for name, joint in report["joints"].items() if not joint["moves"]]
+    if still and len(still) == len(report["joints"]):
+        missing.append("motion: no joint moves")
     note = f"{', '.join(still)} hardly move: nothing can be learned about them" if still else ""
     uses["identify"] = _verdict(list(missing), note)
     uses["finetune"] = {task: _finetune(dataset, report, task, n) for task in tasks}
@@ -352,7 +335,7 @@ def as_text(report: dict[str, Any]) -> str:
         f"  rate: {report['rate_hz']['stated']:g} Hz stated; {report['rate_hz']['note'] or 'not checked'}",
     ]
     suggested = report["rate_hz"]["suggested"]
-    if suggested and abs(suggested / report["rate_hz"]["stated"] - 1) > 0.02:
+    if suggested and contradicts(suggested, report["rate_hz"]["stated"]):
         lines.append(f"        the data suggest about {suggested:.1f} Hz")
     if not report["calibrated"]:
         lines.append("  no calibration: angles below take the ranges to be the URDF's")

@@ -1,26 +1,22 @@
-"""Fit the simulated arm to a recording of a real one: `twin.toml`, and the ranges to train under, `space.toml`.
+"""Fit the simulated arm to a recording of a real one.
 
-What is fitted, with which prior, is declared in JOINT_FIELDS, SHARED_FIELDS and below; how, is in
-`randomization/identification.py`. Angles in degrees here, because residuals are what users read.
+What is fitted, with which prior, is declared in JOINT_FIELDS and below; how, is in `randomization/identification.py`;
+what is written, in `identify_results.py`. Angles in degrees here, because residuals are what users read.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.logs import ArmLog, refuse_without_information
-from pipelines.replay import physics_rate, torque_limit
-from pipelines.sweep import provenance
+from pipelines.replay import physics_rate, replay_in_twin, torque_limit
 from randomization.identification import Fit, Unknown, fit
 from sim2real import servo, twin
 from sim2real.dynamics import add_point_mass
-from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -247,7 +243,7 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
         model.residuals(log), _from(model.unknowns, found), log.recording.starts, iterations=2, rounds=1,
         noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION,
     )  # fmt: skip
-    nominal = np.rad2deg(_nominal(log, robot) - log.outcome())
+    nominal = np.rad2deg(replay_in_twin(log, robot) - log.outcome())
     before = np.sqrt(np.nanmean(nominal**2, axis=0))
     return Identified(model, log, final, profile, before, time.perf_counter() - began)
 
@@ -260,12 +256,6 @@ def _from(unknowns: Sequence[Unknown], found: Fit) -> list[Unknown]:
     ]
 
 
-def _nominal(log: ArmLog, robot: Robot) -> Array:
-    from pipelines.replay import replay_in_twin
-
-    return replay_in_twin(log, robot)
-
-
 def _pilot(log: ArmLog) -> ArmLog:
     """Some episodes, spread over the recording, of about PILOT_FRAMES frames."""
     recording = log.recording
@@ -275,165 +265,3 @@ def _pilot(log: ArmLog) -> ArmLog:
         return log
     chosen = np.unique(np.linspace(0, recording.episodes - 1, count).round().astype(int))
     return log.select([int(e) for e in chosen])
-
-
-# Ranges to train under
-
-WIDEN = 1.5
-"""How much wider than the posterior's 90 % interval a range is: the model is wrong in ways the posterior ignores."""
-LEAST_RELATIVE = 0.1
-"""Least half-width of a range on a log scale (a factor of 1 ± this)."""
-LEAST_ABSOLUTE: Mapping[str, float] = {
-    "command_delay": 0.005,
-    "duty_limit": 0.02,
-    "load_motor_stribeck": 0.02,
-    "load_external_stribeck": 0.02,
-    "quadratic_external": 0.02,
-    "offset": 0.01,
-    "load_motor": 0.03,
-    "load_external": 0.03,
-    "payload.mass": 0.01,
-}
-"""Least half-width on a linear scale, in the unit of the quantity."""
-
-
-def training_ranges(
-    found: Fit, defaults: Mapping[str, Parameter] = MappingProxyType({})
-) -> dict[str, tuple[float, float, str]]:
-    """(low, high, distribution) by unknown: the posterior, widened, within the bounds, never collapsed.
-
-    What the data could not tell must not vary more than it does by default: a side of a range that reaches
-    beyond that parameter's default range goes back to it, as far as the value found allows.
-    """
-    low, high = found.interval(0.9, WIDEN)
-    ranges = {}
-    for i, unknown in enumerate(found.unknowns):
-        value = float(found.values[i])
-        if unknown.scale == "log":
-            least_low, least_high = value / (1 + LEAST_RELATIVE), value * (1 + LEAST_RELATIVE)
-            distribution = "loguniform"
-        else:
-            key = unknown.name if unknown.name in LEAST_ABSOLUTE else unknown.name.rsplit(".", 1)[-1]
-            least_low, least_high = value - LEAST_ABSOLUTE[key], value + LEAST_ABSOLUTE[key]
-            distribution = "uniform"
-        a, b = min(low[i], least_low), max(high[i], least_high)
-        default = defaults.get(unknown.name)
-        if default is not None and default.randomized:
-            a, b = max(a, min(default.low, least_low)), min(b, max(default.high, least_high))
-        if unknown.low >= 0:
-            a = max(a, unknown.low)
-        ranges[unknown.name] = (float(a), float(b), distribution)
-    return ranges
-
-
-def undetermined(found: Fit) -> list[str]:
-    """Names of unknowns about which the data said little: posterior at least 0.8 of the prior."""
-    return [unknown.name for unknown, share in zip(found.unknowns, found.prior_share) if share > 0.8]
-
-
-def advice(names: Sequence[str]) -> list[str]:
-    """Which motion would determine what this recording could not, one sentence per kind of quantity."""
-    motions = {
-        "armature": "quick starts and stops (steps of 10–20° a few times a second)",
-        "kp": "poses held against gravity: the arm stretched out, and small steps there",
-        "coulomb": "slow moves (5–10°/s) that change direction",
-        "stribeck": "very slow moves (1–3°/s) that change direction",
-        "viscous": "long moves at 60–120°/s",
-        "load_motor": "slow moves up and down with the arm stretched out",
-        "load_external": "slow moves up and down with the arm stretched out",
-        "command_delay": "sudden reversals",
-        "offset": "poses on both sides of upright",
-        "backlash": "slow moves that change direction where gravity pulls either way",
-        "mass": "holding the arm stretched out, and folded",
-        "speed": "moves of more than 60° as fast as the arm goes",
-        "acceleration": "moves of more than 30° as fast as the arm goes",
-    }
-    lines = []
-    for quantity, motion in motions.items():
-        of = sorted({name.split(".")[1] for name in names if name.endswith(f".{quantity}")})
-        if of:
-            lines.append(f"{quantity} of {', '.join(of)}: record {motion}")
-    return lines
-
-
-def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:
-    """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
-    import json
-
-    import tomli_w
-
-    from pipelines.report_identify import save_overlay
-    from sim2real.simulation.declared import world_parameters
-
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    robot, model, result = found.model.robot, found.model, found.fit
-    names = robot.joint_names
-    deviation = _value_deviation(result)
-    ranges = training_ranges(result, world_parameters(robot))
-    unclear = undetermined(result)
-    summary: dict[str, Any] = {
-        "robot": robot.name,
-        "data": source,
-        "episodes": list(found.log.episodes),
-        "frames": int(np.isfinite(result.residuals).any(axis=1).sum()),
-        "units": found.log.units,
-        "fps": found.log.recording.fps,
-        "profile": found.profile,
-        "seconds": round(found.seconds, 1),
-        "simulations": result.evaluations,
-        "before_deg": {names[i]: float(found.before[i]) for i in range(robot.n)},
-        "after_deg": {names[i]: float(found.after[i]) for i in range(robot.n)},
-        "mean_before_deg": float(found.before[robot.arm].mean()),
-        "mean_deg": float(found.after[robot.arm].mean()),
-        "undetermined": unclear,
-        "at_bound": [n for n, at in zip(result.names, result.at_bound) if at],
-        "advice": advice(unclear),
-        "remarks": list(found.log.remarks),
-    }
-    table = {
-        "robot": robot.name,
-        "source": {
-            key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "profile", "mean_deg")
-        },
-        "parameters": model.table(result.values),
-        "uncertainty": {
-            name: float(value)
-            for unknown, value in zip(result.unknowns, deviation)
-            for name in model.expanded(unknown.name)
-        },
-    }
-    write_text(folder / "twin.toml", tomli_w.dumps(table))
-    write_space(folder / "space.toml", ranges)
-    write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
-    settings = {"robot": robot.name, "data": source}
-    write_text(
-        folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n"
-    )
-    save_overlay(found, folder)
-    return summary
-
-
-def _value_deviation(found: Fit) -> Array:
-    """(k,) standard deviations of the values themselves (to first order)."""
-    slope = np.array([v if u.scale == "log" else 1.0 for u, v in zip(found.unknowns, found.values)])
-    return found.deviation * slope
-
-
-def write_space(path: Path, ranges: Mapping[str, tuple[float, float, str]]) -> None:
-    """Write a space file of (low, high, distribution) by parameter; what has a wildcard is shared by its matches."""
-    import tomli_w
-
-    entries: dict[str, dict[str, Any]] = {}
-    for name, (low, high, kind) in ranges.items():
-        entries[name] = {"distribution": kind, "low": low, "high": high}
-        if "*" in name:
-            entries[name]["shared"] = True
-    write_text(path, tomli_w.dumps({"base": "default", "parameters": entries}))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

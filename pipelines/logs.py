@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate, moving_frames
 from sim2real.errors import UserError
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.robot import Robot
 from sim2real.twin import Recording
 
 Array = NDArray[np.float64]
-
-HAND_GUIDED = 0.9
-"""Share of frames with action[t] == state[t + 1] (or state[t]) from which a recording counts as hand-guided."""
-GLITCH = 0.15
-"""rad: a single sample this far from both its neighbours, which agree, is a read error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +69,12 @@ def load_arm_log(
     lengths = [len(episode.state) for _, episode in loaded]
     state = np.concatenate([episode.state for _, episode in loaded])
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    valid = np.concatenate([~_glitches(episode.state) for _, episode in loaded])
+    fps = measured_rate([episode.time for _, episode in loaded]) or dataset.fps
+    valid = np.concatenate([~glitches(episode.state, fps) for _, episode in loaded])
     if not valid.all():
         remarks.append(f"{int((~valid).sum())} single-sample read errors are ignored")
         state = _mended(state, valid, starts)
-    fps = _rate([episode.time for _, episode in loaded], dataset.fps)
-    if abs(fps / dataset.fps - 1) < 0.01:
+    if not contradicts(fps, dataset.fps):
         fps = dataset.fps
     else:
         remarks.append(
@@ -102,29 +98,17 @@ def load_arm_log(
 def refuse_without_information(log: ArmLog, source: str) -> None:
     """Raise UserError for hand-guided recordings: their actions are the measured states and say nothing of servos."""
     recording = log.recording
-    rows = recording.compared()
-    moving = rows & (np.abs(recording.outcome() - recording.state).max(axis=1) > 1e-9)
-    if moving.sum() < 10:
+    bounds = recording.starts[1:-1]
+    command, state = np.split(recording.command, bounds), np.split(recording.state, bounds)
+    if moving_frames(state) < 10:
         raise UserError(f"in {source} the arm does not move, so nothing can be identified; record it moving")
-    command, state, after = recording.command[moving], recording.state[moving], recording.outcome()[moving]
-    for what, other in (("state[t+1]", after), ("state[t]", state)):
-        share = float((np.abs(command - other).max(axis=1) < 1e-6).mean())
-        if share > HAND_GUIDED:
-            raise UserError(
-                f"{source} was guided by hand: action[t] equals {what} in {share:.0%} of the frames that move, so the "
-                "recording carries no information about the servos; use a data set recorded by teleoperation or "
-                "by a policy"
-            )
-
-
-def _glitches(state: Array) -> NDArray[np.bool_]:
-    glitch = np.zeros(state.shape, dtype=np.bool_)
-    before, at, after = state[:-2], state[1:-1], state[2:]
-    distance = np.minimum(np.abs(at - before), np.abs(at - after))
-    glitch[1:-1] = (distance > GLITCH) & (np.abs(after - before) < 0.5 * distance)
-    # A wrong first sample would start the whole episode in the wrong place.
-    glitch[0] = (np.abs(state[0] - state[1]) > GLITCH) & (np.abs(state[2] - state[1]) < GLITCH / 3)
-    return glitch
+    repeats = hand_guided(command, state)
+    if repeats is not None:
+        raise UserError(
+            f"{source} was guided by hand: action[t] equals {repeats} in nearly all frames that move, so the "
+            "recording carries no information about the servos; use a data set recorded by teleoperation or "
+            "by a policy"
+        )
 
 
 def _mended(state: Array, valid: NDArray[np.bool_], starts: NDArray[np.int64]) -> Array:
@@ -133,14 +117,6 @@ def _mended(state: Array, valid: NDArray[np.bool_], starts: NDArray[np.int64]) -
     for row, joint in zip(*np.nonzero(~valid)):
         state[row, joint] = state[row + 1 if row in starts else row - 1, joint]
     return state
-
-
-def _rate(times: Sequence[Array], stated: float) -> float:
-    """Hz, from the timestamps where they can be: most are frame / fps and say nothing."""
-    periods = np.concatenate([np.diff(time) for time in times])
-    # The mean, since a 100 Hz loop takes 30 Hz frames after 3, 3 and 4 ticks; without pauses, which are no frames.
-    period = float(np.mean(periods[periods <= 3 * np.median(periods)]))
-    return 1.0 / period if np.isfinite(period) and period > 0 else stated
 
 
 # Servo benches
@@ -207,6 +183,7 @@ def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
     if len(table) < 20 or not (np.diff(table["timestamp_s"]) > 0).all():
         raise UserError(f"{path} needs at least 20 samples with rising time stamps")
     position = np.asarray(table["position_rad"], dtype=np.float64)
+    time = np.asarray(table["timestamp_s"], dtype=np.float64)
     try:
         numbers = {key: float(row[key]) for key in ("kp_register", "mass_kg", "length_m")}
     except ValueError as error:
@@ -217,11 +194,11 @@ def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
         p_gain=numbers["kp_register"],
         mass=numbers["mass_kg"],
         length=numbers["length_m"],
-        time=np.asarray(table["timestamp_s"], dtype=np.float64),
+        time=time,
         goal=np.asarray(table["goal_rad"], dtype=np.float64),
         position=position,
         enabled=np.asarray(table["torque_enable"], dtype=np.float64),
         # Single outliers occur; the supply is steady.
         voltage=float(np.median(table["voltage_v"])),
-        valid=~_glitches(position[:, None])[:, 0],
+        valid=~glitches(position[:, None], 1.0 / float(np.median(np.diff(time))))[:, 0],
     )

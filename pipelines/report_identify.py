@@ -2,62 +2,16 @@
 
 import tomllib
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipelines import report_figures as draw
+from pipelines.identify_results import OVERLAY
 from pipelines.report_page import Section
 from randomization.sweep import read_json
 from sim2real.servo import SERVO_FIELDS
-
-if TYPE_CHECKING:
-    from pipelines.identify import Identified
-
-OVERLAY = "overlay.npz"
-_MOST_FRAMES = 900
-"""Of an episode that is drawn: half a minute at 30 Hz."""
-
-
-def save_overlay(found: "Identified", folder: Path) -> None:
-    """Keep what the figures need: residuals before and after, and two episodes with the predictive band.
-
-    `overlay.npz`, angles in degrees: `joints`; `before`, `after` (T, n) simulated minus recorded; and for the
-    typical and the worst episode e = 0, 1: `time_e` (t,), `command_e`, `recorded_e`, `nominal_e`, `low_e`,
-    `high_e`, `fitted_e` (t, n), `episode` (2,) their numbers.
-    """
-    from pipelines.replay import replay_in_twin
-
-    log, robot = found.log, found.model.robot
-    nominal = replay_in_twin(log, robot)
-    before, after = np.rad2deg(nominal - log.outcome()), found.fit.residuals
-    starts = log.recording.starts
-    errors = np.array([np.sqrt(np.nanmean(after[a:b][:, robot.arm] ** 2)) for a, b in pairwise(starts)])
-    order = np.argsort(errors)
-    chosen = [int(order[len(order) // 2]), int(order[-1])] if len(order) > 1 else [0]
-    arrays: dict[str, Any] = {
-        "joints": np.array(robot.joint_names),
-        "before": before.astype(np.float32),
-        "after": after.astype(np.float32),
-        "episode": np.array([log.episodes[e] for e in chosen]),
-        "error": errors[chosen],
-    }
-    for k, e in enumerate(chosen):
-        one = log.select([e])
-        fitted, low, high = found.band(one)
-        rows = slice(0, min(_MOST_FRAMES, len(fitted) - 1))
-        arrays[f"time_{k}"] = (np.arange(len(fitted)) / log.recording.fps)[rows]
-        for name, values in (
-            ("command", one.recording.command), ("recorded", one.outcome()), ("fitted", fitted),
-            ("nominal", nominal[starts[e] : starts[e + 1]]), ("low", low), ("high", high),
-        ):  # fmt: skip
-            arrays[f"{name}_{k}"] = np.rad2deg(values[rows]).astype(np.float32)
-    temporary = folder / f".{OVERLAY}.part"
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    temporary.replace(folder / OVERLAY)
 
 
 def sections(directory: Path) -> list[Section]:

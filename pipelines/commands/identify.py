@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.commands import _source
+
 HELP = (
     "Fit the simulated arm to a recording of the real one: servo parameters, delays, joint offsets and masses, with "
     "their uncertainty. Writes twin.toml (the arm) and space.toml (the ranges to train under)."
@@ -19,14 +21,7 @@ EXAMPLES = """  sim2real identify --data recordings/tape --out runs/twin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="DIR", help="a LeRobot data set of teleoperation or of a policy")
-    source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
-    parser.add_argument("--robot", default="so101", help="name or TOML file (default: so101)")
-    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
-    parser.add_argument("--units", default="auto", choices=["auto", "normalised", "degrees"])
-    parser.add_argument("--episodes", metavar="A:B", help="as in Python; default: all")
-    parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
+    _source.add_arguments(parser)
     parser.add_argument("--out", metavar="DIR", required=True)
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
 
@@ -52,20 +47,10 @@ def run(args: argparse.Namespace) -> int:
 def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pathlib import Path
 
-    from pipelines.identify import identify_arm, write_results
-    from pipelines.logs import load_arm_log
-    from sim2real.errors import UserError
-    from sim2real.robot import Robot
+    from pipelines.identify import identify_arm
+    from pipelines.identify_results import write_results
 
-    if args.runs is not None:
-        raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
-    robot = Robot.load(args.robot)
-    log = load_arm_log(
-        args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes
-    )
-    say(f"units: {log.units} ({log.reason})")
-    for remark in log.remarks:
-        say(f"note: {remark}")
+    log, robot = _source.load(args)
     found = identify_arm(log, robot, str(args.data), say)
     summary = write_results(found, args.out, str(args.data))
     for name in robot.joint_names:

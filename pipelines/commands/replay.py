@@ -2,7 +2,8 @@
 
 import argparse
 import json
-import sys
+
+from pipelines.commands import _source
 
 HELP = (
     "Replay the commands of a real recording open loop in the simulated world and measure, joint by joint, how far "
@@ -15,15 +16,8 @@ EXAMPLES = """  sim2real replay --data recordings/tape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="DIR", help="a LeRobot data set")
-    source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
-    parser.add_argument("--robot", default="so101", help="name or TOML file (default: so101)")
+    _source.add_arguments(parser)
     parser.add_argument("--twin", metavar="FILE", help="a twin.toml; default: the nominal arm")
-    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
-    parser.add_argument("--units", default="auto", choices=["auto", "normalised", "degrees"])
-    parser.add_argument("--episodes", metavar="A:B", help="as in Python; default: all")
-    parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
     parser.add_argument("--json", action="store_true", help="JSON alone on standard output")
 
 
@@ -40,22 +34,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'mean':50} {result['mean_deg']:7.3f}°")
         return 0
 
-    from pipelines.logs import load_arm_log
     from pipelines.replay import gap, replay_in_world
-    from sim2real.errors import UserError
     from sim2real.parameters import load_twin
-    from sim2real.robot import Robot
 
-    if args.runs is not None:
-        raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
-    robot = Robot.load(args.robot)
     nominal = load_twin(args.twin) if args.twin else {}
-    log = load_arm_log(
-        args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes
-    )
-    print(f"units: {log.units} ({log.reason})", file=sys.stderr)
-    for remark in log.remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    log, robot = _source.load(args)
     found = gap(log, replay_in_world(log, robot, nominal), robot)
     result = found.to_json() | {"units": log.units, "units_reason": log.reason, "fps": log.recording.fps}
     if args.json:

@@ -10,8 +10,9 @@ import pytest
 
 from pipelines import cli
 from pipelines.bench import BenchSet, parameters_of
-from pipelines.identify import ArmModelFit, advice, identify_arm, training_ranges, write_results
-from pipelines.logs import ArmLog, _rate, load_bench
+from pipelines.identify import ArmModelFit, identify_arm
+from pipelines.identify_results import advice, training_ranges, write_results
+from pipelines.logs import ArmLog, load_bench
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -276,11 +277,3 @@ def test_single_sample_glitches_of_the_bench_are_found() -> None:
     glitchy = {name for name, run in runs.items() if not run.valid.all()}
     assert glitchy == {name for name in runs if "m1.1682" in name}
     assert all((~run.valid).sum() <= 2 for run in runs.values())
-
-
-def test_the_rate_is_that_of_the_mean_step() -> None:
-    """A 100 Hz loop records 30 Hz after 3, 3 and 4 ticks; a pause is not a frame."""
-    uneven = np.cumsum(np.tile([0.03, 0.03, 0.04], 30))
-    assert _rate([uneven], 25.0) == pytest.approx(30.0, rel=0.01)
-    assert _rate([np.concatenate([uneven, 5.0 + uneven])], 25.0) == pytest.approx(30.0, rel=0.01)
-    assert _rate([np.zeros(5)], 25.0) == 25.0

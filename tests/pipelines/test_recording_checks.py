@@ -1,0 +1,61 @@
+"""Checks of recorded joints."""
+
+import numpy as np
+import pytest
+
+from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate, moving_frames
+
+TIME = np.arange(200) / 30
+
+
+def wave(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.asarray(0.6 * np.sin(rng.uniform(2, 5, 3) * TIME[:, None] + rng.uniform(0, 6, 3)))
+
+
+def test_the_rate_is_that_of_the_mean_step() -> None:
+    """A 100 Hz loop records 30 Hz after 3, 3 and 4 ticks; a pause is not a frame."""
+    uneven = np.cumsum(np.tile([0.03, 0.03, 0.04], 30))
+    assert measured_rate([uneven]) == pytest.approx(30.0, rel=0.01)
+    assert measured_rate([np.concatenate([uneven, 5.0 + uneven])]) == pytest.approx(30.0, rel=0.01)
+    assert measured_rate([np.zeros(5)]) is None and measured_rate([]) is None
+    assert contradicts(29.0, 30.0) and not contradicts(29.9, 30.0)
+
+
+def test_a_glitch_is_alone_and_beyond_what_a_servo_can_do() -> None:
+    state = wave()
+    assert not glitches(state, 30.0).any()
+    state[0, 1] += 0.5
+    state[40, 2] -= 0.3
+    state[90:92, 0] += 0.5  # two samples in a row are no glitch: the arm was pushed
+    state[120:, 1] += 0.4  # a step that stays
+    state[150, 2] += 0.05  # what vibration does
+    assert np.argwhere(glitches(state, 30.0)).tolist() == [[0, 1], [40, 2]]
+
+
+def test_the_limit_goes_with_the_rate() -> None:
+    """At 10 Hz an arm can be 0.5 rad away for one sample; at 100 Hz not even 0.06 rad."""
+    state = np.zeros((9, 1))
+    state[4] = 0.5
+    assert not glitches(state, 10.0).any() and glitches(state, 30.0).sum() == 1
+    state[4] = 0.06
+    assert not glitches(state, 30.0).any() and glitches(state, 100.0).sum() == 1
+    assert not glitches(state[:2], 30.0).any()
+
+
+def test_hand_guiding_shows_whatever_the_pauses() -> None:
+    state = [wave(1), wave(2)]
+    ahead = [np.concatenate([s[1:], s[-1:]]) for s in state]
+    assert hand_guided(ahead, state) == "state[t+1]"
+    assert hand_guided(state, state) == "state[t]"
+    servo = [np.concatenate([s[4:], np.repeat(s[-1:], 4, axis=0)]) for s in state]
+    assert hand_guided(servo, state) is None
+    # A servo holds exactly where it was told to for most of the time, and moves a little: no hand.
+    still = [np.concatenate([np.repeat(s[:1], 2000, axis=0), s]) for s in state]
+    told = [np.concatenate([np.repeat(s[:1], 2000, axis=0), c]) for s, c in zip(state, servo)]
+    assert hand_guided(told, still) is None
+    # And a guided arm that rests for a long time is guided all the same.
+    led = [np.concatenate([s[1:], s[-1:]]) for s in still]
+    assert hand_guided(led, still) == "state[t+1]"
+    assert hand_guided([np.zeros((9, 2))], [np.zeros((9, 2))]) is None
+    assert moving_frames([np.zeros((9, 2))]) == 0 and moving_frames(state) == 398

@@ -6,7 +6,7 @@ the same table.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
@@ -100,6 +100,9 @@ class RegisterTable(Mapping[str, Register]):
                 f"{self.name} has no register called {name!r}; it has {', '.join(self._registers)}"
             ) from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._registers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._registers)
 
@@ -129,3 +132,18 @@ class RegisterTable(Mapping[str, Register]):
                 f" {r.default} | {unit} | {r.description} |"
             )
         return "\n".join(rows) + "\n"
+
+
+def common(name: str, tables: tuple[RegisterTable, ...]) -> RegisterTable:
+    """The registers that all `tables` carry at the same place in the same way, each with its widest range."""
+    shared = []
+    for register in tables[0].values():
+        others = [table[register.name] for table in tables if register.name in table]
+        if len(others) == len(tables) and len({_layout(other) for other in others}) == 1:
+            low, high = min(other.low for other in others), max(other.high for other in others)
+            shared.append(replace(register, low=low, high=high))
+    return RegisterTable(name, tuple(shared))
+
+
+def _layout(register: Register) -> tuple[object, ...]:
+    return register.address, register.size, register.access, register.encoding, register.sign_bit

@@ -27,13 +27,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Joint:
-    """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits."""
+    """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits; `model`
+    is the servo's name in its family ('': the family's usual one)."""
 
     name: str
     servo_id: int
     velocity: float
     acceleration: float
     jerk: float
+    model: str = ""
 
     def __post_init__(self) -> None:
         for name in ("velocity", "acceleration", "jerk"):

@@ -1,0 +1,1 @@
+"""Dynamixel X servos: registers, protocol, bus."""

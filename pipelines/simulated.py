@@ -1,5 +1,6 @@
 """From a command's arguments to simulated episodes: what sweeps, training and evaluation ask for alike."""
 
+import argparse
 import os
 
 from pipelines.sweep import SweepPlan, open_policy
@@ -42,6 +43,20 @@ def make_plan(
     )
     plan.bind()
     return plan
+
+
+def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
+    """`make_plan` from the flags that sweep, ranges and evaluate share."""
+    return make_plan(
+        task=args.task,
+        robot=args.robot,
+        policy=args.policy,
+        draws=draws,
+        seed=args.seed,
+        space=args.space,
+        twin=args.twin,
+        privileged=None if args.sees is None else args.sees == "truth",
+    )
 
 
 def worker_count(asked: int | None) -> int:

@@ -4,6 +4,7 @@ A run directory holds `config.json` (resolved settings, versions), `logs/` (CSV)
 `metrics.json` (curves and results) and `policy.onnx`.
 """
 
+import argparse
 import contextlib
 import json
 import logging
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as L
 import torch
@@ -27,6 +28,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pipelines.data import ChunkDataModule
 from pipelines.module import ChunkCloning
 from sim2real.errors import UserError
+
+Settings = TypeVar("Settings")
+
+
+def settings_from(kind: type[Settings], args: argparse.Namespace) -> Settings:
+    """The settings that a command was given; what it was not given keeps its default."""
+    given = {name: getattr(args, name, None) for name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+    return kind(**{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

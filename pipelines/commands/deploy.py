@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.deploy import Options
+    from pipelines.arm_request import Options
 
 HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
@@ -73,7 +73,7 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":
     """The options of a run from the parsed flags."""
-    from pipelines.deploy import Options
+    from pipelines.arm_request import Options
 
     shared = (
         "port", "out", "policy", "task", "robot", "calibration", "cameras", "goal", "episodes", "seconds",
@@ -86,8 +86,8 @@ def options_of(args: argparse.Namespace, command: str, **more: object) -> "Optio
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from pipelines.arm_result import summary
     from pipelines.deploy import run as deploy
-    from pipelines.deploy import summary
     from pipelines.report import try_report
 
     result, status = deploy(options_of(args, "deploy", dry_run=args.dry_run))

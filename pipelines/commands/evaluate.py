@@ -34,18 +34,9 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from pipelines.evaluate import evaluate
-    from pipelines.simulated import make_plan, worker_count
+    from pipelines.simulated import plan_from, worker_count
 
-    plan = make_plan(
-        task=args.task,
-        robot=args.robot,
-        policy=args.policy,
-        draws=args.draws,
-        seed=args.seed,
-        space=args.space,
-        twin=args.twin,
-        privileged=None if args.sees is None else args.sees == "truth",
-    )
+    plan = plan_from(args, draws=args.draws)
     result = evaluate(plan, workers=worker_count(args.workers))
     result["policy"], result["task"], result["seed"] = args.policy, plan.task, args.seed
     result["sees"] = "true state" if plan.sees_truth else "sensors"

@@ -51,21 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import sys
-    from dataclasses import fields
     from pathlib import Path
 
     from pipelines.finetune import FinetuneSettings, finetune, forgotten
     from pipelines.report import try_report
     from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions, main_process
+    from pipelines.training import TrainerOptions, main_process, settings_from
 
-    given = {
-        field.name: getattr(args, field.name)
-        for field in fields(FinetuneSettings)
-        if getattr(args, field.name, None) is not None
-    }
     result = finetune(
-        FinetuneSettings(**given),
+        settings_from(FinetuneSettings, args),
         Path(args.out),
         workers=worker_count(args.workers),
         options=TrainerOptions(args.accelerator, args.devices, args.precision),

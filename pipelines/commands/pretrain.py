@@ -58,21 +58,15 @@ def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import sys
-    from dataclasses import fields
     from pathlib import Path
 
     from pipelines.pretrain import PretrainSettings, pretrain
     from pipelines.report import try_report
     from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions, main_process
+    from pipelines.training import TrainerOptions, main_process, settings_from
 
-    given = {
-        field.name: getattr(args, field.name)
-        for field in fields(PretrainSettings)
-        if getattr(args, field.name, None) is not None
-    }
     result = pretrain(
-        PretrainSettings(**given),
+        settings_from(PretrainSettings, args),
         Path(args.out),
         workers=worker_count(args.workers),
         options=TrainerOptions(args.accelerator, args.devices, args.precision),

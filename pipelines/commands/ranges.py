@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     from pipelines.ranges import find_ranges
     from pipelines.report import try_report
-    from pipelines.simulated import make_plan, worker_count
+    from pipelines.simulated import plan_from, worker_count
     from randomization.space import parse_setting
     from sim2real.errors import UserError
 
@@ -57,16 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             "name what to widen with --param NAME=LO:HI; `sim2real sweep` says which parameters matter"
         )
-    plan = make_plan(
-        task=args.task,
-        robot=args.robot,
-        policy=args.policy,
-        draws=args.draws,
-        seed=args.seed,
-        space=args.space,
-        twin=args.twin,
-        privileged=None if args.sees is None else args.sees == "truth",
-    )
+    plan = plan_from(args, draws=args.draws)
     plan = replace(plan, space=plan.space.with_parameters(args.param))
     answer = find_ranges(
         plan,

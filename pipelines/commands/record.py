@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from pipelines.arm_result import summary
     from pipelines.deploy import run as deploy
-    from pipelines.deploy import summary
     from pipelines.report import try_report
 
     result, status = deploy(options_of(args, "record", record=True))

@@ -124,22 +124,13 @@ def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _plan(args: argparse.Namespace) -> Any:
     from dataclasses import replace
 
-    from pipelines.simulated import make_plan
+    from pipelines.simulated import plan_from
     from randomization.space import Space, parse_setting
     from sim2real.errors import UserError
 
     if not args.task:
         raise UserError("--task is missing; `sim2real tasks` lists what there is")
-    plan = make_plan(
-        task=args.task,
-        robot=args.robot,
-        policy=args.policy,
-        draws=256 if args.draws is None else args.draws,
-        seed=args.seed,
-        space=args.space,
-        twin=args.twin,
-        privileged=None if args.sees is None else args.sees == "truth",
-    )
+    plan = plan_from(args, draws=256 if args.draws is None else args.draws)
     space = plan.space
     if args.base is not None:
         space = Space(space.variations, args.base, space.correlations)

@@ -1,0 +1,169 @@
+"""What comes of a run on an arm: its result as JSON, as files and as a few lines for people."""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.session import Session
+from hardware.runtime.supervisor import CODES, ENERGISED, Phase
+from pipelines.arm_request import Options, Setup
+from sim2real.statistics import wilson_interval
+
+Array = NDArray[np.float64]
+
+PERIOD_KEYS = ("p50", "p99", "max")
+LATENCY_KEYS = ("mean", "p50", "p95", "p99", "max")
+
+
+def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
+    """The result of a run in which nothing has happened yet: every key that there is."""
+    nothing = np.zeros(0)
+    counts = ("episodes", "successes", "unknown", "commands", "clipped", "rejected", "overruns", "chunks")
+    return {name: 0 for name in (*counts, "expired", "refused", "bus_errors")} | {
+        "success_rate": None,
+        "wilson_95": list(wilson_interval(0, 0)),
+        "rate_hz": None,
+        "period_error_ms": _spread(nothing, PERIOD_KEYS),
+        "faults": [],
+        "final_state": phase.value,
+        "stopped": "",
+        "task": setup.task.name,
+        "robot": setup.robot.name,
+        "policy": setup.options.policy,
+        "dry_run": setup.options.dry_run,
+        "seconds": 0.0,
+        "latency_ms": _spread(nothing, LATENCY_KEYS),
+        "privileges": {},
+        "out": setup.options.out,
+    }
+
+
+def result_of(
+    setup: Setup, session: Session, seconds: float, privileges: Mapping[str, bool]
+) -> dict[str, Any]:
+    """The JSON of the command after a session of `seconds` s."""
+    loop = session.loop
+    results = session.results
+    successes = sum(r.success is True for r in results)
+    judged = sum(r.success is not None for r in results)
+    counts = loop.counts
+    columns = loop.log.columns()
+    energised = np.isin(columns["phase"], [CODES[phase] for phase in ENERGISED])
+    errors = columns["period_error"][energised]
+    return empty_result(setup, loop.phase) | {
+        "episodes": len(results),
+        "successes": successes,
+        "success_rate": successes / judged if judged else None,
+        "wilson_95": list(wilson_interval(successes, judged)),
+        "unknown": len(results) - judged,
+        "rate_hz": float(1 / (loop.period + errors.mean())) if len(errors) else None,
+        "period_error_ms": _spread(np.abs(errors), PERIOD_KEYS),
+        "commands": counts.commands,
+        "clipped": counts.clipped,
+        "rejected": counts.rejected,
+        "overruns": counts.overruns,
+        "faults": list(loop.faults),
+        "stopped": session.stopped,
+        "seconds": round(seconds, 3),
+        "latency_ms": _spread(np.array(counts.latencies), LATENCY_KEYS),
+        "chunks": counts.chunks,
+        "expired": counts.expired,
+        "refused": counts.refused,
+        "bus_errors": counts.bus_errors,
+        "privileges": dict(privileges),
+    }
+
+
+def status(session: Session) -> int:
+    """The exit status after a session."""
+    if session.loop.state.fault is not None or session.loop.faults:
+        return 1
+    if session.interrupted:
+        return status_of(signal.Signals(session.interrupted))
+    return 130 if session.stopped else 0
+
+
+def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Session) -> None:
+    """result.json, config.json and the logs. A full disk costs the files, not the result."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.sweep import provenance
+
+    config = provenance(options.command) | {
+        "seed": options.seed,
+        "policy": options.policy,
+        "settings": asdict(options)
+        | {
+            "task": setup.task.name,
+            "robot": setup.robot.name,
+            "policy_file": setup.policy,
+        },
+    }
+    loop, out = session.loop, Path(options.out)
+    rows = [asdict(r) for r in session.results]
+    try:
+        _write_json(out / "config.json", config)
+        if rows:
+            pq.write_table(pa.Table.from_pylist(rows), out / "episodes.parquet")
+        if len(loop.log):
+            pq.write_table(loop.log.table(), out / "log.parquet")
+        _write_json(out / "result.json", result)
+    except OSError as error:
+        say(f"could not write to {out}: {error}")
+
+
+def status_of(number: signal.Signals) -> int:
+    """The exit status after a signal: 130 for Ctrl-C, as shells have it for the others."""
+    return 128 + int(number)
+
+
+def _spread(values: Array, keys: tuple[str, ...]) -> dict[str, float | None]:
+    """Mean, percentiles and maximum in ms of values in s; null where there are none."""
+    spread: dict[str, float | None] = {}
+    for key in keys:
+        if len(values) == 0:
+            spread[key] = None
+        elif key == "mean":
+            spread[key] = round(float(values.mean()) * 1000, 4)
+        else:
+            quantile = 100.0 if key == "max" else float(key[1:])
+            spread[key] = round(float(np.percentile(values, quantile)) * 1000, 4)
+    return spread
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def say(text: str) -> None:
+    """Tell people something without touching the result on standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """The result in a few lines, for people."""
+    rate = result["success_rate"]
+    low, high = result["wilson_95"]
+    error = result["period_error_ms"]
+    lines = [
+        f"episodes    {result['episodes']}, {result['successes']} succeeded"
+        + (f" ({rate:.0%}, 95 % interval {low:.0%} to {high:.0%})" if rate is not None else "")
+        + (f", {result['unknown']} unknown" if result["unknown"] else ""),
+        f"loop        {result['rate_hz'] or 0:.1f} Hz, period error p50 {error['p50']} ms, p99 {error['p99']} ms, "
+        f"max {error['max']} ms, {result['overruns']} periods skipped",
+        f"commands    {result['commands']}, {result['clipped']} clipped, {result['rejected']} rejected",
+        f"faults      {'; '.join(result['faults']) or 'none'}",
+        f"the arm is  {result['final_state']}",
+        f"written to  {result['out']}",
+    ]
+    return "\n".join(lines)

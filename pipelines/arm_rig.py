@@ -1,0 +1,203 @@
+"""What a run on an arm needs around its loop: the arm, cameras, the policy's process, watchdog and recorder.
+
+Everything that is started goes onto an ExitStack and ends with it, in the reverse order.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.loop import ControlLoop
+from hardware.runtime.sources import GoalOnly, PerceptionSource
+from hardware.runtime.supervisor import Phase
+from pipelines.arm_request import EMULATED, Options, Setup, objects_to_see
+from pipelines.arm_result import say
+from sim2real.arm import ArmState
+from sim2real.calibration import Calibration
+from sim2real.clock import RealClock
+from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from hardware.cameras import CameraProcess
+    from hardware.runtime.recorder import RecorderProcess
+    from hardware.serial_arm import SerialArm
+    from sim2real.camera import CameraModel
+
+Array = NDArray[np.float64]
+
+EYE = "front"
+"""The camera that looks for objects, where there are several."""
+
+
+def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
+    """Start an emulated arm when asked to, and use its files and commands where none were given."""
+    if options.port != EMULATED:
+        return options
+    from hardware.emulator.launch import start_emulator
+
+    say("starting an emulated arm")
+    handle = stack.enter_context(start_emulator(options.robot, task=setup.task_name, seed=options.seed))
+    defaults: dict[str, Any] = {"port": handle.port}
+    if options.calibration is None:
+        defaults["calibration"] = handle.calibration
+    if options.cameras is None:
+        defaults["cameras"] = handle.cameras_file
+    if not options.camera:
+        defaults["camera"] = tuple(f"{name}={source}" for name, source in handle.sources.items())
+    if options.before_episode is None:
+        defaults["before_episode"] = handle.before_episode
+    if options.success is None:
+        defaults["success"] = handle.success_command
+    return replace(options, **defaults)
+
+
+class DryArm:
+    """The real arm without the motion: reads, sends nothing."""
+
+    def __init__(self, arm: "SerialArm") -> None:
+        self._arm = arm
+        self.robot = arm.robot
+        self.enabled = np.ones(arm.robot.n, dtype=np.bool_)
+
+    def observe(self) -> ArmState:
+        return self._arm.observe()
+
+    def command(self, position: Array) -> Array:
+        return np.clip(position, *self._arm.calibration.limits)
+
+    def enable(self) -> None:
+        pass
+
+    def relax(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._arm.close()
+
+
+class Rig:
+    """Arm and processes of one run."""
+
+    def __init__(self, setup: Setup, options: Options, stack: ExitStack) -> None:
+        self.setup, self.options, self.stack = setup, options, stack
+        self.out = Path(options.out)
+        self.phase = Phase.DISCONNECTED
+        self._cameras: dict[str, CameraProcess] = {}
+
+    def connect(self) -> "SerialArm":
+        from hardware.serial_arm import SerialArm
+
+        options, robot = self.options, self.setup.robot
+        calibration = None if options.calibration is None else Calibration.load(options.calibration, robot)
+        arm = SerialArm.connect(robot, options.port, calibration)
+        self.stack.callback(arm.close)
+        self.phase = Phase.LIMP
+        return arm
+
+    def camera_models(self) -> dict[str, "CameraModel"]:
+        """The cameras to use, each with its source. Raises UserError when one that is needed is missing."""
+        from sim2real.camera import load_cameras
+
+        options, needed = self.options, objects_to_see(self.setup)
+        tables = {} if options.cameras is None else load_cameras(options.cameras)
+        sources: dict[str, str] = {}
+        for entry in options.camera:
+            name, separator, source = entry.partition("=")
+            if not separator or not name or not source:
+                raise UserError(
+                    f"--camera takes name=SOURCE (an index, device, file or stream), got '{entry}'"
+                )
+            if name not in tables:
+                where = f"{options.cameras} has {', '.join(tables) or 'none'}" if options.cameras else ""
+                raise UserError(
+                    f"camera '{name}' is not described{': ' + where if where else ''}; "
+                    "give --cameras FILE with a table of that name (size, intrinsics, camera_to_base)"
+                )
+            sources[name] = source
+        used = {
+            name: replace(model, source=sources.get(name, model.source))
+            for name, model in tables.items()
+            if sources.get(name, model.source)
+        }
+        if needed and not used:
+            raise UserError(
+                f"the task '{self.setup.task.name}' has to see {' and '.join(sorted(needed))}: "
+                "give --cameras FILE and --camera name=SOURCE"
+                + (" (or --goal x,y,z for the mark)" if needed == {"mark"} else "")
+            )
+        return used
+
+    def make_loop(self, arm: "SerialArm", cameras: Mapping[str, "CameraModel"]) -> ControlLoop:
+        """Start everything that runs beside the loop, and the loop itself (not yet ticking)."""
+        from hardware.runtime.guardian import Watchdog
+        from hardware.runtime.inference import InferenceProcess
+
+        setup, options = self.setup, self.options
+        robot_spec = options.robot
+        # First, so that they load while the rest starts.
+        policy = InferenceProcess(options.policy, setup.task_name, robot_spec, seed=options.seed)
+        self.stack.callback(policy.close)
+        perception = self._perception(cameras)
+        guardian = None
+        if not options.dry_run:
+            guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
+            self.stack.callback(guardian.close)
+        policy.wait_ready()
+        return ControlLoop(
+            DryArm(arm) if options.dry_run else arm,
+            RealClock(),
+            policy,
+            perception,
+            speed=options.speed,
+            limits=arm.calibration.limits,
+            guardian=guardian,
+        )
+
+    def _perception(self, cameras: Mapping[str, "CameraModel"]) -> PerceptionSource:
+        """Start the cameras: the one that looks for objects, and when recording also those that only see."""
+        needed = objects_to_see(self.setup)
+        if not needed and not self.options.record:
+            return GoalOnly(self.setup.goal)
+        from hardware.cameras import CameraProcess
+        from hardware.tracking import CameraPerception
+
+        looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
+        if not self.options.record:
+            cameras = {name: model for name, model in cameras.items() if name == looking}
+        for name, model in cameras.items():
+            self._cameras[name] = CameraProcess(model, needed if name == looking else ())
+            self.stack.callback(self._cameras[name].close)
+        for camera in self._cameras.values():
+            camera.wait_ready()
+        if looking is None:
+            return GoalOnly(self.setup.goal)
+        return CameraPerception(self._cameras[looking], needed, self.setup.goal)
+
+    def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
+        from hardware.runtime.recorder import RecorderConfig, RecorderProcess
+
+        config = RecorderConfig(
+            root=str(self.out),
+            robot=self.options.robot,
+            calibration=arm.calibration.table(),
+            task=self.setup.task.name,
+            cameras={name: camera.camera for name, camera in self._cameras.items()},
+            pictures={name: camera.reader for name, camera in self._cameras.items()},
+        )
+        recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
+        self.stack.callback(recorder.close)
+        return recorder
+
+    def make_out(self) -> None:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {self.out} cannot be made: {error.strerror}") from None

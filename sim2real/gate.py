@@ -321,6 +321,11 @@ class Gate:
         self._limits = np.array(
             [*scaled, np.minimum(low + margin, middle), np.maximum(high - margin, middle)], dtype=np.float64
         )
+        self._velocity = self._limits[_VMAX].copy()
+        self._velocity_share = 1.0
+        # The smoothing window is the same at every speed, so hard braking keeps the robot's jerk limit.
+        self._unscaled = self._limits.copy()
+        self._unscaled[:_LO] /= speed
         if (low > high).any():
             joint = robot.joint_names[int(np.argmax(low > high))]
             raise UserError(f"the limits leave joint {joint} no room: the lower one exceeds the upper one")
@@ -376,14 +381,32 @@ class Gate:
         self._ticks[flags] += 1
         return flags
 
-    def brake(self) -> None:
-        """One tick of braking, or of staying where the goal is: what a deliberate stop does. Not counted."""
+    def limit_velocity(self, share: float) -> None:
+        """Let the goal move no faster than `share`, in (0, 1], of its velocity limits, from now on.
+
+        Call it once per tick: a lower limit is approached as fast as the arm can brake, a higher one counts at
+        once. Acceleration and stopping distances stay as they are.
+        """
+        if share == self._velocity_share:
+            return
+        wanted = share * self._velocity
+        # Never less than the speed that braking leaves in this tick: some velocity is always allowed.
+        least = np.abs(self._state[_V]) - self._limits[_AMAX] * self._scalars[_DT]
+        self._limits[_VMAX] = np.maximum(wanted, least)
+        if (wanted >= least).all():
+            self._velocity_share = share
+
+    def brake(self, *, hard: bool = False) -> None:
+        """One tick of braking, or of staying where the goal is: what a deliberate stop does. Not counted.
+
+        `hard` brakes with the robot's full acceleration limit, whatever the gate's speed.
+        """
         _tick(
             self._nothing,
             self._state,
             self._history,
             self._counters,
-            self._limits,
+            self._unscaled if hard else self._limits,
             self._scalars,
             self._guard,
             self.geometry,

@@ -8,12 +8,12 @@ the arm's own reading, which has a deadline of its own.
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.descent import NEAR, SPEED, Descent
+from hardware.runtime.retreat import Withdrawal
 from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
 from hardware.runtime.supervisor import (
     CODES,
@@ -28,6 +28,7 @@ from hardware.runtime.supervisor import (
     advance,
 )
 from hardware.runtime.ticklog import TickLog
+from hardware.runtime.vitals import Guardian, Vitals
 from sim2real.arm import Arm, ArmState
 from sim2real.chunks import ChunkPlayer
 from sim2real.clock import Clock
@@ -46,28 +47,8 @@ ARMING_TIME = 0.3
 ARMING_MOTION = 0.12
 """rad; a joint that moves more than this while torque comes on has not been armed. (Droop stays below.)"""
 
-FAULT_BITS = 0b100111
-"""Servo status bits that latch: voltage, encoder, temperature, overload (not the current limit alone)."""
-
-GRIPPER_BITS = 0b000111
-"""The same for the gripper: squeezing overloads it, and it protects itself by squeezing less."""
-
-FAULT_TIME = 0.1
-"""Seconds for which a servo must report a fault before it counts."""
-
-
-class Guardian(Protocol):
-    """Whoever lowers the arm when this process no longer can."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is there. An arm without a guardian is stopped and lowered."""
-
-    def beat(self, armed: bool, executed: Array) -> None:
-        """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""
-
-    def busy(self) -> None:
-        """Called before exchanges that take longer than a cycle."""
+REDUCED = 0.4
+"""Share of the velocity limits that is left while a monitor warns."""
 
 
 @dataclass
@@ -114,6 +95,8 @@ class ControlLoop:
         self.deadlines = replace(given, settling=given.settling * max(1.0, SPEED / speed))
         self.guardian = guardian
         self.attended = attended
+        self.vitals = Vitals(self.robot, self.deadlines)
+        self.estop = self.vitals.estop
 
         lower, upper = (None, None) if limits is None else limits
         self.gates = {
@@ -150,15 +133,12 @@ class ControlLoop:
         self._connected = True
         self._torque = False
         self._relaxed = False
-        self._fault_bits = np.full(self.robot.n, FAULT_BITS)
-        if self.robot.gripper is not None:
-            self._fault_bits[self.robot.gripper] = GRIPPER_BITS
         self._descending = False
+        self._withdrawal: Withdrawal | None = None
         self._armed_since: float | None = None
         self._armed_at: Array = np.zeros(self.robot.n)
         self._bad_chunks = 0
         self._rejected = 0.0
-        self._servo_fault_since: float | None = None
 
     # Driving
 
@@ -199,11 +179,14 @@ class ControlLoop:
         before = self.state
         self.state = advance(start, before, health, self.deadlines)
         if self.state.fault is not None and before.fault is None:
-            self._note_fault(self.state.fault, health)
+            self._note_fault(self.state.fault)
+        if self.state.phase in (Phase.ESTOP, Phase.LIMP_FAULT):
+            self.vitals.answer_stop()
         doing = action(self.state, health, self.deadlines)
 
         if self.reading is not None and self._frame_due():
             self._frame(start, doing)
+        self.gate.limit_velocity(REDUCED if health.warned else 1.0)
         flags = self._act(start, doing)
         if self.guardian is not None:
             self.guardian.beat(self._torque, self.executed)
@@ -276,20 +259,12 @@ class ControlLoop:
     def _refuse(self, why: str) -> None:
         self.counts.refused += 1
         self._bad_chunks += 1
-        self._chunk_problem = why
-
-    _chunk_problem = ""
+        self.vitals.problems["policy_invalid"] = why
 
     def _health(self, now: float, age: float) -> Health:
         policy_on = self.policy_on and self.request is Request.RUN
         reading = self.reading
-        servo_fault = False
-        if reading is not None and (reading.status & self._fault_bits).any():
-            since = self._servo_fault_since if self._servo_fault_since is not None else now
-            self._servo_fault_since = since
-            servo_fault = now - since >= FAULT_TIME
-        else:
-            self._servo_fault_since = None
+        estop, estop_press = self.vitals.stop(now)
         camera_needed = policy_on and self.perception.needed
         return Health(
             request=self.request,
@@ -298,7 +273,7 @@ class ControlLoop:
             feedback_age=age,
             armed=self._armed(now),
             torque_lost=self._torque_lost(),
-            servo_fault=servo_fault,
+            servo_fault=self.vitals.servo_fault(now, reading),
             policy_needed=policy_on and self.state.phase in (Phase.RUNNING, Phase.DEGRADED),
             policy_alive=self.policy is not None and self.policy.alive,
             remaining=self.player.remaining(now) if policy_on else 0.0,
@@ -311,6 +286,14 @@ class ControlLoop:
             attended=self.attended,
             relaxed=self._relaxed,
             guarded=self.guardian is None or self.guardian.alive,
+            estop=estop,
+            estop_press=estop_press,
+            operator_age=self.vitals.operator_age(now),
+            retreated=(
+                self.state.phase is Phase.RETREATING
+                and self._withdrawal is not None
+                and self._withdrawal.done
+            ),
         )
 
     def _armed(self, now: float) -> bool:
@@ -325,31 +308,17 @@ class ControlLoop:
             return False
         return not self.arm.enabled.all()
 
-    def _note_fault(self, fault: str, health: Health) -> None:
-        detail = ""
-        if fault.startswith("policy_") and self.policy is not None:
-            detail = self._chunk_problem if fault == "policy_invalid" else self.policy.problem
-        elif fault == "port_lost":
-            detail = self._port_problem
-        elif fault == "arming_failed":
-            detail = self._arming_problem
+    def _note_fault(self, fault: str) -> None:
+        problems = self.vitals.problems
+        if fault.startswith("policy_") and fault != "policy_invalid" and self.policy is not None:
+            problems[fault] = self.policy.problem
         elif fault == "torque_lost":
-            detail = ", ".join(np.array(self.robot.joint_names)[~self.arm.enabled])
-        elif fault in ("feedback_lost", "servo_fault") and self.reading is not None:
-            stale = self.reading.age + (self.clock.now() - self.reading.time)
-            bad = (
-                stale > self.deadlines.feedback_fault
-                if fault == "feedback_lost"
-                else self.reading.status != 0
-            )
-            detail = ", ".join(np.array(self.robot.joint_names)[bad])
-        self.faults.append(f"{fault}: {detail}" if detail else fault)
-
-    _port_problem = _arming_problem = ""
+            problems[fault] = ", ".join(np.array(self.robot.joint_names)[~self.arm.enabled])
+        self.faults.append(self.vitals.describe(fault, self.clock.now(), self.reading))
 
     def _lose_port(self, error: PortError) -> None:
         self._connected = False
-        self._port_problem = str(error)
+        self.vitals.problems["port_lost"] = str(error)
 
     def _frame_due(self) -> bool:
         rate, command = self.robot.policy_rate, self.robot.command_rate
@@ -401,13 +370,15 @@ class ControlLoop:
             self._enable(now)
             return 0
         if doing in (Action.NOTHING, Action.OBSERVE, Action.RELAX):
-            if self._torque and self._connected:
+            if self._connected and (self._torque or (doing is Action.RELAX and not self._relaxed)):
                 self._relax()
             return 0
         flags = 0
-        if doing is Action.HOLD:
-            self.gate.brake()
+        if doing in (Action.HOLD, Action.BRAKE):
+            self.gate.brake(hard=doing is Action.BRAKE)
             self.requested = self.gate.position
+        elif doing is Action.RETREAT:
+            flags = self._retreat()
         elif doing is Action.DESCEND:
             if not self._descending:
                 self._use(Action.DESCEND)
@@ -424,6 +395,14 @@ class ControlLoop:
             flags = self.gate.step(self.requested)
         self._send(self.gate.position)
         return flags
+
+    def _retreat(self) -> int:
+        if self._withdrawal is None:
+            assert self.reading is not None and self.state.retreat is not None
+            self._use(Action.HOLD)
+            self._withdrawal = Withdrawal(self.state.retreat, self.robot, self.gate, self.reading.position)
+        self.requested = self._withdrawal.request
+        return self._withdrawal.step()
 
     def _count(self, flags: int) -> None:
         self.counts.commands += 1
@@ -455,7 +434,7 @@ class ControlLoop:
                 return
             except HardwareError as error:
                 self.counts.bus_errors += 1
-                self._arming_problem = str(error)
+                self.vitals.problems["arming_failed"] = str(error)
                 return
             finally:
                 # Switching on takes several exchanges, on purpose.
@@ -475,13 +454,17 @@ class ControlLoop:
         try:
             self.arm.relax()
             self._torque, self._relaxed, self._armed_since = False, True, None
-            self._descending = False
+            self._descending, self._withdrawal = False, None
         except PortError as error:
             self._lose_port(error)
         except HardwareError:
             self.counts.bus_errors += 1
         finally:
             self.resync()
+
+    def operator_sign(self) -> None:
+        """The operator is there: a key, a click, a heartbeat."""
+        self.vitals.operator_seen = self.clock.now()
 
     @property
     def energised(self) -> bool:

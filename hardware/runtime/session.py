@@ -32,6 +32,10 @@ SEE_TIMEOUT = 5.0
 """Seconds to wait at the start of an episode until the camera has found what the task needs."""
 
 
+ESTOP_KEYS = (" ", "\x1b")
+"""Space and Escape."""
+
+
 class Stopped(Exception):
     """The operator, a signal or a fault ended the session; the reason is in the session."""
 
@@ -249,7 +253,7 @@ class Session:
 
             def answered() -> bool:
                 nonlocal answer
-                answer = self.operator.pressed().lower()
+                answer = self._key().lower()
                 return answer in ("y", "n", "u") and answer != ""
 
             self._wait(answered, COMMAND_TIMEOUT, keys=False)
@@ -267,12 +271,42 @@ class Session:
         if loop.ended():
             return
         if loop.state.fault is not None and self.operator.attended:
-            self.operator.tell(f"FAULT: {loop.faults[-1]}. The arm holds. Press s to lower it to rest.")
-            loop.run(lambda: loop.ended() or self.operator.pressed().lower() == "s" or bool(self.interrupted))
+            self._ask_to_lower()
         loop.request = Request.SETTLE
         limits = loop.deadlines
-        if not loop.run(loop.ended, limits.hold + limits.settling + limits.silent):
+        if not loop.run(loop.ended, limits.hold + limits.retreat + limits.settling + limits.silent):
             loop.faults.append("torque off could not be confirmed: switch the arm's power off")
+
+    def _ask_to_lower(self) -> None:
+        """The arm holds until the operator wants it lowered, or has gone."""
+        loop = self.loop
+        self.operator.tell(f"FAULT: {loop.faults[-1]}. The arm holds. Press s to lower it to rest.")
+        if loop.phase is Phase.ESTOP:
+            self.operator.tell("Space once more lets go at once: the arm drops.")
+
+        def decided() -> bool:
+            if loop.ended() or self.interrupted:
+                return True
+            if self._key().lower() != "s":
+                return False
+            if loop.phase is Phase.ESTOP and loop.vitals.stop_held:
+                self.operator.tell("the emergency stop is still pressed: release it first, then press s")
+                return False
+            return True
+
+        loop.run(decided)
+        # Whoever ends the program is not there to decide any more.
+        loop.attended = loop.attended and not self.interrupted
+
+    def _key(self) -> str:
+        """The key pressed since the last call; space and Escape are the emergency stop. Every key is a sign of life."""
+        key = self.operator.pressed()
+        if key:
+            self.loop.operator_sign()
+        if key in ESTOP_KEYS:
+            self.loop.estop.press("key")
+            return ""
+        return key
 
     # Waiting
 
@@ -286,7 +320,7 @@ class Session:
         def done() -> bool:
             if self.interrupted or self.loop.state.fault is not None:
                 return True
-            if keys and self.operator.pressed() in ("q", "Q", " ", "\x1b"):
+            if keys and self._key() in ("q", "Q"):
                 self.stopped = "stopped at the terminal"
                 return True
             return condition()

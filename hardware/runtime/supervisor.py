@@ -6,14 +6,22 @@ row whose source and condition match wins, so rows are in order of urgency.
 
 Stops follow the categories of IEC 60204-1 in spirit (this is no safety-rated system): every end of motion is a
 controlled stop with power kept (`stopping`, `fault_hold`: the gate brakes, the arm holds at least `hold` s), then
-a slow descent to rest (`settling`), and only then torque off (`limp`, `limp_fault`). Faults latch: they survive
-every state until an operator acknowledges them in `limp_fault`, and nothing arms without a request.
+a slow descent to rest (`settling`), and only then torque off (`limp`, `limp_fault`). Some faults have a way out
+that comes first (`retreating`, see `Retreat`). Faults latch: they survive every state until an operator
+acknowledges them in `limp_fault`, and nothing arms without a request.
+
+`estop` brakes as hard as the gate can and holds, whatever else is asked. With an operator it is left only when
+the input is released and the operator says so; unattended the arm is lowered after the hold like after a fault.
+Pressed once more, it lets go at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
+
+from hardware.runtime.health import Deadlines as Deadlines
+from hardware.runtime.health import Health as Health
+from hardware.runtime.health import Request as Request
 
 
 class Phase(StrEnum):
@@ -30,21 +38,12 @@ class Phase(StrEnum):
     FAULT_HOLD = "fault_hold"
     SETTLING = "settling"
     LIMP_FAULT = "limp_fault"
+    ESTOP = "estop"
+    RETREATING = "retreating"
 
 
 CODES: Final = {phase: code for code, phase in enumerate(Phase)}
 """Numbers of the states, for logs and recordings."""
-
-
-class Request(Enum):
-    """What the session or the operator wants. A wish stays until it changes; none of them skips a state."""
-
-    NONE = "none"
-    ARM = "arm"
-    RUN = "run"
-    STOP = "stop"
-    SETTLE = "settle"
-    ACKNOWLEDGE = "acknowledge"
 
 
 class Action(Enum):
@@ -60,80 +59,25 @@ class Action(Enum):
     """Brake within the gate's limits and stay there."""
     FOLLOW = "follow"
     """Play the actions that are due through the gate."""
+    BRAKE = "brake"
+    """Like HOLD, with the gate's full deceleration whatever speed was chosen."""
+    RETREAT = "retreat"
+    """Go the way out of the latched fault, slowly, through the gate."""
     DESCEND = "descend"
     """Lower the arm slowly to its rest pose through the gate."""
     RELAX = "relax"
     """Torque off on every servo."""
 
 
-@dataclass(frozen=True)
-class Deadlines:
-    """How long each signal may be missing, s."""
+class Retreat(Enum):
+    """Where the arm goes by itself after a fault that has a way out, before it is lowered."""
 
-    feedback_hold: float = 0.025
-    """Joint feedback older than this: brake and hold (before three periods at 100 Hz have passed)."""
-    feedback_fault: float = 1.0
-    """Joint feedback older than this: latch."""
-    policy_fault: float = 1.0
-    """After the last action was due, with no new chunk: latch. (Until then the arm has stopped at that action.)"""
-    camera_degraded: float = 0.3
-    camera_fault: float = 3.0
-    """Age of the newest camera frame, where the task needs one."""
-    bad_chunks: int = 4
-    """Chunks refused in a row (not finite, wrong size): latch. The brief's "more than three failures"."""
-    rejected_fault: float = 1.0
-    """Requests rejected by the gate without a break: latch."""
-    arming: float = 3.0
-    hold: float = 1.0
-    """Least time still before torque may go."""
-    settling: float = 20.0
-    silent: float = 5.0
-    """A latched fault with no feedback at all: give up lowering the arm and switch torque off."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"deadline {name} must be positive, got {value}")
-        if self.hold < 1.0:
-            raise ValueError(f"the arm must hold still for at least 1 s before torque goes, got {self.hold}")
-
-
-class Health(NamedTuple):
-    """Everything the supervisor knows in one tick. Ages in s; infinite when there was never a value."""
-
-    request: Request = Request.NONE
-    connected: bool = True
-    """The port is open and has not died."""
-    identified: bool = True
-    """All servos answered and are what calibration and robot say they are."""
-    feedback_age: float = 0.0
-    """Age of the oldest joint's last good reading."""
-    armed: bool = False
-    """Torque is on and the arm has been seen not to move."""
-    torque_lost: bool = False
-    """A servo that should hold has let go (brown-out, reset)."""
-    servo_fault: bool = False
-    """A servo reports overload, heat, voltage or current."""
-    policy_needed: bool = False
-    policy_alive: bool = True
-    remaining: float = 1.0
-    """s until the last known action is due; negative when the policy is late."""
-    bad_chunks: int = 0
-    """Chunks refused in a row."""
-    rejected: float = 0.0
-    """s for which the gate has rejected every request."""
-    camera_needed: bool = False
-    camera_age: float = 0.0
-    still: bool = False
-    """The goal has stopped moving."""
-    rested: bool = False
-    """The descent has arrived."""
-    attended: bool = False
-    """An operator is there to decide what follows a fault."""
-    relaxed: bool = False
-    """Torque off has been confirmed."""
-    guarded: bool = True
-    """The watchdog process is there."""
+    HOME = "home"
+    """Slowly to the home pose."""
+    RELEASE = "release"
+    """Open the gripper, then raise the arm."""
+    YIELD = "yield"
+    """Let the goal come back to where the arm really is, so that it stops pushing."""
 
 
 class State(NamedTuple):
@@ -143,10 +87,40 @@ class State(NamedTuple):
     since: float = 0.0
     fault: str | None = None
     fault_since: float = 0.0
+    retreat: Retreat | None = None
+    """The way out that is still to be gone."""
+
+
+MONITORS: Final[dict[str, Retreat | None]] = {
+    "overheated": None,
+    "voltage": None,
+    "overcurrent": None,
+    "overloaded": None,
+    "stalled": Retreat.YIELD,
+    "off_track": Retreat.YIELD,
+    "encoder_jumped": None,
+    "gripper_stuck": Retreat.RELEASE,
+}
+"""The monitors of `monitors.py`, each a latching fault of its own name, with the way out of it."""
 
 
 Condition = Callable[[float, Health, Deadlines], bool]
 """(seconds in this state, health, deadlines) → whether it holds."""
+
+
+def _impaired(h: Health, d: Deadlines) -> bool:
+    return (
+        h.feedback_age > d.feedback_hold
+        or bool(h.warned)
+        or (h.policy_needed and h.remaining < 0)
+        or (h.policy_needed and h.bad_chunks > 0)
+        or (h.camera_needed and h.camera_age > d.camera_degraded)
+    )
+
+
+def _seen_by(monitor: str) -> Condition:
+    return lambda t, h, d: monitor in h.faulty
+
 
 CONDITIONS: Final[dict[str, Condition]] = {
     # Faults.
@@ -160,6 +134,10 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "policy_rejected": lambda t, h, d: h.policy_needed and h.rejected > d.rejected_fault,
     "camera_lost": lambda t, h, d: h.camera_needed and h.camera_age > d.camera_fault,
     "watchdog_lost": lambda t, h, d: not h.guarded,
+    "operator_lost": lambda t, h, d: h.operator_age > d.operator,
+    "estop": lambda t, h, d: h.estop,
+    "estop_pressed": lambda t, h, d: h.estop_press,
+    **{name: _seen_by(name) for name in MONITORS},
     "arming_failed": lambda t, h, d: t > d.arming,
     # The rest.
     "connected": lambda t, h, d: h.connected,
@@ -179,40 +157,58 @@ CONDITIONS: Final[dict[str, Condition]] = {
         and h.feedback_age <= d.feedback_fault
         and (not h.attended or h.request is Request.SETTLE)
     ),
+    "estop_released": lambda t, h, d: (
+        t >= d.hold
+        and h.still
+        and h.feedback_age <= d.feedback_fault
+        and (not h.attended or (not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)))
+    ),
+    "retreat_possible": lambda t, h, d: h.still and h.feedback_age <= d.feedback_hold and not h.torque_lost,
+    "retreated": lambda t, h, d: h.retreated,
+    "retreat_too_long": lambda t, h, d: t > d.retreat,
+    "retreat_barred": lambda t, h, d: (
+        h.feedback_age > d.feedback_fault or h.torque_lost or h.servo_fault or not h.guarded
+    ),
     "silent": lambda t, h, d: t >= d.silent and h.feedback_age > d.feedback_fault,
     "rested": lambda t, h, d: h.rested,
     "settling_too_long": lambda t, h, d: t > d.settling,
     "rest_unreachable": lambda t, h, d: h.feedback_age > d.silent or h.torque_lost,
-    "acknowledged": lambda t, h, d: h.request is Request.ACKNOWLEDGE and h.relaxed and h.connected,
+    "acknowledged": lambda t, h, d: (
+        h.request is Request.ACKNOWLEDGE and h.relaxed and h.connected and not h.estop
+    ),
 }
 
 
-def _impaired(h: Health, d: Deadlines) -> bool:
-    return (
-        h.feedback_age > d.feedback_hold
-        or (h.policy_needed and h.remaining < 0)
-        or (h.policy_needed and h.bad_chunks > 0)
-        or (h.camera_needed and h.camera_age > d.camera_degraded)
-    )
-
-
 class Transition(NamedTuple):
-    """One row of the table. `latch` makes the condition's name the latched fault."""
+    """One row of the table.
+
+    `latch` makes the condition's name the latched fault, `retreat` is then the way out. A row that leads to
+    `retreating` counts only while there is one.
+    """
 
     sources: tuple[Phase, ...]
     condition: str
     target: Phase
     latch: bool = False
+    retreat: Retreat | None = None
 
 
 P = Phase
-ENERGISED: Final = (P.ARMING, P.HOLD, P.RUNNING, P.DEGRADED, P.STOPPING, P.FAULT_HOLD, P.SETTLING)
+ENERGISED: Final = (
+    *(P.ARMING, P.HOLD, P.RUNNING, P.DEGRADED, P.STOPPING),
+    *(P.FAULT_HOLD, P.SETTLING, P.ESTOP, P.RETREATING),
+)
 """States in which torque is on."""
 _WORKING: Final = (P.HOLD, P.RUNNING, P.DEGRADED, P.STOPPING)
 _MOVING: Final = (P.RUNNING, P.DEGRADED)
+_STOPPABLE: Final = tuple(phase for phase in ENERGISED if phase not in (P.SETTLING, P.ESTOP))
 
 TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition((*ENERGISED, P.LIMP, P.IDENTIFYING, P.LIMP_FAULT), "port_lost", P.DISCONNECTED, latch=True),
+    Transition((P.ESTOP,), "estop_pressed", P.LIMP_FAULT),
+    Transition(_STOPPABLE, "estop", P.ESTOP, latch=True),
+    Transition((P.SETTLING,), "estop_pressed", P.ESTOP, latch=True),
+    Transition((P.LIMP, P.IDENTIFYING), "estop", P.LIMP_FAULT, latch=True),
     Transition((P.ARMING,), "arming_failed", P.LIMP_FAULT, latch=True),
     Transition(_WORKING, "torque_lost", P.FAULT_HOLD, latch=True),
     Transition((*_WORKING, P.ARMING), "servo_fault", P.FAULT_HOLD, latch=True),
@@ -222,7 +218,9 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_MOVING, "policy_late", P.FAULT_HOLD, latch=True),
     Transition(_MOVING, "policy_invalid", P.FAULT_HOLD, latch=True),
     Transition(_MOVING, "policy_rejected", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "camera_lost", P.FAULT_HOLD, latch=True),
+    Transition(_MOVING, "camera_lost", P.FAULT_HOLD, latch=True, retreat=Retreat.HOME),
+    Transition(_MOVING, "operator_lost", P.FAULT_HOLD, latch=True),
+    *(Transition((*_WORKING, P.ARMING), name, P.FAULT_HOLD, True, way) for name, way in MONITORS.items()),
     Transition((P.DISCONNECTED,), "reconnected", P.IDENTIFYING),
     Transition((P.DISCONNECTED,), "connected", P.IDENTIFYING),
     Transition((P.IDENTIFYING,), "identified", P.LIMP),
@@ -234,8 +232,13 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition((P.RUNNING,), "impaired", P.DEGRADED),
     Transition((P.DEGRADED,), "unimpaired", P.RUNNING),
     Transition((P.STOPPING,), "still", P.HOLD),
+    Transition((P.FAULT_HOLD,), "retreat_possible", P.RETREATING),
+    Transition((P.RETREATING,), "retreat_barred", P.FAULT_HOLD),
+    Transition((P.RETREATING,), "retreated", P.FAULT_HOLD),
+    Transition((P.RETREATING,), "retreat_too_long", P.FAULT_HOLD),
     Transition((P.FAULT_HOLD,), "held", P.SETTLING),
-    Transition((P.FAULT_HOLD,), "silent", P.LIMP_FAULT),
+    Transition((P.ESTOP,), "estop_released", P.SETTLING),
+    Transition((P.FAULT_HOLD, P.ESTOP), "silent", P.LIMP_FAULT),
     Transition((P.SETTLING,), "rested", P.LIMP),
     Transition((P.SETTLING,), "rest_unreachable", P.LIMP_FAULT, latch=True),
     Transition((P.SETTLING,), "settling_too_long", P.LIMP_FAULT, latch=True),
@@ -243,15 +246,20 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
 )
 
 
+_ROWS: Final = {phase: tuple(row for row in TRANSITIONS if phase in row.sources) for phase in Phase}
+
+
 def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> State:
     """The next state. At most one transition is taken per call."""
     elapsed = time - state.since
-    for row in TRANSITIONS:
-        if state.phase not in row.sources or not CONDITIONS[row.condition](elapsed, health, deadlines):
+    for row in _ROWS[state.phase]:
+        if row.target is P.RETREATING and state.retreat is None:
             continue
-        fault, since = state.fault, state.fault_since
+        if not CONDITIONS[row.condition](elapsed, health, deadlines):
+            continue
+        fault, since, retreat = state.fault, state.fault_since, state.retreat
         if row.latch and fault is None:
-            fault, since = row.condition, time
+            fault, since, retreat = row.condition, time, row.retreat
         target = row.target
         if row.condition in ("acknowledged", "reconnected"):
             fault = None
@@ -260,7 +268,10 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
         elif fault is not None and target is P.IDENTIFYING:
             # A port that comes back after a fault is left alone until somebody has looked.
             return state
-        return State(target, time, fault, since)
+        # A way out is gone once, and only from where the fault stopped the arm.
+        if target not in (P.FAULT_HOLD, P.RETREATING) or state.phase is P.RETREATING:
+            retreat = None
+        return State(target, time, fault, since, retreat)
     return state
 
 
@@ -276,22 +287,31 @@ _ACTIONS: Final = {
     P.FAULT_HOLD: Action.HOLD,
     P.SETTLING: Action.DESCEND,
     P.LIMP_FAULT: Action.RELAX,
+    P.ESTOP: Action.BRAKE,
+    P.RETREATING: Action.RETREAT,
 }
 
 
 def action(state: State, health: Health, deadlines: Deadlines) -> Action:
     """What the loop does in `state`."""
-    if state.phase in (P.DEGRADED, P.SETTLING) and health.feedback_age > deadlines.feedback_hold:
+    if (
+        state.phase in (P.DEGRADED, P.SETTLING, P.RETREATING)
+        and health.feedback_age > deadlines.feedback_hold
+    ):
         return Action.HOLD
     return _ACTIONS[state.phase]
 
 
 def diagram() -> str:
-    """The transition table as a Mermaid state diagram, for the documentation."""
-    lines = ["stateDiagram-v2", "    [*] --> disconnected"]
+    """The transition table as a Mermaid state diagram, for the documentation: one arrow per pair of states."""
+    arrows: dict[tuple[Phase, Phase], list[str]] = {}
     for row in TRANSITIONS:
-        mark = " (latches)" if row.latch else ""
-        lines += [
-            f"    {source.value} --> {row.target.value}: {row.condition}{mark}" for source in row.sources
-        ]
+        for source in row.sources:
+            name = f"{row.condition}*" if row.latch else row.condition
+            arrows.setdefault((source, row.target), []).append(name)
+    lines = ["stateDiagram-v2", "    [*] --> disconnected"]
+    lines += [
+        f"    {source.value} --> {target.value}: {', '.join(names)}"
+        for (source, target), names in arrows.items()
+    ]
     return "\n".join(lines)

@@ -194,3 +194,41 @@ def test_further_limits_and_speed_are_checked():
         Gate(ROBOT, lower=np.full(6, 0.5), upper=np.full(6, 0.4))
     with pytest.raises(ValueError, match="shape"):
         gate.step(np.zeros(5))
+
+
+def test_hard_braking_is_as_short_as_the_robot_allows():
+    ways = {}
+    for hard in (False, True):
+        gate = Gate(ROBOT, 0.4, guard=False)
+        gate.reset(ROBOT.home)
+        moving, _ = run(gate, np.tile(ROBOT.home - 0.6, (40, 1)))
+        assert np.abs(np.diff(moving[-2:], axis=0) / DT).max() > 0.3
+        braking = [gate.position]
+        while not gate.at_rest:
+            gate.brake(hard=hard)
+            braking.append(gate.position)
+        positions = np.vstack([moving, braking[1:]])
+        check_limits(gate, positions, 1.0 if hard else 0.4)
+        ways[hard] = len(braking)
+    assert ways[True] < 0.7 * ways[False]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(shares=st.lists(st.tuples(st.floats(0.1, 1.0), st.integers(1, 30)), min_size=1, max_size=6))
+def test_a_lower_speed_is_reached_within_the_limits(shares):
+    gate = Gate(ROBOT, guard=False)
+    gate.reset(ROBOT.home)
+    positions = [gate.position]
+    for k, (share, ticks) in enumerate(shares):
+        for _ in range(ticks):
+            gate.limit_velocity(share)
+            gate.step(ROBOT.home + 0.4 * (-1) ** k)
+            positions.append(gate.position)
+    check_limits(gate, np.array(positions))
+    for _ in range(60):
+        gate.limit_velocity(0.1)
+        gate.step(ROBOT.home - 0.69)
+        positions.append(gate.position)
+    slow = np.abs(np.diff(np.array(positions[-20:]), axis=0)) / DT
+    assert (slow <= 0.1 * ROBOT.limits("velocity") + 1e-6).all() and slow.max() > 0.1
+    check_limits(gate, np.array(positions))

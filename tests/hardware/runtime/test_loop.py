@@ -278,6 +278,88 @@ def test_one_silent_servo_latches_and_is_named(rig):
     rig.check_ended("feedback_lost")
 
 
+def test_an_emergency_stop_brakes_hard_and_holds():
+    """However slow the run, it stops within the way that the robot's full deceleration needs."""
+    rig = Rig(speed=0.5, attended=True)
+    rig.start()
+    rig.run(0.7)
+    speed = np.abs(np.diff(rig.sent()[-2:], axis=0)[0]) / DT
+    assert speed.max() > 0.2
+    rig.loop.estop.press("key")
+    rig.run(0.02)
+    assert rig.loop.phase is Phase.ESTOP
+    begin = rig.sent()[-3]
+    rig.run(1.0)
+    assert rig.loop.gate.at_rest and np.abs(rig.world.velocity).max() < 0.05
+    way = np.abs(rig.sent()[-1] - begin)
+    # v²/2A, what goes on until the press is seen, and the smoothing of the last ticks.
+    limit = speed**2 / (2 * ROBOT.limits("acceleration")) + speed * (0.03 + rig.loop.gate.delay)
+    assert (way <= limit + 0.003).all()
+    rig.check_motion()
+    # Whatever is asked now, it holds.
+    still = rig.sent()[-1]
+    for request in (Request.RUN, Request.ARM, Request.NONE):
+        rig.loop.request = request
+        rig.run(0.5)
+        assert rig.loop.phase is Phase.ESTOP and np.array_equal(rig.sent()[-1], still)
+    rig.loop.request = Request.SETTLE
+    assert rig.run(20.0, rig.loop.ended)
+    rig.check_ended("estop")
+    assert rig.loop.faults == ["estop: key"]
+    rig.world.close()
+
+
+def test_a_second_press_lets_go_but_a_held_key_does_not(rig):
+    rig.loop.attended = True
+    rig.start()
+    rig.run(0.5)
+    # A key that is held down repeats itself.
+    for _ in range(40):
+        rig.loop.estop.press("key")
+        rig.run(0.05)
+    assert rig.loop.phase is Phase.ESTOP and (rig.world.servo.enabled == 1).all()
+    rig.run(1.5)
+    rig.loop.estop.press("key")
+    rig.run(0.02)
+    assert rig.loop.phase is Phase.LIMP_FAULT and (rig.world.servo.enabled == 0).all()
+
+
+def test_nothing_arms_while_a_stop_is_pressed(rig):
+    class Line:
+        name, pressed = "button", True
+
+        def state(self, now):
+            return self.pressed, 1
+
+    line = Line()
+    rig.loop.estop.lines.append(line)
+    rig.run(0.05)
+    rig.loop.request = Request.ARM
+    rig.run(1.0)
+    assert rig.loop.phase is Phase.LIMP_FAULT and (rig.world.servo.enabled == 0).all()
+    rig.loop.request = Request.ACKNOWLEDGE
+    rig.run(1.0)
+    assert rig.loop.phase is Phase.LIMP_FAULT
+    line.pressed = False
+    rig.run(0.1)
+    assert rig.loop.phase is Phase.LIMP
+    rig.arm_it()
+
+
+def test_an_operator_who_falls_silent_stops_the_arm(rig):
+    rig.loop.vitals.operator_required = True
+    rig.loop.operator_sign()
+    rig.arm_it()
+    rig.loop.travel(ROBOT.home)
+    rig.loop.request = Request.RUN
+    rig.run(4.0)
+    rig.loop.operator_sign()
+    rig.run(4.0)
+    assert rig.loop.phase is Phase.RUNNING
+    assert rig.run(20.0, rig.loop.ended)
+    rig.check_ended("operator_lost")
+
+
 def test_a_servo_that_reports_overheating_latches(rig):
     rig.start()
     rig.run(0.5)
@@ -312,6 +394,12 @@ def test_a_camera_that_stops_degrades_then_latches(rig):
     rig.run(0.1)
     assert rig.loop.phase is Phase.RUNNING
     camera.taken = rig.clock.now()
+    assert rig.run(6.0, lambda: rig.loop.phase is Phase.RETREATING)
+    away = np.abs(rig.world.position - ROBOT.home)[:5].max()
+    assert away > 0.1
+    assert rig.run(6.0, lambda: rig.loop.phase is Phase.FAULT_HOLD)
+    # Blind, it goes home first.
+    assert np.abs(rig.world.position - ROBOT.home)[:5].max() < min(0.06, away)
     assert rig.run(20.0, rig.loop.ended)
     rig.check_ended("camera_lost")
 

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from hardware.runtime.supervisor import (
     CONDITIONS,
     ENERGISED,
+    MONITORS,
     TRANSITIONS,
     Action,
     Deadlines,
     Health,
     Phase,
     Request,
+    Retreat,
     State,
     action,
     advance,
@@ -22,7 +24,7 @@ from hardware.runtime.supervisor import (
 )
 
 D = Deadlines()
-GOOD = Health(armed=True, still=True, rested=True, relaxed=True)
+GOOD = Health(armed=True, still=True, rested=True, relaxed=True, retreated=True)
 
 age = st.sampled_from([0.0, 0.02, 0.05, 0.5, 1.5, 10.0])
 health = st.builds(
@@ -46,6 +48,12 @@ health = st.builds(
     attended=st.booleans(),
     relaxed=st.booleans(),
     guarded=st.sampled_from([True, True, True, False]),
+    estop=st.sampled_from([False, False, False, True]),
+    estop_press=st.sampled_from([False, False, False, True]),
+    operator_age=age,
+    warned=st.frozensets(st.sampled_from(sorted(MONITORS)), max_size=2),
+    faulty=st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from(sorted(MONITORS)), max_size=2)),
+    retreated=st.booleans(),
 )
 steps = st.lists(st.tuples(health, st.sampled_from([0.01, 0.01, 0.2, 1.5, 30.0])), min_size=1, max_size=60)
 
@@ -83,12 +91,29 @@ def test_promises_hold_for_every_sequence(steps):
         # unless it does not answer.
         if changed and state.phase is Phase.SETTLING:
             assert time - before.since >= D.hold
+        # An emergency stop holds whatever else is asked; motion after it is the descent, once it is released or
+        # nobody is there; nothing but a second press lets go before.
+        if before.phase is Phase.ESTOP and changed:
+            assert state.phase in (Phase.SETTLING, Phase.LIMP_FAULT, Phase.DISCONNECTED)
+            assert state.fault is not None
+            if state.phase is Phase.SETTLING and h.attended:
+                assert not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)
+            if state.phase is Phase.LIMP_FAULT:
+                assert h.estop_press or h.feedback_age > D.feedback_fault
+        stoppable = before.phase in ENERGISED and before.phase not in (Phase.SETTLING, Phase.ESTOP)
+        if stoppable and h.estop and h.connected:
+            assert state.phase is Phase.ESTOP and action(state, h, D) is Action.BRAKE
+        # A way out is gone once, with the fault latched.
+        if changed and state.phase is Phase.RETREATING:
+            assert before.phase is Phase.FAULT_HOLD and before.retreat is not None and state.fault is not None
+        if before.phase is Phase.RETREATING and changed:
+            assert state.retreat is None
         if changed and state.phase is Phase.LIMP and before.phase in ENERGISED:
             assert before.phase is Phase.SETTLING and h.rested
         doing = action(state, h, D)
         if state.phase in (Phase.FAULT_HOLD, Phase.HOLD, Phase.STOPPING):
             assert doing is Action.HOLD
-        if doing in (Action.FOLLOW, Action.DESCEND):
+        if doing in (Action.FOLLOW, Action.DESCEND, Action.RETREAT):
             assert h.feedback_age <= D.feedback_hold
         if state.phase is Phase.LIMP:
             assert state.fault is None
@@ -132,15 +157,19 @@ def test_every_row_can_be_taken(row):
             {"policy_needed": True, "remaining": -2.0}, {"policy_needed": True, "bad_chunks": 4},
             {"policy_needed": True, "rejected": 2.0}, {"camera_needed": True, "camera_age": 5.0},
             {"camera_needed": True, "camera_age": 1.0}, {"rested": True}, {"rested": False}, {"guarded": False},
+            {"estop": True}, {"estop": True, "estop_press": True}, {"operator_age": 9.0}, {"retreated": True},
+            *({"faulty": frozenset([name])} for name in MONITORS),
         ):  # fmt: skip
             h = Health(
                 request=request, connected=connected, identified=identified, feedback_age=feedback,
                 armed=armed, torque_lost=lost, servo_fault=servo, still=True, relaxed=True,
             )._replace(**extra)  # fmt: skip
             for elapsed in (0.1, 2.0, 4.0, 25.0):
-                after = advance(elapsed, State(row.sources[0], 0.0), h, D)
+                way = Retreat.HOME if Phase.RETREATING in (row.target, row.sources[0]) else None
+                after = advance(elapsed, State(row.sources[0], 0.0, None, 0.0, way), h, D)
                 first = next(
                     (r for r in TRANSITIONS if row.sources[0] in r.sources
+                     and (r.target is not Phase.RETREATING or way is not None)
                      and CONDITIONS[r.condition](elapsed, h, D)), None,
                 )  # fmt: skip
                 if first == row:
@@ -200,4 +229,74 @@ def test_the_diagram_shows_every_row():
     text = diagram()
     for row in TRANSITIONS:
         for source in row.sources:
-            assert f"{source.value} --> {row.target.value}: {row.condition}" in text
+            arrow = next(
+                line for line in text.splitlines() if f"{source.value} --> {row.target.value}:" in line
+            )
+            names = arrow.split(": ")[1].split(", ")
+            assert (f"{row.condition}*" if row.latch else row.condition) in names
+
+
+def test_a_released_stop_waits_for_the_operator():
+    pressed = GOOD._replace(request=Request.RUN, attended=True, estop=True, estop_press=True, rested=False)
+    stopped = advance(1.0, State(Phase.RUNNING, 0.0), pressed, D)
+    assert stopped == State(Phase.ESTOP, 1.0, "estop", 1.0)
+    held = pressed._replace(estop_press=False)
+    for request in Request:
+        assert run(stopped, held._replace(request=request), 60, 1).phase is Phase.ESTOP
+    released = held._replace(estop=False)
+    for request in (Request.NONE, Request.ARM, Request.RUN, Request.STOP):
+        assert run(stopped, released._replace(request=request), 60, 1).phase is Phase.ESTOP
+    down = run(stopped, released._replace(request=Request.ACKNOWLEDGE), 3, 61)
+    assert down.phase is Phase.SETTLING
+    assert run(down, GOOD._replace(attended=True), 1, 65).phase is Phase.LIMP_FAULT
+
+
+def test_a_second_press_lets_go_at_once():
+    stopped = State(Phase.ESTOP, 1.0, "estop", 1.0)
+    again = advance(1.01, stopped, GOOD._replace(estop=True, estop_press=True), D)
+    assert again.phase is Phase.LIMP_FAULT and action(again, GOOD, D) is Action.RELAX
+    # Still pressed: no acknowledgement counts.
+    asked = GOOD._replace(request=Request.ACKNOWLEDGE, estop=True)
+    assert run(again, asked, 5, 2).phase is Phase.LIMP_FAULT
+    assert run(again, asked._replace(estop=False), 1, 8).phase is Phase.LIMP
+
+
+def test_unattended_a_stop_is_lowered_although_it_is_still_pressed():
+    stopped = State(Phase.ESTOP, 1.0, "estop", 1.0)
+    h = GOOD._replace(estop=True, rested=False)
+    assert run(stopped, h, 0.9, 1).phase is Phase.ESTOP
+    down = run(stopped, h, 5, 1)
+    assert down.phase is Phase.SETTLING
+    # Pressed anew on the way down it stops again.
+    assert advance(9.0, down, h._replace(estop_press=True), D).phase is Phase.ESTOP
+
+
+def test_a_stop_that_is_pressed_keeps_the_arm_from_arming():
+    limp = State(Phase.LIMP, 0.0)
+    assert advance(1, limp, GOOD._replace(request=Request.ARM, estop=True), D).phase is Phase.LIMP_FAULT
+
+
+def test_a_lost_camera_sends_the_arm_home_first():
+    h = GOOD._replace(request=Request.RUN, camera_needed=True, camera_age=4.0, retreated=False, rested=False)
+    latched = advance(1.0, State(Phase.RUNNING, 0.0), h, D)
+    assert latched == State(Phase.FAULT_HOLD, 1.0, "camera_lost", 1.0, Retreat.HOME)
+    going = run(latched, h, 0.02, 1)
+    assert going.phase is Phase.RETREATING and action(going, h, D) is Action.RETREAT
+    there = advance(3.0, going, h._replace(retreated=True), D)
+    assert there == State(Phase.FAULT_HOLD, 3.0, "camera_lost", 1.0)
+    assert run(there, h, 2, 3).phase is Phase.SETTLING, "once there it is lowered like after any fault"
+    assert run(going, h, 11, 1).phase is not Phase.RETREATING, "not for ever"
+
+
+def test_warnings_degrade_and_faults_latch_by_name():
+    h = GOOD._replace(request=Request.RUN, warned=frozenset({"overheated"}))
+    degraded = run(State(Phase.RUNNING, 0.0), h, 0.1, 0)
+    assert degraded.phase is Phase.DEGRADED and action(degraded, h, D) is Action.FOLLOW
+    for name in MONITORS:
+        latched = advance(1.0, degraded, h._replace(faulty=frozenset({name})), D)
+        assert (latched.phase, latched.fault) == (Phase.FAULT_HOLD, name)
+
+
+def test_an_operator_who_is_gone_stops_the_arm():
+    h = GOOD._replace(request=Request.RUN, operator_age=D.operator + 0.01)
+    assert advance(1.0, State(Phase.RUNNING, 0.0), h, D).fault == "operator_lost"

@@ -1,0 +1,105 @@
+"""What the supervisor is told: how long each signal may be missing, and everything that is known in one tick."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class Request(Enum):
+    """What the session or the operator wants. A wish stays until it changes; none of them skips a state."""
+
+    NONE = "none"
+    ARM = "arm"
+    RUN = "run"
+    STOP = "stop"
+    SETTLE = "settle"
+    ACKNOWLEDGE = "acknowledge"
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long each signal may be missing, s."""
+
+    feedback_hold: float = 0.020
+    """Joint feedback older than this: brake and hold. One lost reading stays below it, the second one in a row is
+    above it when the cycle that waited for it is over: before three periods at 100 Hz have passed."""
+    feedback_fault: float = 1.0
+    """Joint feedback older than this: latch."""
+    policy_fault: float = 1.0
+    """After the last action was due, with no new chunk: latch. (Until then the arm has stopped at that action.)"""
+    camera_degraded: float = 0.3
+    camera_fault: float = 3.0
+    """Age of the newest camera frame, where the task needs one."""
+    operator: float = 5.0
+    """The operator's last sign of life, where somebody has to be there."""
+    bad_chunks: int = 4
+    """Chunks refused in a row (not finite, wrong size): latch. The brief's "more than three failures"."""
+    rejected_fault: float = 1.0
+    """Requests rejected by the gate without a break: latch."""
+    arming: float = 3.0
+    hold: float = 1.0
+    """Least time still before torque may go."""
+    retreat: float = 10.0
+    """Longest way out after a fault that has one (home, or up with the gripper open)."""
+    settling: float = 20.0
+    silent: float = 5.0
+    """A latched fault with no feedback at all: give up lowering the arm and switch torque off."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"deadline {name} must be positive, got {value}")
+        if self.hold < 1.0:
+            raise ValueError(f"the arm must hold still for at least 1 s before torque goes, got {self.hold}")
+
+
+class Health(NamedTuple):
+    """Everything the supervisor knows in one tick. Ages in s; infinite when there was never a value."""
+
+    request: Request = Request.NONE
+    connected: bool = True
+    """The port is open and has not died."""
+    identified: bool = True
+    """All servos answered and are what calibration and robot say they are."""
+    feedback_age: float = 0.0
+    """Age of the oldest joint's last good reading."""
+    armed: bool = False
+    """Torque is on and the arm has been seen not to move."""
+    torque_lost: bool = False
+    """A servo that should hold has let go (brown-out, reset)."""
+    servo_fault: bool = False
+    """A servo reports overload, heat, voltage or current."""
+    policy_needed: bool = False
+    policy_alive: bool = True
+    remaining: float = 1.0
+    """s until the last known action is due; negative when the policy is late."""
+    bad_chunks: int = 0
+    """Chunks refused in a row."""
+    rejected: float = 0.0
+    """s for which the gate has rejected every request."""
+    camera_needed: bool = False
+    camera_age: float = 0.0
+    still: bool = False
+    """The goal has stopped moving."""
+    rested: bool = False
+    """The descent has arrived."""
+    attended: bool = False
+    """An operator is there to decide what follows a fault."""
+    relaxed: bool = False
+    """Torque off has been confirmed."""
+    guarded: bool = True
+    """The watchdog process is there."""
+    estop: bool = False
+    """An emergency stop is pressed, or was pressed and has not been answered."""
+    estop_press: bool = False
+    """It was pressed (again) since the last tick."""
+    operator_age: float = 0.0
+    """s since the operator's last sign of life; 0 where none is required."""
+    warned: frozenset[str] = NOTHING
+    """Monitors that warn (see `monitors.py`)."""
+    faulty: frozenset[str] = NOTHING
+    """Monitors that see a fault."""
+    retreated: bool = False
+    """The way out after the fault has been gone."""

@@ -19,6 +19,7 @@ def main() -> int:
     # Until it serves, the default action of SIGTERM would leave the second process and files behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     raw = json.loads(chosen.options)
+    raw["faults"] = tuple(raw.get("faults", ()))
     options = EmulatorOptions(
         **{field.name: raw[field.name] for field in fields(EmulatorOptions) if field.name in raw}
     )

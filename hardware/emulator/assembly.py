@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import Plant
-from hardware.emulator.servos import EmulatedServo
 from hardware.feetech.registers import BAUD_CODES, CENTRE, TICK, TICKS
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
@@ -37,7 +37,7 @@ def emulated_calibration(robot: Robot) -> Calibration:
     return Calibration.create(table, robot, "the emulated arm's calibration")
 
 
-def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[EmulatedServo]:
+def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[FeetechServo]:
     """One servo per joint, storing the limits and offsets of `calibration`.
 
     Raises UserError for a robot whose servos speak another protocol or whose baud rate they do not have.
@@ -61,5 +61,5 @@ def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[E
             "homing_offset": entry["homing_offset"],
         }
         offset = float(zero[i]) + entry["homing_offset"]
-        servos.append(EmulatedServo(joint.servo_id, plant, i, zero=offset, sign=int(sign[i]), values=values))
+        servos.append(FeetechServo(joint.servo_id, plant, i, zero=offset, sign=int(sign[i]), values=values))
     return servos

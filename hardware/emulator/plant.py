@@ -6,21 +6,29 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.emulator.hand import Hand
+
 Array = NDArray[np.float64]
+
+OFF, POSITION, DAMPING, DUTY, VELOCITY, CURRENT = range(6)
+"""What a motor does: nothing; follow a goal; brake by short circuit; or a fixed duty, speed or current."""
 
 
 @dataclass
 class Drive:
     """What the servos' registers ask of the plant; arrays (n,) in the order of the robot's joints.
 
-    `goal` rad; `mode` 0 off, 1 on, 2 damping; `duty_limit` 0..1; `p`, `i`, `d` raw gains; `speed` rad/s and
+    `mode` is one of the constants above. `goal` rad counts in mode POSITION, `request` in the last three (duty
+    −1..1, rad/s, A). `duty_limit` 0..1; `current_limit` A; `p`, `i`, `d` raw gains; `speed` rad/s and
     `acceleration` rad/s² limits of the profile, 0 = none.
     """
 
     n: int
     goal: Array = field(init=False)
+    request: Array = field(init=False)
     mode: NDArray[np.int64] = field(init=False)
     duty_limit: Array = field(init=False)
+    current_limit: Array = field(init=False)
     p: Array = field(init=False)
     i: Array = field(init=False)
     d: Array = field(init=False)
@@ -28,10 +36,11 @@ class Drive:
     acceleration: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("goal", "p", "i", "d", "speed", "acceleration"):
+        for name in ("goal", "request", "p", "i", "d", "speed", "acceleration"):
             setattr(self, name, np.zeros(self.n))
         self.mode = np.zeros(self.n, dtype=np.int64)
         self.duty_limit = np.ones(self.n)
+        self.current_limit = np.full(self.n, np.inf)
 
 
 class Plant(Protocol):
@@ -46,13 +55,18 @@ class Plant(Protocol):
     """A, signed."""
     supply: float
     """V without load."""
+    hand: Hand
+    """Somebody who moves the arm by hand."""
 
     def advance(self, time: float) -> None:
         """Move on to `time`, s since the plant began; never backwards."""
 
 
 class IdealPlant:
-    """Joints that approach their goals as first-order lags of limited speed: enough to test the bus, not an arm."""
+    """Joints that approach their goals as first-order lags of limited speed: enough to test the bus, not an arm.
+
+    A hand moves joints without torque exactly as it wants, the others not at all.
+    """
 
     def __init__(
         self, n: int, position: Array | None = None, *, lag: float = 0.05, speed: float = 4.5
@@ -64,6 +78,7 @@ class IdealPlant:
         self.duty = np.zeros(n)
         self.current = np.zeros(n)
         self.supply = 12.0
+        self.hand = Hand(n)
         self.lag = lag
         self.speed = speed
         self._time = 0.0
@@ -73,10 +88,19 @@ class IdealPlant:
         if step <= 0:
             return
         self._time = time
-        on = self.drive.mode == 1
-        gap = np.where(on, self.drive.goal - self.position, 0.0)
-        moved = np.clip(gap * (1.0 - np.exp(-step / self.lag)), -self.speed * step, self.speed * step)
+        drive, mode = self.drive, self.drive.mode
+        limit = np.minimum(drive.duty_limit, drive.current_limit / 2)
+        gap = np.where(mode == POSITION, drive.goal - self.position, 0.0)
+        top = np.where(drive.speed > 0, np.minimum(drive.speed, self.speed), self.speed)
+        moved = np.clip(gap * (1.0 - np.exp(-step / self.lag)), -top * step, top * step)
+        duty = np.clip(gap, -limit, limit)
+        duty = np.where(mode == DUTY, np.clip(drive.request, -limit, limit), duty)
+        duty = np.where(mode == CURRENT, np.clip(drive.request / 2, -limit, limit), duty)
+        moved = np.where((mode == DUTY) | (mode == CURRENT), self.speed * duty * step, moved)
+        moved = np.where(mode == VELOCITY, np.clip(drive.request, -top, top) * step, moved)
+        wanted, _ = self.hand.target(time, self.position)
+        moved = np.where((mode == OFF) & np.isfinite(wanted), wanted - self.position, moved)
         self.position = self.position + moved
         self.velocity = moved / step
-        self.duty = np.clip(gap, -self.drive.duty_limit, self.drive.duty_limit)
-        self.current = 2.0 * self.duty
+        self.duty = duty
+        self.current = 2.0 * duty

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from hardware.emulator import tell
+from hardware.emulator.hand import HandPath
 from sim2real.errors import HardwareError, UserError
 
 POSE_PERIOD = 1 / 120
@@ -44,6 +45,7 @@ class EmulatorOptions:
     seed: int = 0
     camera: bool = True
     http_port: int = 0
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,10 @@ class Session:
             return {"episode": plant.new_episode()}
         if question["op"] == "state":
             return plant.state()
+        if question["op"] == "hand":
+            path = HandPath.parse(question["body"], plant.robot.n)
+            plant.hand.follow(path)
+            return {"seconds": path.duration}
         from sim2real.tasks.base import load_task
 
         name = question.get("task") or plant.task.name

@@ -3,6 +3,7 @@
     python tell.py episode --link PATH
     python tell.py success --link PATH [--task T] [--goal x,y,z]
     python tell.py state   --link PATH
+    python tell.py hand    --link PATH --path FILE
 
 TASK and GOAL in the environment stand in for the flags. Exit status 0: done, or yes; 1: no, or it could not be
 asked; 2: a wrong request. This file runs by itself, so that scripts pay for nothing but the interpreter.
@@ -17,14 +18,28 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
+QUESTIONS = ("episode", "success", "state", "hand")
+POSTED = ("episode", "hand")
+
 
 def sidecar(link: str) -> str:
     """The file beside the link that says where the emulator listens."""
     return f"{link}.json"
 
 
-def tell(what: str, link: str, task: str | None = None, goal: str | None = None) -> tuple[int, str]:
+def tell(
+    what: str, link: str, task: str | None = None, goal: str | None = None, path: str | None = None
+) -> tuple[int, str]:
     """Send one request. Returns the exit status and what to print."""
+    body = None
+    if what == "hand":
+        if not path:
+            return 2, "tell hand needs --path FILE: where the hand takes the joints, as JSON"
+        try:
+            with open(path, "rb") as file:
+                body = file.read()
+        except OSError as error:
+            return 2, f"cannot read {path}: {error.strerror}"
     try:
         with open(sidecar(link), encoding="utf-8") as file:
             control = json.load(file)["control_url"]
@@ -32,7 +47,7 @@ def tell(what: str, link: str, task: str | None = None, goal: str | None = None)
         return 1, f"no emulator at {link} ({error}): start one with `sim2real emulate --link {link}`"
     query = {key: value for key, value in (("task", task), ("goal", goal)) if value}
     url = f"{control}/{what}" + (f"?{urllib.parse.urlencode(query)}" if query and what == "success" else "")
-    request = urllib.request.Request(url, method="POST" if what == "episode" else "GET")
+    request = urllib.request.Request(url, data=body, method="POST" if what in POSTED else "GET")
     # Never through a proxy: the emulator is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -40,19 +55,20 @@ def tell(what: str, link: str, task: str | None = None, goal: str | None = None)
             return 0, answer.read().decode()
     except urllib.error.HTTPError as error:
         text = error.read().decode()
-        return (1 if error.code == 409 else 2), text
+        return (1 if error.code in (409, 503) else 2), text
     except OSError as error:
         return 1, f"the emulator at {link} does not answer ({error}): is it still running?"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="tell a running emulator something")
-    parser.add_argument("what", choices=("episode", "success", "state"))
+    parser.add_argument("what", choices=QUESTIONS)
     parser.add_argument("--link", required=True, help="the link the emulator was started with")
     parser.add_argument("--task", default=os.environ.get("TASK"))
     parser.add_argument("--goal", default=os.environ.get("GOAL"), help="x,y,z in m, base frame")
+    parser.add_argument("--path", metavar="FILE", help="with hand: the path, JSON")
     chosen = parser.parse_args(arguments)
-    status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal)
+    status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal, chosen.path)
     print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
     return status
 

@@ -3,6 +3,7 @@
     GET  /NAME.mjpg   the camera as a stream that cv2.VideoCapture opens     GET /NAME.jpg   one picture
     POST /episode     place the objects anew                                  GET /state      the true state, JSON
     GET  /success?task=T&goal=x,y,z     200 when the task has been fulfilled for 0.5 s, else 409
+    POST /hand        move the arm by hand along the path in the body (`hand.py`)
 
 Drawing and serving happen here, away from the bus: what the bus process must answer (everything but pictures)
 goes through a pipe, the poses to draw come through shared memory.
@@ -29,6 +30,7 @@ from sim2real.robot import Robot
 FPS = 30.0
 QUALITY = 90
 BOUNDARY = "frame"
+MAX_BODY = 4_000_000
 _LINGER = 2.0  # s that a camera goes on drawing after the last picture was asked for
 
 
@@ -143,9 +145,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MAX_BODY:
+            self.close_connection = True
+            self._json(413, {"error": f"a request takes at most {MAX_BODY} bytes, got {length}"})
+            return
+        body = self.rfile.read(length)
         if self.path == "/episode":
             self._answer({"op": "episode"})
+        elif self.path == "/hand":
+            try:
+                self._answer({"op": "hand", "body": json.loads(body)})
+            except ValueError as error:
+                self._json(400, {"error": f"the body of a request to /hand must be JSON ({error})"})
         else:
             self._json(404, {"error": f"there is no {self.path}"})
 

@@ -1,16 +1,17 @@
 """The emulated half-duplex line: bytes in, bytes out, each at the time it would pass on a real wire.
 
 No threads, no clock of its own: `receive` is told the time, `due` says what has arrived by a time. The same
-object runs behind a pty in real time and under a test's stepped clock.
+object runs behind a pty in real time and under a test's stepped clock. What the bytes mean is the business of a
+`Dialect`, one per family of servos.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from hardware.emulator.plant import Plant
 from hardware.emulator.servos import EmulatedServo
-from hardware.feetech.protocol import BROADCAST, Instruction, Packet, Parser, reply
 
 PROTECTION_PERIOD = 0.01
 """How often the servos look at temperature, voltage and overload, s of plant time."""
@@ -23,6 +24,9 @@ FRAGMENT_TIMEOUT = 0.005
 
 SUPPLY_RESISTANCE = 0.08  # Ω of the supply and its cable
 
+Answer = Callable[[int, float, bytes], None]
+"""`answer(id, delay, packet)`: servo `id` says `packet`, beginning `delay` s after the line has fallen quiet."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -33,19 +37,35 @@ class Reply:
     data: bytes
 
 
+class Dialect(Protocol):
+    """How servos of one family understand requests and answer them."""
+
+    def clear(self) -> None:
+        """Forget an incomplete request."""
+
+    def feed(self, data: bytes) -> Sequence[Any]:
+        """The requests that `data` completes."""
+
+    def handle(self, request: Any, servos: Sequence[Any], now: float, answer: Answer) -> None:
+        """Carry a request out on `servos`, those that heard it."""
+
+
 class EmulatedBus:
-    """Servos on one line, with the plant they move.
+    """Servos of one family on one line, with the plant they move.
 
     `tamper`, if set, sees every reply before it is queued and returns what really goes out (none, several,
-    changed, later): the place where faults are injected.
+    changed, later); `overhear`, if set, sees what the master says, and when, and returns what the servos hear of it:
+    the places where faults are injected.
     """
 
-    def __init__(self, servos: Sequence[EmulatedServo], plant: Plant) -> None:
+    def __init__(self, servos: Sequence[EmulatedServo], plant: Plant, dialect: Dialect | None = None) -> None:
         self.servos = list(servos)
         self.plant = plant
+        self.dialect = dialect or self.servos[0].dialect()
         self.tamper: Callable[[Reply], Iterable[Reply]] | None = None
+        self.overhear: Callable[[bytes, float], bytes] | None = None
         self.requests = 0
-        self._parser = Parser()
+        self._byte_time = 0.0  # of the request being answered, s
         self._free = 0.0  # when the line is quiet again
         self._queue: deque[Reply] = deque()
         self._time = 0.0
@@ -70,15 +90,22 @@ class EmulatedBus:
         """Take bytes from the master at `now`, s, sent at `baud` (None: at whatever rate the servos use)."""
         self.advance(now)
         if now - self._heard > FRAGMENT_TIMEOUT:
-            self._parser.clear()
+            self.dialect.clear()
         self._heard = now
-        rate = baud or (self.servos[0].baud if self.servos else 1_000_000)
-        self._free = max(now, self._free) + len(data) * 10 / rate
-        for packet in self._parser.feed(data):
+        rate = baud or (self.servos[0].baud if self.servos else 0) or 1_000_000
+        self._byte_time = 10 / rate
+        self._free = max(now, self._free) + len(data) * self._byte_time
+        if self.overhear is not None:
+            data = self.overhear(data, now)
+        for request in self.dialect.feed(data):
             self.requests += 1
             # A servo hears only what is sent at its own rate.
-            listening = [servo for servo in self.servos if baud is None or _same_rate(servo.baud, baud)]
-            self._handle(packet, listening, 10 / rate)
+            listening = [
+                servo
+                for servo in self.servos
+                if servo.alive and (baud is None or _same_rate(servo.baud, baud))
+            ]
+            self.dialect.handle(request, listening, now, self._answer)
 
     def due(self, now: float) -> bytes:
         """Everything that has passed the wire by `now` and was not handed out yet."""
@@ -104,67 +131,14 @@ class EmulatedBus:
             end = max(end, entry.due)
         return end
 
-    def _answer(self, servo: EmulatedServo, data: bytes, byte_time: float) -> None:
-        packet = reply(servo.id, servo.status, data)
-        self._free += servo.return_delay + len(packet) * byte_time
-        out = Reply(self._free, servo.id, packet)
+    def _answer(self, id: int, delay: float, packet: bytes) -> None:
+        self._free += delay + len(packet) * self._byte_time
+        out = Reply(self._free, id, packet)
         if self.tamper is None:
             self._queue.append(out)
         else:
             self._queue.extend(self.tamper(out))
             self._queue = deque(sorted(self._queue, key=lambda entry: entry.due))
-
-    def _handle(self, packet: Packet, servos: Sequence[EmulatedServo], byte_time: float) -> None:
-        data = packet.data
-        match packet.code:
-            case Instruction.SYNC_READ if packet.id == BROADCAST and len(data) >= 2:
-                by_id = {servo.id: servo for servo in servos}
-                for id in data[2:]:
-                    if id in by_id:
-                        self._answer(by_id[id], by_id[id].read(data[0], data[1]), byte_time)
-            case Instruction.SYNC_WRITE if packet.id == BROADCAST and len(data) >= 2:
-                address, size = data[0], data[1]
-                by_id = {servo.id: servo for servo in servos}
-                for at in range(2, len(data) - size, size + 1):
-                    if data[at] in by_id:
-                        by_id[data[at]].write(address, data[at + 1 : at + 1 + size])
-            case _:
-                for servo in servos:
-                    if packet.id in (servo.id, BROADCAST):
-                        self._command(servo, packet, byte_time)
-
-    def _command(self, servo: EmulatedServo, packet: Packet, byte_time: float) -> None:
-        """A request to one servo. To all at once it is carried out, but nobody answers (pings excepted)."""
-        data, alone = packet.data, packet.id != BROADCAST
-        match packet.code:
-            case Instruction.PING:
-                self._answer(servo, b"", byte_time)
-                return
-            case Instruction.READ if len(data) == 2:
-                if alone:
-                    self._answer(servo, servo.read(data[0], data[1]), byte_time)
-                return
-            case Instruction.WRITE if len(data) >= 2:
-                id = servo.id
-                servo.write(data[0], data[1:])
-                if alone and servo.acknowledges:
-                    # A new ID holds from the next request on.
-                    new, servo.memory[5] = servo.memory[5], id
-                    self._answer(servo, b"", byte_time)
-                    servo.memory[5] = new
-                return
-            case Instruction.REG_WRITE if len(data) >= 2:
-                servo.reg_write(data[0], data[1:])
-            case Instruction.ACTION:
-                servo.action()
-            case Instruction.RECALIBRATE:
-                servo.recalibrate(int.from_bytes(data[:2], "little") if len(data) == 2 else 2048)
-            case Instruction.RESET:
-                servo.factory_reset()
-            case _:
-                return
-        if alone and servo.acknowledges:
-            self._answer(servo, b"", byte_time)
 
 
 def _same_rate(a: int, b: int) -> bool:

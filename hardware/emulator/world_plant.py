@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.emulator.plant import Drive
+from hardware.emulator.actuation import Actuation
+from hardware.emulator.hand import Hand
+from hardware.emulator.plant import DUTY, POSITION, Drive
 from hardware.emulator.twin import default_twin
 from hardware.emulator.wire import PROTECTION_PERIOD, STALL
 from sim2real.calibration import Calibration
@@ -59,10 +61,13 @@ class WorldPlant:
         self.world.reset(position=np.clip(robot.rest, *calibration.limits))
         self.drive = Drive(robot.n)
         self.drive.goal[:] = self.world.servo.sensed
-        settings = robot.servo_settings.get("all", {})
-        self._nominal_p = float(settings.get("p_coefficient", 32)) or 1.0
-        self._nominal_d = float(settings.get("d_coefficient", 32)) or 1.0
-        self.supply = 12.0 * self.world.values.get("servo.voltage", 1.0)
+        self._nominal_p = _tuned(robot, "p_coefficient")
+        self._nominal_d = _tuned(robot, "d_coefficient")
+        values = self.world.values
+        volts = max(values[f"servo.{name}.voltage"] for name in robot.joint_names)
+        self.supply = volts * values["servo.voltage"]
+        self.hand = Hand(robot.n)
+        self.actuation = Actuation(self.world)
         self._origin = 0.0  # plant time at which the world's clock stood at 0
         self._truths: deque[Truth] = deque(maxlen=int(2 * HOLD * JUDGE_RATE))
         self.world.servo.enabled[:] = 0.0
@@ -87,18 +92,32 @@ class WorldPlant:
 
     def _step(self, steps: int) -> None:
         servo, drive = self.world.servo, self.drive
-        servo.goal[:] = drive.goal
-        servo.enabled[:] = drive.mode
+        driven = drive.mode >= DUTY
+        self.actuation.settle(drive, driven)
+        servo.goal[:] = np.where(driven, servo.goal, drive.goal)
+        servo.enabled[:] = np.where(driven, POSITION, drive.mode)
         servo.duty_limit[:] = drive.duty_limit
-        servo.kp[:] = drive.p / self._nominal_p
-        servo.kd[:] = drive.d / self._nominal_d
+        servo.kp[:] = self._relative(drive.p, self._nominal_p)
+        servo.kd[:] = self._relative(drive.d, self._nominal_d)
         servo.ki[:] = drive.i
         servo.speed[:] = drive.speed
         servo.acceleration[:] = drive.acceleration
-        self.world.advance(None, steps)
+        limited = np.isfinite(drive.current_limit)
+        if driven.any() or limited.any() or self.hand.holding:
+            for _ in range(steps):
+                self.actuation.act(drive, driven)
+                self.actuation.guide(self.hand, self.world.time)
+                self.world.advance(None, 1)
+        else:
+            self.world.advance(None, steps)
         self._read()
         if not self._truths or self.world.time - self._truths[-1].time >= 1 / JUDGE_RATE - 1e-9:
             self._truths.append(self.world.truth())
+
+    @staticmethod
+    def _relative(gain: Array, nominal: Array) -> Array:
+        """A gain register relative to the value it is tuned for; a nominal 0 means a gain that is always there."""
+        return np.where(gain == nominal, 1.0, gain / np.where(nominal == 0.0, 1.0, nominal))
 
     def _read(self) -> None:
         self._sensed: Array = self.world.sensed_position
@@ -141,6 +160,7 @@ class WorldPlant:
             "goal_position": self.drive.goal.tolist(),
             "torque": [int(mode) for mode in self.drive.mode],
             "duty": self.duty.tolist(),
+            "hand": self.hand.holding,
             "tool": truth.tool_position.tolist(),
             "cube": _or_none(truth.cube_position),
             "mark": None if self.world.scene.mark_xy is None else list(self.world.scene.mark_xy),
@@ -164,6 +184,17 @@ class WorldPlant:
 
     def close(self) -> None:
         self.world.close()
+
+
+def _tuned(robot: Robot, register: str) -> Array:
+    """(n,) what a gain register holds when the robot is set up: the value that its servo parameters are meant for."""
+    common = robot.servo_settings.get("all", {})
+    return np.array(
+        [
+            float({**common, **robot.servo_settings.get(name, {})}.get(register, 32))
+            for name in robot.joint_names
+        ]
+    )
 
 
 def stage_task(name: str | None, robot: Robot) -> Task:

@@ -14,6 +14,7 @@ EXAMPLES = """\
   sim2real doctor --port /tmp/ttyARM                          (in another terminal)
   sim2real emulate --link /tmp/ttyARM --tell episode          place the objects anew
   sim2real emulate --link /tmp/ttyARM --tell success --task lift   exit status 0: done
+  sim2real emulate --link /tmp/ttyARM --tell hand --path path.json       move the limp arm by hand
 """
 
 
@@ -34,11 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
     parser.add_argument(
         "--tell",
-        choices=("episode", "success", "state"),
+        choices=("episode", "success", "state", "hand"),
         help="tell the emulator that runs at --link: a new episode; whether --task is done (exit status 0 or 1); "
-        "its true state",
+        "its true state; a hand that moves the arm along --path",
     )
     parser.add_argument("--goal", metavar="X,Y,Z", help="with --tell success: the goal, m")
+    parser.add_argument(
+        "--path",
+        metavar="FILE",
+        help='with --tell hand: a JSON list of {"time": s, "position": [rad or null, one per joint]}',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +81,7 @@ def _tell(args: argparse.Namespace) -> int:
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
     task, goal = args.task or os.environ.get("TASK"), args.goal or os.environ.get("GOAL")
-    status, text = tell(args.tell, args.link, task, goal)
+    status, text = tell(args.tell, args.link, task, goal, args.path)
     print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
     return status
 
@@ -92,7 +98,7 @@ def _page(a: dict[str, object]) -> str:
         f"  cameras      {a['cameras_file']}",
         f"  parameters   {a['twin']}   (the arm's true ones)",
         *(f"  {name:12} {url}" for name, url in sources.items()),
-        f"  control      {a['control_url']}   POST /episode, GET /success?task=T&goal=x,y,z, GET /state",
+        f"  control      {a['control_url']}   POST /episode, POST /hand, GET /success?task=T&goal=x,y,z, GET /state",
         "",
         "Run a policy on it:",
         "",

@@ -99,12 +99,14 @@ class Views(NamedTuple):
     work: Array
     history: Array
     """(HISTORY, 2 n): sensed angles and speeds of past steps, a ring."""
+    external: Array
+    """(n,) N·m on the joints from outside that Bullet knows nothing of."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _views(buffer: Array, n: int) -> Views:
-    vectors = buffer[5 : 5 + 12 * n].reshape(12, n)
-    at = 5 + 12 * n
+    vectors = buffer[5 : 5 + 13 * n].reshape(13, n)
+    at = 5 + 13 * n
     squares = buffer[at : at + 2 * n * n].reshape(2, n, n)
     at += 2 * n * n
     chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
@@ -130,12 +132,13 @@ def _views(buffer: Array, n: int) -> Views:
         buffer[0:2], buffer[2:5], chain, inertials, vectors[11], parameters, command, state,
         vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5], vectors[6], vectors[7],
         vectors[8], vectors[9], vectors[10], squares[0], squares[1], drive, rotations, origins, work, history,
+        vectors[12],
     )  # fmt: skip
 
 
 def _size(n: int) -> int:
     columns = CHAIN_COLUMNS + INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
-    return 5 + n * (12 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+    return 5 + n * (13 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -182,11 +185,13 @@ def _step(buffer: Array, n: int) -> None:
         row[i], row[n + i] = a.state[i, SENSED], velocity[i]
         a.low[i] = min((a.lower[i] - position[i]) / dt, RETURN_SPEED)
         a.high[i] = max((a.upper[i] - position[i]) / dt, -RETURN_SPEED)
+        contact[i] += a.external[i]
     solve_velocity_into(
         a.mass, a.bias, contact, velocity, a.parameters, a.command, a.state, a.drive, dt, a.low, a.high,
         a.predicted,
     )  # fmt: skip
     for i in range(n):
+        contact[i] -= a.external[i]
         torque[i] = a.bias_carried[i] - contact[i]
         for j in range(n):
             torque[i] += a.mass_carried[i, j] * (a.predicted[j] - velocity[j]) / dt
@@ -222,11 +227,15 @@ class ServoBank:
 
     Settings: `goal` rad (encoder angle); `enabled` 0 off, 1 position control, 2 damping; `duty_limit` 0–1;
     `kp`, `kd` relative to the nominal registers, `ki` the I register; `speed` rad/s and `acceleration` rad/s²
-    of the profile, 0 for none. Readings: `sensed` rad, `torque` N·m, `duty` −1…1, `current` A of the last step.
+    of the profile, 0 for none; `external` N·m is what else turns the joints. Readings of the last step: `sensed` rad,
+    `torque` N·m, `duty` −1…1, `current` A. For whoever drives the motors in other ways: the model's `parameters`
+    (n, F), the arm's `mass` (n, n) kg·m² without armature, and its `bias` N·m.
     """
 
-    def __init__(self, command: Array, state: Array) -> None:
-        self.command, self.state = command, state
+    def __init__(self, views: Views) -> None:
+        command, state = self.command, self.state = views.command, views.state
+        self.external, self.parameters = views.external, views.parameters
+        self.mass, self.bias = views.mass, views.bias
         self.goal = command[:, servo.GOAL]
         self.enabled = command[:, servo.ENABLED]
         self.duty_limit = command[:, servo.TORQUE_LIMIT]
@@ -253,7 +262,7 @@ class Coupling:
         self.views.chain[:] = model.chain
         self.views.inertials[:] = model.inertials
         self.views.skeleton[:] = skeleton_inertia(model, parameters[:, servo.ARMATURE])
-        self.servo = ServoBank(self.views.command, self.views.state)
+        self.servo = ServoBank(self.views)
         # Compiled once here, not in the first step.
         self.reset(np.zeros(self.n))
 
@@ -264,7 +273,7 @@ class Coupling:
         reset_into(v.parameters, position, v.command, v.state)
         v.scalars[1] = 0.0
         v.position[:] = position
-        for array in (v.velocity, v.predicted, v.contact, v.torque, v.history, v.mass_carried):
+        for array in (v.velocity, v.predicted, v.contact, v.external, v.torque, v.history, v.mass_carried):
             array[:] = 0.0
 
     def step(self) -> list[float]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hardware.emulator.assembly import build_servos, emulated_calibration
+from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import IdealPlant, Plant
-from hardware.emulator.servos import EmulatedServo
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
 from hardware.feetech.bus import FeetechBus
@@ -21,7 +21,7 @@ class Rig:
 
     def __init__(self, n: int = 6) -> None:
         self.plant = IdealPlant(n, np.linspace(-0.5, 0.5, n))
-        self.servos = [EmulatedServo(i + 1, self.plant, i, values={"return_delay_time": 0}) for i in range(n)]
+        self.servos = [FeetechServo(i + 1, self.plant, i, values={"return_delay_time": 0}) for i in range(n)]
         self.line = EmulatedBus(self.servos, self.plant)
         self.port = SteppedPort(self.line)
         self.bus = FeetechBus(self.port)

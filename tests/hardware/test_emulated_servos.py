@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import IdealPlant
-from hardware.emulator.servos import EmulatedServo
 from hardware.emulator.wire import EmulatedBus
 from hardware.feetech import protocol
 from hardware.feetech.protocol import Instruction, Packet, Parser
@@ -54,7 +54,7 @@ def test_read_only_and_impossible_values_are_ignored(rig: Rig) -> None:
 
 def test_goals_beyond_the_stored_limits_are_clipped() -> None:
     plant = IdealPlant(1)
-    servo = EmulatedServo(1, plant, 0, values={"min_position_limit": 1500, "max_position_limit": 2500})
+    servo = FeetechServo(1, plant, 0, values={"min_position_limit": 1500, "max_position_limit": 2500})
     servo.write(42, (4000).to_bytes(2, "little"))
     assert servo.get("goal_position") == 4000
     assert servo.get("present_goal") == 2500
@@ -63,7 +63,7 @@ def test_goals_beyond_the_stored_limits_are_clipped() -> None:
 
 def test_offset_shifts_what_is_reported_and_what_is_meant() -> None:
     plant = IdealPlant(1, np.array([0.3]))
-    servo = EmulatedServo(1, plant, 0, values={"homing_offset": -200})
+    servo = FeetechServo(1, plant, 0, values={"homing_offset": -200})
     assert servo._present() == round(2048 + 0.3 / TICK) + 200
     servo.write(42, (2248).to_bytes(2, "little"))
     assert plant.drive.goal[0] == pytest.approx(0.0)
@@ -71,7 +71,7 @@ def test_offset_shifts_what_is_reported_and_what_is_meant() -> None:
 
 def test_torque_128_recentres_for_good() -> None:
     plant = IdealPlant(1, np.array([0.5]))
-    servo = EmulatedServo(1, plant, 0)
+    servo = FeetechServo(1, plant, 0)
     servo.write(40, bytes((128,)))
     assert servo._present() == 2048
     assert servo.get("torque_enable") == 0
@@ -98,14 +98,14 @@ def test_gains_limits_and_profile_reach_the_plant(rig: Rig) -> None:
     assert drive.duty_limit[1] == 0.25
 
 
-def _loaded() -> tuple[IdealPlant, EmulatedServo]:
+def _loaded() -> tuple[IdealPlant, FeetechServo]:
     plant = IdealPlant(1)
-    servo = EmulatedServo(1, plant, 0, values={"overload_torque": 25, "protection_time": 50})
+    servo = FeetechServo(1, plant, 0, values={"overload_torque": 25, "protection_time": 50})
     servo.write(40, bytes((1,)))
     return plant, servo
 
 
-def _wait(servo: EmulatedServo, start: float, seconds: float, voltage: float = 12.0) -> float:
+def _wait(servo: FeetechServo, start: float, seconds: float, voltage: float = 12.0) -> float:
     for _ in range(round(seconds * 100)):
         start += 0.01
         servo.update(start, 0.01, voltage)
@@ -213,7 +213,7 @@ def test_return_delay_and_rate_set_the_pace(rig: Rig) -> None:
     rig.servos[0].write(7, bytes((250,)))
     rig.line.receive(protocol.ping(1), 0.0)
     assert rig.line.next_due == pytest.approx(6e-5 + 500e-6 + 6e-5)
-    slow = EmulatedServo(1, rig.plant, 0, values={"baud_rate": 4, "return_delay_time": 0})
+    slow = FeetechServo(1, rig.plant, 0, values={"baud_rate": 4, "return_delay_time": 0})
     line = EmulatedBus([slow], rig.plant)
     line.receive(protocol.ping(1), 0.0)
     assert line.next_due == pytest.approx(12 * 10 / 115_200)

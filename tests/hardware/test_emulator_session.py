@@ -134,6 +134,24 @@ def test_files_describe_the_arm(emulator: EmulatorHandle) -> None:
     np.testing.assert_allclose(camera.camera_to_base, ROBOT.cameras["front"].camera_to_base, atol=1e-9)
 
 
+def test_a_hand_moves_the_limp_arm(emulator: EmulatorHandle, tmp_path: Path) -> None:
+    link, path = emulator.port, tmp_path / "path.json"
+    path.write_text(
+        json.dumps(
+            [{"time": 0.5, "position": ROBOT.home.tolist()}, {"time": 30.0, "position": ROBOT.home.tolist()}]
+        )
+    )
+    status, answer = tell.tell("hand", link, path=str(path))
+    assert status == 0 and json.loads(answer) == {"seconds": 30.0}
+    assert _eventually(lambda: np.allclose(_state(emulator)["sensed_position"], ROBOT.home, atol=0.02))
+    path.write_text("[{]")
+    status, answer = tell.tell("hand", link, path=str(path))
+    assert status == 2 and "must be JSON" in answer
+    path.write_text('[{"time": 1.0, "position": [0.0]}]')
+    status, answer = tell.tell("hand", link, path=str(path))
+    assert status == 2 and "needs 6 joint angles" in answer
+
+
 def test_twin_file_restarts_the_same_arm(emulator: EmulatorHandle, tmp_path: Path) -> None:
     with start_emulator("so101", twin=emulator.twin, camera=False) as other:
         assert other.sources == {}

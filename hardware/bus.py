@@ -9,6 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.registers import RegisterTable
+from sim2real.errors import BusError
+
+
+class ServoRefused(BusError):
+    """A servo answered that it did not do what it was asked. Asking again does not help."""
 
 
 @dataclass
@@ -67,6 +72,9 @@ class ServoBus(Protocol):
     """Servos on a half-duplex line. Raises BusError when an exchange fails, PortError when the line is gone."""
 
     table: RegisterTable
+    """The registers that all servos on the bus share."""
+    tables: dict[int, RegisterTable]
+    """By ID, the registers of servos whose model is known."""
     statistics: BusStatistics
 
     def now(self) -> float:
@@ -86,6 +94,9 @@ class ServoBus(Protocol):
 
     def write_permanently(self, id: int, values: Mapping[str, int], timeout: float = ...) -> None:
         """Write and verify registers that survive loss of power."""
+
+    def prepare(self, ids: Sequence[int]) -> None:
+        """Find out the quickest way to read these servos. Call it while nothing moves."""
 
     def sync_read(
         self, ids: Sequence[int], address: int, size: int, timeout: float | None = ...

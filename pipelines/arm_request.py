@@ -1,13 +1,14 @@
 """What a run on an arm was asked for, understood and checked before anything is opened."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.remote import is_remote, offered
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -65,6 +66,8 @@ class Setup:
     policy: Mapping[str, Any]
     """What is known of the policy: its name, and hash and provenance of a file."""
     goal: Array | None
+    pictures: tuple[str, ...] = ()
+    """Cameras whose pictures the policy itself wants to see."""
 
 
 def prepare(options: Options) -> Setup:
@@ -72,6 +75,7 @@ def prepare(options: Options) -> Setup:
     robot = Robot.load(options.robot)
     policy: dict[str, Any] = {"policy": options.policy}
     task_name = options.task
+    pictures: tuple[str, ...] = ()
     if options.policy.endswith(".onnx") or Path(options.policy).is_file():
         from hardware.policy_file import load_policy_file
 
@@ -80,16 +84,20 @@ def prepare(options: Options) -> Setup:
         task_name = task_name or file.info.task
         file.check(robot, load_task(task_name))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
-    elif task_name is None:
+    elif is_remote(options.policy):
+        offer = offered(options.policy, robot)
+        task_name, pictures = task_name or offer.task, offer.pictures
+        policy |= {"server": asdict(offer)}
+    if task_name is None:
         raise UserError(
             f"the policy '{options.policy}' does not say what it is for: add --task "
-            "(policy files know their task)"
+            "(policy files, and servers that want to, know their task)"
         )
     task = load_task(task_name)
     goal = None if options.goal is None else parse_goal(options.goal, robot)
     if options.calibration is not None:
         Calibration.load(options.calibration, robot)
-    return Setup(options, robot, task, task_name, policy, goal)
+    return Setup(options, robot, task, task_name, policy, goal, pictures)
 
 
 def parse_goal(text: str, robot: Robot) -> Array:

@@ -133,19 +133,34 @@ class Rig:
                 "give --cameras FILE and --camera name=SOURCE"
                 + (" (or --goal x,y,z for the mark)" if needed == {"mark"} else "")
             )
+        missing = [name for name in self.setup.pictures if name not in used]
+        if missing:
+            raise UserError(
+                f"the policy at {options.policy} wants to see the camera {', '.join(missing)}: "
+                "give --cameras FILE and --camera name=SOURCE"
+            )
         return used
 
     def make_loop(self, arm: "SerialArm", cameras: Mapping[str, "CameraModel"]) -> ControlLoop:
         """Start everything that runs beside the loop, and the loop itself (not yet ticking)."""
         from hardware.runtime.guardian import Watchdog
         from hardware.runtime.inference import InferenceProcess
+        from hardware.runtime.remote import Surroundings
 
         setup, options = self.setup, self.options
         robot_spec = options.robot
         # First, so that they load while the rest starts.
-        policy = InferenceProcess(options.policy, setup.task_name, robot_spec, seed=options.seed)
+        looking = self._start_cameras(cameras)
+        shown = {name: self._cameras[name].reader for name in setup.pictures}
+        policy = InferenceProcess(
+            options.policy,
+            setup.task_name,
+            robot_spec,
+            seed=options.seed,
+            surroundings=Surroundings(*arm.calibration.limits, cameras=shown),
+        )
         self.stack.callback(policy.close)
-        perception = self._perception(cameras)
+        perception = self._perception(looking)
         guardian = None
         if not options.dry_run:
             guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
@@ -161,25 +176,30 @@ class Rig:
             guardian=guardian,
         )
 
-    def _perception(self, cameras: Mapping[str, "CameraModel"]) -> PerceptionSource:
-        """Start the cameras: the one that looks for objects, and when recording also those that only see."""
+    def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
+        """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants
+        to see, and when recording all others too."""
         needed = objects_to_see(self.setup)
-        if not needed and not self.options.record:
-            return GoalOnly(self.setup.goal)
-        from hardware.cameras import CameraProcess
-        from hardware.tracking import CameraPerception
-
         looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
         if not self.options.record:
-            cameras = {name: model for name, model in cameras.items() if name == looking}
+            wanted = {looking, *self.setup.pictures}
+            cameras = {name: model for name, model in cameras.items() if name in wanted}
+        if cameras:
+            from hardware.cameras import CameraProcess
         for name, model in cameras.items():
             self._cameras[name] = CameraProcess(model, needed if name == looking else ())
             self.stack.callback(self._cameras[name].close)
+        return looking
+
+    def _perception(self, looking: str | None) -> PerceptionSource:
+        """What is known of the scene, once every camera delivers."""
         for camera in self._cameras.values():
             camera.wait_ready()
         if looking is None:
             return GoalOnly(self.setup.goal)
-        return CameraPerception(self._cameras[looking], needed, self.setup.goal)
+        from hardware.tracking import CameraPerception
+
+        return CameraPerception(self._cameras[looking], objects_to_see(self.setup), self.setup.goal)
 
     def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
         from hardware.runtime.recorder import RecorderConfig, RecorderProcess

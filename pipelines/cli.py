@@ -30,6 +30,7 @@ COMMANDS = {
     "identify": "fit the simulated arm to recorded data",
     "finetune": "adapt a policy to recorded data",
     "deploy": "run a policy on an arm",
+    "serve": "serve a policy to arms elsewhere",
     "emulate": "start an emulated arm on a virtual serial port",
     "report": "write report.html for run directories",
     "demo": "the whole loop on the emulated arm",
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sim2real: there is no command '{name}'; {hint}", file=sys.stderr)
         return 2
     try:
-        module = import_module(f"pipelines.commands.{name}")
+        module = import_module(f"pipelines.commands.{name.replace('-', '_')}")
         return int(module.run(_parser(name, module).parse_args(rest)) or 0)
     except SystemExit as stop:  # argparse, after --help or a wrong flag
         return stop.code if isinstance(stop.code, int) else 2

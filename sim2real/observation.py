@@ -35,6 +35,10 @@ class Feature:
     size: int
 
 
+STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal", "cube", "cube_yaw", "cube_age")
+"""What every arm can tell a policy."""
+
+
 def standard_features(names: Sequence[str], n: int) -> tuple[Feature, ...]:
     """Features of the given standard names for a robot with `n` joints. Unknown ones: UserError."""
     sizes = {

@@ -28,7 +28,7 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert f"sim2real {name}" in text
     assert "examples:" in text
-    module = import_module(f"pipelines.commands.{name}")
+    module = import_module(f"pipelines.commands.{name.replace('-', '_')}")
     assert f"sim2real {name}" in module.EXAMPLES
 
 

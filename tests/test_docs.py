@@ -32,5 +32,5 @@ def test_links_lead_somewhere_and_commands_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-    for name in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?sim2real (?!-)(\w+)", text, re.MULTILINE):
+    for name in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?sim2real (?!-)([\w-]+)", text, re.MULTILINE):
         assert name in COMMANDS, f"{page.name} names the command {name}"

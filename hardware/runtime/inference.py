@@ -19,18 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.remote import MAX_HORIZON, RemotePolicy, Surroundings, is_remote
 from hardware.runtime.sources import Answer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
-from sim2real.observation import Feature, Observation, standard_features
+from sim2real.observation import STANDARD, Feature, Observation, standard_features
 from sim2real.policy import Policy, load_policy
 from sim2real.robot import Robot
 from sim2real.tasks.base import Task, load_task
 
 Array = NDArray[np.float64]
-
-MAX_HORIZON = 256
-"""Longest chunk that fits the shared memory."""
 
 NOTE = 2000
 """Bytes for the message of a policy that failed."""
@@ -38,8 +36,13 @@ NOTE = 2000
 STARTING, READY, FAILED = 0, 1, 2
 
 
-def load_any_policy(spec: str, task: Task, robot: Robot) -> Policy:
-    """A policy by name, class path or file, checked against robot and task. Raises UserError."""
+def load_any_policy(spec: str, task: Task, robot: Robot, surroundings: Surroundings | None = None) -> Policy:
+    """A policy by name, class path, file or server, checked against robot and task. Raises UserError.
+
+    `surroundings` is what a policy server may be told and shown besides the observation.
+    """
+    if is_remote(spec):
+        return RemotePolicy(spec, task.name, robot, surroundings)
     if spec.endswith(".onnx") or Path(spec).is_file():
         from hardware.policy_file import load_policy_file
 
@@ -114,8 +117,7 @@ class _Shared:
 
 def observed_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
     """Everything an arm can tell a policy: the standard keys, in the order of the shared memory."""
-    names = ["joint_position", "joint_velocity", "joint_command", "goal", "cube", "cube_yaw", "cube_age"]
-    return standard_features(names, robot.n)
+    return standard_features(STANDARD, robot.n)
 
 
 class InferenceProcess:
@@ -125,7 +127,15 @@ class InferenceProcess:
     once; `wait_ready` waits until the policy is loaded and has answered once.
     """
 
-    def __init__(self, spec: str, task: str, robot: str | Path, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        spec: str,
+        task: str,
+        robot: str | Path,
+        *,
+        seed: int = 0,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self.spec = spec
         self._robot = Robot.load(robot)
         self._task = load_task(task)
@@ -138,7 +148,7 @@ class InferenceProcess:
         os.set_blocking(self._wake.fileno(), False)
         self._process = context.Process(
             target=_serve,
-            args=(spec, task, str(robot), self._shared, reader),
+            args=(spec, task, str(robot), self._shared, reader, surroundings),
             name="sim2real-inference",
             daemon=True,
         )
@@ -215,7 +225,14 @@ class InferenceProcess:
             self._process.join(1.0)
 
 
-def _serve(spec: str, task_name: str, robot_name: str, shared: _Shared, wake: Connection) -> None:
+def _serve(
+    spec: str,
+    task_name: str,
+    robot_name: str,
+    shared: _Shared,
+    wake: Connection,
+    surroundings: Surroundings | None,
+) -> None:
     """The inference process. Ends when the control process closes the pipe or dies."""
     import signal
 
@@ -223,14 +240,14 @@ def _serve(spec: str, task_name: str, robot_name: str, shared: _Shared, wake: Co
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         robot, task = Robot.load(robot_name), load_task(task_name)
-        policy = load_any_policy(spec, task, robot)
+        policy = load_any_policy(spec, task, robot, surroundings)
         features = observed_features(task, robot)
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.
         policy.act(_example(robot, features))
         shared.status[0] = READY
         _think(policy, robot, features, shared, wake)
-    except UserError as error:
+    except Sim2RealError as error:
         shared.fail(str(error))
     except Exception as error:
         shared.fail(f"policy '{spec}' failed: {type(error).__name__}: {error}")

@@ -1,0 +1,199 @@
+"""A policy as a server: arms connect, send observations, get chunks back. docs/policy-server.md."""
+
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hardware.runtime.inference import load_any_policy
+from hardware.runtime.messages import VERSION, Line, Message, MessageError, parse_address
+from sim2real.errors import HardwareError, UserError
+from sim2real.observation import STANDARD, standard_features
+from sim2real.policy import Policy
+from sim2real.robot import Robot
+from sim2real.tasks.base import Task, load_task
+
+MESSAGE_TIMEOUT = 5.0
+"""s in which a message that has begun must be complete."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is offered: a policy, and the robot and task it is for."""
+
+    spec: str
+    policy: Policy
+    robot: Robot
+    task: Task
+
+    @classmethod
+    def load(cls, spec: str, task: str | None, robot: str) -> "Served":
+        """A policy by file, name or class path, checked. Raises UserError."""
+        arm = Robot.load(robot)
+        if task is None:
+            if not spec.endswith(".onnx"):
+                raise UserError(
+                    f"the policy '{spec}' does not say what it is for: add --task (policy files know their task)"
+                )
+            from hardware.policy_file import load_policy_file
+
+            task = load_policy_file(spec).info.task
+        chosen = load_task(task, arm.n)
+        return cls(spec, load_any_policy(spec, chosen, arm), arm, chosen)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the policy observes; everything there is when it does not say."""
+        info = getattr(self.policy, "info", None)
+        return STANDARD if info is None else tuple(feature.name for feature in info.features)
+
+    def welcome(self) -> Message:
+        return Message(
+            "welcome",
+            {
+                "version": VERSION,
+                "name": self.spec,
+                "robot": self.robot.name,
+                "joints": list(self.robot.joint_names),
+                "task": self.task.name,
+                "features": list(self.features),
+                "pictures": [],
+                "horizon": self.policy.horizon,
+                "rate": self.robot.policy_rate,
+            },
+        )
+
+
+class PolicyServer:
+    """Serves one arm at a time; others are told that it is busy. `address` is (host, port) as bound."""
+
+    def __init__(
+        self,
+        served: Served,
+        listen: str,
+        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+    ) -> None:
+        """Bind to `listen`, "HOST:PORT" (port 0: a free one). Raises UserError when that cannot be done."""
+        self.served = served
+        self._say = say
+        self._sizes = {f.name: f.size for f in standard_features(STANDARD, served.robot.n)}
+        try:
+            host, port = parse_address(listen, "--listen")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family)
+        except (OSError, ValueError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"cannot listen on '{listen}': {reason}; choose another --listen HOST:PORT"
+            ) from None
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+
+    @property
+    def url(self) -> str:
+        """What `--policy` takes to reach this server from this machine."""
+        host, port = self.address
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Serve until `until` says so; it is asked about twice a second."""
+        while not until():
+            if select.select([self._listener], [], [], 0.5)[0]:
+                connection, peer = self._listener.accept()
+                line = Line(connection)
+                try:
+                    self._serve(line, f"{peer[0]}:{peer[1]}", until)
+                finally:
+                    line.close()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+    def _serve(self, line: Line, peer: str, until: Callable[[], bool]) -> None:
+        """One arm, from hello to the end of its connection. Nothing it does ends the server."""
+        times: list[float] = []
+        try:
+            hello = line.receive(MESSAGE_TIMEOUT)
+            self._check(hello)
+            line.send(self.served.welcome())
+            self._say(f"{peer}: {hello.fields.get('robot')} is here")
+            episode: Any = None
+            while self._wait(line, until):
+                message = line.receive(MESSAGE_TIMEOUT)
+                start = time.perf_counter()
+                if message.fields.get("episode") != episode:
+                    episode = message.fields.get("episode")
+                    self.served.policy.reset(int(message.fields.get("seed", 0)))
+                line.send(self._answer(message))
+                times.append(time.perf_counter() - start)
+        except MessageError as error:
+            if times or "closed" not in str(error):
+                self._say(f"{peer}: {error}")
+        except HardwareError as error:
+            self._refuse(line, "problem", str(error), peer)
+        except UserError as error:
+            self._refuse(line, "refusal", str(error), peer)
+        except Exception as error:
+            # Whatever the policy raises is the arm's to know; the server goes on for the next one.
+            self._refuse(line, "problem", f"{type(error).__name__}: {error}", peer)
+        if times:
+            spread = np.percentile(times, (50, 95)) * 1000
+            self._say(
+                f"{peer}: {len(times)} chunks in {spread[0]:.1f} ms each (95 % within {spread[1]:.1f} ms)"
+            )
+
+    def _wait(self, line: Line, until: Callable[[], bool]) -> bool:
+        """Whether the arm has something to say; others that call meanwhile are sent away."""
+        while not until():
+            ready, _, _ = select.select([line.socket, self._listener], [], [], 0.5)
+            if self._listener in ready:
+                other = Line(self._listener.accept()[0])
+                try:
+                    other.send(
+                        Message("refusal", {"message": "it is driving another arm; try again later"}), 1.0
+                    )
+                    # Closing with unread input would take the refusal back before it was read.
+                    other.receive(0.2)
+                except MessageError:
+                    pass
+                other.close()
+            if line.socket in ready:
+                return True
+        return False
+
+    def _check(self, hello: Message) -> None:
+        if hello.type != "hello":
+            raise UserError(f"a connection begins with 'hello', not with '{hello.type}'")
+        robot = self.served.robot
+        for what, mine, theirs in (
+            ("protocol version", VERSION, hello.fields.get("version")),
+            ("robot", robot.name, hello.fields.get("robot")),
+            ("joints", list(robot.joint_names), hello.fields.get("joints")),
+        ):
+            if mine != theirs:
+                raise UserError(f"this policy is for the {what} {mine}, the arm has {theirs}")
+
+    def _answer(self, message: Message) -> Message:
+        if message.type != "observation":
+            raise UserError(f"after the handshake come observations, not '{message.type}'")
+        observation = {}
+        for name in self.served.features:
+            values = message.arrays.get(name)
+            if values is None or values.shape != (self._sizes[name],):
+                got = "nothing" if values is None else f"shape {values.shape}"
+                raise UserError(f"an observation needs '{name}' with shape ({self._sizes[name]},), got {got}")
+            observation[name] = np.array(values, dtype=np.float64)
+        chunk = np.asarray(self.served.policy.act(observation), dtype=np.float64)
+        return Message("chunk", {"number": message.fields.get("number")}, {"chunk": chunk})
+
+    def _refuse(self, line: Line, kind: str, text: str, peer: str) -> None:
+        self._say(f"{peer}: {text}")
+        try:
+            line.send(Message(kind, {"message": text}), 1.0)
+        except MessageError:
+            pass

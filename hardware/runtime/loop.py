@@ -30,7 +30,7 @@ from hardware.runtime.supervisor import (
 from hardware.runtime.ticklog import TickLog
 from hardware.runtime.vitals import Guardian, Vitals
 from sim2real.arm import Arm, ArmState
-from sim2real.chunks import ChunkPlayer
+from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.clock import Clock
 from sim2real.errors import BusError, HardwareError, PortError, Sim2RealError
 from sim2real.gate import CLIPPED, REJECTED, Gate
@@ -139,8 +139,20 @@ class ControlLoop:
         self._armed_at: Array = np.zeros(self.robot.n)
         self._bad_chunks = 0
         self._rejected = 0.0
+        self._compile()
 
     # Driving
+
+    def _compile(self) -> None:
+        """Call once what is compiled at its first call: under way the watchdog would take it for a dead loop."""
+        gate, player, home = Gate(self.robot), ChunkPlayer(), np.array(self.robot.home)
+        gate.reset(home)
+        gate.step(home)
+        gate.brake()
+        player.reset(home, 0.0)
+        for start in (0.0, self.period):
+            player.add(Chunk(start, self.period, np.tile(home, (2, 1))), start)
+            player.sample(start + self.period / 2)
 
     def run(self, until: Callable[[], bool], timeout: float = float("inf")) -> bool:
         """Tick until `until()` is true; False when `timeout` s passed first. At least one tick is made."""

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 
 class PacketParser(Protocol):
-    """Finds packets (with `id` and `data`) in a stream of bytes."""
+    """Finds packets (with `id` and `data`) in a stream of bytes; `garbage` counts those that belong to none."""
 
+    garbage: int
+
+    def clear(self) -> int: ...
     def feed(self, data: bytes) -> Sequence[Any]: ...
 
 
@@ -35,6 +38,10 @@ class Packets(Protocol):
     @property
     def Parser(self) -> Callable[..., PacketParser]: ...
 
+    @property
+    def BROADCAST(self) -> int: ...
+
+    def ping(self, id: int) -> bytes: ...
     def read(self, id: int, address: int, size: int) -> bytes: ...
     def write(self, id: int, address: int, data: bytes) -> bytes: ...
     def sync_write(self, address: int, size: int, values: Iterable[tuple[int, bytes]]) -> bytes: ...
@@ -67,6 +74,8 @@ class ServoFamily:
     bauds: tuple[int, ...]
     """Bits per second by the value of register `baud_rate`."""
     max_id: int
+    roll_call: float
+    """s within which all servos that there are have answered a ping to all."""
     tick: float
     """rad per tick of position registers, and the unit of `homing_offset` and of the limits."""
     offset_sign: Literal[1, -1]
@@ -162,6 +171,7 @@ FEETECH = ServoFamily(
     packets=feetech_packets,
     bauds=feetech.BAUD_CODES,
     max_id=feetech_packets.MAX_ID,
+    roll_call=0.3,
     tick=feetech.TICK,
     offset_sign=-1,
     fast=_FAST,
@@ -197,6 +207,7 @@ DYNAMIXEL = ServoFamily(
     packets=dynamixel_packets,
     bauds=dynamixel.BAUD_CODES,
     max_id=dynamixel_packets.MAX_ID,
+    roll_call=1.0,  # they take turns, 3 ms per ID
     tick=dynamixel.TICK,
     offset_sign=1,
     fast=_EFFORT,

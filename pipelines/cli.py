@@ -19,6 +19,7 @@ COMMANDS = {
     "robots": "list the robots and what is known of them",
     "tasks": "list the tasks",
     "parameters": "list the simulation parameters that can be randomized",
+    "setup": "find the port and the servos; give a servo its ID and baud rate",
     "doctor": "check this installation and, with --port, the servos",
     "sweep": "run a task under many draws of the parameters and see what breaks it",
     "ranges": "widen the randomization as far as a policy can bear",

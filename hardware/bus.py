@@ -106,5 +106,8 @@ class ServoBus(Protocol):
     def sync_write(self, register: str, ids: Sequence[int], values: Sequence[int]) -> None:
         """One register of several servos; not acknowledged."""
 
+    def reboot(self, id: int, timeout: float = ...) -> None:
+        """Restart a servo, which takes back latched errors; waits until it answers again."""
+
     def close(self) -> None:
         """Release the port."""

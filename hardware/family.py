@@ -14,13 +14,13 @@ import hardware.feetech.protocol as feetech_packets
 from hardware.dynamixel import registers as dynamixel
 from hardware.feetech import registers as feetech
 from hardware.registers import RegisterTable
-from sim2real.arm import STATUS_NAMES
 from sim2real.errors import UserError
-from sim2real.robot import Robot
+from sim2real.status import STATUS_NAMES
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the watchdog process lives without numpy
     from hardware.bus import ServoBus
     from hardware.ports import Port
+    from sim2real.robot import Robot
 
 
 class PacketParser(Protocol):
@@ -58,6 +58,8 @@ class ServoModel:
     max_speed: float
     voltage: tuple[float, float]
     max_temperature: float = 60.0
+    full_current: float | None = None
+    """A, what a servo draws that does all it can; needed where there is no `present_load`."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class ServoFamily:
     status_bits: Mapping[int, str]
     latching: frozenset[str]
     """Status bits that only a reboot takes back."""
+    alert: int | None
+    """Bit of a reply's error byte that says that the status register holds something; None where the error byte
+    is the status itself."""
     eeprom: Literal["lock", "torque off"]
     """What lets a write to the EEPROM area persist."""
     watchdog: str | None
@@ -132,7 +137,7 @@ class ServoFamily:
 
     @cached_property
     def common_status(self) -> tuple[int, ...]:
-        """By value of the status register: the same in the bits of `sim2real.arm.STATUS_NAMES`."""
+        """By value of the status register: the same in the bits of `STATUS_NAMES`."""
         position = {name: bit for bit, name in STATUS_NAMES.items()}
         return tuple(
             sum(1 << position[name] for bit, name in self.status_bits.items() if value >> bit & 1)
@@ -186,6 +191,7 @@ FEETECH = ServoFamily(
     position_mode=0,
     status_bits=feetech.STATUS_BITS,
     latching=frozenset(),
+    alert=None,
     eeprom="lock",
     watchdog=None,
     watchdog_unit=0.0,
@@ -197,10 +203,14 @@ _EFFORT = ("present_position", "present_velocity", "present_load", "present_curr
 DYNAMIXEL = ServoFamily(
     name="dynamixel",
     title="Dynamixel X",
-    # No-load speeds: 10.8 rad/s (5 V), 40 rad/s (5 V), 6.4 rad/s (12 V).
+    # No-load speeds: 10.8 rad/s (5 V), 40 rad/s (5 V), 6.4 rad/s (12 V); stall at 5 V: 1.47 A.
     models=(
-        ServoModel("XL330-M288", 1200, dynamixel.XL330_M288, max_speed=15.0, voltage=(3.7, 6.0)),
-        ServoModel("XL330-M077", 1190, dynamixel.XL330_M077, max_speed=50.0, voltage=(3.7, 6.0)),
+        ServoModel(
+            "XL330-M288", 1200, dynamixel.XL330_M288, max_speed=15.0, voltage=(3.7, 6.0), full_current=1.47
+        ),
+        ServoModel(
+            "XL330-M077", 1190, dynamixel.XL330_M077, max_speed=50.0, voltage=(3.7, 6.0), full_current=1.47
+        ),
         ServoModel("XL430-W250", 1060, dynamixel.XL430_W250, max_speed=9.0, voltage=(6.5, 12.6)),
     ),
     table=dynamixel.X_SERIES,
@@ -217,7 +227,7 @@ DYNAMIXEL = ServoFamily(
         ("bus_watchdog",),
     ),
     wide_every=4,
-    settings=("firmware_version", *_SETTINGS),
+    settings=("firmware_version", "drive_mode", *_SETTINGS),
     firmware=("firmware_version",),
     torque_off=dynamixel.TORQUE_OFF,
     torque_on=dynamixel.TORQUE_ON,
@@ -226,6 +236,7 @@ DYNAMIXEL = ServoFamily(
     position_mode=dynamixel.POSITION_MODE,
     status_bits=dynamixel.STATUS_BITS,
     latching=frozenset(dynamixel.STATUS_BITS.values()),
+    alert=dynamixel_packets.ALERT,
     eeprom="torque off",
     watchdog="bus_watchdog",
     watchdog_unit=dynamixel.WATCHDOG_UNIT,
@@ -236,7 +247,7 @@ FAMILIES: Mapping[str, ServoFamily] = {family.name: family for family in (FEETEC
 """By the name of the protocol in a robot's file."""
 
 
-def family_of(robot: Robot) -> ServoFamily:
+def family_of(robot: "Robot") -> ServoFamily:
     """The family of a robot's servos. Raises UserError for a protocol without driver."""
     try:
         return FAMILIES[robot.protocol]
@@ -246,7 +257,7 @@ def family_of(robot: Robot) -> ServoFamily:
         ) from None
 
 
-def joint_models(robot: Robot) -> tuple[ServoModel, ...]:
+def joint_models(robot: "Robot") -> tuple[ServoModel, ...]:
     """The servo model of each joint, as the robot's file says."""
     family = family_of(robot)
     return tuple(family.model(joint.model) for joint in robot.joints)

@@ -2,36 +2,34 @@
 
 Everything that can disagree between file and servo is checked before anything moves; whatever is written
 without acknowledgement (goals, torque) is read back; whatever is read is checked against what a servo can
-physically do, because the bus's checksum is weak.
+physically do, because a bus's checksum is weak. What differs between servo families is in `family.py`.
 """
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.bus import ServoBus
-from hardware.feetech.registers import MODEL, TICK, TORQUE_OFF, TORQUE_ON, status_names
+from hardware.family import family_of, joint_models
+from hardware.identity import (
+    CALIBRATED,
+    CHECK_TIMEOUT,
+    ServoIdentity,
+    compare,
+    identify,
+    stored_calibration,
+    write_settings,
+)
+from hardware.plausibility import Plausibility
+from hardware.spans import Span
 from sim2real.arm import ArmState
-from sim2real.calibration import Calibration
+from sim2real.calibration import RESOLUTION, Calibration
 from sim2real.clock import Clock, RealClock
 from sim2real.errors import BusError, HardwareError, UserError
 from sim2real.robot import Robot
+from sim2real.status import STATUS_NAMES, status_names
 
 Array = NDArray[np.float64]
-
-MAX_SPEED = 8.0
-"""rad/s: no servo of the kind turns faster, whatever pushes it (no-load speed at 12 V: 4.8 rad/s)."""
-
-JUMP_MARGIN = 0.06
-"""rad that a reading may differ from the last good one besides real motion: noise, backlash, timing."""
-
-JUMPED_AFTER = 5
-"""Implausible readings in a row after which a joint's encoder counts as having jumped, until it is re-armed."""
-
-CHECK_TIMEOUT = 0.3
-"""s that a servo has for an answer, retries included, while nothing moves."""
+Ticks = NDArray[np.int64]
 
 ARMING_TORQUE = (0.3, 0.5, 0.7, 1.0)
 """Shares of the torque limit that arming passes through."""
@@ -39,27 +37,18 @@ ARMING_TORQUE = (0.3, 0.5, 0.7, 1.0)
 ARMING_STEP = 0.1  # s per share
 ARMING_TOLERANCE = 0.12  # rad a joint may settle by while it is armed
 
-_FAST = ("present_position", "present_velocity", "present_load")
-_WIDE = ("torque_enable", *_FAST, "present_voltage", "present_temperature", "status", "present_current")
+BUS_WATCHDOG = 0.3
+"""s without any request after which servos with a watchdog of their own stop."""
 
-
-@dataclass(frozen=True)
-class ServoIdentity:
-    """What one servo says about itself."""
-
-    joint: str
-    id: int
-    model: int
-    firmware: str
-    registers: Mapping[str, int]
+TRIPPED = 1 << next(bit for bit, name in STATUS_NAMES.items() if name == "bus watchdog")
 
 
 class SerialArm:
     """An `Arm` on a servo bus.
 
     `calibration` None takes what the servos store (their own limits and offsets), if that is plausible.
-    `observe` reads position, speed and load of all servos; every `wide_every`-th time also voltage,
-    temperature, current and whether the torque is really on.
+    `observe` reads position, speed and load of all servos; every `wide_every`-th time (default: the family's)
+    also one of the readings with voltage, temperature, status and whether the torque is really on.
     """
 
     def __init__(
@@ -69,33 +58,37 @@ class SerialArm:
         calibration: Calibration | None = None,
         *,
         clock: Clock | None = None,
-        wide_every: int = 10,
+        wide_every: int | None = None,
     ) -> None:
         self.robot = robot
         self.bus = bus
         self.clock = clock or RealClock()
-        self.wide_every = wide_every
+        self.family = family_of(robot)
+        self.models = joint_models(robot)
+        self.wide_every = self.family.wide_every if wide_every is None else wide_every
         self.ids = tuple(joint.servo_id for joint in robot.joints)
         self._calibration = calibration
         self.identities: tuple[ServoIdentity, ...] = ()
-        self.enabled = np.zeros(robot.n, dtype=bool)
-        """(n,) whether each servo said its torque is on when it was last asked."""
-        self.torque_limit = np.ones(robot.n)
-        """(n,) share of full duty that each servo is configured for."""
         n = robot.n
-        self._good = np.full(n, np.nan)  # last good position, rad
-        self._good_velocity = np.zeros(n)
-        self._good_load = np.zeros(n)
-        self._good_at = np.full(n, -np.inf)
-        self._heard_at = np.full(n, -np.inf)
-        self._rejected = np.zeros(n, dtype=np.int64)
+        self.enabled = np.zeros(n, dtype=bool)
+        """(n,) whether each servo said its torque is on when it was last asked."""
+        self.torque_limit = np.ones(n)
+        """(n,) share of full duty that each servo is configured for."""
+        self._full_torque = np.zeros(n, dtype=np.int64)  # the same as the register takes it
+        self._feedback = Plausibility(np.array([model.max_speed for model in self.models]))
+        self._load = np.full(n, np.nan)
         self._voltage = np.full(n, np.nan)
         self._temperature = np.full(n, np.nan)
         self._current = np.full(n, np.nan)
         self._status = np.zeros(n, dtype=np.int64)
+        self._common_status = np.array(self.family.common_status)
+        self._full_current = np.array([model.full_current or np.nan for model in self.models])
         self._cycle = 0
-        self._fast = _Block(bus, _FAST)
-        self._wide = _Block(bus, _WIDE)
+        self._turn = 0  # which of the wide readings comes next
+        tables = tuple(model.table for model in self.models)
+        bus.tables.update(zip(self.ids, tables))
+        self._fast = Span(tables, self.family.fast)
+        self._wide = tuple(Span(tables, names) for names in self.family.wide)
 
     @classmethod
     def connect(cls, robot: Robot, port: str, calibration: Calibration | None = None) -> "SerialArm":
@@ -129,104 +122,24 @@ class SerialArm:
         Raises BusError that lists which servos answered and which did not, UserError that names joint,
         register and both values where a servo disagrees with the calibration.
         """
-        missing, found = [], []
-        for joint in self.robot.joints:
-            try:
-                self.bus.ping(joint.servo_id, CHECK_TIMEOUT)
-                found.append(f"{joint.name} (ID {joint.servo_id})")
-            except BusError:
-                missing.append(f"{joint.name} (ID {joint.servo_id})")
-        if missing:
-            raise BusError(
-                f"no answer from {', '.join(missing)}; found {', '.join(found) or 'no servo at all'}; check "
-                f"power and cables, that the bus runs at {self.robot.baud} baud, and that the IDs are as expected"
-            )
-        identities = tuple(self._identify(joint.name, joint.servo_id) for joint in self.robot.joints)
-        wrong = [
-            f"{one.joint} (ID {one.id}) is model {one.model}" for one in identities if one.model != MODEL
-        ]
-        if wrong:
-            raise UserError(
-                f"{', '.join(wrong)}; {self.robot.name} needs STS3215 servos (model {MODEL}): "
-                "is this another robot's bus?"
-            )
+        identities = identify(self.robot, self.bus)
         if self._calibration is None:
-            self._calibration = self._stored_calibration(identities)
+            self._calibration = stored_calibration(self.robot, identities)
         else:
-            self._compare(identities, self._calibration)
+            compare(identities, self._calibration)
         self.identities = identities
         return identities
-
-    def _identify(self, joint: str, id: int) -> ServoIdentity:
-        names = (
-            "firmware_major_version", "firmware_minor_version", "model_number", "min_position_limit",
-            "max_position_limit", "homing_offset", "operating_mode",
-        )  # fmt: skip
-        block = _Block(self.bus, names)
-        values = block.decode(self.bus.read_block(id, block.address, block.size, CHECK_TIMEOUT))
-        firmware = f"{values['firmware_major_version']}.{values['firmware_minor_version']}"
-        if values["operating_mode"] != 0:
-            raise UserError(
-                f"{joint} (ID {id}) is in operating mode {values['operating_mode']}, not in position mode (0): "
-                "set register operating_mode to 0"
-            )
-        return ServoIdentity(joint, id, values["model_number"], firmware, values)
-
-    def _compare(self, identities: tuple[ServoIdentity, ...], calibration: Calibration) -> None:
-        wrong = []
-        for one, entry in zip(identities, calibration.table().values(), strict=True):
-            for register, key in _CALIBRATED.items():
-                if one.registers[register] != entry[key]:
-                    wrong.append(
-                        f"{one.joint}: {register} is {one.registers[register]} in the servo, "
-                        f"{key} is {entry[key]} in the file"
-                    )
-        if wrong:
-            raise UserError(
-                "the servos' stored limits disagree with the calibration file (" + "; ".join(wrong) + "): "
-                "use the file that was made with this arm, leave it out to use what the servos store, "
-                "or calibrate again"
-            )
-
-    def _stored_calibration(self, identities: tuple[ServoIdentity, ...]) -> Calibration:
-        table = {
-            one.joint: {
-                "id": one.id,
-                "drive_mode": 0,
-                **{key: one.registers[register] for register, key in _CALIBRATED.items()},
-            }
-            for one in identities
-        }
-        try:
-            return Calibration.create(table, self.robot, "what the servos store")
-        except UserError as error:
-            raise UserError(f"{error}; or give this arm's calibration file (--calibration)") from None
 
     def configure(self) -> None:
         """Torque off, then the robot's servo settings, each verified. EEPROM is written only where it differs."""
         self.relax()
-        table = self.bus.table
-        for i, joint in enumerate(self.robot.joints):
-            settings = {
-                **self.robot.servo_settings.get("all", {}),
-                **self.robot.servo_settings.get(joint.name, {}),
-            }
-            id = joint.servo_id
-            differing = {
-                name: value
-                for name, value in settings.items()
-                if self.bus.read(id, name, CHECK_TIMEOUT) != value
-            }
-            permanent = {name: value for name, value in differing.items() if table[name].area == "eeprom"}
-            if permanent:
-                self.bus.write_permanently(id, permanent)
-            for name, value in differing.items():
-                if name not in permanent:
-                    self.bus.write(id, name, value, CHECK_TIMEOUT, verify=True)
-            # The firmware copies this limit only when power comes on.
-            limit = self.bus.read(id, "max_torque_limit", CHECK_TIMEOUT)
-            self.bus.write(id, "torque_limit", limit, CHECK_TIMEOUT, verify=True)
-            self.torque_limit[i] = limit * table["torque_limit"].scale
+        write_settings(self.robot, self.bus, permanent=True)
+        # The firmware takes this limit over only when power comes on.
+        for i, id in enumerate(self.ids):
+            limit = self.bus.read(id, self.family.max_torque, CHECK_TIMEOUT)
+            self.bus.write(id, self.family.torque_limit, limit, CHECK_TIMEOUT, verify=True)
+            self._full_torque[i] = limit
+            self.torque_limit[i] = limit * self.models[i].table[self.family.max_torque].scale
 
     # The Arm protocol
 
@@ -235,44 +148,39 @@ class SerialArm:
 
         Raises BusError when no servo gave a usable answer, PortError when the port is gone.
         """
-        wide = self._cycle % self.wide_every == 0
-        self._cycle += 1
-        block = self._wide if wide else self._fast
-        reading = self.bus.sync_read(self.ids, block.address, block.size)
-        now, valid = reading.time, reading.valid.copy()
-        columns = block.columns(reading.data)
-        position = self.calibration.ticks_to_radians(columns["present_position"])
-        sign = self._sign()
-        velocity = sign * columns["present_velocity"] * TICK
-        load = sign * columns["present_load"] * 0.001
-        self._status = np.where(valid, reading.error, self._status)
-        valid &= self._plausible(position, velocity, now, valid)
-        self._good = np.where(valid, position, self._good)
-        self._good_velocity = np.where(valid, velocity, self._good_velocity)
-        self._good_load = np.where(valid, load, self._good_load)
-        self._good_at = np.where(valid, now, self._good_at)
-        if wide:
-            answered = reading.valid
-            self._voltage = np.where(answered, columns["present_voltage"] * 0.1, self._voltage)
-            self._temperature = np.where(answered, columns["present_temperature"], self._temperature)
-            self._current = np.where(answered, sign * columns["present_current"] * 0.0065, self._current)
-            self.enabled = np.where(answered, columns["torque_enable"] == TORQUE_ON, self.enabled)
+        wide = self._next_wide()
+        span = wide if wide is not None and "present_position" in wide else self._fast
+        reading = self.bus.sync_read(self.ids, span.address, span.size)
+        now, answered, data = reading.time, reading.valid, reading.data
+        ticks = span.raw(data, "present_position")
+        sign = self.calibration.sign
+        position = self.calibration.ticks_to_radians(ticks)
+        velocity = sign * span.value(data, "present_velocity")
+        low, high = self.calibration.ticks_to_radians(_ENCODER)
+        valid = self._feedback.judge(
+            position, velocity, now, answered, np.minimum(low, high), np.maximum(low, high)
+        )
+        for i in np.flatnonzero(answered & ~valid):
+            self.bus.statistics.servos[self.ids[i]].implausible += 1
+        self._load = np.where(valid, sign * self._duty(span, data), self._load)
+        self._note_errors(answered, reading.error)
+        if wide is span:
+            self._note(wide, data, answered)
+        elif wide is not None:
+            extra = self.bus.sync_read(self.ids, wide.address, wide.size)
+            self._note(wide, extra.data, extra.valid)
         if not valid.any():
             raise BusError(
                 "no servo gave a usable answer"
-                + (
-                    ""
-                    if reading.valid.any()
-                    else ": the bus is silent; check power, cable and emergency stop"
-                )
+                + ("" if answered.any() else ": the bus is silent; check power, cable and emergency stop")
             )
         return ArmState(
             time=now,
-            position=self._good,
-            velocity=self._good_velocity,
-            load=self._good_load,
+            position=self._feedback.position,
+            velocity=self._feedback.velocity,
+            load=self._load,
             valid=valid,
-            age=now - self._good_at,
+            age=now - self._feedback.at,
             voltage=self._voltage,
             temperature=self._temperature,
             current=self._current,
@@ -295,7 +203,8 @@ class SerialArm:
         """Torque on with the present position as goal; takes about 0.4 s.
 
         Goals are verified before the torque comes on, the torque limit rises in steps, and the arm must stay
-        where it is. Raises HardwareError, with all torque off again, when it does not.
+        where it is. Servos with a watchdog of their own have it set. Raises HardwareError, with all torque
+        off again, when any of it fails.
         """
         try:
             self._arm()
@@ -304,15 +213,21 @@ class SerialArm:
             raise
 
     def _arm(self) -> None:
-        self._forget()
+        self._feedback.forget()
         before = self._fresh_reading()
         ticks = self.calibration.radians_to_ticks(before)
-        full = np.round(self.torque_limit * 1000).astype(int)
-        self.bus.sync_write("torque_limit", self.ids, (full * ARMING_TORQUE[0]).astype(int).tolist())
+        if self.family.watchdog is not None:
+            # While it has tripped, the servo refuses goals.
+            self._write_all(self.family.watchdog, 0)
+        # What power-up resets may have been lost since `configure`.
+        write_settings(self.robot, self.bus, permanent=False)
+        self._limit_torque(ARMING_TORQUE[0])
         self._write_verified("goal_position", ticks)
-        self._write_verified("torque_enable", np.full(self.robot.n, TORQUE_ON))
+        self._write_all("torque_enable", self.family.torque_on)
+        if self.family.watchdog is not None:
+            self._write_all(self.family.watchdog, round(BUS_WATCHDOG / self.family.watchdog_unit))
         for share in ARMING_TORQUE:
-            self.bus.sync_write("torque_limit", self.ids, (full * share).astype(int).tolist())
+            self._limit_torque(share)
             self.clock.sleep_until(self.clock.now() + ARMING_STEP)
             moved = np.abs(self._fresh_reading() - before)
             if (moved > ARMING_TOLERANCE).any():
@@ -322,8 +237,9 @@ class SerialArm:
                     f"allowed are {np.degrees(ARMING_TOLERANCE):.0f}°; torque is off again: support the arm, check "
                     "that the joint is free and the calibration belongs to this arm"
                 )
-        self._write_verified("torque_limit", full)
+        self._write_verified(self.family.torque_limit, self._full_torque)
         self.enabled[:] = True
+        self._status &= ~TRIPPED
 
     def relax(self) -> None:
         """Torque off: all at once, then each servo until it confirms, whatever the others do.
@@ -331,12 +247,13 @@ class SerialArm:
         Raises HardwareError naming the joints that did not confirm.
         """
         stubborn = []
+        off = self.family.torque_off
         for _ in range(2):
-            self.bus.sync_write("torque_enable", self.ids, [TORQUE_OFF] * len(self.ids))
+            self.bus.sync_write("torque_enable", self.ids, [off] * len(self.ids))
         for i, joint in enumerate(self.robot.joints):
             try:
-                if self.bus.read(joint.servo_id, "torque_enable", 0.1) != TORQUE_OFF:
-                    self.bus.write(joint.servo_id, "torque_enable", TORQUE_OFF, 0.1, verify=True)
+                if self.bus.read(joint.servo_id, "torque_enable", 0.1) != off:
+                    self.bus.write(joint.servo_id, "torque_enable", off, 0.1, verify=True)
                 self.enabled[i] = False
             except BusError:
                 stubborn.append(f"{joint.name} (ID {joint.servo_id})")
@@ -344,6 +261,9 @@ class SerialArm:
             raise HardwareError(
                 f"could not confirm that the torque is off on {', '.join(stubborn)}: switch the arm's power off"
             )
+        if self.family.watchdog is not None:
+            # A limp arm may be left alone for as long as anybody likes.
+            self.bus.sync_write(self.family.watchdog, self.ids, [0] * len(self.ids))
 
     def stop(self) -> None:
         """Hold: the present position becomes the goal of every joint that can be read; the others keep theirs.
@@ -366,9 +286,11 @@ class SerialArm:
         """Store the limits and offsets of `calibration` in the servos (torque off), each verified."""
         self.relax()
         for joint, entry in zip(self.robot.joints, calibration.table().values(), strict=True):
-            self.bus.write_permanently(
-                joint.servo_id, {register: entry[key] for register, key in _CALIBRATED.items()}
-            )
+            values = {register: entry[key] for register, key in CALIBRATED.items()}
+            if "drive_mode" in self.bus.table:
+                mode = self.bus.read(joint.servo_id, "drive_mode", CHECK_TIMEOUT)
+                values["drive_mode"] = mode & ~1 | entry["drive_mode"]
+            self.bus.write_permanently(joint.servo_id, values)
         self._calibration = calibration
 
     def alarms(self) -> dict[str, tuple[str, ...]]:
@@ -379,39 +301,73 @@ class SerialArm:
             if bits
         }
 
+    def acknowledge(self) -> tuple[str, ...]:
+        """Take back the faults that servos latch until they restart: only on a person's word.
+
+        The torque of all joints goes off first. Returns the joints that were restarted. Raises HardwareError
+        when the torque of one stays on, BusError when one does not come back.
+        """
+        latched = [i for i, bits in enumerate(self._status) if self._latches(int(bits))]
+        if not latched:
+            return ()
+        self.relax()
+        for i in latched:
+            self.bus.reboot(self.ids[i])
+            self._status[i] = 0
+        self.configure()
+        return tuple(self.robot.joints[i].name for i in latched)
+
+    def _latches(self, bits: int) -> bool:
+        return bool(self.family.latching.intersection(status_names(bits)))
+
     # Inside
 
-    def _sign(self) -> Array:
-        return np.where(self.calibration.drive_mode == 1, -1.0, 1.0)
+    def _next_wide(self) -> Span | None:
+        """The wide reading that is due in this cycle, if any."""
+        due = self._cycle % self.wide_every == 0
+        self._cycle += 1
+        if not due:
+            return None
+        span = self._wide[self._turn]
+        self._turn = (self._turn + 1) % len(self._wide)
+        return span
 
-    def _forget(self) -> None:
-        """Take the next reading as it comes: the arm may have been moved by hand."""
-        self._good_at[:] = -np.inf
-        self._heard_at[:] = -np.inf
-        self._rejected[:] = 0
+    def _duty(self, span: Span, data: NDArray[np.uint8]) -> Array:
+        """(n,) share of full effort, from the load or else the current."""
+        load = span.value(data, "present_load")
+        if "present_current" not in span or not np.isnan(load).any():
+            return load
+        return np.where(np.isnan(load), span.value(data, "present_current") / self._full_current, load)
 
-    def _plausible(
-        self, position: Array, velocity: Array, now: float, answered: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Which readings a servo can really have taken, given the last good one."""
-        low, high = self.calibration.ticks_to_radians(np.array([-4096, 8192])[:, None])
-        possible = (position >= np.minimum(low, high)) & (position <= np.maximum(low, high))
-        possible &= np.abs(velocity) <= 2 * MAX_SPEED
-        # While a joint is silent it may go anywhere at full speed; while it is heard but not believed, no
-        # further than its speed says: otherwise a jump would become plausible by waiting.
-        unheard = np.minimum(now - self._heard_at, 1e3)
-        first = ~np.isfinite(self._good_at)
-        disbelieved = np.where(first, 0.0, np.maximum(now - self._good_at - unheard, 0.0))
-        speed = np.minimum(1.5 * np.maximum(np.abs(self._good_velocity), np.abs(velocity)), MAX_SPEED)
-        bound = MAX_SPEED * unheard + speed * disbelieved + JUMP_MARGIN
-        near = first | (np.abs(position - self._good) <= bound)
-        good = answered & possible & near & (self._rejected < JUMPED_AFTER)
-        refused = answered & ~good
-        self._rejected = np.where(good, 0, self._rejected + refused)
-        self._heard_at = np.where(answered, now, self._heard_at)
-        for i in np.flatnonzero(refused):
-            self.bus.statistics.servos[self.ids[i]].implausible += 1
-        return good
+    def _note_errors(self, answered: NDArray[np.bool_], error: Ticks) -> None:
+        """Status from what came with a reading."""
+        alert = self.family.alert
+        if alert is None:
+            self._status = np.where(answered, self._common_status[error], self._status)
+            return
+        raised = answered & (error & alert != 0)
+        self._status = np.where(answered & ~raised, self._status & TRIPPED, self._status)
+        if (raised & (self._status & ~TRIPPED == 0)).any():
+            # Ask what it is in the next cycle.
+            self._cycle = 0
+            self._turn = next(k for k, span in enumerate(self._wide) if "status" in span)
+
+    def _note(self, span: Span, data: NDArray[np.uint8], answered: NDArray[np.bool_]) -> None:
+        """What a wide reading says besides position and speed."""
+        if "present_voltage" in span:
+            self._voltage = np.where(answered, span.value(data, "present_voltage"), self._voltage)
+            self._temperature = np.where(answered, span.value(data, "present_temperature"), self._temperature)
+            current = self.calibration.sign * span.value(data, "present_current")
+            self._current = np.where(answered, current, self._current)
+        if "torque_enable" in span:
+            on = span.raw(data, "torque_enable") == self.family.torque_on
+            self.enabled = np.where(answered, on, self.enabled)
+        if "status" in span and self.family.alert is not None:
+            status = self._common_status[span.raw(data, "status") & 0xFF]
+            self._status = np.where(answered, status | self._status & TRIPPED, self._status)
+        if self.family.watchdog is not None and self.family.watchdog in span:
+            tripped = np.where(span.raw(data, self.family.watchdog) < 0, TRIPPED, 0)
+            self._status = np.where(answered, self._status & ~TRIPPED | tripped, self._status)
 
     def _fresh_reading(self, timeout: float = 0.1) -> Array:
         """(n,) rad, positions just read from every servo. Raises BusError when one cannot be read."""
@@ -420,14 +376,14 @@ class SerialArm:
             start = self.bus.now()
             try:
                 state = self.observe()
-                if (self._good_at >= start).all():
+                if (self._feedback.at >= start).all():
                     return state.position
             except BusError:
                 pass
             if self.bus.now() >= deadline:
                 silent = [
                     joint.name
-                    for joint, at in zip(self.robot.joints, self._good_at, strict=True)
+                    for joint, at in zip(self.robot.joints, self._feedback.at, strict=True)
                     if not at >= start
                 ]
                 raise BusError(
@@ -435,10 +391,17 @@ class SerialArm:
                     "check cables and power"
                 )
 
+    def _limit_torque(self, share: float) -> None:
+        limits = (self._full_torque * share).astype(int)
+        self.bus.sync_write(self.family.torque_limit, self.ids, limits.tolist())
+
+    def _write_all(self, register: str, value: int) -> None:
+        self._write_verified(register, np.full(self.robot.n, value))
+
     def _write_verified(
         self,
         register: str,
-        values: NDArray[np.int64],
+        values: Ticks,
         *,
         only: NDArray[np.bool_] | None = None,
         attempts: int = 3,
@@ -459,10 +422,19 @@ class SerialArm:
                 return
         wrong = [
             f"{self.robot.joints[i].name}: wrote {value}, {'no answer' if got is None else f'reads back {got}'}"
+            f"{self._reason(i)}"
             for i, value, got in zip(chosen, wanted, stored)
             if value != got
         ]
         raise BusError(f"register {register} was not taken ({'; '.join(wrong)}); check cables and power")
+
+    def _reason(self, joint: int) -> str:
+        """Why a servo may refuse what it is told, as far as it says."""
+        names = status_names(int(self._status[joint]))
+        if not names:
+            return ""
+        cure = ": acknowledge the fault to restart it" if self._latches(int(self._status[joint])) else ""
+        return f" (it reports {', '.join(names)}{cure})"
 
     def _relax_quietly(self) -> None:
         try:
@@ -471,50 +443,10 @@ class SerialArm:
             pass  # the error that led here is the one to report
 
 
-_CALIBRATED = {
-    "min_position_limit": "range_min",
-    "max_position_limit": "range_max",
-    "homing_offset": "homing_offset",
-}
-"""Register by the calibration file's key that it must equal."""
-
-
-class _Block:
-    """Registers that are read together: their span, and how to cut it up."""
-
-    def __init__(self, bus: ServoBus, names: tuple[str, ...]) -> None:
-        self.registers = tuple(bus.table[name] for name in names)
-        self.address = min(register.address for register in self.registers)
-        self.size = max(register.end for register in self.registers) - self.address
-
-    def decode(self, data: bytes) -> dict[str, int]:
-        return {
-            r.name: r.decode(data[r.address - self.address : r.end - self.address]) for r in self.registers
-        }
-
-    def columns(self, data: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
-        """(k, size) bytes → (k,) signed raw values by register."""
-        result = {}
-        for r in self.registers:
-            at = r.address - self.address
-            raw = data[:, at].astype(np.int64)
-            for byte in range(1, r.size):
-                raw |= data[:, at + byte].astype(np.int64) << 8 * byte
-            if r.sign_bit is not None:
-                magnitude = raw & ((1 << r.sign_bit) - 1)
-                raw = np.where(raw >> r.sign_bit & 1, -magnitude, magnitude)
-            result[r.name] = raw
-        return result
+_ENCODER = np.array([[-RESOLUTION], [2 * RESOLUTION]])
+"""Ticks between which a position can lie, offsets included."""
 
 
 def open_bus(robot: Robot, port: str) -> ServoBus:
     """The bus of `robot` on a serial port. Raises UserError for a protocol without driver, PortUnavailable."""
-    from hardware.feetech.bus import FeetechBus
-    from hardware.ports import SerialPort, latency_timer
-
-    if robot.protocol != "feetech":
-        raise UserError(
-            f"{robot.name} speaks the protocol '{robot.protocol}'; there is a driver for 'feetech'"
-        )
-    # An adapter that holds bytes back does so once per exchange.
-    return FeetechBus(SerialPort(port, robot.baud), allowance=0.006 + (latency_timer(port) or 0.0))
+    return family_of(robot).open_bus(port, robot.baud)

@@ -10,22 +10,6 @@ from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
-STATUS_NAMES = {
-    0: "voltage",
-    1: "encoder",
-    2: "temperature",
-    3: "current",
-    4: "electrical shock",
-    5: "overload",
-    6: "bus watchdog",
-}
-"""Bits of `ArmState.status`, whatever the servos' own are."""
-
-
-def status_names(bits: int) -> tuple[str, ...]:
-    """What a joint's status says, e.g. `("overload",)`."""
-    return tuple(name for bit, name in STATUS_NAMES.items() if bits >> bit & 1)
-
 
 @dataclass(frozen=True)
 class ArmState:
@@ -34,7 +18,7 @@ class ArmState:
     `time` is when the reading arrived, s on the arm's clock. `valid[i]` is False when joint i did not answer
     in this cycle: its values are then the last good ones and `age[i]` says how old they are, s. Quantities
     that a servo does not report are NaN. `load` is the motor's duty in -1..1; `status` holds the
-    bits of `STATUS_NAMES` that the servos report.
+    bits of `sim2real.status.STATUS_NAMES` that the servos report.
     """
 
     time: float

@@ -4,7 +4,8 @@ The file format is LeRobot's: `{joint: {id, drive_mode, homing_offset, range_min
 the servo's own homing offset has been applied. Angles are those of the URDF, in radians:
 
 - a joint's zero is the middle of its calibrated range; the gripper's 0 % is its lower URDF limit;
-- one tick is 2π / 4096 rad; `drive_mode` 1 turns the direction round.
+- one tick is 2π / 4096 rad; `drive_mode` 1 turns the direction round: here, or in the servo where that can do it
+  itself (Dynamixel), so that its ticks are reversed already.
 
 LeRobot stores either *normalised* values (arm joints −100…100 over the calibrated range, gripper 0…100; with
 `drive_mode` 1 reversed; saturated at the range) or *degrees*, which are (tick − middle) · 360 / 4095 without
@@ -41,14 +42,22 @@ Real arms go beyond the nominal limits: their spans are up to 1.24 times the URD
 """
 
 _FIELDS = ("id", "drive_mode", "homing_offset", "range_min", "range_max")
-_MAX_OFFSET = RESOLUTION // 2
+
+_REVERSING = ("dynamixel",)
+"""Protocols whose servos turn their direction round themselves."""
+
+
+def _max_offset(robot: Robot) -> int:
+    """Ticks: half a turn, or what the register holds where it counts whole turns."""
+    return 1_044_479 if robot.protocol in _REVERSING else RESOLUTION // 2
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """The calibration of one arm. Arrays are (n,) int64 in the order of the robot's joints.
 
-    `gripper` is the index of the joint stored as 0…100, or None; `gripper_lower` its angle at 0 %, rad.
+    `gripper` is the index of the joint stored as 0…100, or None; `gripper_lower` its angle at 0 %, rad;
+    `reversed_by_servo` says who carries out `drive_mode`.
     Made by `Calibration.load` or `Calibration.create`, which check the values against the robot.
     """
 
@@ -60,6 +69,7 @@ class Calibration:
     range_max: NDArray[np.int64]
     gripper: int | None
     gripper_lower: float
+    reversed_by_servo: bool = False
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -70,8 +80,9 @@ class Calibration:
             object.__setattr__(self, name, values)
 
     @cached_property
-    def _sign(self) -> Array:
-        return np.where(self.drive_mode == 1, -1.0, 1.0)
+    def sign(self) -> Array:
+        """(n,) 1 or -1: whether the joint's angle grows with the ticks or falls."""
+        return np.where((self.drive_mode == 1) & (not self.reversed_by_servo), -1.0, 1.0)
 
     @cached_property
     def _middle(self) -> Array:
@@ -82,7 +93,7 @@ class Calibration:
         """The tick, not necessarily whole, at which the URDF's angle is 0."""
         zero = self._middle.copy()
         if self.gripper is not None:
-            g, sign = self.gripper, self._sign[self.gripper]
+            g, sign = self.gripper, self.sign[self.gripper]
             closed = self.range_min[g] if sign > 0 else self.range_max[g]
             zero[g] = closed - sign * self.gripper_lower / RADIANS_PER_TICK
         return zero
@@ -97,12 +108,12 @@ class Calibration:
     @property
     def lower(self) -> Array:
         """Lower ends of the calibrated ranges, (n,) rad."""
-        return self.ticks_to_radians(np.where(self._sign > 0, self.range_min, self.range_max))
+        return self.ticks_to_radians(np.where(self.sign > 0, self.range_min, self.range_max))
 
     @property
     def upper(self) -> Array:
         """Upper ends of the calibrated ranges, (n,) rad."""
-        return self.ticks_to_radians(np.where(self._sign > 0, self.range_max, self.range_min))
+        return self.ticks_to_radians(np.where(self.sign > 0, self.range_max, self.range_min))
 
     @property
     def limits(self) -> tuple[Array, Array]:
@@ -113,7 +124,7 @@ class Calibration:
 
     def ticks_to_radians(self, ticks: ArrayLike) -> Array:
         """(..., n) ticks → (..., n) rad."""
-        return self._sign * (np.asarray(ticks, dtype=np.float64) - self._zero) * RADIANS_PER_TICK
+        return self.sign * (np.asarray(ticks, dtype=np.float64) - self._zero) * RADIANS_PER_TICK
 
     def radians_to_ticks(self, position: ArrayLike, *, clip: bool = True) -> NDArray[np.int64]:
         """(..., n) rad → (..., n) whole ticks, by default limited to the calibrated range.
@@ -165,19 +176,19 @@ class Calibration:
         return self.radians_to_degrees(position)
 
     def _radians_to_real_ticks(self, position: ArrayLike) -> Array:
-        return np.asarray(position, dtype=np.float64) * self._sign / RADIANS_PER_TICK + self._zero
+        return np.asarray(position, dtype=np.float64) * self.sign / RADIANS_PER_TICK + self._zero
 
     def _to_fraction(self, values: ArrayLike) -> Array:
         values = np.asarray(values, dtype=np.float64)
         return self._with_gripper((values + 100.0) / 200.0, values / 100.0)
 
     def _fraction_to_ticks(self, fraction: Array) -> Array:
-        fraction = np.where(self._sign > 0, fraction, 1.0 - fraction)
+        fraction = np.where(self.sign > 0, fraction, 1.0 - fraction)
         return np.asarray(self.range_min + fraction * (self.range_max - self.range_min), dtype=np.float64)
 
     def _ticks_to_fraction(self, ticks: Array) -> Array:
         fraction = (ticks - self.range_min) / (self.range_max - self.range_min)
-        return np.where(self._sign > 0, fraction, 1.0 - fraction)
+        return np.where(self.sign > 0, fraction, 1.0 - fraction)
 
     def _with_gripper(self, arm: Array, gripper: Array) -> Array:
         if self.gripper is not None:
@@ -219,11 +230,13 @@ class Calibration:
         }
         for i, joint in enumerate(robot.joints):
             turn = float(robot.upper[i] - robot.lower[i])
-            _check_values({field: int(columns[field][i]) for field in _FIELDS}, joint.name, turn, source)
+            entry = {field: int(columns[field][i]) for field in _FIELDS}
+            _check_values(entry, joint.name, turn, _max_offset(robot), source)
         _check_ids(columns["id"], robot, source)
         gripper = robot.gripper
         lower = float(robot.lower[gripper]) if gripper is not None else 0.0
-        return cls(names=names, gripper=gripper, gripper_lower=lower, **columns)
+        reversing = robot.protocol in _REVERSING
+        return cls(names=names, gripper=gripper, gripper_lower=lower, reversed_by_servo=reversing, **columns)
 
     @classmethod
     def nominal(cls, robot: Robot) -> "Calibration":
@@ -245,6 +258,7 @@ class Calibration:
             range_max=high,
             gripper=robot.gripper,
             gripper_lower=0.0 if robot.gripper is None else float(robot.lower[robot.gripper]),
+            reversed_by_servo=robot.protocol in _REVERSING,
         )
 
     def table(self) -> dict[str, dict[str, int]]:
@@ -297,16 +311,16 @@ def _integer(entry: Any, field: str, joint: str, source: str) -> int:
     return int(value)
 
 
-def _check_values(entry: dict[str, int], joint: str, turn: float, source: str) -> None:
+def _check_values(entry: dict[str, int], joint: str, turn: float, offset: int, source: str) -> None:
     def refuse(what: str, allowed: str, todo: str) -> UserError:
         return UserError(f"{source}: joint {joint} has {what}; allowed is {allowed}; {todo}")
 
     if entry["drive_mode"] not in (0, 1):
         raise refuse(f"drive_mode {entry['drive_mode']}", "0 (as is) or 1 (reversed)", "correct the file")
-    if abs(entry["homing_offset"]) > _MAX_OFFSET:
+    if abs(entry["homing_offset"]) > offset:
         raise refuse(
             f"homing_offset {entry['homing_offset']}",
-            f"-{_MAX_OFFSET}..{_MAX_OFFSET} ticks",
+            f"-{offset}..{offset} ticks",
             "calibrate this joint again",
         )
     low, high = entry["range_min"], entry["range_max"]

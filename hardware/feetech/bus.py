@@ -7,6 +7,7 @@ from hardware.feetech import protocol
 from hardware.feetech.registers import STS3215
 from hardware.ports import Port
 from hardware.registers import RegisterTable
+from sim2real.errors import HardwareError
 
 
 class FeetechBus(PacketBus):
@@ -34,6 +35,10 @@ class FeetechBus(PacketBus):
 
     def prepare(self, ids: Sequence[int]) -> None:
         """Nothing to find out: there is one way to read several servos."""
+
+    def reboot(self, id: int, timeout: float = 0.2) -> None:
+        """Raises HardwareError: only a loss of power restarts these servos, and they latch nothing."""
+        raise HardwareError(f"servo {id} cannot be restarted over the bus: switch the arm's power off and on")
 
     def _longest(self, size: int) -> int:
         return size + 2 + LATE_VARIANTS

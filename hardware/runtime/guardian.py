@@ -80,6 +80,7 @@ class Watchdog:
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         command = [
             *(sys.executable, "-m", "hardware.runtime.watchdog", "--port", port, "--baud", str(robot.baud)),
+            *("--protocol", robot.protocol),
             *("--ids", ",".join(str(joint.servo_id) for joint in robot.joints), "--pipe", str(theirs)),
             *("--memory", str(memory), "--ready", str(answered), "--parent", str(os.getpid())),
         ]

@@ -12,10 +12,10 @@ from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
-FAULT_BITS = 0b100111
-"""Servo status bits that latch: voltage, encoder, temperature, overload (not the current limit alone)."""
+FAULT_BITS = 0b1110111
+"""Bits of `sim2real.status` that latch: all but the current limit alone."""
 
-GRIPPER_BITS = 0b000111
+GRIPPER_BITS = 0b1010111
 """The same for the gripper: squeezing overloads it, and it protects itself by squeezing less."""
 
 FAULT_TIME = 0.1

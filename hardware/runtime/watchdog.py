@@ -1,7 +1,8 @@
 """The process that lowers the arm when the control process cannot: standard library and port code only.
 
 Feetech servos have no watchdog of their own: if the controlling process dies, they hold their last goal for
-ever, torque on. So control starts this process before the torque comes on, sends it a byte in every cycle, and
+ever, torque on. Dynamixel servos can have one, which stops them and makes them refuse goals until it is cleared;
+they too hold for ever. So control starts this process before the torque comes on, sends it a byte in every cycle, and
 keeps a descent for it in shared memory: where the arm was last told to be, and a slow way from there to rest
 that passed the gate, in ticks.
 
@@ -21,8 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from hardware.feetech import protocol
-from hardware.feetech.registers import STS3215, TORQUE_OFF
+from hardware.family import FAMILIES, FEETECH, ServoFamily
 from hardware.ports import Port, SerialPort
 from sim2real.errors import PortError
 
@@ -97,20 +97,27 @@ class Memory:
 class Descent:
     """Takes an arm over and lowers it. `say` gets one line per step."""
 
-    def __init__(self, port: Port, ids: Sequence[int], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, port: Port, ids: Sequence[int], say: Callable[[str], None], family: ServoFamily = FEETECH
+    ) -> None:
         self.port, self.ids, self.say = port, list(ids), say
-        self._goal = STS3215["goal_position"]
-        self._torque = STS3215["torque_enable"]
+        self.family = family
+        self._goal = family.table["goal_position"]
+        self._torque = family.table["torque_enable"]
 
     def run(self, last: Sequence[int], points: Sequence[Sequence[int]], period: float) -> bool:
         """Hold, lower, let go; returns whether every servo confirmed that its torque is off."""
         self.say("holding")
+        if self.family.watchdog is not None:
+            # It stops its servo on the spot, where the last goal was; from now on that is our job.
+            for _ in range(3):
+                self._send_all(self.family.watchdog, 0)
+                time.sleep(0.01)
         # The servos hold the goal they have; ours may be a cycle older, and sending it would move the arm.
         time.sleep(HOLD)
         if points:
             self.say("lowering the arm")
-            # One radian is 4096 / 2π ticks.
-            steps = max(abs(a - b) for a, b in zip(last, points[0])) / (APPROACH * 651.9) * RATE
+            steps = max(abs(a - b) for a, b in zip(last, points[0])) * self.family.tick / APPROACH * RATE
             self._move(last, points[0], int(steps) + 1)
             for a, b in pairwise(points):
                 self._move(a, b, max(int(period * RATE), 1))
@@ -119,7 +126,12 @@ class Descent:
 
     def _send(self, ticks: Sequence[int]) -> None:
         data = [(i, self._goal.encode(int(tick))) for i, tick in zip(self.ids, ticks)]
-        self.port.write(protocol.sync_write(self._goal.address, self._goal.size, data))
+        self.port.write(self.family.packets.sync_write(self._goal.address, self._goal.size, data))
+
+    def _send_all(self, register: str, value: int) -> None:
+        entry = self.family.table[register]
+        data = [(i, entry.encode(value)) for i in self.ids]
+        self.port.write(self.family.packets.sync_write(entry.address, entry.size, data))
 
     def _move(self, start: Sequence[int], end: Sequence[int], steps: int) -> None:
         for k in range(1, steps + 1):
@@ -127,28 +139,26 @@ class Descent:
             time.sleep(1 / RATE)
 
     def _let_go(self) -> bool:
-        off = bytes([TORQUE_OFF])
         for _ in range(3):
-            self.port.write(
-                protocol.sync_write(self._torque.address, self._torque.size, [(i, off) for i in self.ids])
-            )
+            self._send_all("torque_enable", self.family.torque_off)
             time.sleep(0.01)
         stubborn = [i for i in self.ids if not self._is_off(i)]
         self.say(f"torque is NOT off on servos {stubborn}" if stubborn else "torque is off")
         return not stubborn
 
     def _is_off(self, servo: int) -> bool:
-        parser = protocol.Parser()
+        packets, address, off = self.family.packets, self._torque.address, self.family.torque_off
+        parser = packets.Parser()
         for _ in range(10):
             self.port.discard_input()
-            self.port.write(protocol.read(servo, self._torque.address, 1))
+            self.port.write(packets.read(servo, address, 1))
             deadline = self.port.now() + 0.03
             while data := self.port.read(64, deadline):
                 for packet in parser.feed(data):
                     if packet.id == servo and len(packet.data) == 1:
-                        if packet.data[0] == TORQUE_OFF:
+                        if packet.data[0] == off:
                             return True
-                        self.port.write(protocol.write(servo, self._torque.address, bytes([TORQUE_OFF])))
+                        self.port.write(packets.write(servo, address, bytes([off])))
         return False
 
 
@@ -210,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="started by the control process; not a command of its own")
     parser.add_argument("--port", required=True)
     parser.add_argument("--baud", type=int, required=True)
+    parser.add_argument("--protocol", choices=list(FAMILIES), required=True)
     parser.add_argument("--ids", required=True)
     parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True)
@@ -247,7 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         port = _open(options.port, options.baud)
         try:
-            done = Descent(port, [int(i) for i in options.ids.split(",")], say).run(last, points, period)
+            ids = [int(i) for i in options.ids.split(",")]
+            done = Descent(port, ids, say, FAMILIES[options.protocol]).run(last, points, period)
         finally:
             port.close()
     except PortError as error:

@@ -1,0 +1,157 @@
+"""Whose arm is on the bus: the right servos, each where the robot's file and the calibration say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hardware.bus import ServoBus
+from hardware.family import ServoFamily, family_of, joint_models
+from sim2real.calibration import Calibration
+from sim2real.errors import BusError, UserError
+from sim2real.robot import Robot
+
+CHECK_TIMEOUT = 0.3
+"""s that a servo has for an answer, retries included, while nothing moves."""
+
+CALIBRATED = {
+    "min_position_limit": "range_min",
+    "max_position_limit": "range_max",
+    "homing_offset": "homing_offset",
+}
+"""Register by the calibration file's key that it must equal."""
+
+
+@dataclass(frozen=True)
+class ServoIdentity:
+    """What one servo says about itself."""
+
+    joint: str
+    id: int
+    model: int
+    firmware: str
+    registers: Mapping[str, int]
+
+
+def identify(robot: Robot, bus: ServoBus) -> tuple[ServoIdentity, ...]:
+    """Ask every servo of the robot who it is and how it is set up; nothing but that is changed.
+
+    Raises BusError that lists which servos answered and which did not, UserError for other models or modes.
+    """
+    family, models = family_of(robot), joint_models(robot)
+    missing, found = [], []
+    for joint in robot.joints:
+        who = f"{joint.name} (ID {joint.servo_id})"
+        try:
+            bus.ping(joint.servo_id, CHECK_TIMEOUT)
+            found.append(who)
+        except BusError:
+            missing.append(who)
+    if missing:
+        raise BusError(
+            f"no answer from {', '.join(missing)}; found {', '.join(found) or 'no servo at all'}; check "
+            f"power and cables, that the bus runs at {robot.baud} baud, and that the IDs are as expected"
+        )
+    bus.prepare([joint.servo_id for joint in robot.joints])
+    identities = tuple(_ask(family, bus, joint.name, joint.servo_id) for joint in robot.joints)
+    wrong = [
+        f"{one.joint} (ID {one.id}) is model {_called(family, one.model)}, not {model.number} ({model.name})"
+        for one, model in zip(identities, models, strict=True)
+        if one.model != model.number
+    ]
+    if wrong:
+        raise UserError(f"{'; '.join(wrong)}: is this another robot's bus than {robot.name}'s?")
+    for one in identities:
+        _check_mode(robot, family, one)
+    return identities
+
+
+def _called(family: ServoFamily, number: int) -> str:
+    model = family.model_by_number(number)
+    return f"{number} ({model.name})" if model else str(number)
+
+
+def _ask(family: ServoFamily, bus: ServoBus, joint: str, id: int) -> ServoIdentity:
+    values = {}
+    # The settings lie far apart in some memories; each gap would cost more than another request.
+    for name in family.settings:
+        values[name] = bus.read(id, name, CHECK_TIMEOUT)
+    firmware = ".".join(str(values[name]) for name in family.firmware)
+    return ServoIdentity(joint, id, values["model_number"], firmware, values)
+
+
+def _check_mode(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
+    settings = servo_settings(robot, one.joint)
+    mode = one.registers["operating_mode"]
+    # A mode that the robot's file asks for is written before use.
+    if mode != family.position_mode and "operating_mode" not in settings:
+        raise UserError(
+            f"{one.joint} (ID {one.id}) is in operating mode {mode}, not in position mode "
+            f"({family.position_mode}): set register operating_mode to {family.position_mode}"
+        )
+
+
+def servo_settings(robot: Robot, joint: str) -> dict[str, int]:
+    """Registers that the robot's file asks for, of one joint."""
+    return {**robot.servo_settings.get("all", {}), **robot.servo_settings.get(joint, {})}
+
+
+def compare(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> None:
+    """Raises UserError that names joint, register and both values where a servo disagrees with the file."""
+    wrong = []
+    for one, entry in zip(identities, calibration.table().values(), strict=True):
+        for register, key in CALIBRATED.items():
+            if one.registers[register] != entry[key]:
+                wrong.append(
+                    f"{one.joint}: {register} is {one.registers[register]} in the servo, "
+                    f"{key} is {entry[key]} in the file"
+                )
+        if (reversed_ := _reversed_by_servo(one)) is not None and reversed_ != entry["drive_mode"]:
+            wrong.append(
+                f"{one.joint}: the servo's drive mode is {'reversed' if reversed_ else 'normal'}, "
+                f"drive_mode is {entry['drive_mode']} in the file"
+            )
+    if wrong:
+        raise UserError(
+            "the servos' stored limits disagree with the calibration file (" + "; ".join(wrong) + "): "
+            "use the file that was made with this arm, leave it out to use what the servos store, "
+            "or calibrate again"
+        )
+
+
+def stored_calibration(robot: Robot, identities: tuple[ServoIdentity, ...]) -> Calibration:
+    """The calibration that the servos store. Raises UserError when it cannot be one."""
+    table = {
+        one.joint: {
+            "id": one.id,
+            "drive_mode": _reversed_by_servo(one) or 0,
+            **{key: one.registers[register] for register, key in CALIBRATED.items()},
+        }
+        for one in identities
+    }
+    try:
+        return Calibration.create(table, robot, "what the servos store")
+    except UserError as error:
+        raise UserError(f"{error}; or give this arm's calibration file (--calibration)") from None
+
+
+def _reversed_by_servo(one: ServoIdentity) -> int | None:
+    """Whether the servo itself turns the direction round; None for one that cannot."""
+    mode = one.registers.get("drive_mode")
+    return None if mode is None else mode & 1
+
+
+def write_settings(robot: Robot, bus: ServoBus, *, permanent: bool) -> None:
+    """Write what differs from the robot's file, verified. Without `permanent` only what a loss of power takes
+    away; with it the torque must be off."""
+    for joint, model in zip(robot.joints, joint_models(robot), strict=True):
+        id, table = joint.servo_id, model.table
+        differing = {
+            name: value
+            for name, value in servo_settings(robot, joint.name).items()
+            if (permanent or table[name].area == "ram") and bus.read(id, name, CHECK_TIMEOUT) != value
+        }
+        stored = {name: value for name, value in differing.items() if table[name].area == "eeprom"}
+        if stored:
+            bus.write_permanently(id, stored)
+        for name, value in differing.items():
+            if name not in stored:
+                bus.write(id, name, value, CHECK_TIMEOUT, verify=True)

@@ -2,7 +2,10 @@
 
 Frames go through a pipe as fixed-size records of float64, written without blocking: if the recorder cannot keep
 up, frames are lost and counted, the arm goes on. What begins and ends an episode goes through a second pipe and
-says how many frames belong to it. Finished episodes are safe on disk before the recorder says so.
+says how many frames belong to it. Finished episodes are safe on disk before the recorder says so, and the one
+under way is on disk but for its last moments: when the control process dies the recorder saves what it has, when
+the recorder dies the next one does (`sim2real.lerobot.journal`). A full disk ends the recording of the episode
+under way and is reported through the second pipe; the arm goes on.
 """
 
 import fcntl
@@ -27,6 +30,7 @@ from hardware.runtime.supervisor import CODES
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.lerobot.journal import Recovered
 from sim2real.observation import Observation
 from sim2real.robot import Robot
 
@@ -39,12 +43,24 @@ ENVIRONMENT = {"goal": 3, "cube": 3, "cube_yaw": 2, "cube_age": 1}
 STATE_FEATURE = "supervisor"
 """Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
 
+SERVO = {"temperature": "servo.temperature", "current": "servo.current", "load": "servo.load"}
+"""What is recorded of each servo, (n,): fields of `ArmState` and their features. °C, A, duty in -1..1."""
+
 PIPE_SIZE = 1 << 20
 KEPT = 30
 """Pictures kept per camera for frames that are still on their way: a second's."""
 
 SAVE_TIMEOUT = 60.0
-ENDED = "the recorder process has ended; the episodes saved before are safe"
+TERMINATION = 0.5
+"""Seconds between two looks whether somebody asked the recorder process to end."""
+
+STARTED = 300.0
+"""Seconds for the process to start: it may have an earlier episode to recover first."""
+
+ENDED = (
+    "the recorder process has ended; the episodes saved before are safe, and what it had written of this one is "
+    "recovered by the next recording into the folder, or by `sim2real data DIR --recover`"
+)
 
 
 class Pictures(Protocol):
@@ -64,6 +80,16 @@ class RecorderConfig:
     task: str
     cameras: Mapping[str, CameraModel] = field(default_factory=dict)
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    hand_guided: bool = False
+    """The arm is limp and moved by hand: the action of a frame is the state of the next one."""
+
+    def width(self, robot: Robot) -> int:
+        """Numbers per frame: time, state of the supervisor, 3 + 3 joint vectors, environment."""
+        return 2 + (3 + len(SERVO)) * robot.n + sum(ENVIRONMENT.values())
+
+
+class Report(str):
+    """What the recorder says without being asked: why it has stopped recording the episode."""
 
 
 class RecorderProcess:
@@ -74,7 +100,8 @@ class RecorderProcess:
         robot = Robot.load(config.robot)
         self._wait = wait
         self._n = robot.n
-        self._record = np.zeros(2 + 3 * robot.n + sum(ENVIRONMENT.values()))
+        self._hand_guided = config.hand_guided
+        self._record = np.zeros(config.width(robot))
         context = multiprocessing.get_context("spawn")
         reader, self._frames = context.Pipe(duplex=False)
         self._commands, theirs = context.Pipe()
@@ -89,33 +116,55 @@ class RecorderProcess:
         self.saved: list[int] = []
         self.lost = 0
         """Frames that the recorder could not take."""
+        self.recovered: list[Recovered] = []
+        """Episodes that an earlier recorder had left unfinished in the folder."""
+        self._problem = ""
         self._sent = 0
         self._pending = False
-        answer = self._answer(60.0)
+        answer = self._answer(STARTED)
         if isinstance(answer, Exception):
             self.close()
             raise answer
+        self.recovered = answer
+
+    @property
+    def problem(self) -> str:
+        """Why the episode under way is not recorded any further; empty while it is. Costs a microsecond."""
+        if not self._problem and self._sent:
+            try:
+                if self._commands.poll():
+                    self._problem = str(self._commands.recv())
+                elif not self._process.is_alive():
+                    self._problem = ENDED
+            except (EOFError, OSError):
+                self._problem = ENDED
+        return self._problem
 
     def begin(self) -> None:
-        self._sent, self._pending = 0, False
+        self._sent, self._pending, self._problem = 0, False, ""
 
     def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
         # A frame's actions are those sent until the next one starts: they are known only then.
         if self._pending:
-            self._finish(loop)
+            self._finish(loop, observation)
+        reading = loop.reading
+        assert reading is not None
         record, n, at = self._record, self._n, 2
-        record[0], record[1] = time, CODES[loop.phase]
+        record[0], record[1] = reading.time, CODES[loop.phase]
         record[at : at + n] = observation["joint_position"]
         at += 3 * n
+        for name in SERVO:
+            record[at : at + n] = getattr(reading, name)
+            at += n
         for name, size in ENVIRONMENT.items():
             record[at : at + size] = observation[name]
             at += size
         self._pending = True
 
-    def _finish(self, loop: ControlLoop) -> None:
-        n = self._n
-        self._record[2 + n : 2 + 2 * n] = loop.requested
-        self._record[2 + 2 * n : 2 + 3 * n] = loop.executed
+    def _finish(self, loop: ControlLoop, following: Observation) -> None:
+        n, guided = self._n, self._hand_guided
+        self._record[2 + n : 2 + 2 * n] = following["joint_position"] if guided else loop.requested
+        self._record[2 + 2 * n : 2 + 3 * n] = following["joint_position"] if guided else loop.executed
         try:
             # Small enough for the system to write it whole or not at all.
             os.write(self._frames.fileno(), self._record.tobytes())
@@ -124,9 +173,12 @@ class RecorderProcess:
             self.lost += 1
         self._pending = False
 
-    def end(self, success: bool | None) -> None:
-        """Keep the episode; waits until it is safe on disk. Raises Sim2RealError when it is not."""
-        answer = self._ask("save", success)
+    def end(self, success: bool | None, ended: str = "") -> None:
+        """Keep the episode (`ended`: what is unusual about its end); waits until it is safe on disk.
+
+        Raises Sim2RealError when it is not.
+        """
+        answer = self._ask("save", success, ended)
         if isinstance(answer, Exception):
             raise answer
         self.saved.append(answer)
@@ -136,16 +188,25 @@ class RecorderProcess:
         if self._sent:
             self._ask("discard", None)
 
-    def _ask(self, what: str, success: bool | None) -> Any:
+    def _ask(self, what: str, success: bool | None, ended: str = "") -> Any:
         """Send a command about the frames sent so far; its answer, or the exception that stands for it."""
-        sent, self._sent, self._pending = self._sent, 0, False
+        problem = self.problem
+        sent, self._sent, self._pending, self._problem = self._sent, 0, False, ""
+        if problem == ENDED:
+            return Sim2RealError(ENDED)
         try:
-            self._commands.send((what, sent, success))
+            self._commands.send((what, sent, success, ended))
         except OSError:
             return Sim2RealError(ENDED)
-        if not self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT):
-            return Sim2RealError("the recorder process does not answer; the episodes saved before are safe")
-        return self._answer(0.0)
+        while True:
+            if not self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT):
+                return Sim2RealError(
+                    "the recorder process does not answer; the episodes saved before are safe"
+                )
+            answer = self._answer(0.0)
+            # A report of trouble that was on its way is no answer; the answer says the same.
+            if not isinstance(answer, Report):
+                return answer
 
     def _answer(self, timeout: float) -> Any:
         try:
@@ -160,7 +221,7 @@ class RecorderProcess:
         if self._commands.closed:
             return
         try:
-            self._commands.send(("close", 0, None))
+            self._commands.send(("close", 0, None, ""))
         except OSError:
             pass
         self._process.join(30.0)
@@ -173,15 +234,19 @@ class RecorderProcess:
 
 def _serve(config: RecorderConfig, frames: Connection, commands: Connection) -> None:
     """The recorder process. Ends when told to, or when the control process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What ends the terminal ends the control process, which tells us, or is seen to end.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         writer = _Writer(config)
     except (UserError, Sim2RealError, OSError) as error:
         commands.send(error if isinstance(error, Sim2RealError) else Sim2RealError(str(error)))
         return
-    commands.send("ready")
+    signal.signal(signal.SIGTERM, writer.terminate)
+    commands.send(writer.recorder.recovered)
     try:
-        writer.serve(frames, commands)
+        if not writer.serve(frames, commands):
+            writer.rescue()
     finally:
         writer.close()
 
@@ -200,10 +265,21 @@ class _Writer:
             robot,
             calibration,
             environment=ENVIRONMENT,
-            extra={STATE_FEATURE: FeatureSpec("int64", (1,))},
+            extra={
+                STATE_FEATURE: FeatureSpec("int64", (1,)),
+                **{
+                    feature: FeatureSpec(
+                        "float32", (robot.n,), tuple(f"{joint}.{name}" for joint in robot.joint_names)
+                    )
+                    for name, feature in SERVO.items()
+                },
+            },
             cameras=dict(config.cameras),
+            notes={"hand_guided": True} if config.hand_guided else {},
+            task=config.task,
         )
-        self.size = 8 * (2 + 3 * robot.n + sum(ENVIRONMENT.values()))
+        self.size = 8 * config.width(robot)
+        self.reported = self.terminated = False
         self.buffer = b""
         self.taken = 0
         self.start = 0.0
@@ -212,20 +288,39 @@ class _Writer:
             # Encoding takes long now and then (its start above all); pictures must not be missed meanwhile.
             threading.Thread(target=self._watch, daemon=True).start()
 
-    def serve(self, frames: Connection, commands: Connection) -> None:
-        """Until told to close or the other side is gone."""
-        while True:
-            ready = select.select([frames.fileno(), commands.fileno()], [], [])[0]
+    def serve(self, frames: Connection, commands: Connection) -> bool:
+        """Until told to close (True), or terminated, or the other side is gone."""
+        while not self.terminated:
+            ready = select.select([frames.fileno(), commands.fileno()], [], [], TERMINATION)[0]
             if frames.fileno() in ready and not self._read(frames):
-                return
+                return False
             if commands.fileno() in ready:
                 try:
                     command = commands.recv()
                 except (EOFError, OSError):
-                    return
+                    # Frames may still be in the other pipe.
+                    while self._read(frames):
+                        pass
+                    return False
                 if command[0] == "close":
-                    return
+                    return True
                 self._finish(command, frames, commands)
+            if self.recorder.problem and not self.reported:
+                self.reported = True
+                commands.send(Report(self.recorder.problem))
+        return False
+
+    def terminate(self, number: int, frame: Any) -> None:
+        """A signal handler: save what there is and end."""
+        self.terminated = True
+
+    def rescue(self) -> None:
+        """The control process is gone: keep what there is of the episode under way."""
+        if self.recorder.frames:
+            try:
+                self.recorder.save(self.config.task, None, "recovered")
+            except Sim2RealError:
+                pass  # its journal stays
 
     def _watch(self) -> None:
         """Keep the last pictures: a frame gets the newest one that was taken before it began."""
@@ -251,22 +346,30 @@ class _Writer:
         if self.taken == 0:
             self.start = float(record[0])
         n, at = self.n, 2 + 3 * self.n
+        extra: dict[str, Any] = {STATE_FEATURE: int(record[1])}
+        for feature in SERVO.values():
+            extra[feature] = record[at : at + n]
+            at += n
         environment = {}
         for name, size in ENVIRONMENT.items():
             environment[name] = record[at : at + size]
             at += size
         images: dict[str, Image | None] = {}
+        taken_at: dict[str, float] = {}
         for name, kept in self.recent.items():
-            before = [image for taken, image in tuple(kept) if taken <= record[0]]
-            images[name] = before[-1] if before else None
+            before = [picture for picture in tuple(kept) if picture[0] <= record[0]]
+            images[name] = before[-1][1] if before else None
+            if before:
+                taken_at[name] = before[-1][0] - self.start
         self.recorder.add(
             time=float(record[0]) - self.start,
             state=record[2 : 2 + n],
             action=record[2 + n : 2 + 2 * n],
             executed=record[2 + 2 * n : 2 + 3 * n],
             environment=environment,
-            extra={STATE_FEATURE: int(record[1])},
+            extra=extra,
             images=images,
+            image_times=taken_at,
         )
         self.taken += 1
 
@@ -275,18 +378,20 @@ class _Writer:
         while self.taken < command[1] and time.monotonic() < end:
             if select.select([frames.fileno()], [], [], 0.1)[0] and not self._read(frames):
                 return
-        self.taken = 0
+        self.taken, self.reported = 0, False
         answer: Any = None
         try:
             if command[0] == "discard":
                 self.recorder.discard()
             else:
-                answer = self.recorder.save(self.config.task, command[2])
+                answer = self.recorder.save(self.config.task, command[2], command[3])
         except Sim2RealError as error:
-            self.recorder.discard()
             answer = error
         commands.send(answer)
 
     def close(self) -> None:
         """What is under way is dropped; what is finished stays."""
-        self.recorder.close()
+        try:
+            self.recorder.close()
+        except OSError:
+            pass  # a full disk; the data set is complete without what closing adds

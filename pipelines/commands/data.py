@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 HELP = (
     "What is in a LeRobot data set: episodes, rate, units, how far joints trail their commands, clipping, "
@@ -9,6 +10,7 @@ HELP = (
 )
 EXAMPLES = """  sim2real data recordings/lift
   sim2real data so101_tape --calibration my_arm.json --json
+  sim2real data recordings/lift --recover                  after a crash: finish what it had begun
   sim2real data recordings/mine --task my.module:MyTask     can it teach a task of my own?
 """
 
@@ -24,15 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how joint angles are stored (default: find out)",
     )
     parser.add_argument("--task", action="append", help="tasks to judge its use for (default: all that ship)")
+    parser.add_argument(
+        "--recover",
+        action="store_true",
+        help="first finish what a recorder that died has left unfinished in the folder",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     from pipelines.dataset_check import as_text, check
     from sim2real.lerobot import LeRobotDataset
+    from sim2real.lerobot.journal import pending, recover
     from sim2real.robot import Robot
     from sim2real.tasks import task_names
 
+    if args.recover:
+        for found in recover(args.data):
+            print(
+                f"recovered episode {found.index}: {found.frames} frames, {found.seconds:.1f} s; "
+                "nobody has judged whether it succeeded",
+                file=sys.stderr,
+            )
+    elif unfinished := pending(args.data):
+        print(
+            f"note: {unfinished} episode{'s' * (unfinished > 1)} here under way or broken off; "
+            "--recover finishes what was broken off",
+            file=sys.stderr,
+        )
     dataset = LeRobotDataset.open(args.data)
     report = check(
         dataset,

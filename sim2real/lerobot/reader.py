@@ -37,7 +37,11 @@ class Video:
 
 @dataclass(frozen=True)
 class EpisodeEntry:
-    """What the metadata says of an episode. `success` is None when nobody judged it."""
+    """What the metadata says of an episode.
+
+    `success` is None when nobody judged it. `ended` says what is unusual about its end: "recovered" (the
+    recorder died, this is what it had written), "stopped" or "fault"; empty for others.
+    """
 
     index: int
     length: int
@@ -45,6 +49,7 @@ class EpisodeEntry:
     data: Path
     videos: Mapping[str, Video] = field(default_factory=dict)
     success: bool | None = None
+    ended: str = ""
 
 
 class LeRobotDataset:
@@ -258,7 +263,7 @@ class LeRobotDataset:
             task=entry.tasks[0] if entry.tasks else "",
             features=self._environment(columns),
             success=entry.success,
-            info={"episode": entry.index, "source": str(self.root)},
+            info={"episode": entry.index, "source": str(self.root), "ended": entry.ended},
         )
 
     def load(
@@ -436,6 +441,7 @@ def _entry_v3(
         data=root / data,
         videos=found,
         success=row.get("success"),
+        ended=row.get("ended") or "",
     )
 
 

@@ -8,6 +8,7 @@ in 0…100, both by the calibration that is saved beside the data.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from sim2real.calibration import Calibration, Units
 from sim2real.camera import CameraModel, save_cameras
 from sim2real.episode import Episode
-from sim2real.errors import UserError
+from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import schema
+from sim2real.lerobot.journal import FolderLock, Journal, JournalHeader, Recovered, recover_locked
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.lerobot.schema import FeatureSpec
-from sim2real.lerobot.video import VideoEncoder, video_info
+from sim2real.lerobot.video import VideoEncoder, finished_video, video_info
 from sim2real.lerobot.writer import PART, LeRobotWriter, VideoFile
 from sim2real.robot import Robot
 
@@ -32,8 +34,14 @@ class EpisodeRecorder:
 
     `environment` gives the size of each observation that goes into `observation.environment_state`, in
     order: {"goal": 3, "cube_age": 1}. `extra` are further features, stored as they are. `cameras` are those
-    whose pictures are kept. Finished episodes survive whatever happens to the process. Raises UserError as
-    `LeRobotWriter` does, and when the folder's calibration is another arm's.
+    whose pictures are kept; `notes` go into the data set's notes (a folder takes only recordings with the same).
+    Finished episodes survive whatever happens to the process.
+
+    With `task` the episode under way does, too, but for its last moments (see `journal`): what a recorder left
+    unfinished in the folder is finished first (`recovered`), and the folder is locked. A disk that refuses ends
+    the recording of the episode under way, not the calls: `problem` then says so, and `save` raises.
+
+    Raises UserError as `LeRobotWriter` does, and when the folder's calibration is another arm's.
     """
 
     def __init__(
@@ -46,8 +54,16 @@ class EpisodeRecorder:
         environment: Mapping[str, int] | None = None,
         extra: Mapping[str, FeatureSpec] | None = None,
         cameras: Mapping[str, CameraModel] | None = None,
+        notes: Mapping[str, Any] | None = None,
+        task: str | None = None,
     ) -> None:
         self.root = Path(root)
+        self.task = task
+        self.problem = ""
+        self.recovered: list[Recovered] = []
+        self._lock: FolderLock | None = None
+        if task is not None:
+            self._take_over()
         self.robot = robot
         self.calibration = calibration
         self.fps = robot.policy_rate if fps is None else int(fps)
@@ -71,6 +87,7 @@ class EpisodeRecorder:
             features[schema.IMAGES + name] = FeatureSpec(
                 "video", (camera.height, camera.width, 3), ("height", "width", "channels")
             )
+            features[schema.capture_time(name)] = FeatureSpec("float64", (1,))
         features |= self.extra
         self._check_calibration()
         self.writer = LeRobotWriter(
@@ -82,9 +99,11 @@ class EpisodeRecorder:
                 schema.IMAGES + name: video_info(camera.width, camera.height, self.fps)
                 for name, camera in self.cameras.items()
             },
-            notes={"format": 1, "robot": robot.name, "units": UNITS},
+            notes={"format": 1, "robot": robot.name, "units": UNITS, **(notes or {})},
         )
         self._rows: dict[str, list[NDArray[Any]]] = {}
+        self._journal: Journal | None = None
+        self._recording = ""
         self._encoders: dict[str, VideoEncoder] = {}
         self._last: dict[str, NDArray[np.uint8]] = {}
         self.missing_images = 0
@@ -104,11 +123,14 @@ class EpisodeRecorder:
         environment: Mapping[str, ArrayLike] | None = None,
         extra: Mapping[str, ArrayLike] | None = None,
         images: Mapping[str, NDArray[np.uint8] | None] | None = None,
+        image_times: Mapping[str, float] | None = None,
     ) -> None:
-        """Add one frame: `time` s, joint vectors (n,) rad, pictures (H, W, 3) uint8 RGB.
+        """Add one frame: `time` s, joint vectors (n,) rad, pictures (H, W, 3) uint8 RGB and when they were taken.
 
         A picture that is missing is replaced by the last one (black before the first) and counted.
         """
+        if self.problem:
+            return
         observed = environment or {}
         row: dict[str, ArrayLike] = {
             schema.TIME: time,
@@ -123,47 +145,93 @@ class EpisodeRecorder:
                 for key, size in self.environment.items()
             ]
             row[schema.ENVIRONMENT] = np.concatenate(parts)
-        for name, value in row.items():
-            self._rows.setdefault(name, []).append(np.asarray(value))
+        for name in self.cameras:
+            row[schema.capture_time(name)] = (image_times or {}).get(name, np.nan)
+        try:
+            self._write(row, images or {})
+        except OSError as error:
+            self._give_up(error)
+            return
+        for key, value in row.items():
+            self._rows.setdefault(key, []).append(np.asarray(value))
+
+    def _write(self, row: Mapping[str, ArrayLike], images: Mapping[str, NDArray[np.uint8] | None]) -> None:
+        """The pictures to their videos, then the row to the journal: no row there without its pictures."""
+        if self.task is not None and self._journal is None:
+            self._journal = self._begin_journal(tuple(row))
         for name, camera in self.cameras.items():
-            image = (images or {}).get(name)
+            image = images.get(name)
             if image is None:
                 self.missing_images += 1
                 image = self._last.get(name, np.zeros((camera.height, camera.width, 3), np.uint8))
             self._last[name] = image
             self._encoder(name, camera).add(image)
+        if self._journal is not None:
+            self._journal.add(row)
 
-    def save(self, task: str, success: bool | None) -> int:
-        """Finish the episode; returns its index. `success` is None when nobody judged it."""
+    def save(self, task: str, success: bool | None, ended: str = "") -> int:
+        """Finish the episode; returns its index. `success` is None when nobody judged it; `ended` as in the reader.
+
+        Raises Sim2RealError when the disk refuses; what the journal has of the episode stays there.
+        """
+        if self.problem:
+            self._clear()
+            problem, self.problem = self.problem, ""
+            raise Sim2RealError(problem)
         if not self.frames:
             raise UserError("an episode without frames cannot be saved")
+        try:
+            return self._save(task, success, ended)
+        except (OSError, Sim2RealError) as error:
+            if self._journal is None:
+                raise
+            self._give_up(error)
+            return self.save(task, success)
+        finally:
+            self._clear()
+
+    def _save(self, task: str, success: bool | None, ended: str) -> int:
         columns = {name: np.stack(values) for name, values in self._rows.items()}
         columns[schema.SUCCESS] = np.zeros(self.frames, dtype=bool)
         columns[schema.SUCCESS][-1] = success is True
         videos = {}
-        for name, encoder in self._encoders.items():
-            stats = encoder.finish()
+        while self._encoders:
+            name, encoder = self._encoders.popitem()
+            path, stats = encoder.path, encoder.finish()
+            if self._journal is not None:
+                path = self._part(name)
+                _, stats = finished_video(encoder.path, path, self.frames)
             assert stats is not None
-            videos[schema.IMAGES + name] = VideoFile(encoder.path, stats)
-        self._encoders = {}
+            videos[schema.IMAGES + name] = VideoFile(path, stats)
         if self.writer.episodes == 0:
             self._write_beside()
-        try:
-            return self.writer.append(columns, task=task, success=success, videos=videos)
-        finally:
-            self._clear()
+        index = self.writer.append(
+            columns, task=task, success=success, videos=videos, ended=ended, recording=self._recording
+        )
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+        return index
 
     def discard(self) -> None:
         """Drop the episode under way."""
         for encoder in self._encoders.values():
             encoder.abort()
         self._encoders = {}
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+        self.problem = ""
         self._clear()
 
     def close(self) -> None:
         """Drop what is not finished and bring the statistics up to date."""
         self.discard()
-        self.writer.close()
+        try:
+            self.writer.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> "EpisodeRecorder":
         return self
@@ -171,20 +239,69 @@ class EpisodeRecorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _take_over(self) -> None:
+        """Lock the folder and finish what a recorder that died has left in it."""
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"{self.root} is a file; give a folder for the data set")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be made: {error.strerror}") from None
+        self._lock = FolderLock(self.root)
+        self.recovered = recover_locked(self.root)
+
+    def _begin_journal(self, columns: tuple[str, ...]) -> Journal:
+        self._write_beside()
+        writer, self._recording = self.writer, token_hex(8)
+        header = JournalHeader(
+            recording=self._recording,
+            fps=self.fps,
+            robot_type=writer.robot_type,
+            task=self.task or "",
+            features=writer.features,
+            columns=columns,
+            video_info=writer.video_info,
+            notes=writer.notes,
+        )
+        return Journal(self.root, header)
+
+    def _give_up(self, error: Exception) -> None:
+        """The disk refuses: stop writing the episode, and leave what is there of it."""
+        for encoder in self._encoders.values():
+            encoder.leave()
+        self._encoders = {}
+        seconds = self.frames / self.fps
+        where = "what was recorded of this episode is lost"
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+            where = (
+                "the rest of this episode will be missing; what is there is recovered by the next recording "
+                f"into the folder, or by `sim2real data {self.root} --recover`"
+            )
+        self.problem = f"cannot write to {self.root} after {seconds:.1f} s of an episode ({error}): {where}"
+
     def _clear(self) -> None:
         self._rows = {}
         self._last = {}
+        self._recording = ""
+
+    def _part(self, camera: str) -> Path:
+        return self.root / f".{camera}.mp4{PART}"
 
     def _encoder(self, name: str, camera: CameraModel) -> VideoEncoder:
         if name not in self._encoders:
             self.root.mkdir(parents=True, exist_ok=True)
-            path = self.root / f".{name}.mp4{PART}"
-            self._encoders[name] = VideoEncoder(path, camera.width, camera.height, self.fps)
+            path = self._part(name) if self._journal is None else self._journal.video(name)
+            fragments = self._journal is not None
+            self._encoders[name] = VideoEncoder(
+                path, camera.width, camera.height, self.fps, fragments=fragments
+            )
         return self._encoders[name]
 
     def _check_calibration(self) -> None:
         path = self.root / schema.CALIBRATION_FILE
-        if (self.root / "meta" / "info.json").exists() and path.exists():
+        if path.exists():
             there = Calibration.load(path, self.robot)
             if there.table() != self.calibration.table():
                 raise UserError(

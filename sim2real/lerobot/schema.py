@@ -19,6 +19,12 @@ TIME = "time"
 MANDATORY = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """The columns every data set has beside its features."""
 
+
+def capture_time(camera: str) -> str:
+    """The column with the true times at which a camera's pictures were taken, s as in TIME; NaN: there was none."""
+    return f"{TIME}.{camera}"
+
+
 CALIBRATION_FILE = "calibration.json"
 NOTES_FILE = "meta/sim2real.json"
 """What the format has no place for (units, robot, task); absent in other people's sets."""

@@ -1,6 +1,8 @@
 """Pictures of an episode as an H.264 file, written and read one by one with av."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ PIXEL_FORMAT = "yuv420p"
 
 _KEYFRAME_EVERY = 10
 """Training jumps to random frames; each jump decodes from the last key frame on."""
+_FRAGMENTS = "frag_every_frame+empty_moov+default_base_moof"
+_LOOKAHEAD = "rc-lookahead=5:sync-lookahead=0"
+"""How many pictures the encoder keeps to itself: they are lost when its process dies."""
 _SAMPLE_FRAMES, _SAMPLE_PIXELS = 10, 8
 """Statistics use every 10th picture and every 8th pixel of each row and column."""
 
@@ -23,10 +28,12 @@ _SAMPLE_FRAMES, _SAMPLE_PIXELS = 10, 8
 class VideoEncoder:
     """Encodes (height, width, 3) uint8 RGB pictures to a file as they come.
 
-    The file is complete only after `finish`. Raises UserError for sizes that H.264 cannot hold.
+    The file is complete only after `finish`; with `fragments` it can be played as far as it was written at any
+    moment, all but the last quarter of a second (see `finished_video`). Raises UserError for sizes that H.264
+    cannot hold.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
+    def __init__(self, path: Path, width: int, height: int, fps: float, *, fragments: bool = False) -> None:
         import av
 
         if width % 2 or height % 2:
@@ -34,11 +41,23 @@ class VideoEncoder:
         self.path = path
         self.width, self.height = width, height
         self.frames = 0
-        self._container = av.open(str(path), "w", format="mp4")
+        self._sink: _Append | None = None
+        if fragments:
+            self._sink = _Append(path)
+            options = {"movflags": _FRAGMENTS, "flush_packets": "1"}
+            self._container = av.open(self._sink, "w", format="mp4", options=options)
+        else:
+            self._container = av.open(str(path), "w", format="mp4")
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1000),
-            options={"preset": "veryfast", "crf": "23", "g": str(_KEYFRAME_EVERY), "bf": "0"},
+            options={
+                "preset": "veryfast",
+                "crf": "23",
+                "g": str(_KEYFRAME_EVERY),
+                "bf": "0",
+                "x264-params": _LOOKAHEAD,
+            },
         )
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = PIXEL_FORMAT
@@ -46,7 +65,7 @@ class VideoEncoder:
         self._pixels: list[NDArray[np.uint8]] = []
 
     def add(self, image: NDArray[np.uint8]) -> None:
-        """Append one picture."""
+        """Append one picture. Raises OSError when the disk refuses."""
         import av
 
         if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
@@ -59,19 +78,119 @@ class VideoEncoder:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = self.frames
         frame.time_base = 1 / self._stream.codec_context.framerate
-        self._container.mux(self._stream.encode(frame))
+        with _refusals(self.path):
+            self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
     def finish(self) -> Stats | None:
-        """Complete the file; returns the statistics of its pictures, None when there were none."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        """Complete the file; returns the statistics of its pictures, None when there were none.
+
+        Raises OSError when the disk refuses.
+        """
+        with _refusals(self.path):
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self._sink is not None:
+                self._sink.stop()
         return image_stats(np.concatenate(self._pixels), self.frames) if self._pixels else None
 
     def abort(self) -> None:
         """Drop the file."""
-        self._container.close()
+        self.leave()
         self.path.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Stop writing and keep the file as it is, on a disk that may be full."""
+        import av
+
+        if self._sink is not None:
+            self._sink.stop()
+        try:
+            self._container.close()
+        except (OSError, av.FFmpegError):
+            pass
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What av raises while it writes, as OSError."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+def finished_video(fragments: Path, path: Path, most: int) -> tuple[int, Stats | None]:
+    """Copy up to `most` pictures of a file in fragments, broken off or not, into a plain one at `path`.
+
+    Nothing is encoded again. Returns how many there were, and the statistics of their pictures: (0, None) and
+    no file when not one can be read. Raises OSError when the disk refuses.
+    """
+    import av
+
+    frames, pixels = 0, []
+    try:
+        # A box that is not whole makes all of the file unreadable.
+        os.truncate(fragments, _whole(fragments))
+        source = av.open(str(fragments))
+    except (OSError, av.FFmpegError):
+        return 0, None
+    with source:
+        try:
+            for frame in source.decode(video=0):
+                if frames == most:
+                    break
+                if frames % _SAMPLE_FRAMES == 0:
+                    image = frame.to_ndarray(format="rgb24")
+                    pixels.append(image[::_SAMPLE_PIXELS, ::_SAMPLE_PIXELS].reshape(-1, 3).copy())
+                frames += 1
+        except (av.FFmpegError, IndexError):
+            pass  # the last fragment is not whole
+    if frames == 0:
+        return 0, None
+    with _refusals(path), av.open(str(fragments)) as source, av.open(str(path), "w", format="mp4") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        copied = 0
+        for packet in source.demux(video=0):
+            if packet.dts is None or copied == frames:
+                break
+            packet.stream = stream
+            target.mux(packet)
+            copied += 1
+    return frames, image_stats(np.concatenate(pixels), frames)
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole fragment (a box `moof` and its `mdat`), or of the file's head."""
+    end = whole = 0
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            end += length
+            if length < 8 or end > size:
+                break
+            if kind in (b"mdat", b"moov"):
+                whole = end
+            file.seek(end)
+    return whole
+
+
+class _Append:
+    """A file that only grows, and from `stop` on not even that: a muxer's last words must not spoil the others."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=0)
+
+    def write(self, data: bytes) -> int:
+        if not self._file.closed and self._file.write(data) != len(data):
+            raise OSError(f"{self._file.name}: the disk took only a part")
+        return len(data)
+
+    def stop(self) -> None:
+        self._file.close()
 
 
 def video_info(width: int, height: int, fps: float) -> dict[str, Any]:

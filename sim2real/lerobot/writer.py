@@ -73,8 +73,8 @@ class LeRobotWriter:
         self.fps = int(fps)
         self.features: dict[str, FeatureSpec] = {**features, **_MANDATORY}
         self.robot_type = robot_type
-        self._video_info = dict(video_info or {})
-        self._notes = dict(notes or {})
+        self.video_info = dict(video_info or {})
+        self.notes = dict(notes or {})
         self._episodes: pa.Table | None = None
         self._tasks: list[str] = []
         if self.root.exists() and not self.root.is_dir():
@@ -91,6 +91,13 @@ class LeRobotWriter:
         return 0 if self._episodes is None else self._episodes.num_rows
 
     @property
+    def recordings(self) -> frozenset[str]:
+        """The names by which recordings tell their finished episodes apart (see `append`)."""
+        if self._episodes is None or "recording" not in self._episodes.column_names:
+            return frozenset()
+        return frozenset(self._episodes["recording"].to_pylist()) - {None}
+
+    @property
     def frames(self) -> int:
         """How many frames the finished episodes have."""
         return 0 if self._episodes is None else int(sum(self._episodes["length"].to_pylist()))
@@ -102,10 +109,13 @@ class LeRobotWriter:
         task: str,
         success: bool | None = None,
         videos: Mapping[str, VideoFile] | None = None,
+        ended: str = "",
+        recording: str = "",
     ) -> int:
         """Add one episode and return its index. `columns` holds every feature but videos, (T,) or (T, size).
 
-        `videos` holds each video feature's file. Raises UserError for columns that do not fit the features,
+        `videos` holds each video feature's file, `ended` says how the episode came to its end where that is
+        worth knowing, `recording` is its unique name. Raises UserError for columns that do not fit the features,
         Sim2RealError when the disk refuses; the data set is then what it was before.
         """
         videos = videos or {}
@@ -122,7 +132,8 @@ class LeRobotWriter:
         tasks = self._tasks if task in self._tasks else [*self._tasks, task]
         rows["task_index"] = np.full(length, tasks.index(task))
         try:
-            self._store(index, length, rows, tasks, task, success, videos)
+            marks = {"task": task, "success": success, "ended": ended, "recording": recording}
+            self._store(index, length, rows, tasks, marks, videos)
         except OSError as error:
             self._remove_parts()
             raise Sim2RealError(
@@ -170,21 +181,22 @@ class LeRobotWriter:
         length: int,
         rows: Mapping[str, NDArray[Any]],
         tasks: list[str],
-        task: str,
-        success: bool | None,
+        marks: Mapping[str, Any],
         videos: Mapping[str, VideoFile],
     ) -> None:
         if index == 0:
             # From here on the folder is a data set, with nothing in it yet.
             self._write_info(0)
-            if self._notes:
-                self._write_json(schema.NOTES_FILE, self._notes)
+            if self.notes:
+                self._write_json(schema.NOTES_FILE, self.notes)
         chunk, file = divmod(index, CHUNK_SIZE)
         entry: dict[str, Any] = {
             "episode_index": index,
-            "tasks": [task],
+            "tasks": [marks["task"]],
             "length": length,
-            "success": success,
+            "success": marks["success"],
+            "ended": marks["ended"] or None,
+            "recording": marks["recording"] or None,
         }
         stats = {
             name: column_stats(values)
@@ -218,10 +230,11 @@ class LeRobotWriter:
         row = _episode_table(entry)
         if tasks != self._tasks:
             self._write_tasks(tasks)
+        # Sets that were begun by an older version have fewer columns.
         table = (
             row
             if self._episodes is None
-            else pa.concat_tables([self._episodes, row.cast(self._episodes.schema)])
+            else pa.concat_tables([self._episodes, row], promote_options="permissive")
         )
         self._write_parquet(EPISODES_PATH, table)
         self._episodes = table
@@ -275,7 +288,7 @@ class LeRobotWriter:
                 "shape": list(spec.shape),
                 "names": None if spec.names is None else list(spec.names),
             }
-            | ({"info": dict(self._video_info[name])} if name in self._video_info else {})
+            | ({"info": dict(self.video_info[name])} if name in self.video_info else {})
             for name, spec in self.features.items()
         }
         self._write_json(
@@ -372,6 +385,12 @@ class LeRobotWriter:
             raise UserError(
                 f"{self.root} was recorded with other features ({', '.join(differ)} differ); give another folder"
             )
+        if there.notes.get("hand_guided") != self.notes.get("hand_guided"):
+            kinds = ["moved by hand", "moved by its servos"]
+            raise UserError(
+                f"{self.root} was recorded with the arm {kinds[not there.notes.get('hand_guided')]}, this is the arm "
+                f"{kinds[not self.notes.get('hand_guided')]}; give another folder"
+            )
         self._tasks = list(there.tasks)
         if there.episodes and (self.root / EPISODES_PATH).exists():
             self._episodes = read_parquet(self.root / EPISODES_PATH)
@@ -390,6 +409,8 @@ def _episode_table(entry: Mapping[str, Any]) -> pa.Table:
     for name, value in entry.items():
         if name == "success":
             columns[name] = pa.array([value], pa.bool_())
+        elif name in ("ended", "recording"):
+            columns[name] = pa.array([value], pa.string())
         elif name.endswith("/count"):
             columns[name] = pa.array([value], pa.list_(pa.int64()))
         else:

@@ -1,6 +1,7 @@
 """The recorder process: real pipes, real files."""
 
 import os
+import resource
 import signal
 import time
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from hardware.emulator.assembly import emulated_calibration
 from hardware.runtime.inference import Slot
 from hardware.runtime.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
 from hardware.runtime.supervisor import CODES, Phase
+from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import LeRobotDataset
+from sim2real.lerobot.journal import pending, recover
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -62,6 +65,14 @@ def make(tmp_path):
         recorder.close()
 
 
+def reading(time: float, i: int) -> ArmState:
+    zeros = np.zeros(ROBOT.n)
+    return ArmState(
+        time, zeros, zeros, zeros + 0.01 * i, zeros > -1, zeros, zeros + 7.4, zeros + 30 + i, zeros + 0.1,
+        np.zeros(ROBOT.n, np.int64),
+    )  # fmt: skip
+
+
 def feed(recorder, frames: int, start: float = 100.0, each=lambda i: None) -> None:
     """An episode of the given number of complete frames."""
     recorder.begin()
@@ -70,7 +81,8 @@ def feed(recorder, frames: int, start: float = 100.0, each=lambda i: None) -> No
         each(i)
         observation = {name: np.full(size, 0.1 * i) for name, size in ENVIRONMENT.items()}
         observation["joint_position"] = ROBOT.home + 0.01 * i
-        recorder.frame(start + i / 30, observation, loop)
+        loop.reading = reading(start + i / 30, i)
+        recorder.frame(start + i / 30 - 0.001, observation, loop)
         # What is sent during frame i is known when frame i + 1 begins.
         loop.requested = ROBOT.home + 0.02 * i
         loop.executed = ROBOT.home + 0.015 * i
@@ -95,7 +107,12 @@ def test_frames_become_episodes(make, tmp_path):
     assert np.allclose(first.action, ROBOT.home + 0.02 * steps, atol=1e-5)
     assert np.allclose(first.executed, ROBOT.home + 0.015 * steps, atol=1e-5)
     assert np.allclose(first.features["goal"], 0.1 * steps * np.ones(3), atol=1e-6)
-    assert (dataset.columns(0)["supervisor"] == CODES[Phase.RUNNING]).all()
+    columns = dataset.columns(0)
+    assert (columns["supervisor"] == CODES[Phase.RUNNING]).all()
+    assert np.allclose(columns["servo.temperature"], 30 + steps) and np.allclose(
+        columns["servo.current"], 0.1
+    )
+    assert np.allclose(columns["servo.load"], 0.01 * steps)
 
 
 def test_each_frame_gets_the_picture_taken_before_it(make, tmp_path):
@@ -147,3 +164,85 @@ def test_a_folder_that_cannot_take_it_is_refused(make, tmp_path):
     recorder.close()
     with pytest.raises(UserError, match="other features"):
         make(cameras={"front": CAMERA}, pictures={"front": Grey()})
+
+
+def ended(dataset: LeRobotDataset) -> list[str]:
+    return [entry.ended for entry in dataset.episodes]
+
+
+def test_the_death_of_control_costs_at_most_the_last_frame(make, tmp_path):
+    recorder = make()
+    feed(recorder, 12)
+    recorder.end(True)
+    feed(recorder, 25)
+    # What the recorder sees of a control process that has been killed.
+    recorder._commands.close()
+    recorder._frames.close()
+    recorder._process.join(30)
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    assert ended(dataset) == ["", "recovered"]
+    assert [len(entry) for entry in (dataset.episode(i, ROBOT) for i in range(2))] == [12, 25]
+    assert dataset.episodes[1].success is None
+
+
+def test_the_death_of_the_recorder_is_made_good_by_the_next_one(make, tmp_path):
+    recorder = make()
+    feed(recorder, 40)
+    assert wait(lambda: pending(tmp_path / "set") == 1, 10)
+    assert recorder.problem == ""
+    time.sleep(0.2)
+    recorder._process.kill()
+    recorder._process.join()
+    assert "recovered by the next recording" in recorder.problem
+    with pytest.raises(Sim2RealError, match="recovered by the next recording"):
+        recorder.end(True)
+    following = make()
+    (episode,) = following.recovered
+    assert episode.index == 0 and 10 < episode.frames <= 40
+    feed(following, 15)
+    following.end(False, "stopped")
+    following.close()
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    assert ended(dataset) == ["recovered", "stopped"]
+    np.testing.assert_allclose(
+        dataset.episode(0, ROBOT).state, ROBOT.home + 0.01 * np.arange(episode.frames)[:, None], atol=1e-5
+    )
+
+
+def test_a_terminated_recorder_saves_what_it_has(make, tmp_path):
+    recorder = make()
+    feed(recorder, 30)
+    recorder._process.terminate()
+    recorder._process.join(30)
+    assert ended(LeRobotDataset.open(tmp_path / "set")) == ["recovered"]
+
+
+def test_a_full_disk_is_reported_and_the_loop_goes_on(make, tmp_path):
+    recorder = make()
+    feed(recorder, 12)
+    recorder.end(True)
+    resource.prlimit(recorder._process.pid, resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+    feed(recorder, 500)
+    assert wait(lambda: recorder.problem != "", 30)
+    assert "cannot write" in recorder.problem
+    with pytest.raises(Sim2RealError, match="the rest of this episode will be missing"):
+        recorder.end(True)
+    resource.prlimit(recorder._process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    feed(recorder, 14)
+    assert recorder.problem == ""
+    recorder.end(False)
+    recorder.close()
+    assert len(LeRobotDataset.open(tmp_path / "set")) == 2
+    (episode,) = recover(tmp_path / "set")
+    assert 12 < episode.frames < 500
+
+
+def test_moved_by_hand_the_action_is_the_next_state(make, tmp_path):
+    recorder = make(hand_guided=True)
+    feed(recorder, 20)
+    recorder.end(True)
+    recorder.close()
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    episode = dataset.episode(0, ROBOT)
+    assert np.array_equal(episode.action[:-1], episode.state[1:]) and dataset.notes["hand_guided"] is True
+    assert np.array_equal(episode.executed, episode.action)

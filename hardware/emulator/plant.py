@@ -53,6 +53,9 @@ class Plant(Protocol):
     """Signed fraction of the supply voltage on each motor."""
     current: Array
     """A, signed."""
+    setpoint: Array
+    setpoint_speed: Array
+    """Where the servos' own trajectories are, rad and rad/s."""
     supply: float
     """V without load."""
     hand: Hand
@@ -77,6 +80,8 @@ class IdealPlant:
         self.velocity = np.zeros(n)
         self.duty = np.zeros(n)
         self.current = np.zeros(n)
+        self.setpoint = self.position.copy()
+        self.setpoint_speed = np.zeros(n)
         self.supply = 12.0
         self.hand = Hand(n)
         self.lag = lag
@@ -104,3 +109,4 @@ class IdealPlant:
         self.velocity = moved / step
         self.duty = duty
         self.current = 2.0 * duty
+        self.setpoint = np.where(mode == POSITION, drive.goal, self.position)

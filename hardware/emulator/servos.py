@@ -14,6 +14,9 @@ from hardware.registers import RegisterTable
 if TYPE_CHECKING:
     from hardware.emulator.wire import Dialect
 
+BOOT_TIME = 0.1
+"""How long a servo is deaf after it has started, s."""
+
 RECOVERY = 0.2
 """By how much the supply must exceed the brown-out level before a servo starts again, V."""
 
@@ -64,6 +67,8 @@ class EmulatedServo(ABC):
         self.temperature = self.thermal.ambient + 3.0
         self.alive = True
         """False while the supply is too low: the servo neither hears nor holds."""
+        self.ready_at = 0.0
+        """When the servo has started up, s on the plant's clock."""
         self.encoder_fault = False
         self.memory = bytearray(table.size)
         self._reading = 0.0
@@ -109,6 +114,15 @@ class EmulatedServo(ABC):
     def power_up(self) -> None:
         """What a return of power does: EEPROM as stored, RAM at its defaults, torque off."""
 
+    def restart(self, now: float) -> None:
+        """`power_up` at `now`, s, and a while in which the servo hears nothing."""
+        self.power_up()
+        self.ready_at = now + BOOT_TIME
+
+    def hears(self, now: float) -> bool:
+        """Whether the servo listens to the line at `now`, s."""
+        return self.alive and now >= self.ready_at
+
     # Physics
 
     def _actual(self) -> float:
@@ -129,7 +143,7 @@ class EmulatedServo(ABC):
             self.plant.drive.mode[self.index] = OFF
         elif not self.alive and self.voltage >= self.brown_out + RECOVERY:
             self.alive = True
-            self.power_up()
+            self.restart(now)
         if self.alive:
             self._protect(now)
 

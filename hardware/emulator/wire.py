@@ -103,7 +103,7 @@ class EmulatedBus:
             listening = [
                 servo
                 for servo in self.servos
-                if servo.alive and (baud is None or _same_rate(servo.baud, baud))
+                if servo.hears(now) and (baud is None or _same_rate(servo.baud, baud))
             ]
             self.dialect.handle(request, listening, now, self._answer)
 

@@ -17,6 +17,7 @@ from hardware.emulator.hand import Hand
 from hardware.emulator.plant import DUTY, POSITION, Drive
 from hardware.emulator.twin import default_twin
 from hardware.emulator.wire import PROTECTION_PERIOD, STALL
+from hardware.family import joint_models
 from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
@@ -125,6 +126,8 @@ class WorldPlant:
         self.velocity: Array = self.world.velocity
         self.duty = self.world.servo.duty.copy()
         self.current = self.world.servo.current.copy()
+        self.setpoint = self.world.servo.setpoint.copy()
+        self.setpoint_speed = self.world.servo.setpoint_speed.copy()
 
     # Objects and judgement
 
@@ -188,12 +191,15 @@ class WorldPlant:
 
 def _tuned(robot: Robot, register: str) -> Array:
     """(n,) what a gain register holds when the robot is set up: the value that its servo parameters are meant for."""
-    common = robot.servo_settings.get("all", {})
+    settings = robot.servo_settings
     return np.array(
         [
-            float({**common, **robot.servo_settings.get(name, {})}.get(register, 32))
-            for name in robot.joint_names
-        ]
+            {**settings.get("all", {}), **settings.get(joint.name, {})}.get(
+                register, model.table[register].default
+            )
+            for joint, model in zip(robot.joints, joint_models(robot), strict=True)
+        ],
+        dtype=np.float64,
     )
 
 

@@ -228,8 +228,9 @@ class ServoBank:
     Settings: `goal` rad (encoder angle); `enabled` 0 off, 1 position control, 2 damping; `duty_limit` 0–1;
     `kp`, `kd` relative to the nominal registers, `ki` the I register; `speed` rad/s and `acceleration` rad/s²
     of the profile, 0 for none; `external` N·m is what else turns the joints. Readings of the last step: `sensed` rad,
-    `torque` N·m, `duty` −1…1, `current` A. For whoever drives the motors in other ways: the model's `parameters`
-    (n, F), the arm's `mass` (n, n) kg·m² without armature, and its `bias` N·m.
+    `torque` N·m, `duty` −1…1, `current` A; `setpoint` rad and `setpoint_speed` rad/s of the profile. For whoever
+    drives the motors in other ways: the model's `parameters` (n, F), the arm's `mass` (n, n) kg·m² without armature,
+    and its `bias` N·m.
     """
 
     def __init__(self, views: Views) -> None:
@@ -249,6 +250,7 @@ class ServoBank:
         self.torque = state[:, servo.TORQUE]
         self.duty = state[:, servo.DUTY]
         self.current = state[:, servo.CURRENT]
+        self.setpoint, self.setpoint_speed = state[:, servo.SETPOINT], state[:, servo.SETPOINT_SPEED]
 
 
 class Coupling:

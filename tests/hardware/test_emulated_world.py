@@ -164,9 +164,13 @@ def test_calibration_is_one_that_a_real_arm_could_have() -> None:
     assert len(set(calibration.homing_offset.tolist())) == robot.n
 
 
-def test_robots_of_another_protocol_are_refused() -> None:
+def test_robots_of_another_protocol_or_rate_are_refused() -> None:
     from dataclasses import replace
 
-    robot = replace(Robot.load("so101"), protocol="dynamixel")
-    with pytest.raises(UserError, match="speaks 'dynamixel'"):
-        build_servos(robot, IdealPlant(6), emulated_calibration(Robot.load("so101")))
+    so101 = Robot.load("so101")
+    for change, message in (
+        ({"protocol": "morse"}, "speaks the protocol 'morse'"),
+        ({"baud": 9600}, "at 9600 baud"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_servos(replace(so101, **change), IdealPlant(6), emulated_calibration(so101))

@@ -1,0 +1,449 @@
+"""Emulated Dynamixel X servos (XL330, XL430): what their registers do.
+
+A write is taken as a whole or refused as a whole, with the error that the vendor's manual names: the EEPROM area
+(below 64) while the torque is on, values outside their range, goals outside the stored limits. What trips sets a bit
+in `status` that stays until a reboot; bits in `unloading_condition` also cut the torque until then. The bus watchdog
+stops a servo with torque that hears no request, whoever it is for; goals are then refused until 0 is written.
+
+The encoder knows one turn. In position mode whole turns are forgotten whenever the torque comes on, in every mode at
+a reboot. A homing offset beyond ±1024 is ignored in position mode. A goal survives a change of the torque: a joint
+that was moved by hand goes back when it is switched on again.
+"""
+
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+
+from hardware.dynamixel.registers import (
+    ACCELERATION_UNIT,
+    BAUD_CODES,
+    CENTRE,
+    CURRENT_MODE,
+    CURRENT_POSITION_MODE,
+    EXTENDED,
+    EXTENDED_MODE,
+    POSITION_MODE,
+    PWM_FULL,
+    PWM_MODE,
+    TICK,
+    TICKS,
+    VELOCITY_MODE,
+    VELOCITY_UNIT,
+    WATCHDOG_UNIT,
+    XL330_M288,
+)
+from hardware.emulator import plant as motor
+from hardware.emulator.dynamixel_line import DynamixelLine
+from hardware.emulator.plant import Plant
+from hardware.emulator.servos import EmulatedServo, Thermal, since
+from hardware.registers import Register, RegisterTable
+
+RESULT, INSTRUCTION, CRC, RANGE, LENGTH, LIMIT, ACCESS = range(1, 8)
+"""Error numbers of a reply."""
+
+VOLTAGE, TEMPERATURE, ENCODER, SHOCK, OVERLOAD = (1 << bit for bit in (0, 2, 3, 4, 5))
+
+GOALS = ("goal_pwm", "goal_current", "goal_velocity", "goal_position")
+
+OVERLOAD_DUTY = 0.8
+OVERLOAD_TIME = 1.0
+"""A motor that gets this share of full duty for this long, s, without turning is overloaded; the manual says only
+"persistent load that exceeds maximum output"."""
+STANDSTILL = 0.3  # rad/s
+
+CONVERTER = 5.0
+"""V behind the step-down converter of an arm whose supply is too high for some of its servos."""
+
+OFFSET_LIMIT = 1024
+"""Largest homing offset that counts in position mode, ticks."""
+ARRIVED = 20
+"""Ticks from the goal within which `moving_status` says that it is reached."""
+LAGGING = 100
+"""Ticks behind its own trajectory at which `moving_status` speaks of a following error."""
+
+_EEPROM_END = 64
+_FEEDBACK = struct.Struct("<HBBhhiiiiHB")
+_FEEDBACK_AT = XL330_M288["realtime_tick"].address
+_SPACE = {"XL430-W250": 662}
+"""Bytes of memory, reserved and indirect areas included, where not 228."""
+_MOTORS = {
+    POSITION_MODE: motor.POSITION,
+    EXTENDED_MODE: motor.POSITION,
+    CURRENT_POSITION_MODE: motor.POSITION,
+    CURRENT_MODE: motor.CURRENT,
+    VELOCITY_MODE: motor.VELOCITY,
+    PWM_MODE: motor.DUTY,
+}
+_NEEDS_CURRENT = (CURRENT_MODE, CURRENT_POSITION_MODE)
+
+
+class DynamixelServo(EmulatedServo):
+    """One servo with the memory of `table`; see `EmulatedServo`. `values` differ from the table's defaults."""
+
+    tick = TICK
+
+    def __init__(
+        self,
+        id: int,
+        plant: Plant,
+        index: int,
+        *,
+        table: RegisterTable = XL330_M288,
+        zero: float = CENTRE,
+        sign: int = 1,
+        values: Mapping[str, int] | None = None,
+        thermal: Thermal | None = None,
+    ) -> None:
+        thermal = thermal or Thermal(resistance=3.4, rise=8.0, constant=120.0)
+        # On an arm with servos of two voltages, those of the lower one sit behind a converter.
+        converter = CONVERTER if plant.supply > 0.1 * table["max_voltage_limit"].high else None
+        super().__init__(table, plant, index, zero=zero, sign=sign, thermal=thermal, converter=converter)
+        self.brown_out = 0.09 * table["min_voltage_limit"].low
+        self.space = _SPACE.get(table.name, 228)
+        self._put("id", id)
+        for name, value in (values or {}).items():
+            self._put(name, value)
+        self._measures_current = "present_current" in table
+        self._backup: bytes | None = None
+        self._waiting: tuple[int, bytes] | None = None
+        self._halted = False  # by the bus watchdog
+        self._fed = 0.0  # when a request was last heard, s
+        self._now = 0.0
+        self._timed = (0.0, 0.0)
+        self._overload_since: float | None = None
+        self._turns = 0  # whole turns added to what the encoder counts
+        self.power_up()
+
+    def dialect(self) -> DynamixelLine:
+        return DynamixelLine()
+
+    # Memory
+
+    @property
+    def id(self) -> int:
+        return self.memory[7]
+
+    @property
+    def secondary_id(self) -> int:
+        return self.memory[12]
+
+    @property
+    def baud(self) -> int:
+        code = self.memory[8]
+        return BAUD_CODES[code] if code < len(BAUD_CODES) else 0
+
+    @property
+    def return_delay(self) -> float:
+        return self.memory[9] * 2e-6
+
+    @property
+    def return_level(self) -> int:
+        """Replies to: 0 ping, 1 ping and read, 2 everything."""
+        return self.memory[68]
+
+    @property
+    def status(self) -> int:
+        return self.memory[70]
+
+    @property
+    def identity(self) -> bytes:
+        """What a ping is answered with: model number and firmware version."""
+        return bytes((*self.memory[0:2], self.memory[6]))
+
+    def power_up(self) -> None:
+        """See `EmulatedServo`; `startup_configuration` may switch the torque on and restore stored settings."""
+        for register in self.table.values():
+            if register.area == "ram":
+                self._put(register.name, register.default)
+        self._reset_limits()
+        startup = self.get("startup_configuration")
+        if startup & 2 and self._backup is not None:
+            self.memory[_EEPROM_END : len(self._backup) + _EEPROM_END] = self._backup
+        self._put("backup_ready", int(self._backup is not None))
+        self._put("status", 0)
+        self._put("bus_watchdog", 0)
+        self._put("torque_enable", startup & 1)
+        self._halted = False
+        self._waiting = None
+        self._overload_since = None
+        self._timed = (0.0, 0.0)
+        self._wrap()
+        self._put("goal_position", self._representable(self._present()))
+        self._apply()
+
+    def _reset_limits(self) -> None:
+        self._put("goal_pwm", self.get("pwm_limit"))
+        if self._measures_current:
+            self._put("goal_current", self.get("current_limit"))
+
+    def read(self, address: int, size: int) -> tuple[int, bytes]:
+        """(error, data); what lies behind the table reads as zero, what lies behind the memory is an error."""
+        if not size:
+            return LENGTH, b""
+        if address + size > self.space:
+            return ACCESS, b""
+        if address < _FEEDBACK_AT + _FEEDBACK.size and address + size > _FEEDBACK_AT:
+            self._report()
+        return 0, bytes(self.memory[address : address + size]).ljust(size, b"\0")
+
+    def write(self, address: int, data: bytes) -> int:
+        """Take all of `data`, or nothing; returns the error number, 0 for none."""
+        end = address + len(data)
+        touched = self.table.touching(address, len(data))
+        if not touched:
+            return ACCESS
+        if any(register.address < address or register.end > end for register in touched):
+            return LENGTH
+        for register in touched:
+            error = self._refusal(
+                register, register.decode(data[register.address - address : register.end - address])
+            )
+            if error:
+                return error
+        torque = self.memory[64]
+        for register in touched:
+            self.memory[register.address : register.end] = data[
+                register.address - address : register.end - address
+            ]
+        self._react({register.name for register in touched}, torque)
+        self._apply()
+        return 0
+
+    def _refusal(self, register: Register, value: int) -> int:
+        """Why `value` may not be written: an error number, or 0."""
+        name, torque = register.name, self.memory[64]
+        if not register.writable or (register.area == "eeprom" and torque):
+            return ACCESS
+        if not register.low <= value <= register.high or (self._halted and name in GOALS):
+            return RANGE
+        match name:
+            case "bus_watchdog":
+                return RANGE if value < 0 or (self._halted and value) else 0
+            case "operating_mode":
+                known = value in _MOTORS and (self._measures_current or value not in _NEEDS_CURRENT)
+                return 0 if known else RANGE
+            case "goal_position" if self.memory[11] == POSITION_MODE:
+                low, high = self.get("min_position_limit"), self.get("max_position_limit")
+                return 0 if low <= value <= high else LIMIT
+            case "goal_pwm" | "goal_current" | "goal_velocity":
+                return 0 if abs(value) <= self.get(name[5:] + "_limit") else LIMIT
+            case "torque_enable" if value and self._shut_down:
+                return RESULT
+        return 0
+
+    def _react(self, names: set[str], torque: int) -> None:
+        """What follows from registers `names` having been written; the torque was `torque` before."""
+        if "operating_mode" in names:
+            for register in self.table.within(76, 16) + self.table.within(108, 8):
+                self._put(register.name, register.default)
+            self._reset_limits()
+        if "bus_watchdog" in names and self.get("bus_watchdog") == 0:
+            self._halted = False
+        if names.intersection(GOALS) and self.memory[10] & 8 and not self._shut_down:
+            self.memory[64] = 1
+        if self.memory[64] and not torque and self.memory[11] == POSITION_MODE:
+            self._wrap()
+        if "goal_position" in names:
+            self._timed = self._schedule()
+
+    def reg_write(self, address: int, data: bytes) -> int:
+        self._waiting = (address, data)
+        self._put("asynchronous_write", 1)
+        return 0
+
+    def action(self) -> int:
+        """Carry out the write that waits; an error when there is none."""
+        if self._waiting is None:
+            return INSTRUCTION
+        waiting, self._waiting = self._waiting, None
+        self._put("asynchronous_write", 0)
+        return self.write(*waiting)
+
+    def factory_reset(self, keep: int) -> None:
+        """EEPROM back to its defaults; `keep` as in the protocol: 255 nothing, 1 the ID, 2 ID and baud rate."""
+        id, baud = self.memory[7], self.memory[8]
+        for register in self.table.values():
+            if register.area == "eeprom":
+                self._put(register.name, register.default)
+        if keep in (1, 2):
+            self.memory[7] = id
+        if keep == 2:
+            self.memory[8] = baud
+        self._backup = None
+
+    def clear_turns(self) -> int:
+        """Forget whole turns; refused while the joint moves."""
+        if abs(float(self.plant.velocity[self.index])) > STANDSTILL:
+            return RESULT
+        self._wrap()
+        self._put("goal_position", self._representable(self._present()))
+        self._apply()
+        return 0
+
+    def store_backup(self) -> int:
+        """Keep the writable RAM for a start with `startup_configuration` bit 1; refused with torque."""
+        if self.memory[64]:
+            return ACCESS
+        self._backup = bytes(self.memory[_EEPROM_END:_FEEDBACK_AT])
+        self._put("backup_ready", 1)
+        return 0
+
+    # Position
+
+    @property
+    def _direction(self) -> int:
+        """1, or −1 in reverse drive mode."""
+        return -1 if self.memory[10] & 1 else 1
+
+    def _offset(self) -> int:
+        offset = self.get("homing_offset")
+        return 0 if self.memory[11] == POSITION_MODE and abs(offset) > OFFSET_LIMIT else offset
+
+    def _present(self) -> int:
+        return round(self._direction * self._actual()) + self._turns * TICKS + self._offset()
+
+    def _wrap(self) -> None:
+        self._turns = -(round(self._direction * self._actual()) // TICKS)
+
+    def _angle(self, present: float) -> float:
+        """The joint's angle, rad, at which `present` would be reported."""
+        actual = self._direction * (present - self._offset() - self._turns * TICKS)
+        return self.sign * (actual - self.zero) * TICK
+
+    @staticmethod
+    def _representable(present: int) -> int:
+        return int(np.clip(present, -EXTENDED, EXTENDED))
+
+    # Physics
+
+    def _apply(self) -> None:
+        """Pass on to the plant what the registers now ask for."""
+        drive, i, mode = self.plant.drive, self.index, self.memory[11]
+        drive.mode[i] = _MOTORS[mode] if self.memory[64] else motor.OFF
+        drive.goal[i] = self._angle(self.get("goal_position"))
+        direction = self.sign * self._direction
+        drive.duty_limit[i] = abs(self.get("goal_pwm")) / PWM_FULL
+        drive.current_limit[i] = np.inf
+        speed, acceleration = self._profile()
+        match mode:
+            case 1:
+                drive.request[i] = direction * self.get("goal_velocity") * VELOCITY_UNIT
+                speed = 0.0
+            case 0:
+                drive.request[i] = direction * self.get("goal_current") * 0.001
+                drive.current_limit[i] = self.get("current_limit") * 0.001
+            case 5:
+                drive.current_limit[i] = abs(self.get("goal_current")) * 0.001
+            case 16:
+                drive.request[i] = direction * self.get("goal_pwm") / PWM_FULL
+        drive.speed[i], drive.acceleration[i] = speed, acceleration
+        drive.p[i], drive.i[i], drive.d[i] = (
+            self.get(name) for name in ("p_coefficient", "i_coefficient", "d_coefficient")
+        )
+
+    def _profile(self) -> tuple[float, float]:
+        """Speed rad/s and acceleration rad/s² of the profile; 0: no limit."""
+        if self._halted:
+            return 0.0, 0.0
+        if self.memory[10] & 4:
+            return self._timed
+        speed = self.get("profile_velocity")
+        if speed:
+            speed = min(speed, self.get("velocity_limit"))
+        return speed * VELOCITY_UNIT, self.get("profile_acceleration") * ACCELERATION_UNIT
+
+    def _schedule(self) -> tuple[float, float]:
+        """The profile that reaches the goal in the time that a time-based profile asks for."""
+        duration, ramp = self.get("profile_velocity") * 0.001, self.get("profile_acceleration") * 0.001
+        distance = abs(self.get("goal_position") - self._present()) * TICK
+        if not duration or not distance:
+            return 0.0, 0.0
+        ramp = min(ramp, duration / 2)
+        speed = distance / (duration - ramp)
+        return speed, speed / ramp if ramp else 0.0
+
+    def heard(self, now: float) -> None:
+        """A request passed by, for whomever; it feeds the bus watchdog."""
+        self._fed = now
+
+    @property
+    def _shut_down(self) -> bool:
+        return bool(self.status & self.get("unloading_condition"))
+
+    def trip(self, bits: int) -> None:
+        """Report `bits` in `status` until the next reboot; those in `unloading_condition` cut the torque."""
+        self.memory[70] |= bits
+        if self._shut_down:
+            self.memory[64] = 0
+        self._apply()
+
+    def _protect(self, now: float) -> None:
+        self._now = now
+        watchdog = self.get("bus_watchdog")
+        if watchdog > 0 and self.memory[64] and now - self._fed > watchdog * WATCHDOG_UNIT:
+            self._halt()
+        bits = ENCODER if self.encoder_fault else 0
+        decivolts = round(self.voltage * 10)
+        if not self.get("min_voltage_limit") <= decivolts <= self.get("max_voltage_limit"):
+            bits |= VOLTAGE
+        if self.temperature > self.get("max_temperature_limit"):
+            bits |= TEMPERATURE
+        stalled = (
+            bool(self.memory[64])
+            and abs(float(self.plant.duty[self.index])) >= OVERLOAD_DUTY
+            and abs(float(self.plant.velocity[self.index])) < STANDSTILL
+        )
+        self._overload_since = since(self._overload_since, stalled, now)
+        if self._overload_since is not None and now - self._overload_since > OVERLOAD_TIME:
+            bits |= OVERLOAD
+        if bits & ~self.status:
+            self.trip(bits)
+
+    def _halt(self) -> None:
+        """What the bus watchdog does: stop here, and refuse goals until it is cleared."""
+        self._put("bus_watchdog", -1)
+        self._halted = True
+        self._put("goal_velocity", 0)
+        self._put("goal_position", self._representable(self._present()))
+        if self.memory[11] == PWM_MODE:
+            self._put("goal_pwm", 0)
+        if self.memory[11] == CURRENT_MODE:
+            self._put("goal_current", 0)
+        self._apply()
+
+    def _report(self) -> None:
+        """Bring the feedback registers (120 to 146) up to date."""
+        i, plant = self.index, self.plant
+        direction = self.sign * self._direction
+        present = self._present()
+        velocity = direction * float(plant.velocity[i])
+        planned = round(self._direction * (self.zero + self.sign * float(plant.setpoint[i]) / TICK))
+        planned += self._turns * TICKS + self._offset()
+        duty = direction * float(plant.duty[i])
+        effort = 1000 * (direction * float(plant.current[i]) if self._measures_current else duty)
+        moving = abs(velocity) > self.get("moving_velocity_threshold") * VELOCITY_UNIT
+        _FEEDBACK.pack_into(
+            self.memory,
+            _FEEDBACK_AT,
+            round(self._now * 1000) % 32_768,
+            int(moving),
+            self._moving_status(present, planned),
+            round(duty * PWM_FULL),
+            int(np.clip(round(effort), -32_768, 32_767)),
+            round(velocity / VELOCITY_UNIT),
+            present,
+            round(direction * float(plant.setpoint_speed[i]) / VELOCITY_UNIT),
+            planned,
+            max(0, round(self.voltage * 10)),
+            int(np.clip(round(self.temperature), 0, 255)),
+        )
+
+    def _moving_status(self, present: int, planned: int) -> int:
+        goal = self.get("goal_position")
+        arrived = abs(goal - present) <= ARRIVED
+        under_way = abs(goal - planned) > 1 and bool(self.memory[64])
+        lagging = abs(planned - present) > LAGGING and bool(self.memory[64])
+        speed, acceleration = self._profile()
+        kind = 3 if speed and acceleration else 1 if speed else 2 if acceleration else 0
+        return arrived | under_way << 1 | lagging << 3 | kind << 4

@@ -75,6 +75,8 @@ class Robot:
     servo_settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Registers to write before use: table "all", and one per joint that differs."""
     camera_tables: Mapping[str, Any] = field(default_factory=dict)
+    monitors: Mapping[str, Any] = field(default_factory=dict)
+    """Thresholds of the runtime's monitors that differ from those of the servos: a number, or a table by joint."""
 
     @classmethod
     def load(cls, name_or_path: "str | Path | Robot") -> "Robot":
@@ -136,6 +138,7 @@ class Robot:
             servo=table.get("servo", {}),
             servo_settings=table.get("servo_settings", {}),
             camera_tables=table.get("cameras", {}),
+            monitors=table.get("monitors", {}),
         )
 
     @property

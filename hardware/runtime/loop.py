@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.descent import NEAR, SPEED, Descent
+from hardware.runtime.monitors import Monitors, Verdict
 from hardware.runtime.retreat import Withdrawal
 from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
 from hardware.runtime.supervisor import (
     CODES,
     ENERGISED,
+    MONITORS,
     Action,
     Deadlines,
     Health,
@@ -97,6 +99,7 @@ class ControlLoop:
         self.attended = attended
         self.vitals = Vitals(self.robot, self.deadlines)
         self.estop = self.vitals.estop
+        self.monitors = Monitors(self.robot)
 
         lower, upper = (None, None) if limits is None else limits
         self.gates = {
@@ -277,6 +280,7 @@ class ControlLoop:
         policy_on = self.policy_on and self.request is Request.RUN
         reading = self.reading
         estop, estop_press = self.vitals.stop(now)
+        verdict = Verdict() if reading is None else self._judge(now, reading)
         camera_needed = policy_on and self.perception.needed
         return Health(
             request=self.request,
@@ -300,6 +304,8 @@ class ControlLoop:
             guarded=self.guardian is None or self.guardian.alive,
             estop=estop,
             estop_press=estop_press,
+            warned=verdict.warned,
+            faulty=verdict.faulty,
             operator_age=self.vitals.operator_age(now),
             retreated=(
                 self.state.phase is Phase.RETREATING
@@ -320,8 +326,15 @@ class ControlLoop:
             return False
         return not self.arm.enabled.all()
 
+    def _judge(self, now: float, reading: ArmState) -> Verdict:
+        phase = self.state.phase
+        driven = self._torque and phase in ENERGISED and phase is not Phase.ARMING
+        return self.monitors.step(now, reading, self.executed, on=self._torque, driven=driven)
+
     def _note_fault(self, fault: str) -> None:
         problems = self.vitals.problems
+        if fault in MONITORS:
+            problems[fault] = self.monitors.joints(fault)
         if fault.startswith("policy_") and fault != "policy_invalid" and self.policy is not None:
             problems[fault] = self.policy.problem
         elif fault == "torque_lost":

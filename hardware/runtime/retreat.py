@@ -4,14 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.supervisor import Retreat
-from sim2real.clearance import push_out
 from sim2real.gate import Gate
+from sim2real.kinematics import tool_jacobian
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
 RAISE = 0.08
-"""m by which the lowest point of the arm is raised."""
+"""m by which the tool is raised."""
+
+_STEPS = 20
+_DAMPING = 1e-3  # m²/rad²
 
 OPEN = 0.8
 """Share of its range to which the gripper is opened."""
@@ -42,16 +45,20 @@ class Withdrawal:
         if gripper is not None:
             low, high = self.robot.lower[gripper], self.robot.upper[gripper]
             opened[gripper] = max(opened[gripper], low + OPEN * (high - low))
-        raised = opened.copy()
-        geometry = self.gate.geometry
-        room = max(self.gate.clearance(opened), 0.0) + RAISE
-        push_out(
-            raised,
-            self.robot.lower,
-            self.robot.upper,
-            geometry._replace(settings=geometry.settings + np.array([room, 0.0])),
-        )
-        return [opened, raised]
+        return [opened, self._above(opened)]
+
+    def _above(self, position: Array) -> Array:
+        """A pose near `position` (n,) rad whose tool is RAISE higher, as far as joint limits allow."""
+        robot, pose = self.robot, position.copy()
+        margin = robot.gate.position_margin
+        for _ in range(_STEPS):
+            up = tool_jacobian(robot.model, pose)[2]
+            if robot.gripper is not None:
+                up[robot.gripper] = 0.0
+            # Least change of the joints; damped, for arms that are stretched straight up.
+            pose += up * (RAISE / _STEPS) / (up @ up + _DAMPING)
+            pose = np.clip(pose, robot.lower + margin, robot.upper - margin)
+        return np.asarray(pose)
 
     def step(self) -> int:
         """One tick; returns the gate's mask."""

@@ -92,12 +92,12 @@ class State(NamedTuple):
 
 
 MONITORS: Final[dict[str, Retreat | None]] = {
-    "overheated": None,
-    "voltage": None,
-    "overcurrent": None,
-    "overloaded": None,
     "stalled": Retreat.YIELD,
     "off_track": Retreat.YIELD,
+    "overheated": None,
+    "voltage": None,
+    "overcurrent": Retreat.YIELD,
+    "overloaded": None,
     "encoder_jumped": None,
     "gripper_stuck": Retreat.RELEASE,
 }

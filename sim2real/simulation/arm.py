@@ -16,7 +16,8 @@ class SimulatedArm:
     """The arm of a `World` as an `Arm`. The world is advanced to the clock's time at every call.
 
     Faults can be set from outside: `silent` joints do not answer (all of them: BusError), `unplugged` raises
-    PortError, `status` (n,) holds servo error bits.
+    PortError, `status` (n,) holds servo error bits, `temperature` and `voltage` (n,) what servos report of them
+    (NaN: nothing).
     """
 
     def __init__(self, world: World, clock: Clock) -> None:
@@ -26,6 +27,7 @@ class SimulatedArm:
         self.silent = np.zeros(n, dtype=np.bool_)
         self.unplugged = False
         self.status = np.zeros(n, dtype=np.int64)
+        self.temperature, self.voltage = np.full(n, np.nan), np.full(n, np.nan)
         self._origin = clock.now() - world.time
         self._last_heard = np.full(n, -np.inf)
         self._position = world.sensed_position
@@ -56,17 +58,16 @@ class SimulatedArm:
         self._position = np.where(heard, self.world.sensed_position, self._position)
         self._velocity = np.where(heard, self.world.sensed_velocity, self._velocity)
         self._last_heard[heard] = now
-        unknown = np.full(self.robot.n, np.nan)
         return ArmState(
             time=now,
             position=self._position.copy(),
             velocity=self._velocity.copy(),
-            load=unknown,
+            load=self.world.servo.duty.copy(),
             valid=heard,
             age=now - self._last_heard,
-            voltage=unknown,
-            temperature=unknown,
-            current=unknown,
+            voltage=self.voltage.copy(),
+            temperature=self.temperature.copy(),
+            current=self.world.servo.current.copy(),
             status=np.where(heard, self.status, 0),
         )
 

@@ -1,11 +1,19 @@
-"""An emulated bus without pty and without real time: a `Port` whose clock stands still unless somebody waits.
+"""Emulated arms without pty and without real time: a `Port` whose clock stands still unless somebody waits.
 
-Tests of drivers, arm and control loop run on it deterministically, bytes included.
+Tests of drivers, arm and control loop run on it deterministically, bytes included. Several arms may share a clock.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.emulator.assembly import build_servos, emulated_calibration
+from hardware.emulator.plant import IdealPlant, Plant
 from hardware.emulator.wire import EmulatedBus
+from hardware.family import family_of
+from hardware.serial_arm import SerialArm
 from sim2real.clock import SimulatedClock
 from sim2real.errors import PortError
+from sim2real.robot import Robot
 
 
 class SteppedPort:
@@ -55,3 +63,41 @@ class SteppedPort:
     def _check(self) -> None:
         if not self.plugged:
             raise PortError(f"{self.name} has gone away: check plug and power, then connect again")
+
+
+class SteppedArm:
+    """A whole emulated arm of any servo family, from its plant to the `SerialArm` that drives it.
+
+    The parts are attributes: `plant` (an ideal one at the robot's rest pose unless given), `servos`, `line` (where
+    faults are injected), `port`, `bus`, `arm`, `clock`, and the `calibration` that the servos store.
+    """
+
+    def __init__(
+        self, robot: Robot | str, plant: Plant | None = None, *, clock: SimulatedClock | None = None
+    ) -> None:
+        self.robot = Robot.load(robot)
+        self.calibration = emulated_calibration(self.robot)
+        self.plant = plant or IdealPlant(self.robot.n, self.robot.rest)
+        self.servos = build_servos(self.robot, self.plant, self.calibration)
+        self.line = EmulatedBus(self.servos, self.plant)
+        self.clock = clock or SimulatedClock()
+        self.port = SteppedPort(self.line, self.clock, baud=self.robot.baud)
+        self.bus = family_of(self.robot).open_port(self.port, 0.0)
+        self.arm = SerialArm(self.robot, self.bus, self.calibration, clock=self.clock)
+
+    def ready(self) -> SerialArm:
+        """The arm identified, configured, torque on."""
+        self.arm.identify()
+        self.arm.configure()
+        self.arm.enable()
+        return self.arm
+
+    def run(self, seconds: float, goal: NDArray[np.float64] | None = None) -> None:
+        """A control loop's traffic at the robot's command rate: a reading, and `goal` (n,) rad if there is one."""
+        period = 1.0 / self.robot.command_rate
+        for _ in range(round(seconds / period)):
+            start = self.clock.now()
+            self.arm.observe()
+            if goal is not None:
+                self.arm.command(goal)
+            self.clock.sleep_until(start + period)

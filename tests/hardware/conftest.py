@@ -5,15 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hardware.emulator.assembly import build_servos, emulated_calibration
 from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import IdealPlant, Plant
-from hardware.emulator.stepped import SteppedPort
+from hardware.emulator.stepped import SteppedArm, SteppedPort
 from hardware.emulator.wire import EmulatedBus
 from hardware.feetech.bus import FeetechBus
-from hardware.serial_arm import SerialArm
-from sim2real.clock import SimulatedClock
-from sim2real.robot import Robot
 
 
 class Rig:
@@ -48,35 +44,13 @@ def rig() -> Rig:
     return Rig()
 
 
-class ArmRig:
+class ArmRig(SteppedArm):
     """The emulated SO-101 on a stepped clock, with an ideal plant unless another is given."""
 
+    bus: FeetechBus
+
     def __init__(self, plant: Plant | None = None) -> None:
-        self.robot = Robot.load("so101")
-        self.calibration = emulated_calibration(self.robot)
-        self.plant = plant or IdealPlant(self.robot.n, self.robot.rest)
-        self.servos = build_servos(self.robot, self.plant, self.calibration)
-        self.line = EmulatedBus(self.servos, self.plant)
-        self.clock = SimulatedClock()
-        self.port = SteppedPort(self.line, self.clock)
-        self.bus = FeetechBus(self.port)
-        self.arm = SerialArm(self.robot, self.bus, self.calibration, clock=self.clock)
-
-    def ready(self) -> SerialArm:
-        """Identified, configured, torque on."""
-        self.arm.identify()
-        self.arm.configure()
-        self.arm.enable()
-        return self.arm
-
-    def run(self, seconds: float, goal: np.ndarray | None = None) -> None:
-        """The control loop's traffic at 100 Hz."""
-        for _ in range(round(seconds * 100)):
-            start = self.clock.now()
-            self.arm.observe()
-            if goal is not None:
-                self.arm.command(goal)
-            self.clock.sleep_until(start + 0.01)
+        super().__init__("so101", plant)
 
 
 @pytest.fixture

@@ -203,6 +203,11 @@ class FeetechServo(EmulatedServo):
             return {SPEED_MODE: VELOCITY, PWM_MODE: DUTY}.get(self.memory[33], POSITION)
         return DAMPING if self.memory[40] == TORQUE_DAMPING else OFF
 
+    def trip(self, bits: int) -> None:
+        """See `EmulatedServo`; what trips stays until the torque is switched or a goal releases it."""
+        self.memory[65] |= bits
+        self._apply()
+
     def _protect(self, now: float) -> None:
         current = abs(float(self.plant.current[self.index]))
         duty = float(self.plant.duty[self.index])

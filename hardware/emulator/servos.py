@@ -151,6 +151,10 @@ class EmulatedServo(ABC):
         self.voltage = voltage if self.converter is None else min(voltage, self.converter)
 
     @abstractmethod
+    def trip(self, bits: int) -> None:
+        """Report `bits` in `status`, and do what the servo's settings say about them."""
+
+    @abstractmethod
     def _protect(self, now: float) -> None:
         """Look at temperature, voltage and load, and act."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hardware.emulator import plant as motor
 from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.wire import EmulatedBus
@@ -180,6 +181,70 @@ def test_low_voltage_is_reported_but_does_not_cut(rig: Rig) -> None:
     assert servo.read(62, 1)[0] == 35
     _wait(servo, 0.1, 0.02, voltage=12.0)
     assert servo.status == 0
+
+
+def test_the_shutdown_mask_decides_what_cuts_the_torque() -> None:
+    for mask, mode in ((0, 1), (1, 0)):
+        plant, servo = _loaded()
+        servo.write(19, bytes((mask,)))
+        now = _wait(servo, 0.0, 0.02, voltage=3.8)
+        assert (servo.status, plant.drive.mode[0]) == (1, mode)
+        # Without the mask the bit goes with its cause, with it only when the torque is switched.
+        _wait(servo, now, 0.02, voltage=12.0)
+        assert servo.status == mask
+        servo.write(40, bytes((1,)))
+        assert (servo.status, plant.drive.mode[0]) == (0, 1)
+
+
+def test_a_brown_out_restarts_the_servo(rig: Rig) -> None:
+    servo = rig.servos[0]
+    servo.write(55, bytes((0,)))
+    servo.write(21, bytes((9,)))
+    servo.write(55, bytes((1,)))
+    servo.write(41, bytes((7,)))
+    servo.write(40, bytes((1,)))
+    rig.plant.supply = 2.5
+    rig.line.advance(0.05)
+    assert rig.plant.drive.mode[0] == 0
+    assert _ask(rig.line, protocol.ping(1), 0.06) == []
+    rig.plant.supply = 12.0
+    rig.line.advance(0.08)
+    assert _ask(rig.line, protocol.ping(1), 0.09) == []  # starting up
+    rig.line.advance(0.3)
+    assert _ask(rig.line, protocol.read(1, 40, 2), 0.31) == [Packet(1, 0, b"\0\0")]
+    assert servo.get("p_coefficient") == 9
+    assert servo.get("goal_position") == servo._present()
+
+
+def test_a_broken_encoder_is_reported_and_stands_still() -> None:
+    plant, servo = _loaded()
+    servo.write(19, bytes((2,)))
+    before = servo._present()
+    servo.encoder_fault = True
+    plant.position[0] += 0.5
+    _wait(servo, 0.0, 0.02)
+    assert servo._present() == before
+    assert (servo.status, plant.drive.mode[0]) == (0b10, 0)
+    servo.encoder_fault = False
+    assert servo._present() == before + round(0.5 / TICK)
+
+
+def test_speed_and_pwm_modes() -> None:
+    plant, servo = _loaded()
+    servo.write(33, bytes((1,)))
+    servo.write(46, (0x8000 | 600).to_bytes(2, "little"))
+    assert (plant.drive.mode[0], plant.drive.speed[0]) == (motor.VELOCITY, 0.0)
+    assert plant.drive.request[0] == pytest.approx(-600 * TICK)
+    servo.write(33, bytes((2,)))
+    servo.write(44, (1 << 10 | 250).to_bytes(2, "little"))
+    assert plant.drive.mode[0] == motor.DUTY
+    assert plant.drive.request[0] == pytest.approx(-0.25)
+
+
+def test_tripping_from_outside() -> None:
+    plant, servo = _loaded()
+    servo.trip(0b100)
+    assert (servo.status, plant.drive.mode[0]) == (0b100, 0)
 
 
 def test_supply_sags_under_load(rig: Rig) -> None:

@@ -24,6 +24,7 @@ from sim2real.errors import UserError
 
 if TYPE_CHECKING:
     from hardware.cameras import CameraProcess
+    from hardware.runtime.blackbox import BlackBox
     from hardware.runtime.recorder import RecorderProcess
     from hardware.serial_arm import SerialArm
     from sim2real.camera import CameraModel
@@ -166,7 +167,7 @@ class Rig:
             guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
             self.stack.callback(guardian.close)
         policy.wait_ready()
-        return ControlLoop(
+        loop = ControlLoop(
             DryArm(arm) if options.dry_run else arm,
             RealClock(),
             policy,
@@ -175,6 +176,22 @@ class Rig:
             limits=arm.calibration.limits,
             guardian=guardian,
         )
+        loop.box = self._black_box(arm)
+        return loop
+
+    def _black_box(self, arm: "SerialArm") -> "BlackBox":
+        from hardware.runtime.blackbox import BlackBox
+        from hardware.runtime.flight import about
+
+        setup, options = self.setup, self.options
+        more = {"command": options.command, "port": options.port, "policy": options.policy}
+        box = BlackBox(
+            setup.robot.n, setup.robot.command_rate, about(setup.robot, task=setup.task.name, **more)
+        )
+        box.tap(arm.bus)
+        box.start_writer(self.out)
+        self.stack.callback(box.close)
+        return box
 
     def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
         """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.blackbox import BlackBox
 from hardware.runtime.descent import NEAR, SPEED, Descent
+from hardware.runtime.flight import note_change, note_tick
 from hardware.runtime.monitors import Monitors, Verdict
 from hardware.runtime.retreat import Withdrawal
 from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
@@ -129,6 +131,8 @@ class ControlLoop:
         self.counts = Counts()
         self.faults: list[str] = []
         self.log = TickLog(self.robot.joint_names)
+        self.box: BlackBox | None = None
+        """Keeps the last seconds and writes them to disk on every fault."""
 
         self._tick = 0
         self._deadline = clock.now()
@@ -193,8 +197,11 @@ class ControlLoop:
         health = self._health(start, age)
         before = self.state
         self.state = advance(start, before, health, self.deadlines)
+        told = ""
         if self.state.fault is not None and before.fault is None:
-            self._note_fault(self.state.fault)
+            told = self._note_fault(self.state.fault)
+        if self.box is not None and self.state.phase is not before.phase:
+            note_change(self.box, start, before, self.state, told)
         if self.state.phase in (Phase.ESTOP, Phase.LIMP_FAULT):
             self.vitals.answer_stop()
         doing = action(self.state, health, self.deadlines)
@@ -222,6 +229,8 @@ class ControlLoop:
                 self.requested,
                 self.executed,
             )
+        if self.box is not None:
+            note_tick(self.box, self, start, error, health, doing, flags)
         self.counts.ticks += 1
         self._tick += 1
         self._deadline += self.period
@@ -331,7 +340,7 @@ class ControlLoop:
         driven = self._torque and phase in ENERGISED and phase is not Phase.ARMING
         return self.monitors.step(now, reading, self.executed, on=self._torque, driven=driven)
 
-    def _note_fault(self, fault: str) -> None:
+    def _note_fault(self, fault: str) -> str:
         problems = self.vitals.problems
         if fault in MONITORS:
             problems[fault] = self.monitors.joints(fault)
@@ -339,7 +348,9 @@ class ControlLoop:
             problems[fault] = self.policy.problem
         elif fault == "torque_lost":
             problems[fault] = ", ".join(np.array(self.robot.joint_names)[~self.arm.enabled])
-        self.faults.append(self.vitals.describe(fault, self.clock.now(), self.reading))
+        told = self.vitals.describe(fault, self.clock.now(), self.reading)
+        self.faults.append(told)
+        return told
 
     def _lose_port(self, error: PortError) -> None:
         self._connected = False

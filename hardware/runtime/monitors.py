@@ -139,6 +139,8 @@ class Monitors:
         """(monitors, n): 0 all right, 1 warning, 2 fault, in the order of NAMES."""
         self._memory = np.zeros((ROWS, n))
         self._clear()
+        self.mask = 0
+        """The last tick's warnings (bits 0–7) and faults (bits 8–15), in the order of NAMES."""
         self._known: dict[int, Verdict] = {0: Verdict()}
         # Compiled now, not in the first tick.
         judge(
@@ -165,6 +167,7 @@ class Monitors:
         read[6] = reading.age
         read[6] += time - reading.time
         mask = judge(time, dt, on, driven, self._gripper, read, goal, self._limits, self._memory, self.levels)
+        self.mask = mask
         verdict = self._known.get(mask)
         if verdict is None:
             names = [frozenset(n for k, n in enumerate(NAMES) if mask >> shift >> k & 1) for shift in (0, 8)]

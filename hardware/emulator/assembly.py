@@ -21,8 +21,10 @@ THERMAL = {
     "XL330-M288": Thermal(resistance=3.4, rise=8.0, constant=120.0),
     "XL330-M077": Thermal(resistance=3.4, rise=8.0, constant=120.0),
     "XL430-W250": Thermal(resistance=8.6, rise=4.0, constant=200.0),
+    "XM430-W350": Thermal(resistance=5.2, rise=3.0, constant=300.0),
 }
-"""By model: resistance from the stall current in the data sheet, the rest of the size that a plastic case gives."""
+"""By model: resistance from the stall current in the data sheet, the rest as plastic or metal cases of their size
+warm up. Of other models, as the servo's class has it."""
 
 
 def emulated_calibration(robot: Robot) -> Calibration:
@@ -90,7 +92,7 @@ def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[E
                     zero=actual,
                     sign=int(sign[i]),
                     values=values,
-                    thermal=THERMAL[model.name],
+                    thermal=THERMAL.get(model.name),
                 )
             )
         else:

@@ -1,4 +1,4 @@
-"""Emulated Dynamixel X servos (XL330, XL430): what their registers do.
+"""Emulated Dynamixel X servos: what their registers do.
 
 A write is taken as a whole or refused as a whole, with the error that the vendor's manual names: the EEPROM area
 (below 64) while the torque is on, values outside their range, goals outside the stored limits. What trips sets a bit
@@ -65,8 +65,6 @@ LAGGING = 100
 _EEPROM_END = 64
 _FEEDBACK = struct.Struct("<HBBhhiiiiHB")
 _FEEDBACK_AT = XL330_M288["realtime_tick"].address
-_SPACE = {"XL430-W250": 662}
-"""Bytes of memory, reserved and indirect areas included, where not 228."""
 _MOTORS = {
     POSITION_MODE: motor.POSITION,
     EXTENDED_MODE: motor.POSITION,
@@ -99,12 +97,12 @@ class DynamixelServo(EmulatedServo):
         # On an arm with servos of two voltages, those of the lower one sit behind a converter.
         converter = CONVERTER if plant.supply > 0.1 * table["max_voltage_limit"].high else None
         super().__init__(table, plant, index, zero=zero, sign=sign, thermal=thermal, converter=converter)
-        self.brown_out = 0.09 * table["min_voltage_limit"].low
-        self.space = _SPACE.get(table.name, 228)
+        self.brown_out = 2.8 if table["min_voltage_limit"].low < 50 else 5.0
+        self.space = 228 if table.name.startswith("XL330") else 662
         self._put("id", id)
         for name, value in (values or {}).items():
             self._put(name, value)
-        self._measures_current = "present_current" in table
+        self._current_unit = table["present_current"].scale if "present_current" in table else 0.0  # A
         self._backup: bytes | None = None
         self._waiting: tuple[int, bytes] | None = None
         self._halted = False  # by the bus watchdog
@@ -174,7 +172,7 @@ class DynamixelServo(EmulatedServo):
 
     def _reset_limits(self) -> None:
         self._put("goal_pwm", self.get("pwm_limit"))
-        if self._measures_current:
+        if self._current_unit:
             self._put("goal_current", self.get("current_limit"))
 
     def read(self, address: int, size: int) -> tuple[int, bytes]:
@@ -221,7 +219,7 @@ class DynamixelServo(EmulatedServo):
             case "bus_watchdog":
                 return RANGE if value < 0 or (self._halted and value) else 0
             case "operating_mode":
-                known = value in _MOTORS and (self._measures_current or value not in _NEEDS_CURRENT)
+                known = value in _MOTORS and (self._current_unit or value not in _NEEDS_CURRENT)
                 return 0 if known else RANGE
             case "goal_position" if self.memory[11] == POSITION_MODE:
                 low, high = self.get("min_position_limit"), self.get("max_position_limit")
@@ -331,10 +329,10 @@ class DynamixelServo(EmulatedServo):
                 drive.request[i] = direction * self.get("goal_velocity") * VELOCITY_UNIT
                 speed = 0.0
             case 0:
-                drive.request[i] = direction * self.get("goal_current") * 0.001
-                drive.current_limit[i] = self.get("current_limit") * 0.001
+                drive.request[i] = direction * self.get("goal_current") * self._current_unit
+                drive.current_limit[i] = self.get("current_limit") * self._current_unit
             case 5:
-                drive.current_limit[i] = abs(self.get("goal_current")) * 0.001
+                drive.current_limit[i] = abs(self.get("goal_current")) * self._current_unit
             case 16:
                 drive.request[i] = direction * self.get("goal_pwm") / PWM_FULL
         drive.speed[i], drive.acceleration[i] = speed, acceleration
@@ -421,7 +419,9 @@ class DynamixelServo(EmulatedServo):
         planned = round(self._direction * (self.zero + self.sign * float(plant.setpoint[i]) / TICK))
         planned += self._turns * TICKS + self._offset()
         duty = direction * float(plant.duty[i])
-        effort = 1000 * (direction * float(plant.current[i]) if self._measures_current else duty)
+        effort = 1000 * duty
+        if self._current_unit:
+            effort = direction * float(plant.current[i]) / self._current_unit
         moving = abs(velocity) > self.get("moving_velocity_threshold") * VELOCITY_UNIT
         _FEEDBACK.pack_into(
             self.memory,

@@ -208,11 +208,12 @@ def test_a_change_of_mode_takes_gains_and_profile_back(rig: Rig) -> None:
 def test_our_tables_agree_with_the_vendors() -> None:
     easy = pytest.importorskip("dynamixel_easy_sdk")
     folder = Path(easy.__file__).parent / "control_table"
-    for number, file in ((1190, "xl330_m077"), (1200, "xl330_m288"), (1060, "xl430_w250")):
-        lines = (folder / f"{file}.model").read_text().split("[control table]")[1].splitlines()
+    for table in TABLES.values():
+        file = folder / f"{table.name.lower().replace('-', '_')}.model"
+        lines = file.read_text().split("[control table]")[1].splitlines()
         rows = [line.split("\t") for line in lines if line[:1].isdigit()]
         theirs = {int(row[0]): int(row[1]) for row in rows}
-        ours = {register.address: register.size for register in TABLES[number].values()}
+        ours = {register.address: register.size for register in table.values()}
         assert len(theirs) > 40
         shared = {address: size for address, size in theirs.items() if address in ours}
         assert len(shared) > 40

@@ -15,7 +15,7 @@ from typing import Any
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.supervisor import Phase
 from pipelines.arm_request import Options, goals_of, prepare
-from pipelines.arm_result import empty_result, result_of, say, status, status_of, write
+from pipelines.arm_result import empty_result, result_of, status, status_of, write
 from pipelines.arm_rig import Rig, emulate
 from sim2real.errors import UserError
 
@@ -44,16 +44,14 @@ def run(options: Options) -> tuple[dict[str, Any], int]:
 
 def _run(rig: Rig) -> tuple[dict[str, Any], int]:
     from hardware.runtime.priority import release_priority, take_priority
-    from hardware.runtime.recorder import RecorderProcess
-    from hardware.runtime.terminal import Terminal
+    from hardware.runtime.terminal import Screen, Terminal
 
     setup, options = rig.setup, rig.options
     cameras = rig.camera_models()
     arm = rig.connect()
     loop = rig.make_loop(arm, cameras)
-    terminal = Terminal() if Terminal.available() else None
-    if terminal is not None:
-        rig.stack.enter_context(terminal)
+    screen = rig.stack.enter_context(Screen())
+    terminal = rig.stack.enter_context(Terminal(screen)) if Terminal.available() else None
     loop.attended = terminal is not None
     plan = Plan(
         task=setup.task,
@@ -65,10 +63,14 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         judge=options.success,
         motion=not options.dry_run,
     )
-    operator = terminal if terminal is not None else NoOperator(say)
-    session = Session(loop, plan, operator=operator)
-    if options.record:
-        session.recorder = rig.make_recorder(arm, loop)
+    operator = terminal if terminal is not None else NoOperator(screen.tell)
+    recorder = rig.make_recorder(arm, loop) if options.record else None
+    session = Session(loop, plan, recorder=recorder, operator=operator)
+    for found in recorder.recovered if recorder is not None else ():
+        screen.tell(
+            f"recovered episode {found.index} of an earlier recording: {found.frames} frames, "
+            f"{found.seconds:.1f} s; nobody has judged whether it succeeded"
+        )
     if terminal is not None and not options.yes and not options.dry_run:
         where = f"{setup.robot.name} at {options.port}"
         if not terminal.confirm(f"{where} is about to move. Is its workspace free? (q or space stops it)"):
@@ -86,9 +88,10 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             release_priority()
         arm.close()
         result = result_of(setup, session, time.monotonic() - begin, privileges)
-        if isinstance(session.recorder, RecorderProcess):
-            session.recorder.close()
-            result |= {"recorded": session.recorder.saved, "lost_frames": session.recorder.lost}
+        if recorder is not None:
+            recorder.close()
+            result |= {"recorded": recorder.saved, "lost_frames": recorder.lost}
+        screen.close()
         write(result, setup, options, session)
     return result, status(session)
 

@@ -140,6 +140,11 @@ class RecorderProcess:
                 self._problem = ENDED
         return self._problem
 
+    @property
+    def taken(self) -> int:
+        """Frames of the episode under way that the recorder has been handed."""
+        return self._sent
+
     def begin(self) -> None:
         self._sent, self._pending, self._problem = 0, False, ""
 

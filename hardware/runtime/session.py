@@ -9,16 +9,18 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.loop import ControlLoop
+from hardware.runtime.roles import EpisodeResult, NoOperator, Operator, Plan, Recorder
 from hardware.runtime.supervisor import Phase, Request
+from hardware.runtime.table import Status
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
-from sim2real.tasks.base import HOLD, Task
+from sim2real.tasks.base import HOLD
 
 Array = NDArray[np.float64]
 
@@ -32,89 +34,20 @@ SEE_TIMEOUT = 5.0
 """Seconds to wait at the start of an episode until the camera has found what the task needs."""
 
 
+SUCCESS, FAILURE, DISCARD, REDO, STOP = "s", "f", "d", "r", "q"
+"""Keys while an episode is recorded."""
+
+VERDICTS = SUCCESS + FAILURE + DISCARD + REDO
+
+RATE_TIME = 0.5
+"""Seconds over which the rate that is shown is measured."""
+
 ESTOP_KEYS = (" ", "\x1b")
 """Space and Escape."""
 
 
 class Stopped(Exception):
     """The operator, a signal or a fault ended the session; the reason is in the session."""
-
-
-@dataclass
-class EpisodeResult:
-    """What came of one episode. `success` is None where nobody could tell."""
-
-    episode: int
-    goal: tuple[float, ...] | None
-    success: bool | None
-    judge: str
-    """Who decided: "command", "estimate", "operator", "fault" (it ended in one) or "" (nobody)."""
-    seconds: float
-    estimate: bool | None
-    clipped: int
-    rejected: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do.
-
-    `seconds`: one episode of this length instead of `episodes` of the task's duration. `goals`: gives the goal
-    of episode i, (3,) m, None where the camera finds it. `before`, `judge`: shell commands run around each
-    episode with EPISODE, TASK and, where it was given or drawn, GOAL (x,y,z) in their environment.
-    """
-
-    task: Task
-    episodes: int = 1
-    seconds: float | None = None
-    seed: int = 0
-    goals: Callable[[int], Array | None] = lambda i: None
-    before: str | None = None
-    judge: str | None = None
-    motion: bool = True
-    """False: a dry run; nothing is judged."""
-
-
-class Recorder(Protocol):
-    """Takes frames while an episode runs."""
-
-    def begin(self) -> None: ...
-
-    def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
-        """Called when a frame starts, before its actions are sent."""
-
-    def end(self, success: bool | None) -> None:
-        """Keep the episode."""
-
-    def discard(self) -> None: ...
-
-
-class Operator(Protocol):
-    """Whoever sits at the terminal."""
-
-    attended: bool
-
-    def pressed(self) -> str:
-        """The key pressed since the last call, or ""."""
-
-    def tell(self, text: str) -> None:
-        """Show a line."""
-
-
-class NoOperator:
-    """Nobody is there."""
-
-    attended = False
-
-    def __init__(self, tell: Callable[[str], None] = lambda text: None) -> None:
-        self._tell = tell
-
-    def pressed(self) -> str:
-        return ""
-
-    def tell(self, text: str) -> None:
-        self._tell(text)
 
 
 @dataclass
@@ -130,6 +63,13 @@ class Session:
     """Number of the signal that ended the session."""
     stopped: str = ""
     """Why it ended early, if it did."""
+    watch: Callable[[float, ControlLoop], None] | None = None
+    """Called for every frame with its time: whoever looks on. Must not wait."""
+    _said: str = ""
+    _activity: str = "starting"
+    _since: float = 0.0
+    _rate: tuple[float, int, float] = (0.0, 0, 0.0)
+    _told_problem: str = ""
     _held: float = 0.0
     _estimate: bool | None = None
     _succeeded: bool = False
@@ -144,10 +84,7 @@ class Session:
         self.loop.on_frame = self._frame
         try:
             self._connect()
-            count = 1 if self.plan.seconds is not None else self.plan.episodes
-            for index in range(count):
-                self._episode(index)
-            self._go_home()
+            self._work()
         except Stopped:
             pass
         except Sim2RealError as error:
@@ -167,7 +104,17 @@ class Session:
         self._until(lambda: self.loop.phase is Phase.HOLD, 5.0, "the arm to be armed")
         self.loop.request = Request.NONE
 
+    def _work(self) -> None:
+        """What is done between arming and lowering."""
+        count = 1 if self.plan.seconds is not None else self.plan.episodes or 1
+        index = 0
+        while index < count:
+            if self._episode(index) != REDO:
+                index += 1
+        self._go_home()
+
     def _go_home(self) -> None:
+        self._do("going home")
         self.loop.travel(self.loop.robot.home)
         self.loop.request = Request.RUN
         timeout = 20.0 / self.loop.gate.speed
@@ -179,10 +126,12 @@ class Session:
         self._until(lambda: self.loop.phase is Phase.HOLD, 5.0, "the arm to stop")
         self.loop.request = Request.NONE
 
-    def _episode(self, index: int) -> None:
+    def _episode(self, index: int) -> str:
+        """From home through the policy's motion to the verdict; returns the key that ended it, if one did."""
         plan, loop = self.plan, self.loop
         goal = plan.goals(index)
         self._go_home()
+        self._do("preparing")
         if plan.before and plan.motion:
             code = self._command(plan.before, index, goal)
             if code != 0:
@@ -191,35 +140,54 @@ class Session:
         loop.perception.begin(goal)
         if not self._wait(loop.perception.ready, SEE_TIMEOUT):
             note = "not everything the task needs was seen"
-        counts = loop.counts
-        clipped, rejected = counts.clipped, counts.rejected
-        self._held, self._estimate, self._succeeded = 0.0, None, False
-        loop.episode = index
-        duration = plan.task.duration if plan.seconds is None else plan.seconds
-        start = loop.clock.now()
         loop.start_policy(plan.seed + index)
         loop.request = Request.RUN
+        if plan.seconds is not None or plan.task is None:
+            return self._live(index, goal, lambda: False, plan.seconds or float("inf"), note)
+        return self._live(index, goal, lambda: self._held >= ENOUGH, plan.task.duration, note)
+
+    def _live(
+        self, index: int, goal: Array | None, enough: Callable[[], bool], duration: float, note: str = ""
+    ) -> str:
+        """The episode itself: until `enough()`, for `duration` s at most, or until a key says how it went.
+
+        Returns that key. Raises Stopped; what was recorded is kept then, and marked.
+        """
+        loop, counts = self.loop, self.loop.counts
+        clipped, rejected = counts.clipped, counts.rejected
+        self._held, self._estimate, self._succeeded = 0.0, None, False
+        self._do(f"episode {index}")
+        start = loop.clock.now()
         if self.recorder is not None:
             self.recorder.begin()
-        enough = (lambda: self._held >= ENOUGH) if plan.seconds is None else (lambda: False)
-        ended = ""
+        loop.episode = index
+        self._said, ended = "", ""
         try:
-            self._wait(enough, duration)
+            self._wait(enough, duration, also=VERDICTS if self.recorder is not None else "")
         except Stopped:
-            # An episode that a fault ends has failed; one that somebody stops has not been.
-            if loop.state.fault is None:
-                raise
             ended = self.stopped
         seconds = loop.clock.now() - start
         # Recording stops with the policy, not with the braking that follows.
         loop.episode = -1
         if ended:
-            success, judge, note = False if plan.motion else None, "fault", ended
+            self._break_off()
+            # An episode that a fault ends has failed; one that somebody stops has not been.
+            if loop.state.fault is None:
+                raise Stopped
+            success, judge, note = False if self.plan.motion else None, "fault", ended
         else:
-            self._halt()
-            loop.policy_on = False
-            success, judge = self._verdict(index, goal)
+            self._after()
+            if self._said in (DISCARD, REDO):
+                assert self.recorder is not None
+                self.recorder.discard()
+                self.operator.tell(f"episode {index}: dropped" + (", once more" * (self._said == REDO)))
+                return self._said
+            if self._said:
+                success, judge = self._said == SUCCESS, "operator"
+            else:
+                success, judge = self._verdict(index, goal)
             if self.recorder is not None:
+                self._do("saving")
                 self.recorder.end(success)
         self.results.append(
             EpisodeResult(
@@ -238,6 +206,25 @@ class Session:
         self.operator.tell(f"episode {index}: {said} after {seconds:.1f} s" + (f" ({note})" if note else ""))
         if ended:
             raise Stopped
+        return self._said
+
+    def _after(self) -> None:
+        """What the arm does once an episode has ended: it stops where it is."""
+        self._halt()
+        self.loop.policy_on = False
+
+    def _break_off(self) -> None:
+        """Somebody or a fault has ended the session in the middle of an episode: keep what was recorded."""
+        loop, recorder = self.loop, self.recorder
+        # Saving takes a while, and the loop goes on meanwhile.
+        loop.request = Request.STOP
+        if recorder is None or not recorder.taken:
+            return
+        fault = loop.state.fault is not None
+        try:
+            recorder.end(False if fault and self.plan.motion else None, "fault" if fault else "stopped")
+        except Sim2RealError as error:
+            self.operator.tell(str(error))
 
     def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, str]:
         """Whether the episode succeeded, and who says so; the arm still holds its last pose."""
@@ -314,15 +301,26 @@ class Session:
         if not self._wait(condition, timeout):
             raise Sim2RealError(f"waited {timeout:.0f} s for {what}")
 
-    def _wait(self, condition: Callable[[], bool], timeout: float, *, keys: bool = True) -> bool:
-        """Tick until `condition()`; raises Stopped when something ends the session."""
+    def _wait(
+        self, condition: Callable[[], bool], timeout: float, *, keys: bool = True, also: str = ""
+    ) -> bool:
+        """Tick until `condition()`, or until one of the keys `also` (then in `_said`).
+
+        Raises Stopped when something ends the session.
+        """
 
         def done() -> bool:
             if self.interrupted or self.loop.state.fault is not None:
                 return True
-            if keys and self._key() in ("q", "Q"):
-                self.stopped = "stopped at the terminal"
-                return True
+            key = self._key() if keys else ""
+            if key:
+                if key in also or key.lower() in also:
+                    self._said = key.lower()
+                    return True
+                if key.lower() == STOP:
+                    self.stopped = "stopped at the terminal"
+                    return True
+                self._other_key(key)
             return condition()
 
         reached = self.loop.run(done, timeout)
@@ -334,9 +332,12 @@ class Session:
             raise Stopped
         return reached
 
+    def _other_key(self, key: str) -> None:
+        """A key that means nothing to the session."""
+
     def _command(self, command: str, index: int, goal: Array | None) -> int:
         """A user's shell command; its output goes to standard error, since ours is for the result."""
-        environment = {**os.environ, "EPISODE": str(index), "TASK": self.plan.task.name}
+        environment = {**os.environ, "EPISODE": str(index), "TASK": self.plan.task_name}
         # Only a goal that was given: one that the camera found would make the judge believe the camera.
         environment.pop("GOAL", None)
         if goal is not None:
@@ -353,11 +354,69 @@ class Session:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
+    # Frames
+
+    def _do(self, what: str) -> None:
+        """Say what the session is doing from now on."""
+        self._activity, self._since = what, self.loop.clock.now()
+
     def _frame(self, time: float, observation: Observation) -> None:
-        if self.loop.episode < 0 or not self.loop.policy_on:
+        self._look_on(time)
+        if self.loop.episode < 0 or not self._acting:
             return
         if self.recorder is not None:
             self.recorder.frame(time, observation, self.loop)
-        self._estimate = self.plan.task.estimate(observation, self.loop.robot)
+            problem = self.recorder.problem
+            if problem and problem != self._told_problem:
+                self._told_problem = problem
+                self.operator.tell(f"{problem}. The arm goes on.")
+        if self.plan.task is not None:
+            self._estimate = self.plan.task.estimate(observation, self.loop.robot)
         self._held = self._held + 1 / self.loop.robot.policy_rate if self._estimate else 0.0
         self._succeeded = self._succeeded or self._held >= HOLD
+
+    @property
+    def _acting(self) -> bool:
+        """Whether what happens now belongs to an episode."""
+        return self.loop.policy_on
+
+    def _look_on(self, time: float) -> None:
+        """Let operator and viewer know how things stand."""
+        loop, recorder = self.loop, self.recorder
+        if self.watch is not None:
+            self.watch(time, loop)
+        since, ticks, _ = self._rate
+        if time - since >= RATE_TIME:
+            self._rate = (time, loop.counts.ticks, (loop.counts.ticks - ticks) / (time - since))
+        reading = loop.reading
+        assert reading is not None
+        self.operator.show(
+            Status(
+                robot=loop.robot.name,
+                state=loop.phase.value,
+                fault=loop.state.fault or "",
+                joints=loop.robot.joint_names,
+                position=reading.position,
+                goal=loop.executed if loop.energised else reading.position,
+                temperature=reading.temperature,
+                rate=self._rate[2],
+                overruns=loop.counts.overruns,
+                clipped=loop.counts.clipped,
+                rejected=loop.counts.rejected,
+                activity=self._activity,
+                elapsed=time - self._since,
+                kept=len(self.results),
+                planned=self.plan.episodes,
+                recording=recorder is not None,
+                recorded=0 if recorder is None else recorder.taken,
+                lost=0 if recorder is None else recorder.lost,
+                problem="" if recorder is None else recorder.problem,
+                keys=self._keys(),
+            )
+        )
+
+    def _keys(self) -> str:
+        """Which keys do what just now."""
+        if self.loop.episode >= 0 and self.recorder is not None:
+            return "s success  f failure  d discard  r redo  q stop  space EMERGENCY STOP"
+        return "q stop  space EMERGENCY STOP"

@@ -1,5 +1,7 @@
 """Sessions on a simulated arm: the order of things, who judges, and the way out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from hardware.runtime.loop import ControlLoop
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.sources import GoalOnly, LocalPolicy
 from hardware.runtime.supervisor import Phase
+from hardware.runtime.table import table
 from sim2real.clock import SimulatedClock
+from sim2real.errors import Sim2RealError
 from sim2real.kinematics import tool_position
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
@@ -37,7 +41,11 @@ class Keys(NoOperator):
 
 class Frames:
     def __init__(self) -> None:
-        self.kept, self.frames, self.discarded = [], [], 0
+        self.kept, self.ended, self.frames, self.discarded, self.lost, self.problem = [], [], [], 0, 0, ""
+
+    @property
+    def taken(self):
+        return len(self.frames)
 
     def begin(self):
         self.frames = []
@@ -45,8 +53,9 @@ class Frames:
     def frame(self, time, observation, loop):
         self.frames.append((time, observation["joint_position"], observation["joint_command"]))
 
-    def end(self, success):
+    def end(self, success, ended=""):
         self.kept.append((success, self.frames))
+        self.ended.append(ended)
         self.frames = []
 
     def discard(self):
@@ -197,7 +206,10 @@ def test_a_fault_ends_the_session(make):
     start = session.loop.clock.now()
     (result,) = session.run()
     assert result.success is False and result.judge == "fault" and "RuntimeError: no" in result.note
-    assert session.recorder.kept == []
+    # What was recorded of it is kept, and says how it ended.
+    assert [success for success, _ in session.recorder.kept] == [False] and session.recorder.ended == [
+        "fault"
+    ]
     check_limp(session, world, "policy_died")
     assert session.loop.clock.now() - start < 30
     assert session.stopped == "policy_died: RuntimeError: no"
@@ -213,3 +225,72 @@ def test_an_operator_decides_after_a_fault(make):
     assert [result.success for result in session.run()] == [False]
     assert any("holds" in line for line in operator.lines)
     check_limp(session, world, "policy_died")
+
+
+def test_keys_judge_drop_and_repeat_what_is_recorded(make):
+    class Script(Keys):
+        """Presses the next key half a second into every episode."""
+
+        def __init__(self, keys):
+            super().__init__()
+            self.keys, self.session = list(keys), None
+
+        def pressed(self):
+            loop = self.session.loop
+            if loop.episode < 0 or self.session.recorder.taken < 15 or not self.keys:
+                return ""
+            return self.keys.pop(0)
+
+    operator = Script("fdrsq")
+    session, world = make(operator, episodes=5)
+    operator.session = session
+    goals = []
+    session.plan = replace(session.plan, goals=lambda i: goals.append(i) or GOAL)
+    results = session.run()
+    # The one that was discarded counts, the one to redo is done again, the last was stopped.
+    assert goals == [0, 1, 2, 2, 3]
+    assert [(r.episode, r.success, r.judge) for r in results] == [
+        (0, False, "operator"),
+        (2, True, "operator"),
+    ]
+    recorder = session.recorder
+    assert [success for success, _ in recorder.kept] == [False, True, None]
+    assert recorder.ended == ["", "", "stopped"] and recorder.discarded == 2
+    assert session.stopped == "stopped at the terminal"
+    check_limp(session, world)
+
+
+def test_trouble_of_the_recorder_does_not_stop_the_arm(make):
+    operator = Keys()
+    session, world = make(operator, episodes=3)
+    recorder, frames = session.recorder, []
+
+    def frame(time, observation, loop):
+        frames.append(time)
+        if len(frames) == 10:
+            recorder.problem = "the disk is full"
+
+    def end(success, ended=""):
+        raise Sim2RealError("the disk is full")
+
+    recorder.frame, recorder.end = frame, end
+    session.run()
+    assert len(frames) > 30, "the episode went on to its end"
+    assert sum("the disk is full" in line for line in operator.lines) == 1
+    assert session.stopped == "the disk is full" and session.loop.state.fault is None
+    check_limp(session, world)
+
+
+def test_the_operator_sees_how_things_stand(make):
+    shown = []
+    operator = NoOperator()
+    operator.show = shown.append
+    session, _ = make(operator)
+    session.run()
+    assert {"arming", "hold", "running", "settling"} <= {status.state for status in shown}
+    assert {"going home", "episode 0"} <= {status.activity for status in shown}
+    assert shown[-1].kept == 1 and max(status.recorded for status in shown) > 30
+    steady = [status.rate for status in shown if status.state == "running"]
+    assert np.median(steady) == pytest.approx(100, abs=1)
+    rows = table(shown[len(shown) // 2], 80)
+    assert all(len(row) < 80 for row in rows) and any(row.startswith("elbow_flex") for row in rows)

@@ -12,6 +12,7 @@ that was moved by hand goes back when it is switched on again.
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -76,6 +77,19 @@ _MOTORS = {
 _NEEDS_CURRENT = (CURRENT_MODE, CURRENT_POSITION_MODE)
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Registers as `_report` and `_protect` use them."""
+
+    offset: int = 0  # ticks
+    goal: int = 0
+    still: float = 0.0  # rad/s
+    watchdog: float = 0.0  # s
+    voltage: tuple[int, int] = (0, 0)  # 0.1 V
+    temperature: int = 0  # °C
+    profile: int = 0  # as `moving_status` names it
+
+
 class DynamixelServo(EmulatedServo):
     """One servo with the memory of `table`; see `EmulatedServo`. `values` differ from the table's defaults."""
 
@@ -111,6 +125,7 @@ class DynamixelServo(EmulatedServo):
         self._timed = (0.0, 0.0)
         self._overload_since: float | None = None
         self._turns = 0  # whole turns added to what the encoder counts
+        self._settings = _Settings()
         self.power_up()
 
     def dialect(self) -> DynamixelLine:
@@ -166,6 +181,7 @@ class DynamixelServo(EmulatedServo):
         self._waiting = None
         self._overload_since = None
         self._timed = (0.0, 0.0)
+        self._look_up()
         self._wrap()
         self._put("goal_position", self._representable(self._present()))
         self._apply()
@@ -232,6 +248,7 @@ class DynamixelServo(EmulatedServo):
 
     def _react(self, names: set[str], torque: int) -> None:
         """What follows from registers `names` having been written; the torque was `torque` before."""
+        self._look_up()
         if "operating_mode" in names:
             for register in self.table.within(76, 16) + self.table.within(108, 8):
                 self._put(register.name, register.default)
@@ -294,29 +311,41 @@ class DynamixelServo(EmulatedServo):
         """1, or −1 in reverse drive mode."""
         return -1 if self.memory[10] & 1 else 1
 
-    def _offset(self) -> int:
-        offset = self.get("homing_offset")
-        return 0 if self.memory[11] == POSITION_MODE and abs(offset) > OFFSET_LIMIT else offset
-
     def _present(self) -> int:
-        return round(self._direction * self._actual()) + self._turns * TICKS + self._offset()
+        return round(self._direction * self._actual()) + self._turns * TICKS + self._settings.offset
 
     def _wrap(self) -> None:
         self._turns = -(round(self._direction * self._actual()) // TICKS)
 
+    def _look_up(self) -> None:
+        """Decode what is needed in every reading."""
+        offset, get = self.get("homing_offset"), self.get
+        ignored = self.memory[11] == POSITION_MODE and abs(offset) > OFFSET_LIMIT
+        speed, acceleration = self._profile()
+        self._settings = _Settings(
+            offset=0 if ignored else offset,
+            goal=get("goal_position"),
+            still=get("moving_velocity_threshold") * VELOCITY_UNIT,
+            watchdog=get("bus_watchdog") * WATCHDOG_UNIT,
+            voltage=(get("min_voltage_limit"), get("max_voltage_limit")),
+            temperature=get("max_temperature_limit"),
+            profile=3 if speed and acceleration else 1 if speed else 2 if acceleration else 0,
+        )
+
     def _angle(self, present: float) -> float:
         """The joint's angle, rad, at which `present` would be reported."""
-        actual = self._direction * (present - self._offset() - self._turns * TICKS)
+        actual = self._direction * (present - self._settings.offset - self._turns * TICKS)
         return self.sign * (actual - self.zero) * TICK
 
     @staticmethod
     def _representable(present: int) -> int:
-        return int(np.clip(present, -EXTENDED, EXTENDED))
+        return min(max(present, -EXTENDED), EXTENDED)
 
     # Physics
 
     def _apply(self) -> None:
         """Pass on to the plant what the registers now ask for."""
+        self._look_up()
         drive, i, mode = self.plant.drive, self.index, self.memory[11]
         drive.mode[i] = _MOTORS[mode] if self.memory[64] else motor.OFF
         drive.goal[i] = self._angle(self.get("goal_position"))
@@ -378,14 +407,14 @@ class DynamixelServo(EmulatedServo):
 
     def _protect(self, now: float) -> None:
         self._now = now
-        watchdog = self.get("bus_watchdog")
-        if watchdog > 0 and self.memory[64] and now - self._fed > watchdog * WATCHDOG_UNIT:
+        settings = self._settings
+        if settings.watchdog > 0 and self.memory[64] and now - self._fed > settings.watchdog:
             self._halt()
         bits = ENCODER if self.encoder_fault else 0
-        decivolts = round(self.voltage * 10)
-        if not self.get("min_voltage_limit") <= decivolts <= self.get("max_voltage_limit"):
+        lowest, highest = settings.voltage
+        if not lowest <= round(self.voltage * 10) <= highest:
             bits |= VOLTAGE
-        if self.temperature > self.get("max_temperature_limit"):
+        if self.temperature > settings.temperature:
             bits |= TEMPERATURE
         stalled = (
             bool(self.memory[64])
@@ -417,12 +446,12 @@ class DynamixelServo(EmulatedServo):
         present = self._present()
         velocity = direction * float(plant.velocity[i])
         planned = round(self._direction * (self.zero + self.sign * float(plant.setpoint[i]) / TICK))
-        planned += self._turns * TICKS + self._offset()
+        planned += self._turns * TICKS + self._settings.offset
         duty = direction * float(plant.duty[i])
         effort = 1000 * duty
         if self._current_unit:
             effort = direction * float(plant.current[i]) / self._current_unit
-        moving = abs(velocity) > self.get("moving_velocity_threshold") * VELOCITY_UNIT
+        moving = abs(velocity) > self._settings.still
         _FEEDBACK.pack_into(
             self.memory,
             _FEEDBACK_AT,
@@ -430,20 +459,18 @@ class DynamixelServo(EmulatedServo):
             int(moving),
             self._moving_status(present, planned),
             round(duty * PWM_FULL),
-            int(np.clip(round(effort), -32_768, 32_767)),
+            min(max(round(effort), -32_768), 32_767),
             round(velocity / VELOCITY_UNIT),
             present,
             round(direction * float(plant.setpoint_speed[i]) / VELOCITY_UNIT),
             planned,
             max(0, round(self.voltage * 10)),
-            int(np.clip(round(self.temperature), 0, 255)),
+            min(max(round(self.temperature), 0), 255),
         )
 
     def _moving_status(self, present: int, planned: int) -> int:
-        goal = self.get("goal_position")
+        goal, torque = self._settings.goal, bool(self.memory[64])
         arrived = abs(goal - present) <= ARRIVED
-        under_way = abs(goal - planned) > 1 and bool(self.memory[64])
-        lagging = abs(planned - present) > LAGGING and bool(self.memory[64])
-        speed, acceleration = self._profile()
-        kind = 3 if speed and acceleration else 1 if speed else 2 if acceleration else 0
-        return arrived | under_way << 1 | lagging << 3 | kind << 4
+        under_way = torque and abs(goal - planned) > 1
+        lagging = torque and abs(planned - present) > LAGGING
+        return arrived | under_way << 1 | lagging << 3 | self._settings.profile << 4

@@ -1,5 +1,6 @@
 """What moves behind emulated servos: the interface, and an ideal arm for tests of the bus alone."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -97,16 +98,20 @@ class IdealPlant:
         limit = np.minimum(drive.duty_limit, drive.current_limit / 2)
         gap = np.where(mode == POSITION, drive.goal - self.position, 0.0)
         top = np.where(drive.speed > 0, np.minimum(drive.speed, self.speed), self.speed)
-        moved = np.clip(gap * (1.0 - np.exp(-step / self.lag)), -top * step, top * step)
-        duty = np.clip(gap, -limit, limit)
-        duty = np.where(mode == DUTY, np.clip(drive.request, -limit, limit), duty)
-        duty = np.where(mode == CURRENT, np.clip(drive.request / 2, -limit, limit), duty)
-        moved = np.where((mode == DUTY) | (mode == CURRENT), self.speed * duty * step, moved)
-        moved = np.where(mode == VELOCITY, np.clip(drive.request, -top, top) * step, moved)
-        wanted, _ = self.hand.target(time, self.position)
-        moved = np.where((mode == OFF) & np.isfinite(wanted), wanted - self.position, moved)
-        self.position = self.position + moved
-        self.velocity = moved / step
+        pace = np.minimum(np.maximum(gap * (1.0 - math.exp(-step / self.lag)) / step, -top), top)
+        duty = np.minimum(np.maximum(gap, -limit), limit)
+        if (mode > DAMPING).any():
+            wanted = np.where(mode == CURRENT, drive.request / 2, drive.request)
+            open_loop = (mode == DUTY) | (mode == CURRENT)
+            duty = np.where(open_loop, np.clip(wanted, -limit, limit), duty)
+            pace = np.where(open_loop, self.speed * duty, pace)
+            pace = np.where(mode == VELOCITY, np.clip(wanted, -top, top), pace)
+        if self.hand.holding:
+            wanted, _ = self.hand.target(time, self.position)
+            guided = (mode == OFF) & np.isfinite(wanted)
+            pace = np.where(guided, (wanted - self.position) / step, pace)
+        self.position = self.position + pace * step
+        self.velocity = pace
         self.duty = duty
         self.current = 2.0 * duty
         self.setpoint = np.where(mode == POSITION, drive.goal, self.position)

@@ -91,6 +91,7 @@ class RegisterTable(Mapping[str, Register]):
         if len(self._registers) != len(registers):
             raise ValueError(f"two registers of {name} have the same name")
         self.size = ordered[-1].end
+        self._touching: dict[tuple[int, int], tuple[Register, ...]] = {}
 
     def __getitem__(self, name: str) -> Register:
         try:
@@ -115,7 +116,12 @@ class RegisterTable(Mapping[str, Register]):
 
     def touching(self, address: int, size: int) -> tuple[Register, ...]:
         """The registers of which at least one byte lies inside `size` bytes from `address`."""
-        return tuple(r for r in self.values() if r.address < address + size and r.end > address)
+        found = self._touching.get((address, size))
+        if found is None:
+            # Asked for with every write to an emulated servo, always about the same few places.
+            found = tuple(r for r in self.values() if r.address < address + size and r.end > address)
+            self._touching[address, size] = found
+        return found
 
     def markdown(self) -> str:
         """The table as a page of documentation."""

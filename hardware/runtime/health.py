@@ -45,7 +45,8 @@ class Deadlines:
     """Longest way out after a fault that has one (home, or up with the gripper open)."""
     settling: float = 20.0
     silent: float = 5.0
-    """A latched fault with no feedback at all: give up lowering the arm and switch torque off."""
+    """A latched fault with no feedback at all: give up lowering the arm and switch torque off. With feedback from
+    some joints only, the arm is lowered after as long: better blindly than by dropping it."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -65,10 +66,14 @@ class Health(NamedTuple):
     """All servos answered and are what calibration and robot say they are."""
     feedback_age: float = 0.0
     """Age of the oldest joint's last good reading."""
+    bus_age: float = 0.0
+    """Age of the newest good reading of any joint: how long nothing at all has been heard."""
     armed: bool = False
     """Torque is on and the arm has been seen not to move."""
     torque_lost: bool = False
     """A servo that should hold has let go (brown-out, reset)."""
+    torque_gone: bool = False
+    """All of them have."""
     servo_fault: bool = False
     """A servo reports overload, heat, voltage or current."""
     policy_needed: bool = False

@@ -193,8 +193,8 @@ class ControlLoop:
         self._observe(start)
         self._take_chunk(start)
         # As of now: waiting for a silent bus takes most of a period.
-        age = self._feedback_age(self.clock.now())
-        health = self._health(start, age)
+        age, bus_age = self._feedback_ages(self.clock.now())
+        health = self._health(start, age, bus_age)
         before = self.state
         self.state = advance(start, before, health, self.deadlines)
         told = ""
@@ -255,10 +255,12 @@ class ControlLoop:
         except BusError:
             self.counts.bus_errors += 1
 
-    def _feedback_age(self, now: float) -> float:
+    def _feedback_ages(self, now: float) -> tuple[float, float]:
+        """How old the oldest and the newest joint's readings are, s."""
         if self.reading is None:
-            return float("inf")
-        return now - self.reading.time + float(self.reading.age.max())
+            return float("inf"), float("inf")
+        since, age = now - self.reading.time, self.reading.age
+        return since + float(age.max()), since + float(age.min())
 
     def _take_chunk(self, now: float) -> None:
         if self.policy is None:
@@ -285,19 +287,22 @@ class ControlLoop:
         self._bad_chunks += 1
         self.vitals.problems["policy_invalid"] = why
 
-    def _health(self, now: float, age: float) -> Health:
+    def _health(self, now: float, age: float, bus_age: float) -> Health:
         policy_on = self.policy_on and self.request is Request.RUN
         reading = self.reading
         estop, estop_press = self.vitals.stop(now)
         verdict = Verdict() if reading is None else self._judge(now, reading)
         camera_needed = policy_on and self.perception.needed
+        off = self._off()
         return Health(
             request=self.request,
             connected=self._connected,
             identified=self.identified,
             feedback_age=age,
+            bus_age=bus_age,
             armed=self._armed(now),
-            torque_lost=self._torque_lost(),
+            torque_lost=bool(off.any()),
+            torque_gone=bool(off.all()),
             servo_fault=self.vitals.servo_fault(now, reading),
             policy_needed=policy_on and self.state.phase in (Phase.RUNNING, Phase.DEGRADED),
             policy_alive=self.policy is not None and self.policy.alive,
@@ -329,11 +334,10 @@ class ControlLoop:
         still = np.abs(self.reading.position - self._armed_at).max() <= ARMING_MOTION
         return bool(still) and now - self._armed_since >= ARMING_TIME
 
-    def _torque_lost(self) -> bool:
-        """Whether a servo that should hold says that its torque is off."""
-        if self.state.phase not in ENERGISED or self.state.phase is Phase.ARMING or not self._torque:
-            return False
-        return not self.arm.enabled.all()
+    def _off(self) -> NDArray[np.bool_]:
+        """(n,) which servos that should hold say that their torque is off."""
+        holds = self.state.phase in ENERGISED and self.state.phase is not Phase.ARMING and self._torque
+        return ~self.arm.enabled if holds else np.zeros(self.robot.n, dtype=np.bool_)
 
     def _judge(self, now: float, reading: ArmState) -> Verdict:
         phase = self.state.phase

@@ -118,6 +118,11 @@ def _impaired(h: Health, d: Deadlines) -> bool:
     )
 
 
+def _can_lower(t: float, h: Health, d: Deadlines) -> bool:
+    """Whether every joint is heard; after a while it is enough that one is."""
+    return h.feedback_age <= d.feedback_fault or (t >= d.silent and h.bus_age <= d.feedback_hold)
+
+
 def _seen_by(monitor: str) -> Condition:
     return lambda t, h, d: monitor in h.faulty
 
@@ -152,15 +157,12 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "still": lambda t, h, d: h.still,
     "asked_to_settle": lambda t, h, d: h.request is Request.SETTLE and t >= d.hold,
     "held": lambda t, h, d: (
-        t >= d.hold
-        and h.still
-        and h.feedback_age <= d.feedback_fault
-        and (not h.attended or h.request is Request.SETTLE)
+        t >= d.hold and h.still and _can_lower(t, h, d) and (not h.attended or h.request is Request.SETTLE)
     ),
     "estop_released": lambda t, h, d: (
         t >= d.hold
         and h.still
-        and h.feedback_age <= d.feedback_fault
+        and _can_lower(t, h, d)
         and (not h.attended or (not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)))
     ),
     "retreat_possible": lambda t, h, d: h.still and h.feedback_age <= d.feedback_hold and not h.torque_lost,
@@ -169,10 +171,10 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "retreat_barred": lambda t, h, d: (
         h.feedback_age > d.feedback_fault or h.torque_lost or h.servo_fault or not h.guarded
     ),
-    "silent": lambda t, h, d: t >= d.silent and h.feedback_age > d.feedback_fault,
+    "silent": lambda t, h, d: t >= d.silent and h.bus_age > d.feedback_fault,
     "rested": lambda t, h, d: h.rested,
     "settling_too_long": lambda t, h, d: t > d.settling,
-    "rest_unreachable": lambda t, h, d: h.feedback_age > d.silent or h.torque_lost,
+    "rest_unreachable": lambda t, h, d: h.bus_age > d.silent or h.torque_gone,
     "acknowledged": lambda t, h, d: (
         h.request is Request.ACKNOWLEDGE and h.relaxed and h.connected and not h.estop
     ),
@@ -294,10 +296,9 @@ _ACTIONS: Final = {
 
 def action(state: State, health: Health, deadlines: Deadlines) -> Action:
     """What the loop does in `state`."""
-    if (
-        state.phase in (P.DEGRADED, P.SETTLING, P.RETREATING)
-        and health.feedback_age > deadlines.feedback_hold
-    ):
+    # An arm that is being lowered goes on as long as any joint is heard: it cannot be left where it is.
+    age = health.bus_age if state.phase is P.SETTLING else health.feedback_age
+    if state.phase in (P.DEGRADED, P.SETTLING, P.RETREATING) and age > deadlines.feedback_hold:
         return Action.HOLD
     return _ACTIONS[state.phase]
 

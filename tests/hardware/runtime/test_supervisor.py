@@ -33,8 +33,10 @@ health = st.builds(
     connected=st.sampled_from([True, True, True, False]),
     identified=st.booleans(),
     feedback_age=age,
+    bus_age=age,
     armed=st.booleans(),
     torque_lost=st.sampled_from([False, False, False, True]),
+    torque_gone=st.sampled_from([False, False, False, True]),
     servo_fault=st.sampled_from([False, False, False, True]),
     policy_needed=st.booleans(),
     policy_alive=st.sampled_from([True, True, False]),
@@ -99,7 +101,7 @@ def test_promises_hold_for_every_sequence(steps):
             if state.phase is Phase.SETTLING and h.attended:
                 assert not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)
             if state.phase is Phase.LIMP_FAULT:
-                assert h.estop_press or h.feedback_age > D.feedback_fault
+                assert h.estop_press or h.bus_age > D.feedback_fault
         stoppable = before.phase in ENERGISED and before.phase not in (Phase.SETTLING, Phase.ESTOP)
         if stoppable and h.estop and h.connected:
             assert state.phase is Phase.ESTOP and action(state, h, D) is Action.BRAKE
@@ -113,8 +115,10 @@ def test_promises_hold_for_every_sequence(steps):
         doing = action(state, h, D)
         if state.phase in (Phase.FAULT_HOLD, Phase.HOLD, Phase.STOPPING):
             assert doing is Action.HOLD
-        if doing in (Action.FOLLOW, Action.DESCEND, Action.RETREAT):
+        if doing in (Action.FOLLOW, Action.RETREAT):
             assert h.feedback_age <= D.feedback_hold
+        if doing is Action.DESCEND:
+            assert h.bus_age <= D.feedback_hold
         if state.phase is Phase.LIMP:
             assert state.fault is None
 
@@ -162,7 +166,8 @@ def test_every_row_can_be_taken(row):
         ):  # fmt: skip
             h = Health(
                 request=request, connected=connected, identified=identified, feedback_age=feedback,
-                armed=armed, torque_lost=lost, servo_fault=servo, still=True, relaxed=True,
+                bus_age=feedback, armed=armed, torque_lost=lost, torque_gone=lost,
+                servo_fault=servo, still=True, relaxed=True,
             )._replace(**extra)  # fmt: skip
             for elapsed in (0.1, 2.0, 4.0, 25.0):
                 way = Retreat.HOME if Phase.RETREATING in (row.target, row.sources[0]) else None
@@ -213,8 +218,23 @@ def test_bus_silence_holds_within_three_periods():
     assert state.phase is Phase.DEGRADED and action(state, h, D) is Action.HOLD
     back = h._replace(feedback_age=0.001)
     assert action(run(state, back, 0.02, 1), back, D) is Action.FOLLOW
-    silent = run(state, h._replace(feedback_age=20.0), 7, 2)
+    silent = run(state, h._replace(feedback_age=20.0, bus_age=20.0), 7, 2)
     assert silent.phase is Phase.LIMP_FAULT and silent.fault == "feedback_lost"
+
+
+def test_an_arm_that_is_partly_heard_is_lowered_not_dropped():
+    """One joint that never answers again, five that do: held, then lowered by those; only silence lets go."""
+    latched = State(Phase.FAULT_HOLD, 0.0, "feedback_lost", 0.0)
+    h = GOOD._replace(feedback_age=3.0, bus_age=0.005, rested=False)
+    assert run(latched, h, 4.9, 0).phase is Phase.FAULT_HOLD
+    settling = run(latched, h, 5.2, 0)
+    assert settling.phase is Phase.SETTLING and action(settling, h, D) is Action.DESCEND
+    silent = h._replace(bus_age=0.05)
+    assert action(settling, silent, D) is Action.HOLD
+    one_off = h._replace(torque_lost=True)
+    assert run(settling, one_off, 5, 6).phase is Phase.SETTLING, "those that hold lower the arm"
+    assert run(settling, one_off._replace(torque_gone=True), 0.1, 6).phase is Phase.LIMP_FAULT
+    assert run(settling, h._replace(bus_age=9.0), 0.1, 6).phase is Phase.LIMP_FAULT
 
 
 def test_deadlines_are_checked():

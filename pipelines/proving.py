@@ -1,0 +1,415 @@
+"""A whole emulated arm on a stepped clock, with faults on demand and a witness of what it physically does.
+
+Physics, servos, bytes, driver, control loop: everything is real but time, which stands still unless somebody
+waits for it. The witness looks at every step of the physics and at every tick of the loop, and writes down each
+promise that is broken (`PROMISES` says what they are).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.emulator.assembly import build_servos, emulated_calibration
+from hardware.emulator.faults import FaultInjector
+from hardware.emulator.stepped import SteppedPort
+from hardware.emulator.wire import EmulatedBus
+from hardware.emulator.world_plant import WorldPlant
+from hardware.family import family_of
+from hardware.ports import PortUnavailable
+from hardware.runtime.loop import ControlLoop
+from hardware.runtime.sources import GoalOnly, LocalPolicy, PerceptionSource
+from hardware.runtime.supervisor import ENERGISED, Phase, Request
+from hardware.serial_arm import SerialArm
+from sim2real.clock import SimulatedClock
+from sim2real.kinematics import tool_position
+from sim2real.observation import Observation
+from sim2real.policy import Policy
+from sim2real.robot import Robot
+from sim2real.tasks.base import Task, load_task
+
+Array = NDArray[np.float64]
+
+PROMISES: Final = {
+    "goal_speed": "the goals that are sent keep the gate's speed limits",
+    "goal_acceleration": "and its limits of acceleration",
+    "goal_jerk": "and its limits of jerk",
+    "goal_origin": "a servo's goal is always one that passed the gate",
+    "joint_speed": "no joint turns faster than its limit and a fifth, while it is held",
+    "torque": "no servo uses more than the share of its torque that it is configured for",
+    "sag": "the tool stays within 3 cm of the height that the goals mean, while the arm is held",
+    "stop_time": "after a fault the goal stands still within 0.3 s, the joints within 0.8 s",
+    "unasked_torque": "torque is never on unless it was asked for",
+    "rearmed": "after a fault nothing arms again before somebody has acknowledged it",
+    "end": "a run ends with the torque off, or with a port that is gone",
+}
+"""Every promise by its name."""
+
+SPEED_SLACK, SPEED_MARGIN = 1.2, 0.25
+"""True joints may overshoot the limit of their goals by this factor and this much, rad/s: servos are springs."""
+
+SAG = 0.03
+STOPPED: Final = (Phase.FAULT_HOLD, Phase.ESTOP)
+GOAL_STOPS, JOINTS_STOP, STANDING = 0.3, 0.8, 0.15
+TICKS = 1.6
+"""How far a servo's goal may be from one that was sent, in its own ticks: rounding, twice."""
+
+LAG = 0.3
+"""s by which an arm that is on its way up may lag behind its goals without sagging."""
+
+SETTLED = 0.5
+"""s after torque has come on during which an arm may settle."""
+
+
+class SteppedLine:
+    """The plug of an arm on a stepped clock: gives out ports, and takes them away."""
+
+    def __init__(self, bus: EmulatedBus, clock: SimulatedClock, name: str = "stepped") -> None:
+        self.bus, self.clock, self.name = bus, clock, name
+        self.present = True
+        self._port: SteppedPort | None = None
+
+    def open(self, baud: int) -> SteppedPort:
+        """The port, for one program. Raises PortUnavailable while it is unplugged."""
+        if not self.present:
+            raise PortUnavailable(f"{self.name} does not exist: check plug and power")
+        self._port = SteppedPort(self.bus, self.clock, baud=baud)
+        return self._port
+
+    def unplug(self) -> None:
+        self.present = False
+        if self._port is not None:
+            self._port.plugged = False
+
+    def plug(self, *, renamed: bool) -> None:
+        self.present = True
+        if renamed:
+            self.name += "+"
+
+
+class FaultyPolicy:
+    """A policy whose actions go wrong while a fault says so."""
+
+    def __init__(self, policy: Policy, injector: FaultInjector) -> None:
+        self.policy, self.injector = policy, injector
+        self.horizon = policy.horizon
+        self._calls = 0
+
+    def reset(self, seed: int) -> None:
+        self.policy.reset(seed)
+
+    def act(self, observation: Observation) -> Array:
+        active = self.injector.active
+        if active("policy_raise"):
+            raise RuntimeError("the policy broke")
+        chunk = np.array(self.policy.act(observation), dtype=np.float64)
+        self._calls += 1
+        if active("policy_nan"):
+            chunk[...] = np.nan
+        if active("policy_inf"):
+            chunk[...] = np.inf
+        jump = active("policy_jump")
+        if jump is not None:
+            chunk += (-1.0) ** self._calls * jump["by"]
+        return chunk
+
+
+class FaultySource(LocalPolicy):
+    """Hands nothing to its policy while it is stalled."""
+
+    def __init__(self, policy: FaultyPolicy, period: float, clock: SimulatedClock, latency: float) -> None:
+        super().__init__(policy, period, clock, latency)
+        self._injector = policy.injector
+
+    def send(self, time: float, observation: Observation) -> None:
+        if self._injector.active("policy_stall") is None:
+            super().send(time, observation)
+
+
+class Sway:
+    """Goes gently to and fro around `middle` (n,), rad, with an amplitude of `swing` (n,), at 0.4 Hz."""
+
+    horizon = 10
+
+    def __init__(self, robot: Robot, middle: Array, swing: Array) -> None:
+        self.middle, self.swing, self.rate = middle, swing, robot.policy_rate
+        self._calls = 0
+
+    def reset(self, seed: int) -> None:
+        self._calls = 0
+
+    def act(self, observation: Observation) -> Array:
+        steps = self._calls + 1 + np.arange(self.horizon)
+        self._calls += 1
+        result: Array = self.middle + np.sin(2 * np.pi * 0.4 * steps / self.rate)[:, None] * self.swing
+        return result
+
+
+class Rig:
+    """An emulated arm, its faults, and the witness; `connect` and `start` give it a driver and a loop.
+
+    `policy` None: a gentle sway around a pose just above rest.
+    """
+
+    def __init__(
+        self,
+        robot: Robot | str = "so101",
+        *,
+        task: Task | None = None,
+        policy: Policy | None = None,
+        seed: int = 0,
+        latency: float = 0.02,
+    ) -> None:
+        self.robot = Robot.load(robot) if isinstance(robot, str) else robot
+        self.task = load_task("reach", self.robot.n) if task is None else task
+        self.calibration = emulated_calibration(self.robot)
+        self.plant = WorldPlant(self.robot, self.calibration, task=self.task, seed=seed)
+        self.bus = EmulatedBus(build_servos(self.robot, self.plant, self.calibration), self.plant)
+        self.clock = SimulatedClock()
+        self.line = SteppedLine(self.bus, self.clock)
+        self.injector = FaultInjector(self.bus, self.line, seed=seed)
+        self.family = family_of(self.robot)
+        self.latency, self.seed = latency, seed
+        robot_ = self.robot
+        self.base: Array = robot_.rest + 0.35 * (robot_.home - robot_.rest)
+        """A pose a little above rest, from which lowering takes little time."""
+        self.policy: Policy = policy or Sway(robot_, self.base, 0.12 * np.ones(robot_.n))
+        self.witness = Witness(self)
+        self.arm: SerialArm | None = None
+        self.loop: ControlLoop | None = None
+        self._stalled = -np.inf
+
+    def connect(self) -> SerialArm:
+        """Open the port, identify and configure the arm. Raises what a driver raises; nothing may have moved."""
+        bus = self.family.open_port(self.line.open(self.robot.baud), 0.0)
+        arm = SerialArm(self.robot, bus, self.calibration, clock=self.clock)
+        arm.identify()
+        arm.configure()
+        self.arm = arm
+        return arm
+
+    def start(self, perception: PerceptionSource | None = None, **options: Any) -> ControlLoop:
+        """A loop on the connected arm, watched by the witness and kept from running where a fault says so."""
+        assert self.arm is not None
+        source = FaultySource(
+            FaultyPolicy(self.policy, self.injector), 1 / self.robot.policy_rate, self.clock, self.latency
+        )
+        loop = ControlLoop(
+            self.arm,
+            self.clock,
+            source,
+            GoalOnly() if perception is None else perception,
+            limits=self.calibration.limits,
+            **options,
+        )
+        tick = loop.tick
+
+        def watched() -> None:
+            self.injector.advance(self.clock.now())
+            jump = self.injector.active("clock_jump")
+            if jump is None:
+                tick()
+            else:
+                with patch.object(time, "time", lambda offset=jump["by"], real=time.time: real() + offset):
+                    tick()
+            self.witness.ticked(loop)
+            overrun = self.injector.active("overrun")
+            if overrun is not None and self.clock.now() - self._stalled >= 0.1:
+                self._stalled = self.clock.now()
+                self.idle(overrun["ms"] / 1000)
+
+        loop.tick = watched  # type: ignore[method-assign]
+        self.loop = loop
+        self.injector.begun.clear()
+        self.witness.begin()
+        return loop
+
+    def until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Tick until `condition()`, at most `timeout` s."""
+        assert self.loop is not None
+        return self.loop.run(condition, timeout)
+
+    def run(self, seconds: float) -> None:
+        """Tick for so long."""
+        self.until(lambda: False, seconds)
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass with nobody in control."""
+        end = self.clock.now() + seconds
+        while self.clock.now() < end:
+            self.clock.advance(min(0.01, end - self.clock.now()))
+            self.bus.advance(self.clock.now())
+            self.injector.advance(self.clock.now())
+
+    def switch_off(self) -> None:
+        """The arm's power, off and on again: what a person does when nothing else helps."""
+        for servo in self.bus.servos:
+            servo.power_up()
+        self.idle(0.5)
+
+    def reset(self) -> None:
+        """As new, but for the clock: repaired, plugged in, limp at rest, every random number as at the start."""
+        self.injector.clear()
+        self.injector.rng = np.random.default_rng(self.seed)
+        self.line.plug(renamed=False)
+        self.loop = self.arm = None
+        plant = self.plant
+        plant.world.reset(position=np.clip(self.robot.rest, *self.calibration.limits))
+        plant.world.servo.enabled[:] = 0.0
+        # The world's clock begins anew, the line's goes on.
+        self.bus.advance(self.clock.now())
+        plant._origin = self.clock.now()
+        plant._read()
+        for servo in self.bus.servos:
+            servo.temperature = servo.thermal.ambient + 3.0
+            servo.power_up()
+
+    @property
+    def torque(self) -> NDArray[np.bool_]:
+        """(n,) whether each motor is really on."""
+        return self.plant.drive.mode != 0
+
+    def close(self) -> None:
+        self.plant.close()
+
+
+class Witness:
+    """Sees every step of the physics and every tick of the loop. `broken` lists what should not have happened."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.broken: list[str] = []
+        self.peaks: dict[str, float] = {}
+        """Largest value of what a promise bounds, as a share of its bound."""
+        robot = rig.robot
+        self._dt = 1 / robot.command_rate
+        self._limits = {
+            "goal_speed": robot.limits("velocity"),
+            "goal_acceleration": robot.limits("acceleration"),
+            "goal_jerk": robot.limits("jerk"),
+        }
+        self._slack = SPEED_SLACK * robot.limits("velocity") + SPEED_MARGIN
+        self._tick = np.array([servo.tick for servo in rig.bus.servos])
+        self._looked = -np.inf
+        self.begin()
+        advance = rig.plant.advance
+
+        def watched(time: float) -> None:
+            advance(time)
+            # As often as goals change: physics has no surprises in between.
+            if time - self._looked >= 0.9 * self._dt:
+                self._looked = time
+                self._stepped(time)
+
+        rig.plant.advance = watched  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """A new run begins; torque is off. What was broken before stays on the list."""
+        self._trail: list[Array] = []
+        self._sent: list[Array] = []
+        self._heights: list[float] = []
+        self._last_goal: Array | None = None
+        self._duty_limit = np.ones(self.rig.robot.n)  # a lower one takes a step to act
+        self._phase = Phase.DISCONNECTED
+        self._fault: str | None = None
+        self._off_at = -np.inf
+        self._stopping_since = np.inf
+        self._braked = 0
+        self._asked = False
+        self._weak = False
+
+    def note(self, promise: str, text: str) -> None:
+        """A promise was broken."""
+        if len(self.broken) < 50:
+            self.broken.append(f"{promise} at {self.rig.clock.now():.2f} s ({self._phase.value}): {text}")
+
+    def _bound(self, promise: str, values: Array, bounds: "Array | float", what: str) -> None:
+        shares = np.abs(values) / bounds
+        worst = int(np.argmax(shares))
+        share = float(shares[worst])
+        if share > self.peaks.get(promise, 0.0):
+            self.peaks[promise] = share
+        if share > 1.0 + 1e-6:
+            name = self.rig.robot.joint_names[worst] if len(shares) > 1 else "tool"
+            self.note(promise, f"{name} {what}: {share:.2f} of what is allowed")
+
+    # The loop
+
+    def ticked(self, loop: ControlLoop) -> None:
+        """After each tick."""
+        now, phase = self.rig.clock.now(), loop.phase
+        weak = [fault for fault in self.rig.injector.begun if not fault.kind.strength]
+        self._weak = bool(weak)
+        if phase is Phase.ARMING:
+            self._asked = True
+        if phase in ENERGISED and phase is not Phase.ARMING:
+            self._goals(np.array(loop.gate.position))
+        else:
+            self._trail.clear()
+        self._sent.append(np.array(loop.executed))
+        del self._sent[:-3]
+        fault = loop.state.fault
+        if self._fault is not None and fault == self._fault and phase in (Phase.ARMING, Phase.RUNNING):
+            self.note("rearmed", f"{phase.value} with {fault} latched")
+        if phase not in STOPPED or self._phase not in STOPPED:
+            self._stopping_since, self._braked = now, 0
+        self._braked += 1
+        # In ticks: a loop that is kept from running sends no goals, and the servos stay at the last one.
+        if phase in STOPPED and self._braked * self._dt > GOAL_STOPS and not loop.gate.at_rest:
+            self.note("stop_time", f"the goal still moves {self._braked} ticks after the fault")
+        self._phase, self._fault = phase, fault
+        if phase in (Phase.LIMP, Phase.LIMP_FAULT) and not self.rig.torque.any():
+            self._asked = False
+
+    def _goals(self, goal: Array) -> None:
+        trail = self._trail
+        if trail and np.abs(goal - trail[-1]).max() > 1.0:
+            trail.clear()
+        trail.append(goal)
+        del trail[:-4]
+        differences = np.array(trail)
+        for order, promise in enumerate(self._limits, 1):
+            if len(trail) <= order:
+                return
+            differences = np.diff(differences, axis=0) / self._dt
+            # What floating point leaves of a difference of third order.
+            allowed = self._limits[promise] * (1 + 1e-6) + 1e-9 / self._dt**order
+            self._bound(promise, differences[-1], allowed, "the goal")
+
+    # The physics
+
+    def _stepped(self, now: float) -> None:
+        rig, plant, drive = self.rig, self.rig.plant, self.rig.plant.drive
+        on = drive.mode != 0
+        if on.any() and not self._asked and rig.loop is not None:
+            self._asked = True
+            if rig.loop.request is not Request.ARM:
+                self.note("unasked_torque", f"on joints {np.flatnonzero(on)}")
+        goal, before = drive.goal.copy(), self._last_goal
+        self._last_goal = goal
+        model, world = rig.robot.model, plant.world
+        self._heights.append(float(tool_position(model, goal)[2]))
+        del self._heights[: -round(LAG / self._dt)]
+        if not on.all():
+            self._off_at = now
+        held = self._phase in ENERGISED and self._phase is not Phase.ARMING
+        if not held or now - self._off_at < SETTLED:
+            return
+        self._bound("torque", plant.duty, np.maximum(drive.duty_limit, self._duty_limit) + 0.02, "the duty")
+        self._duty_limit = drive.duty_limit.copy()
+        if self._weak:
+            return
+        self._bound("joint_speed", world.velocity, self._slack, "the joint")
+        drop = min(self._heights) - float(tool_position(model, world.position)[2])
+        self._bound("sag", np.array([max(drop, 0.0)]), SAG, "hangs lower than its goal")
+        if before is not None and self._sent:
+            near = np.min([np.abs(goal - sent) for sent in self._sent], axis=0)
+            self._bound(
+                "goal_origin", np.where(goal != before, near, 0.0), TICKS * self._tick, "the servo's goal"
+            )
+        still = self._phase in STOPPED and now - self._stopping_since > JOINTS_STOP
+        if still and np.abs(world.velocity).max() > STANDING:
+            self.note("stop_time", f"joints still turn {now - self._stopping_since:.2f} s after the fault")

@@ -203,7 +203,7 @@ _EFFORT = ("present_position", "present_velocity", "present_load", "present_curr
 DYNAMIXEL = ServoFamily(
     name="dynamixel",
     title="Dynamixel X",
-    # No-load speeds: 10.8 rad/s (5 V), 40 rad/s (5 V), 6.4 rad/s (12 V); stall at 5 V: 1.47 A.
+    # No-load speeds: 10.8 rad/s (5 V), 40 rad/s (5 V), 6.4 and 4.8 rad/s (12 V); stall: 1.47 A (5 V), 2.3 A (12 V).
     models=(
         ServoModel(
             "XL330-M288", 1200, dynamixel.XL330_M288, max_speed=15.0, voltage=(3.7, 6.0), full_current=1.47
@@ -212,6 +212,9 @@ DYNAMIXEL = ServoFamily(
             "XL330-M077", 1190, dynamixel.XL330_M077, max_speed=50.0, voltage=(3.7, 6.0), full_current=1.47
         ),
         ServoModel("XL430-W250", 1060, dynamixel.XL430_W250, max_speed=9.0, voltage=(6.5, 12.6)),
+        ServoModel(
+            "XM430-W350", 1020, dynamixel.XM430_W350, max_speed=8.0, voltage=(10.0, 14.8), full_current=2.3
+        ),
     ),
     table=dynamixel.X_SERIES,
     packets=dynamixel_packets,

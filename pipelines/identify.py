@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.logs import ArmLog, refuse_without_information
-from pipelines.replay import physics_rate, replay_in_twin, torque_limit
+from pipelines.replay import physics_rate, replay_in_twin
 from randomization.identification import Fit, Unknown, fit
 from sim2real import servo, twin
 from sim2real.dynamics import add_point_mass
@@ -137,7 +137,7 @@ class ArmModelFit:
         parameters, inertials = self.inputs(values)
         return twin.simulate(
             self.robot.model, log.recording, parameters, inertials=inertials, lower=log.lower, upper=log.upper,
-            torque_limit=torque_limit(self.robot), rate=physics_rate(log.recording.fps, self.robot),
+            torque_limit=self.robot.torque_limit, rate=physics_rate(log.recording.fps, self.robot),
         )  # fmt: skip
 
     def residuals(self, log: ArmLog) -> Callable[[Array], Array]:

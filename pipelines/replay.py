@@ -96,15 +96,6 @@ def gap(log: ArmLog, simulated: Array, robot: Robot) -> Gap:
     return Gap(rms, int(np.isfinite(error).any(axis=1).sum()), log.recording.episodes, robot)
 
 
-def torque_limit(robot: Robot) -> Array:
-    """(n,) share of full torque that the robot's servo settings allow, as the world applies it."""
-    common = robot.servo_settings.get("all", {}).get("max_torque_limit", 1000)
-    limits = [
-        robot.servo_settings.get(name, {}).get("max_torque_limit", common) for name in robot.joint_names
-    ]
-    return np.clip(np.array(limits, dtype=np.float64) / 1000.0, 0.0, 1.0)
-
-
 def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, Array, Array]:
     """Servo parameters (n, F), inertials (n, 10) and gravity (3,) as the world has them under these nominal values."""
     from sim2real.dynamics import add_point_mass, gravity_vector
@@ -138,5 +129,5 @@ def replay_in_twin(log: ArmLog, robot: Robot, nominal: Mapping[str, float] | Non
     parameters, inertials, gravity = arm_parameters(robot, nominal or {})
     return twin.simulate(
         robot.model, log.recording, parameters, inertials=inertials, gravity=gravity, lower=log.lower,
-        upper=log.upper, torque_limit=torque_limit(robot), rate=physics_rate(log.recording.fps, robot),
+        upper=log.upper, torque_limit=robot.torque_limit, rate=physics_rate(log.recording.fps, robot),
     )[0]  # fmt: skip

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+_TORQUE_REGISTERS = {"feetech": ("max_torque_limit", 1000), "dynamixel": ("pwm_limit", 885)}
+"""By protocol the register that limits the duty, and its value at full duty."""
+
+
 @dataclass(frozen=True)
 class Joint:
     """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits; `model`
@@ -178,6 +182,14 @@ class Robot:
         from sim2real.camera import CameraModel
 
         return {name: CameraModel.from_table(table, name) for name, table in self.camera_tables.items()}
+
+    @cached_property
+    def torque_limit(self) -> Array:
+        """(n,) share of full torque that the servos' registers allow, as they are set before the arm is used."""
+        register, full = _TORQUE_REGISTERS.get(self.protocol, ("max_torque_limit", 1000))
+        common = self.servo_settings.get("all", {}).get(register, full)
+        given = [self.servo_settings.get(name, {}).get(register, common) for name in self.joint_names]
+        return np.clip(np.array(given, dtype=np.float64) / full, 0.0, 1.0)
 
     def limits(self, what: str) -> Array:
         """(n,) array of a joint attribute: "velocity", "acceleration" or "jerk"."""

@@ -1,6 +1,6 @@
 """The memories of Dynamixel X servos, and what their values mean.
 
-Source: the vendor's control tables of XL330-M077, XL330-M288 and XL430-W250. Raw values are little-endian,
+Source: the vendor's control tables of XL330-M077, XL330-M288, XL430-W250 and XM430-W350. Raw values are little-endian,
 signed ones two's complement. One position tick is 2π/4096 rad. Registers that mean the same as an STS3215's
 have its names; where the vendor's name is another, the description gives it. The indirect addresses are left
 out: nothing uses them.
@@ -247,13 +247,18 @@ def _table(
     )
 
 
-CURRENT_LIMIT = 1750  # mA, the most that an XL330 takes
+def _current(limit: int, scale: float) -> tuple[Register, ...]:
+    """The registers of a model that measures its current; `limit` is the most it takes, `scale` A per unit."""
+    return (
+        _eeprom("current_limit", 38, 2, high=limit, default=limit, unit="A", scale=scale),
+        _ram("goal_current", 102, 2, default=limit, unit="A", scale=scale, **_signed(limit)),
+        _reading("present_current", 126, 2, unit="A", scale=scale, **_signed(32_767)),
+    )
+
 
 _XL330_EXTRA = (
-    _eeprom("current_limit", 38, 2, high=CURRENT_LIMIT, default=CURRENT_LIMIT, unit="A", scale=0.001),
+    *_current(1750, 0.001),
     _eeprom("pwm_slope", 62, low=1, default=140, unit="V/s", scale=1.977),
-    _ram("goal_current", 102, 2, default=CURRENT_LIMIT, unit="A", scale=0.001, **_signed(CURRENT_LIMIT)),
-    _reading("present_current", 126, 2, unit="A", scale=0.001, **_signed(32_767)),
 )
 
 XL330_M077 = _table(
@@ -302,7 +307,19 @@ XL430_W250 = _table(
     ),
 )
 
-TABLES = {1190: XL330_M077, 1200: XL330_M288, 1060: XL430_W250}
+XM430_W350 = _table(
+    "XM430-W350",
+    model=1020,
+    voltage=(95, 160, 95),
+    temperature=80,
+    velocity=(200, 1023),
+    drive_mode=13,
+    unloading=52,
+    gains=(1920, 100, 0, 0, 800),
+    extra=_current(1193, 0.00269),
+)
+
+TABLES = {1190: XL330_M077, 1200: XL330_M288, 1060: XL430_W250, 1020: XM430_W350}
 """Tables by model number."""
 
 X_SERIES = common("Dynamixel X", tuple(TABLES.values()))

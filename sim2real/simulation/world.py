@@ -123,7 +123,7 @@ class World:
         views.lower[:], views.upper[:] = self.robot.lower, self.robot.upper
         self.servo = self._coupling.servo
         self.renderer = Renderer(self.robot)
-        self._torque_limit = _torque_limit(self.robot)
+        self._torque_limit = self.robot.torque_limit
         self._dt = dt
         self._steps = 0
 
@@ -371,16 +371,6 @@ class _ParameterNames:
         self.servo = [f"servo.{joint}.{field}" for joint in robot.joint_names for field in fields]
         quantities = ("mass", "inertia", "com_x", "com_y", "com_z")
         self.links = [f"link.{link}.{q}" for link in robot.model.link_names for q in quantities]
-
-
-def _torque_limit(robot: Robot) -> Array:
-    """(n,) share of full torque that the servos' registers allow, as they are set before the arm is used."""
-    common = robot.servo_settings.get("all", {})
-    per_mille = [
-        robot.servo_settings.get(name, {}).get("max_torque_limit", common.get("max_torque_limit", 1000))
-        for name in robot.joint_names
-    ]
-    return np.clip(np.array(per_mille, dtype=np.float64) / 1000, 0.0, 1.0)
 
 
 def _refuse_unknown(given: Mapping[str, float], known: Mapping[str, Parameter], what: str) -> None:

@@ -33,7 +33,7 @@ def test_agrees_with_rustypot() -> None:
 
 
 @pytest.mark.parametrize(
-    "controller, numbers", [("Xl330PyController", (1190, 1200)), ("Xl430PyController", (1060,))]
+    "controller, numbers", [("Xl330PyController", (1190, 1200)), ("Xl430PyController", (1060, 1020))]
 )
 def test_dynamixel_tables_agree_with_rustypot(controller: str, numbers: tuple[int, ...]) -> None:
     rustypot = pytest.importorskip("rustypot")

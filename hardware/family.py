@@ -82,6 +82,8 @@ class ServoFamily:
     """rad per tick of position registers, and the unit of `homing_offset` and of the limits."""
     offset_sign: Literal[1, -1]
     """present position = actual + offset_sign · homing_offset."""
+    max_offset: int
+    """Largest `homing_offset` that counts in position mode, ticks."""
     fast: tuple[str, ...]
     """Registers read in every cycle, of those that a model has."""
     wide: tuple[tuple[str, ...], ...]
@@ -179,6 +181,7 @@ FEETECH = ServoFamily(
     roll_call=0.3,
     tick=feetech.TICK,
     offset_sign=-1,
+    max_offset=2047,
     fast=_FAST,
     wide=((*_FAST, "torque_enable", "present_voltage", "present_temperature", "status", "present_current"),),
     wide_every=10,
@@ -223,6 +226,7 @@ DYNAMIXEL = ServoFamily(
     roll_call=1.0,  # they take turns, 3 ms per ID
     tick=dynamixel.TICK,
     offset_sign=1,
+    max_offset=dynamixel.MAX_OFFSET,
     fast=_EFFORT,
     wide=(
         (*_EFFORT, "present_voltage", "present_temperature"),

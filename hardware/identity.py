@@ -60,7 +60,7 @@ def identify(robot: Robot, bus: ServoBus) -> tuple[ServoIdentity, ...]:
     if wrong:
         raise UserError(f"{'; '.join(wrong)}: is this another robot's bus than {robot.name}'s?")
     for one in identities:
-        _check_mode(robot, family, one)
+        _check_setup(robot, family, one)
     return identities
 
 
@@ -78,7 +78,7 @@ def _ask(family: ServoFamily, bus: ServoBus, joint: str, id: int) -> ServoIdenti
     return ServoIdentity(joint, id, values["model_number"], firmware, values)
 
 
-def _check_mode(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
+def _check_setup(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
     settings = servo_settings(robot, one.joint)
     mode = one.registers["operating_mode"]
     # A mode that the robot's file asks for is written before use.
@@ -86,6 +86,13 @@ def _check_mode(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
         raise UserError(
             f"{one.joint} (ID {one.id}) is in operating mode {mode}, not in position mode "
             f"({family.position_mode}): set register operating_mode to {family.position_mode}"
+        )
+    offset = one.registers["homing_offset"]
+    if abs(offset) > family.max_offset:
+        raise UserError(
+            f"{one.joint} (ID {one.id}) stores the homing offset {offset}, but in position mode the servo takes "
+            f"-{family.max_offset}..{family.max_offset} ticks into account: calibrate the arm again, with the horn "
+            "mounted so that the middle of the joint's range is near the middle of the servo's"
         )
 
 
@@ -143,15 +150,17 @@ def write_settings(robot: Robot, bus: ServoBus, *, permanent: bool) -> None:
     """Write what differs from the robot's file, verified. Without `permanent` only what a loss of power takes
     away; with it the torque must be off."""
     for joint, model in zip(robot.joints, joint_models(robot), strict=True):
-        id, table = joint.servo_id, model.table
-        differing = {
-            name: value
-            for name, value in servo_settings(robot, joint.name).items()
-            if (permanent or table[name].area == "ram") and bus.read(id, name, CHECK_TIMEOUT) != value
-        }
-        stored = {name: value for name, value in differing.items() if table[name].area == "eeprom"}
-        if stored:
-            bus.write_permanently(id, stored)
-        for name, value in differing.items():
-            if name not in stored:
-                bus.write(id, name, value, CHECK_TIMEOUT, verify=True)
+        id, wanted = joint.servo_id, servo_settings(robot, joint.name)
+        stored = {name: value for name, value in wanted.items() if model.table[name].area == "eeprom"}
+        if permanent:
+            differing = _differing(bus, id, stored)
+            if differing:
+                bus.write_permanently(id, differing)
+        # After those: another operating mode brings other gains.
+        volatile = {name: value for name, value in wanted.items() if name not in stored}
+        for name, value in _differing(bus, id, volatile).items():
+            bus.write(id, name, value, CHECK_TIMEOUT, verify=True)
+
+
+def _differing(bus: ServoBus, id: int, wanted: Mapping[str, int]) -> dict[str, int]:
+    return {name: value for name, value in wanted.items() if bus.read(id, name, CHECK_TIMEOUT) != value}

@@ -30,6 +30,9 @@ STATUS_BITS = {0: "voltage", 2: "temperature", 3: "encoder", 4: "electrical shoc
 """Bits of register `status` (the vendor's Hardware Error Status). A set one stays until the servo reboots; those
 in `unloading_condition` also cut the torque."""
 
+MAX_OFFSET = 1024
+"""Ticks: in position mode a homing offset beyond that is ignored."""
+
 EXTENDED = 1_048_575
 """Ticks to either side that positions reach in extended position mode."""
 

@@ -69,7 +69,7 @@ def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[E
             f"{', '.join(map(str, family.bauds))}"
         )
     # The tick, not necessarily whole, at which each joint's angle is zero.
-    sign = np.where(calibration.drive_mode == 1, -1, 1)
+    sign = calibration.sign
     zero = -sign * calibration.ticks_to_radians(np.zeros(robot.n)) / family.tick
     servos: list[EmulatedServo] = []
     entries = zip(robot.joints, calibration.table().values(), joint_models(robot), strict=True)
@@ -81,6 +81,8 @@ def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[E
             "max_position_limit": entry["range_max"],
             "homing_offset": entry["homing_offset"],
         }
+        if "drive_mode" in model.table:
+            values["drive_mode"] = entry["drive_mode"]
         actual = float(zero[i]) - family.offset_sign * entry["homing_offset"]
         if family is DYNAMIXEL:
             servos.append(

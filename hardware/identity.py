@@ -101,8 +101,8 @@ def servo_settings(robot: Robot, joint: str) -> dict[str, int]:
     return {**robot.servo_settings.get("all", {}), **robot.servo_settings.get(joint, {})}
 
 
-def compare(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> None:
-    """Raises UserError that names joint, register and both values where a servo disagrees with the file."""
+def disagreements(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> list[str]:
+    """Where servos and file differ: joint, register and both values."""
     wrong = []
     for one, entry in zip(identities, calibration.table().values(), strict=True):
         for register, key in CALIBRATED.items():
@@ -116,6 +116,12 @@ def compare(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> 
                 f"{one.joint}: the servo's drive mode is {'reversed' if reversed_ else 'normal'}, "
                 f"drive_mode is {entry['drive_mode']} in the file"
             )
+    return wrong
+
+
+def compare(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> None:
+    """Raises UserError that names joint, register and both values where a servo disagrees with the file."""
+    wrong = disagreements(identities, calibration)
     if wrong:
         raise UserError(
             "the servos' stored limits disagree with the calibration file (" + "; ".join(wrong) + "): "

@@ -20,6 +20,8 @@ COMMANDS = {
     "tasks": "list the tasks",
     "parameters": "list the simulation parameters that can be randomized",
     "setup": "find the port and the servos; give a servo its ID and baud rate",
+    "calibrate": "record what each joint can turn, and write it into the servos",
+    "check-calibration": "judge a calibration file, and compare it with an arm",
     "doctor": "check this installation and, with --port, the servos",
     "sweep": "run a task under many draws of the parameters and see what breaks it",
     "ranges": "widen the randomization as far as a policy can bear",

@@ -23,33 +23,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim2real.calibration_checks import FIELDS, RESOLUTION, REVERSING, find_problems
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 Units = Literal["normalised", "degrees"]
 
-RESOLUTION = 4096
-"""Ticks per turn of the servos' encoders."""
-
 RADIANS_PER_TICK = 2 * math.pi / RESOLUTION
-
-SPAN_MARGIN = 1.35
-"""How much wider than the URDF's limits a calibrated range may be.
-
-Real arms go beyond the nominal limits: their spans are up to 1.24 times the URDF's. A wrapped encoder gives
-4094 or 4095 ticks, at least 1.5 times what any joint but a wrist roll can turn.
-"""
-
-_FIELDS = ("id", "drive_mode", "homing_offset", "range_min", "range_max")
-
-_REVERSING = ("dynamixel",)
-"""Protocols whose servos turn their direction round themselves."""
-
-
-def _max_offset(robot: Robot) -> int:
-    """Ticks: half a turn, or what the register holds where it counts whole turns."""
-    return 1_044_479 if robot.protocol in _REVERSING else RESOLUTION // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +53,7 @@ class Calibration:
     reversed_by_servo: bool = False
 
     def __post_init__(self) -> None:
-        for name in _FIELDS:
+        for name in FIELDS:
             values = np.array(getattr(self, name), dtype=np.int64)
             if values.shape != (len(self.names),):
                 raise ValueError(f"{name} must have shape ({len(self.names)},), got {values.shape}")
@@ -204,17 +185,7 @@ class Calibration:
         Raises UserError for a missing or unreadable file, another format, missing or unknown joints,
         duplicate or wrong servo IDs, values out of range, and wrapped encoders.
         """
-        path = Path(path)
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"no calibration file at {path}; give one in LeRobot's format "
-                f"(joint: {{{', '.join(_FIELDS)}}}) with --calibration"
-            ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"cannot read the calibration file {path}: {error}") from None
-        return cls.create(raw, robot, source=str(path))
+        return cls.create(read_table(path), robot, source=str(path))
 
     @classmethod
     def create(cls, table: Mapping[str, Any], robot: Robot, source: str = "calibration") -> "Calibration":
@@ -223,19 +194,16 @@ class Calibration:
         `source` names the table in error messages. Raises UserError as `load` does.
         """
         names = robot.joint_names
-        _check_joints(table, names, robot.name, source)
+        problems = find_problems(table, robot)
+        if problems:
+            more = f" (`sim2real check-calibration` lists {len(problems) - 1} more)" if problems[1:] else ""
+            raise UserError(f"{source}: {problems[0]}{more}")
         columns = {
-            field: np.array([_integer(table[name], field, name, source) for name in names], dtype=np.int64)
-            for field in _FIELDS
+            field: np.array([int(table[name][field]) for name in names], dtype=np.int64) for field in FIELDS
         }
-        for i, joint in enumerate(robot.joints):
-            turn = float(robot.upper[i] - robot.lower[i])
-            entry = {field: int(columns[field][i]) for field in _FIELDS}
-            _check_values(entry, joint.name, turn, _max_offset(robot), source)
-        _check_ids(columns["id"], robot, source)
         gripper = robot.gripper
         lower = float(robot.lower[gripper]) if gripper is not None else 0.0
-        reversing = robot.protocol in _REVERSING
+        reversing = robot.protocol in REVERSING
         return cls(names=names, gripper=gripper, gripper_lower=lower, reversed_by_servo=reversing, **columns)
 
     @classmethod
@@ -258,13 +226,13 @@ class Calibration:
             range_max=high,
             gripper=robot.gripper,
             gripper_lower=0.0 if robot.gripper is None else float(robot.lower[robot.gripper]),
-            reversed_by_servo=robot.protocol in _REVERSING,
+            reversed_by_servo=robot.protocol in REVERSING,
         )
 
     def table(self) -> dict[str, dict[str, int]]:
         """The file's content as plain numbers."""
         return {
-            name: {field: int(getattr(self, field)[i]) for field in _FIELDS}
+            name: {field: int(getattr(self, field)[i]) for field in FIELDS}
             for i, name in enumerate(self.names)
         }
 
@@ -273,85 +241,14 @@ class Calibration:
         Path(path).write_text(json.dumps(self.table(), indent=4) + "\n", encoding="utf-8")
 
 
-def _check_joints(table: Any, names: tuple[str, ...], robot: str, source: str) -> None:
-    if not isinstance(table, Mapping):
-        raise UserError(f"{source} is not a calibration: expected a JSON object with a joint per key")
-    if "servos_offsets" in table:
+def read_table(path: str | Path) -> Any:
+    """The content of a calibration file, whatever it is. Raises UserError when it is missing or no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise UserError(
-            f"{source} is a phosphobot calibration: it holds each servo's zero but not the range it can move "
-            "in, so neither percentages nor limits follow from it; record the ranges in LeRobot's format"
-        )
-    if "motor_names" in table:
-        raise UserError(
-            f"{source} is in LeRobot's old format (a list per field), which has no ranges; "
-            "calibrate again with a current LeRobot, which writes an object per joint"
-        )
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise UserError(
-            f"{source} lacks the joint{'s' if len(missing) > 1 else ''} {', '.join(missing)} of {robot}; "
-            f"it has {', '.join(map(str, table)) or 'none'}; is it the calibration of another robot?"
-        )
-    unknown = [str(name) for name in table if name not in names]
-    if unknown:
-        raise UserError(
-            f"{source} has joints that {robot} does not have: {', '.join(unknown)}; "
-            f"{robot} has {', '.join(names)}; is it the calibration of another robot?"
-        )
-
-
-def _integer(entry: Any, field: str, joint: str, source: str) -> int:
-    if not isinstance(entry, Mapping):
-        raise UserError(f"{source}: joint {joint} must be an object with {', '.join(_FIELDS)}, got {entry!r}")
-    if field not in entry:
-        raise UserError(f"{source}: joint {joint} lacks {field}; it needs {', '.join(_FIELDS)}")
-    value = entry[field]
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise UserError(f"{source}: {field} of joint {joint} must be a whole number, got {value!r}")
-    return int(value)
-
-
-def _check_values(entry: dict[str, int], joint: str, turn: float, offset: int, source: str) -> None:
-    def refuse(what: str, allowed: str, todo: str) -> UserError:
-        return UserError(f"{source}: joint {joint} has {what}; allowed is {allowed}; {todo}")
-
-    if entry["drive_mode"] not in (0, 1):
-        raise refuse(f"drive_mode {entry['drive_mode']}", "0 (as is) or 1 (reversed)", "correct the file")
-    if abs(entry["homing_offset"]) > offset:
-        raise refuse(
-            f"homing_offset {entry['homing_offset']}",
-            f"-{offset}..{offset} ticks",
-            "calibrate this joint again",
-        )
-    low, high = entry["range_min"], entry["range_max"]
-    for name, value in (("range_min", low), ("range_max", high)):
-        if not 0 <= value < RESOLUTION:
-            raise refuse(f"{name} {value}", f"0..{RESOLUTION - 1} ticks", "calibrate this joint again")
-    if low >= high:
-        raise refuse(
-            f"range_min {low} and range_max {high}", "range_min < range_max", "calibrate this joint again"
-        )
-    span = turn / RADIANS_PER_TICK
-    if high - low > SPAN_MARGIN * span:
-        raise refuse(
-            f"a range of {high - low} ticks ({low}..{high}), but it turns only about {span:.0f} "
-            "(its encoder wrapped round, or it was read across the zero, while the range was recorded)",
-            f"at most {SPAN_MARGIN * span:.0f}",
-            "put the joint in the middle of its range, set the homing offset there and calibrate it again",
-        )
-
-
-def _check_ids(ids: NDArray[np.int64], robot: Robot, source: str) -> None:
-    seen: dict[int, str] = {}
-    for joint, value in zip(robot.joints, ids.tolist()):
-        if value in seen:
-            raise UserError(
-                f"{source}: joints {seen[value]} and {joint.name} both have the servo id {value}; "
-                "every servo on the bus needs an id of its own; correct the file"
-            )
-        seen[value] = joint.name
-        if value != joint.servo_id:
-            raise UserError(
-                f"{source}: joint {joint.name} has the servo id {value}, but {robot.name} expects "
-                f"{joint.servo_id}; correct the file, or the servo_id in the robot's TOML"
-            )
+            f"no calibration file at {path}; `sim2real calibrate` makes one (or give one in LeRobot's format: "
+            f"joint: {{{', '.join(FIELDS)}}})"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"cannot read the calibration file {path}: {error}") from None

@@ -1,0 +1,333 @@
+"""Calibrating an arm by hand: where each joint's stops are, read while somebody moves the limp arm.
+
+Nothing is written until everything is known. Readings are followed across the encoder's zero, so it does not
+matter how the servos happen to be mounted; the new homing offsets put the middle of every range at tick 2048.
+Joints that can turn all the way round have no stops: their range is the whole turn, and the middle is where they
+were when `mark_middle` was called.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.bus import ServoBus
+from hardware.family import family_of
+from hardware.identity import CALIBRATED, CHECK_TIMEOUT, identify, write_settings
+from hardware.serial_arm import SerialArm
+from sim2real.calibration import RADIANS_PER_TICK, Calibration
+from sim2real.calibration_checks import RESOLUTION
+from sim2real.errors import BusError, HardwareError, Sim2RealError, UserError
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+Ticks = NDArray[np.int64]
+
+CENTRE = RESOLUTION // 2
+
+FULL_TURN = 0.8
+"""Joints whose URDF limits are further apart than this share of a turn count as turning all the way round."""
+
+MOVED = 0.5
+"""Share of the URDF's span that a joint must have been moved through at the least."""
+
+SILENCE = 1.0
+"""s without an answer after which a servo counts as gone."""
+
+
+class Ranges:
+    """Lowest and highest position of n joints so far, in ticks counted on across the encoder's zero.
+
+    Of each three readings in a row the middle one counts, so that a single damaged one leaves no trace.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.present: Array = np.full(n, np.nan)
+        self.low: Array = np.full(n, np.inf)
+        self.high: Array = np.full(n, -np.inf)
+        self._last: Array = np.full(n, np.nan)
+        self._recent: Array = np.full((3, n), np.nan)
+
+    def add(self, ticks: Ticks, valid: NDArray[np.bool_]) -> None:
+        """One reading (n,) of positions as the servos report them; of the others nothing is known."""
+        first = valid & np.isnan(self._last)
+        self._last = np.where(first, ticks, self._last)
+        start = np.where(first, ticks, self._recent[-1])
+        step = (ticks - self._last + RESOLUTION / 2) % RESOLUTION - RESOLUTION / 2
+        newest = np.where(valid, start + np.where(first, 0.0, step), self._recent[-1])
+        self._last = np.where(valid, ticks, self._last)
+        self._recent = np.vstack([self._recent[1:], newest])
+        whole = ~np.isnan(self._recent[0])
+        middle = np.sort(self._recent, axis=0)[1]
+        self.present = np.where(whole, middle, self.present)
+        self.low = np.where(whole, np.minimum(self.low, middle), self.low)
+        self.high = np.where(whole, np.maximum(self.high, middle), self.high)
+
+    @property
+    def known(self) -> bool:
+        """Whether every joint has been read."""
+        return bool(np.isfinite(self.present).all())
+
+    @property
+    def span(self) -> Array:
+        """(n,) ticks from the lowest to the highest position; 0 where nothing is known."""
+        return np.where(np.isnan(self.present), 0.0, self.high - self.low)
+
+    def restart(self) -> None:
+        """Forget the ranges, keep following."""
+        self.low, self.high = self.present.copy(), self.present.copy()
+
+
+class HandCalibration:
+    """The steps of a calibration: `begin` (the arm goes limp), `read` again and again, `mark_middle`, `result`."""
+
+    def __init__(self, robot: Robot, bus: ServoBus) -> None:
+        self.robot, self.bus = robot, bus
+        self.family = family_of(robot)
+        self.ids = [joint.servo_id for joint in robot.joints]
+        self.ranges = Ranges(robot.n)
+        self.wanted: Array = (robot.upper - robot.lower) / RADIANS_PER_TICK
+        """(n,) ticks that each joint turns by the URDF."""
+        self.whole_turn: NDArray[np.bool_] = self.wanted > FULL_TURN * RESOLUTION
+        """(n,) which joints turn all the way round."""
+        self._offset = np.zeros(robot.n, dtype=np.int64)
+        self._drive_mode = np.zeros(robot.n, dtype=np.int64)
+        self._limit = np.zeros(robot.n, dtype=np.int64)  # of the offsets
+        self._middle: Array = np.full(robot.n, np.nan)
+        self._heard = np.full(robot.n, -np.inf)
+
+    def begin(self) -> None:
+        """Check that these are the robot's servos, and switch their torque off, verified.
+
+        Raises BusError for servos that do not answer, UserError for others than the robot's, HardwareError when
+        a servo does not let go.
+        """
+        identities = identify(self.robot, self.bus)
+        SerialArm(self.robot, self.bus).relax()
+        if "drive_mode" in self.bus.table:
+            # Servos that turn their direction round themselves must do so before they are read.
+            write_settings(self.robot, self.bus, permanent=True)
+            modes = [self.bus.read(id, "drive_mode", CHECK_TIMEOUT) & 1 for id in self.ids]
+            self._drive_mode = np.array(modes, dtype=np.int64)
+        self._offset = np.array([one.registers["homing_offset"] for one in identities], dtype=np.int64)
+        modes = [self.bus.read(id, "operating_mode", CHECK_TIMEOUT) for id in self.ids]
+        self._limit = np.array([self.family.offset_limit(mode) for mode in modes], dtype=np.int64)
+        self._heard[:] = self.bus.now()
+
+    def read(self) -> None:
+        """One reading of all joints. Raises HardwareError when one has been silent for a second or holds."""
+        entry = self.bus.table["present_position"]
+        reading = self.bus.sync_read(self.ids, entry.address, entry.size)
+        ticks = np.array([entry.decode(row.tobytes()) for row in reading.data], dtype=np.int64)
+        self.ranges.add(ticks, reading.valid)
+        now = self.bus.now()
+        self._heard = np.where(reading.valid, now, self._heard)
+        silent = now - self._heard > SILENCE
+        if silent.any():
+            raise BusError(
+                f"no answer from {', '.join(np.array(self.robot.joint_names)[silent])} for {SILENCE:g} s: check cables "
+                "and power; nothing was written"
+            )
+
+    def mark_middle(self) -> None:
+        """Take the present pose as the middle of joints that turn all the way round; ranges begin here."""
+        if not self.ranges.known:
+            raise BusError("not every joint has been read yet")
+        self._middle = self.ranges.present.copy()
+        self.ranges.restart()
+
+    def lacking(self) -> list[str]:
+        """Joints that have not been moved far enough, with how far they have been."""
+        few = ~self.whole_turn & (self.ranges.span < MOVED * self.wanted)
+        return [
+            f"{self.robot.joint_names[i]} ({self.ranges.span[i]:.0f} of about {self.wanted[i]:.0f} ticks)"
+            for i in np.flatnonzero(few)
+        ]
+
+    def result(self) -> Calibration:
+        """The calibration. Raises UserError that names joints that were not moved far enough, or too far."""
+        lacking = self.lacking()
+        if lacking:
+            raise UserError(
+                f"not moved to both stops: {', '.join(lacking)}; nothing was written: move every joint through all of "
+                "its range while it is read"
+            )
+        table = {}
+        for i, joint in enumerate(self.robot.joints):
+            low, high = round(self.ranges.low[i]), round(self.ranges.high[i])
+            middle = round(self._middle[i]) if self.whole_turn[i] else (low + high) // 2
+            offset = int(self._offset[i]) + self.family.offset_sign * (CENTRE - middle)
+            half = (offset + CENTRE) % RESOLUTION - CENTRE
+            offset = min(max(half, -int(self._limit[i])), int(self._limit[i]))
+            # The register may not hold exactly what is wanted; the range moves along.
+            moved = self.family.offset_sign * (offset - int(self._offset[i]))
+            shift = moved + RESOLUTION * round((CENTRE - middle - moved) / RESOLUTION)
+            low, high = _whole_turn(middle + shift) if self.whole_turn[i] else (low + shift, high + shift)
+            if not 0 <= low < high < RESOLUTION:
+                raise UserError(
+                    f"the encoder of {joint.name} passes its zero within the joint's range ({low}..{high} ticks), and "
+                    f"its servo can shift it by {self._limit[i]} at most: mount the horn a quarter turn further and "
+                    "calibrate again; nothing was written"
+                )
+            table[joint.name] = {
+                "id": joint.servo_id,
+                "drive_mode": int(self._drive_mode[i]),
+                "homing_offset": offset,
+                "range_min": low,
+                "range_max": high,
+            }
+        return Calibration.create(table, self.robot, "what was recorded")
+
+
+def _whole_turn(middle: int) -> tuple[int, int]:
+    """The widest range around `middle`; the whole turn when that is in the middle of the encoder."""
+    if middle in (CENTRE - 1, CENTRE):
+        return 0, RESOLUTION - 1
+    half = min(middle, RESOLUTION - 1 - middle)
+    return middle - half, middle + half
+
+
+def store(robot: Robot, bus: ServoBus, calibration: Calibration) -> None:
+    """Write a calibration into the servos, verified: all of it or nothing.
+
+    Signals wait until it is done. When a servo does not take its values, those already written are taken back.
+    Raises HardwareError that says so.
+    """
+    before: dict[int, dict[str, int]] = {
+        joint.servo_id: {
+            name: bus.read(joint.servo_id, name, CHECK_TIMEOUT)
+            for name in (*CALIBRATED, *(["drive_mode"] if "drive_mode" in bus.table else []))
+        }
+        for joint in robot.joints
+    }
+    with _signals_wait():
+        try:
+            SerialArm(robot, bus).write_calibration(calibration)
+        except Sim2RealError as error:
+            lost = _restore(bus, before)
+            kept = f"; could not restore {', '.join(map(str, lost))}: calibrate again" if lost else ""
+            raise HardwareError(
+                f"{error}; the servos keep what they stored before{kept}" if not lost else f"{error}{kept}"
+            ) from None
+
+
+def _restore(bus: ServoBus, before: Mapping[int, Mapping[str, int]]) -> list[int]:
+    """Write back what servos stored; returns the IDs of those where that failed."""
+    lost = []
+    for id, values in before.items():
+        try:
+            for name, value in values.items():
+                if bus.read(id, name, CHECK_TIMEOUT) != value:
+                    bus.write_permanently(id, {name: value})
+        except Sim2RealError:
+            lost.append(id)
+    return lost
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and its kind are kept until the end of the block."""
+    kept: list[int] = []
+    previous: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        try:
+            previous[number] = signal.signal(number, lambda got, frame: kept.append(got))
+        except ValueError:
+            break  # not the main thread: signals are not ours
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for number in kept:
+            signal.raise_signal(number)
+
+
+# phosphobot's files
+
+SAME_ROBOT: Mapping[str, Sequence[str]] = {"so-100": ("so100", "so101"), "koch-v1.1": ("koch",)}
+"""Our robots by phosphobot's names."""
+
+USUAL_SIGNS: Mapping[str, Sequence[int]] = {"so-100": (-1, 1, 1, 1, 1, 1)}
+"""phosphobot's signs of an arm that is put together as usual: its model of the SO-100 turns the first joint the
+other way than ours. For other arms it is not known how its model differs."""
+
+
+def from_phosphobot(
+    table: Mapping[str, object], robot: Robot, offsets: Sequence[int] | None = None, source: str = "the file"
+) -> tuple[Calibration, list[str]]:
+    """A calibration from phosphobot's file, and what must still be done or checked.
+
+    phosphobot stores for each servo the tick of the joint's zero (`servos_offsets`), a sign, and the tick of one
+    other pose (`servos_calibration_position`, for the gripper: open); angle = sign · (tick − zero) · 2π / 4095. It
+    has no ranges: those of the URDF around the zero stand in for them. `offsets` are the homing offsets that the
+    servos store, which its ticks are meant with. Raises UserError for another robot's file or malformed values.
+    """
+    name = str(table.get("name"))
+    if name in SAME_ROBOT and robot.name not in SAME_ROBOT[name]:
+        raise UserError(
+            f"{source} is phosphobot's calibration of '{name}', not of {robot.name}; "
+            f"use --robot {' or '.join(SAME_ROBOT[name])}"
+        )
+    zeros = _numbers(table, "servos_offsets", robot, source)
+    signs = _numbers(table, "servos_offsets_signs", robot, source)
+    others = _numbers(table, "servos_calibration_position", robot, source)
+    if not np.isin(signs, (-1, 1)).all():
+        raise UserError(f"{source}: servos_offsets_signs must be 1 or -1, got {signs.tolist()}")
+    usual = USUAL_SIGNS.get(name)
+    reversed_ = signs * (np.ones(robot.n) if usual is None else np.array(usual)) < 0
+    entries = {}
+    cut = []
+    for i, joint in enumerate(robot.joints):
+        if i == robot.gripper:
+            ends = sorted((round(zeros[i]), round(others[i])))
+            # The closed end says in which direction it opens.
+            reversed_[i] = zeros[i] > others[i]
+        else:
+            half = max(abs(robot.lower[i]), abs(robot.upper[i])) / RADIANS_PER_TICK
+            room = min(zeros[i], RESOLUTION - 1 - zeros[i])
+            if room < half:
+                cut.append(joint.name)
+                half = room
+            ends = [round(zeros[i] - half), round(zeros[i] + half)]
+        entries[joint.name] = {
+            "id": joint.servo_id,
+            "drive_mode": int(reversed_[i]),
+            "homing_offset": 0 if offsets is None else int(offsets[i]),
+            "range_min": ends[0],
+            "range_max": ends[1],
+        }
+    todo = [
+        "the ranges are those of the robot's description around phosphobot's zeros, not recorded: see that every joint "
+        "can really go there, or record them with `sim2real calibrate --port PORT`"
+    ]
+    if offsets is None:
+        todo.append(
+            "the servos' homing offsets are not in the file and were taken as 0: import with --port to read them"
+        )
+    if usual is None:
+        todo.append(
+            f"directions and zeros are those of phosphobot's own model of '{name}', which may differ: see with "
+            "`sim2real check-calibration FILE --port PORT --draw arm.png` that the arm stands as it is drawn"
+        )
+    if cut:
+        todo.append(
+            f"the range of {', '.join(cut)} is cut short by the end of the encoder: calibrate by hand"
+        )
+    return Calibration.create(entries, robot, f"{source} (phosphobot)"), todo
+
+
+def _numbers(table: Mapping[str, object], key: str, robot: Robot, source: str) -> Array:
+    values = table.get(key)
+    if (
+        not isinstance(values, list)
+        or len(values) != robot.n
+        or not all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in values)
+    ):
+        raise UserError(
+            f"{source}: {key} must be {robot.n} numbers, one for each joint of {robot.name}, got {values!r}"
+        )
+    return np.array(values, dtype=np.float64)

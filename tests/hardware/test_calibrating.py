@@ -1,0 +1,303 @@
+"""Calibration by hand on emulated servos of both families, and phosphobot's files."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware.calibrating import HandCalibration, Ranges, from_phosphobot, store
+from hardware.emulator.hand import HandPath
+from sim2real.calibration import Calibration
+from sim2real.errors import BusError, HardwareError, UserError
+from sim2real.robot import Robot
+
+from .conftest import ArmRig
+
+YES = np.ones(1, dtype=bool)
+
+
+def follow(ticks: list[int]) -> Ranges:
+    ranges = Ranges(1)
+    for tick in ticks:
+        ranges.add(np.array([tick]), YES)
+    return ranges
+
+
+def test_ranges_follow_a_joint():
+    ranges = follow([2000, 2000, 2010, 2050, 2000, 1900, 1890, 1895, 1895])
+    assert (ranges.low[0], ranges.high[0], ranges.present[0]) == (1890 + 5, 2010, 1895), (
+        "middle of each three"
+    )
+    ranges = follow([2000, 2000, 2000, 2100, 2100, 1900, 1900])
+    assert (ranges.low[0], ranges.high[0], ranges.span[0]) == (1900, 2100, 200)
+
+
+def test_ranges_across_the_encoders_zero():
+    up = [4000, 4000, 4090, 10, 100, 100, 100]
+    ranges = follow(up)
+    assert (ranges.low[0], ranges.high[0]) == (4000, 4096 + 100)
+    down = follow([100, 100, 10, 4090, 4000, 4000, 4000])
+    assert (down.low[0], down.high[0], down.span[0]) == (-96, 100, 196)
+
+
+@pytest.mark.parametrize("glitch", [0, 4095, 2047, 300])
+def test_one_damaged_reading_leaves_no_trace(glitch):
+    ranges = follow([1000, 1000, 1001, glitch, 1002, 1003, 1003, 1003])
+    assert (ranges.low[0], ranges.high[0]) == (1000, 1003)
+
+
+def test_readings_that_do_not_arrive_change_nothing():
+    ranges = Ranges(2)
+    for k in range(10):
+        ranges.add(np.array([1000 + k, 7]), np.array([True, False]))
+    assert not ranges.known and ranges.span.tolist() == [7.0, 0.0]
+
+
+class Bench(ArmRig):
+    """An arm whose servos store other offsets and limits than its calibration says, moved by hand."""
+
+    def __init__(self, **offsets: int) -> None:
+        super().__init__()
+        for name, offset in offsets.items():
+            servo = self.servos[self.robot.joint_names.index(name)]
+            servo._put("homing_offset", offset)
+            servo.stored = bytes(servo.memory[:40])
+        self.hand = HandCalibration(self.robot, self.bus)
+
+    def stored(self) -> list[tuple[int, ...]]:
+        names = ("homing_offset", "min_position_limit", "max_position_limit")
+        return [tuple(servo.get(name) for name in names) for servo in self.servos]
+
+    def read(self, seconds: float) -> None:
+        for _ in range(round(seconds * 50)):
+            start = self.clock.now()
+            self.hand.read()
+            self.clock.sleep_until(start + 0.02)
+
+    def start(self, middle: np.ndarray | None = None) -> None:
+        self.hand.begin()
+        self.plant.hand.follow(
+            HandPath.through([(t, np.zeros(6) if middle is None else middle) for t in (0.4, 0.6)])
+        )
+        self.read(0.7)
+        self.hand.mark_middle()
+
+    def sweep(self, share: float = 1.0, only: int | None = None) -> None:
+        """Every joint (or one) to both ends of its calibrated range, times `share`, and back."""
+        lower, upper = self.calibration.limits
+        points, time = [], 0.0
+        for i in range(6) if only is None else [only]:
+            for target in (lower[i], upper[i], 0.0):
+                pose = [None] * 6
+                pose[i] = float(target) * share
+                # A stop is leant against for a moment.
+                points += [(time + 0.6, pose), (time + 0.7, pose)]
+                time += 0.7
+        self.plant.hand.follow(HandPath.through(points))
+        self.read(time + 0.2)
+
+
+def test_the_ranges_and_zeros_of_the_arm_are_found():
+    bench = Bench()
+    truth = bench.calibration
+    before = bench.stored()
+    bench.start()
+    bench.sweep()
+    found = bench.hand.result()
+    assert bench.stored() == before, "nothing is written before everything is known"
+    whole = bench.hand.whole_turn
+    assert np.array(bench.robot.joint_names)[whole].tolist() == ["wrist_roll"]
+    np.testing.assert_allclose((found.range_min + found.range_max)[~whole] / 2, 2048, atol=1)
+    spans, true = found.range_max - found.range_min, truth.range_max - truth.range_min
+    np.testing.assert_allclose(spans[~whole], true[~whole], atol=2)
+    assert (found.range_min[4], found.range_max[4]) == (0, 4095)
+    store(bench.robot, bench.bus, found)
+    # The angles that the servos now report are the true ones, wherever the arm is.
+    pose = np.array([0.4, -0.9, 0.7, 0.2, -1.1, 0.5])
+    bench.plant.position[:] = pose
+    ticks = [servo._present() for servo in bench.servos]
+    np.testing.assert_allclose(found.ticks_to_radians(ticks), pose, atol=0.004)
+    for servo in bench.servos:
+        servo.power_up()
+    assert bench.stored() == [
+        (e["homing_offset"], e["range_min"], e["range_max"]) for e in found.table().values()
+    ]
+
+
+def test_servos_that_count_from_elsewhere():
+    """Offsets as servos have them from the factory or from another arm: the result is the same arm."""
+    plain, odd = Bench(), Bench(shoulder_pan=0, shoulder_lift=2047, elbow_flex=-2047, gripper=-1500)
+    results = []
+    for bench in (plain, odd):
+        bench.start()
+        bench.sweep()
+        results.append(bench.hand.result())
+    one, other = results
+    turn = np.abs(one.homing_offset - other.homing_offset) % 4096
+    assert (np.minimum(turn, 4096 - turn) <= 1).all()
+    np.testing.assert_allclose(one.range_min, other.range_min, atol=1)
+
+
+def test_a_joint_that_turns_all_round_has_its_zero_in_the_middle_pose():
+    bench = Bench()
+    middle = np.array([0.1, -0.1, 0.2, 0.0, 0.6, 0.3])
+    bench.start(middle)
+    bench.sweep()
+    found = bench.hand.result()
+    bench.plant.position[:] = middle
+    store(bench.robot, bench.bus, found)
+    assert found.ticks_to_radians([servo._present() for servo in bench.servos])[4] == pytest.approx(
+        0, abs=2e-3
+    )
+
+
+def test_joints_that_were_not_moved_are_named():
+    bench = Bench()
+    bench.start()
+    bench.sweep(only=2)
+    assert [text.split(" ")[0] for text in bench.hand.lacking()] == [
+        "shoulder_pan", "shoulder_lift", "wrist_flex", "gripper",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"not moved to both stops: shoulder_pan \(0 of about 2503 ticks\)"):
+        bench.hand.result()
+
+
+def test_the_arm_is_limp_throughout():
+    bench = Bench()
+    bench.arm.identify()
+    bench.arm.configure()
+    bench.arm.enable()
+    bench.hand.begin()
+    assert [servo.get("torque_enable") for servo in bench.servos] == [0] * 6
+
+
+def test_a_servo_that_falls_silent_ends_it():
+    bench = Bench()
+    bench.start()
+    before = bench.stored()
+    bench.line.servos.pop(3)
+    with pytest.raises(BusError, match="no answer from wrist_flex for 1 s.*nothing was written"):
+        bench.read(2.0)
+    assert bench.stored()[:3] == before[:3]
+
+
+@pytest.mark.parametrize("joint", [0, 3, 5])
+def test_all_servos_or_none(joint):
+    """One servo does not take its values: the others get back what they stored."""
+    bench = Bench()
+    bench.start()
+    bench.sweep()
+    found = bench.hand.result()
+    before = bench.stored()
+    id = joint + 1
+
+    def overhear(data: bytes, now: float) -> bytes:
+        refused = data[2] == id and data[4] == 3 and data[5] == 11  # a write to its upper limit
+        return b"" if refused else data
+
+    bench.line.overhear = overhear
+    with pytest.raises(HardwareError, match="the servos keep what they stored before"):
+        store(bench.robot, bench.bus, found)
+    assert bench.stored() == before
+
+
+def test_ctrl_c_while_writing_waits_until_all_is_written():
+    bench = Bench()
+    bench.start()
+    bench.sweep()
+    found = bench.hand.result()
+    sent = []
+
+    def overhear(data: bytes, now: float) -> bytes:
+        if data[4] == 3 and data[5] == 9 and not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return data
+
+    bench.line.overhear = overhear
+    with pytest.raises(KeyboardInterrupt):
+        store(bench.robot, bench.bus, found)
+    assert bench.stored() == [
+        (e["homing_offset"], e["range_min"], e["range_max"]) for e in found.table().values()
+    ]
+
+
+# phosphobot
+
+PHOSPHO = {
+    "name": "so-100",
+    "servos_voltage": 6.0,
+    "servos_offsets": [2045.0, 2049.0, 2048.0, 2048.0, 2047.0, 2048.0],
+    "servos_calibration_position": [1067.0, 3085.0, 1139.0, 949.0, 3146.0, 3274.0],
+    "servos_offsets_signs": [-1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    "pid_gains": [],
+}
+
+
+def test_phosphobots_zeros_are_taken_over():
+    robot = Robot.load("so101")
+    calibration, todo = from_phosphobot(PHOSPHO, robot, [5, -7, 0, 100, -100, 1])
+    np.testing.assert_allclose(
+        calibration.ticks_to_radians(PHOSPHO["servos_offsets"])[:5], 0, atol=2e-3, err_msg="zeros stay zeros"
+    )
+    assert calibration.homing_offset.tolist() == [5, -7, 0, 100, -100, 1]
+    assert calibration.drive_mode.tolist() == [0] * 6, "an SO-100 put together as usual"
+    lower, upper = calibration.limits
+    assert (lower[:4] <= robot.lower[:4] + 2e-3).all() and (upper[:4] >= robot.upper[:4] - 2e-3).all()
+    # Closed and open are in the file.
+    assert (calibration.range_min[5], calibration.range_max[5]) == (2048, 3274)
+    assert len(todo) == 1 and "not recorded" in todo[0]
+    assert "taken as 0" in from_phosphobot(PHOSPHO, robot)[1][1]
+
+
+def test_phosphobots_directions():
+    robot = Robot.load("so101")
+    turned = PHOSPHO | {"servos_offsets_signs": [-1, 1, -1, 1, 1, 1]}
+    assert from_phosphobot(turned, robot)[0].drive_mode.tolist() == [0, 0, 1, 0, 0, 0]
+    shut = PHOSPHO | {"servos_calibration_position": [1067, 3085, 1139, 949, 3146, 900]}
+    calibration = from_phosphobot(shut, robot)[0]
+    assert calibration.ticks_to_radians([2048] * 6)[5] == pytest.approx(robot.lower[5]), "closed is closed"
+    unknown, todo = from_phosphobot(PHOSPHO | {"name": "my-arm"}, robot)
+    assert unknown.drive_mode[0] == 1 and any("model of 'my-arm', which may differ" in text for text in todo)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "koch-v1.1"}, "phosphobot's calibration of 'koch-v1.1', not of so101; use --robot koch"),
+        ({"servos_offsets": [1.0] * 7}, "servos_offsets must be 6 numbers"),
+        ({"servos_offsets": "all"}, "servos_offsets must be 6 numbers"),
+        ({"servos_offsets_signs": [1, 1, 1, 1, 1, 0]}, "must be 1 or -1"),
+        (
+            {"servos_calibration_position": [float("nan")] * 6},
+            "servos_calibration_position must be 6 numbers",
+        ),
+        ({"servos_offsets": [2045.0, 2049.0, 9000.0, 2048.0, 2047.0, 2048.0]}, "elbow_flex"),
+    ],
+)
+def test_other_phosphobot_files_are_refused(change, words):
+    with pytest.raises(UserError, match="the file") as caught:
+        from_phosphobot(PHOSPHO | change, Robot.load("so101"))
+    assert words in str(caught.value)
+
+
+def test_every_real_phosphobot_file_is_taken_over_or_refused_with_a_reason():
+    root = os.environ.get("SIM2REAL_REAL_DATA")
+    if not root:
+        pytest.skip("SIM2REAL_REAL_DATA is not set: no real calibration files to read")
+    robot, read = Robot.load("so101"), 0
+    for path in sorted(Path(root).glob("calibrations/*.json")):
+        table = json.loads(path.read_text())
+        if "servos_offsets" not in table:
+            continue
+        try:
+            calibration, todo = from_phosphobot(table, robot, source=path.name)
+        except UserError as error:
+            assert path.name in str(error) and table["name"] != "so-100"
+            continue
+        read += 1
+        assert todo and isinstance(calibration, Calibration)
+    assert read > 0

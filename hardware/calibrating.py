@@ -240,10 +240,10 @@ def _signals_wait() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for number in kept:
-            signal.raise_signal(number)
+        for which, handler in previous.items():
+            signal.signal(which, handler)
+        for which in kept:
+            signal.raise_signal(which)
 
 
 # phosphobot's files

@@ -12,7 +12,7 @@ from hardware.family import ServoFamily, ServoModel, family_of, joint_models
 from sim2real.errors import BusError
 from sim2real.robot import Robot
 
-CYCLES = 100
+CYCLES = 300
 """Readings of all servos that the error rates are taken from."""
 
 MAX_ERRORS = 0.05
@@ -21,13 +21,18 @@ MAX_ERRORS = 0.05
 _STATE = ("torque_enable", "present_position", "present_voltage", "present_temperature", "status")
 
 
+_FAILURES = ("timeouts", "checksum", "wrong_length", "late")
+
+
 @dataclass(frozen=True)
 class ServoReport:
-    """One servo: identity, stored limits (ticks), state, and its error rate over `CYCLES` readings."""
+    """One servo: identity, stored limits (ticks), state, and its error rate over all readings. `model_name` is ""
+    for a kind that nobody has declared."""
 
     id: int
     joint: str | None
     model: int
+    model_name: str
     firmware: str
     min_position_limit: int
     max_position_limit: int
@@ -39,6 +44,8 @@ class ServoReport:
     temperature: int
     alarms: tuple[str, ...]
     error_rate: float
+    failures: dict[str, int]
+    """Kinds of failed exchanges, by how many: those that there were."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class BusReport:
 
     servos: tuple[ServoReport, ...]
     missing: tuple[str, ...]
+    reads: int
     cycle_median: float | None
     cycle_worst: float | None
     problems: tuple[str, ...]
@@ -85,6 +93,7 @@ def inspect_bus(
     return BusReport(
         servos=servos,
         missing=missing,
+        reads=len(durations),
         cycle_median=float(np.median(durations)) if durations else None,
         cycle_worst=max(durations) if durations else None,
         problems=_problems(servos, missing, robot),
@@ -123,10 +132,13 @@ def _cycle(bus: ServoBus, ids: list[int], cycles: int) -> list[float]:
 def _report(
     family: ServoFamily, id: int, facts: dict[str, int], joint: str | None, bus: ServoBus
 ) -> ServoReport:
+    model = family.model_by_number(facts["model_number"])
+    counts = asdict(bus.statistics.servos[id])
     return ServoReport(
         id=id,
         joint=joint,
         model=facts["model_number"],
+        model_name=model.name if model else "",
         firmware=".".join(str(facts[name]) for name in family.firmware),
         min_position_limit=facts["min_position_limit"],
         max_position_limit=facts["max_position_limit"],
@@ -138,6 +150,7 @@ def _report(
         temperature=facts["present_temperature"],
         alarms=family.status_names(facts["status"]),
         error_rate=bus.statistics.servos[id].error_rate,
+        failures={kind: counts[kind] for kind in _FAILURES if counts[kind]},
     )
 
 
@@ -146,7 +159,8 @@ def _problems(servos: tuple[ServoReport, ...], missing: tuple[str, ...], robot: 
     expected = {joint.name: model for joint, model in zip(robot.joints, joint_models(robot), strict=True)}
     if missing:
         problems.append(
-            f"no answer from {', '.join(missing)}: check power, cables, IDs and baud rate ({robot.baud})"
+            f"no answer from {', '.join(missing)}: check power, cables, IDs and baud rate ({robot.baud}); "
+            "`sim2real setup` looks for servos with any ID at any baud rate"
         )
     for servo in servos:
         who = f"{servo.joint or 'servo'} (ID {servo.id})"
@@ -155,8 +169,9 @@ def _problems(servos: tuple[ServoReport, ...], missing: tuple[str, ...], robot: 
             continue
         problems += _wrong(who, servo, expected[servo.joint], family_of(robot))
         if servo.error_rate > MAX_ERRORS:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in servo.failures.items())
             problems.append(
-                f"{who} failed to answer {100 * servo.error_rate:.0f} % of requests: check its cable"
+                f"{who} failed to answer {100 * servo.error_rate:.0f} % of requests ({kinds}): check its cable"
             )
     return tuple(problems)
 

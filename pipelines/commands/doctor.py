@@ -41,10 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration", metavar="FILE", help="compare the servos' stored limits with this file"
     )
     parser.add_argument("--scan", action="store_true", help="look for servos with any ID")
+    parser.add_argument(
+        "--reads",
+        type=int,
+        default=300,
+        metavar="N",
+        help="readings of all servos that the error rates are taken from (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.reads < 1:
+        from sim2real.errors import UserError
+
+        raise UserError(f"--reads must be at least 1, got {args.reads}")
     checks = [*_installation(), *_real_time()]
     report: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -148,12 +159,10 @@ def _real_time() -> list[Check]:
 
 
 def _ports() -> Check:
-    from hardware.ports import available_ports
+    from hardware.setup import candidates
 
-    found = available_ports()
-    return Check(
-        "serial ports", None, ", ".join(found) if found else "none (a running emulator's link is not listed)"
-    )
+    found = "; ".join(f"{one.device} ({one.kind})" for one in candidates())
+    return Check("serial ports", None, found or "none (a running emulator's link is not listed)")
 
 
 def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any], list[Check]]:
@@ -173,7 +182,9 @@ def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any],
     calibration = None if calibration_file is None else Calibration.load(calibration_file, robot)
     bus = open_bus(robot, port)
     stack.callback(bus.close)
-    report = inspect_bus(robot, bus, scan=args.scan, progress=lambda text: print(text, file=sys.stderr))
+    report = inspect_bus(
+        robot, bus, cycles=args.reads, scan=args.scan, progress=lambda text: print(text, file=sys.stderr)
+    )
     timer = latency_timer(port)
     checks = [Check("port", True, port)]
     if timer is not None:
@@ -185,18 +196,41 @@ def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any],
         Check("servos", not report.missing, f"{expected} of {len(robot.joints)} joints of {robot.name}")
     )
     checks += [Check("servo", False, problem) for problem in report.problems]
+    checks += _firmware(report)
     if report.cycle_median is not None:
-        checks.append(_cycle_check(report))
+        checks += [_errors(report), _cycle_check(report)]
     if calibration is not None:
         checks.append(_limits(report, calibration.table()))
     return report.as_dict() | {"latency_timer": timer, "statistics": bus.statistics.as_dict()}, checks
+
+
+def _firmware(report: "BusReport") -> list[Check]:
+    """Whether servos of one model run different firmware; [] where there is nothing to say."""
+    kinds: dict[str, set[str]] = {}
+    for servo in report.servos:
+        kinds.setdefault(servo.model_name or str(servo.model), set()).add(servo.firmware)
+    if not kinds:
+        return []
+    mixed = any(len(versions) > 1 for versions in kinds.values())
+    text = "; ".join(f"{model}: {', '.join(sorted(versions))}" for model, versions in sorted(kinds.items()))
+    hint = " (servos of one model with different firmware may behave differently: bring them up to date)"
+    return [Check("firmware", None if mixed else True, text + (hint if mixed else ""))]
+
+
+def _errors(report: "BusReport") -> Check:
+    failed = sum(sum(servo.failures.values()) for servo in report.servos)
+    worst = max(report.servos, key=lambda servo: servo.error_rate)
+    text = f"{failed} failures in {report.reads} readings of {len(report.servos)} servos"
+    if failed:
+        text += f"; worst is {worst.joint or f'ID {worst.id}'} with {100 * worst.error_rate:.1f} %"
+    return Check("errors on the bus", True if not failed else None, text)
 
 
 def _cycle_check(report: "BusReport") -> Check:
     assert report.cycle_median is not None and report.cycle_worst is not None
     median, worst = report.cycle_median * 1000, report.cycle_worst * 1000
     good = median < 8.0
-    hint = "" if good else ": too slow for 100 Hz; check the adapter's latency timer"
+    hint = "" if good else ": too slow for 100 Hz; check baud rate and the adapter's latency timer"
     return Check("reading all servos", good, f"{median:.2f} ms in the median, {worst:.2f} ms at worst{hint}")
 
 
@@ -225,12 +259,13 @@ def _page(checks: list[Check], port: dict[str, Any] | None) -> str:
     if port and port["servos"]:
         lines += [
             "",
-            "ID  joint           model  firmware  position  limits       offset  V     °C  torque  errors",
+            "ID  joint           model       firmware  position  limits       offset  V     °C  torque  errors",
         ]
         for s in port["servos"]:
             limits = f"{s['min_position_limit']}–{s['max_position_limit']}"
+            model = s["model_name"] or s["model"]
             lines.append(
-                f"{s['id']:<3} {s['joint'] or '?':15} {s['model']:<6} {s['firmware']:9} {s['present_position']:<9} "
+                f"{s['id']:<3} {s['joint'] or '?':15} {model:<11} {s['firmware']:9} {s['present_position']:<9} "
                 f"{limits:12} {s['homing_offset']:<7} {s['voltage']:<5} {s['temperature']:<3} "
                 f"{'on' if s['torque_enable'] else 'off':7} {100 * s['error_rate']:.1f} %"
             )

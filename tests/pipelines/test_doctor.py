@@ -44,6 +44,23 @@ def test_servos_are_checked(emulator: EmulatorHandle) -> None:
     assert answer["port"]["statistics"]["exchanges"] > 100
     checks = {check["name"]: check for check in answer["checks"]}
     assert checks["servos"]["ok"] and checks["calibration"]["ok"]
+    assert checks["firmware"]["detail"] == "STS3215: 3.10"
+    assert (
+        answer["port"]["reads"] == 300
+        and "in 300 readings of 6 servos" in checks["errors on the bus"]["detail"]
+    )
+
+
+def test_servos_of_another_family_are_checked() -> None:
+    done = _doctor("--port", "emulated", "--robot", "koch", "--reads", "50", "--json")
+    answer = json.loads(done.stdout)
+    servos = answer["port"]["servos"]
+    assert [servo["joint"] for servo in servos] == list(Robot.load("koch").joint_names)
+    assert [servo["model_name"] for servo in servos] == ["XL430-W250"] * 2 + ["XL330-M288"] * 4
+    assert all(4 < servo["voltage"] < 13 and servo["firmware"] for servo in servos)
+    assert answer["port"]["problems"] == [] and answer["port"]["reads"] == 50
+    checks = {check["name"]: check for check in answer["checks"]}
+    assert checks["servos"]["ok"] and checks["calibration"]["ok"]
 
 
 def test_a_wrong_calibration_is_named(emulator: EmulatorHandle, tmp_path: object) -> None:
@@ -63,3 +80,8 @@ def test_a_missing_port_is_one_message() -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("sim2real doctor: there is no serial port /dev/nosuch")
     assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_number_of_reads_is_one_message() -> None:
+    done = _doctor("--reads", "0")
+    assert done.returncode == 2 and done.stderr == "sim2real doctor: --reads must be at least 1, got 0\n"

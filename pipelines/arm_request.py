@@ -43,6 +43,9 @@ class Options:
     dry_run: bool = False
     yes: bool = False
     record: bool = False
+    estop: tuple[str, ...] = ()
+    operator_timeout: float | None = None
+    on_fault: str | None = None
 
     def __post_init__(self) -> None:
         if self.episodes is not None and self.seconds is not None:
@@ -53,6 +56,8 @@ class Options:
             raise UserError(f"--seconds must be positive, got {self.seconds}")
         if not 0 < self.speed <= 1:
             raise UserError(f"--speed scales the limits and must be in (0, 1], got {self.speed}")
+        if self.operator_timeout is not None and not 0 < self.operator_timeout < float("inf"):
+            raise UserError(f"--operator-timeout must be positive, got {self.operator_timeout}")
 
 
 @dataclass(frozen=True)

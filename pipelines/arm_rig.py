@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.sources import GoalOnly, PerceptionSource
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.supervisor import Deadlines, Phase
 from pipelines.arm_request import EMULATED, Options, Setup, objects_to_see
 from pipelines.arm_result import say
 from sim2real.arm import ArmState
@@ -25,6 +25,7 @@ from sim2real.errors import UserError
 if TYPE_CHECKING:
     from hardware.cameras import CameraProcess
     from hardware.runtime.blackbox import BlackBox
+    from hardware.runtime.estop_line import LineWatcher
     from hardware.runtime.recorder import RecorderProcess
     from hardware.serial_arm import SerialArm
     from sim2real.camera import CameraModel
@@ -92,6 +93,7 @@ class Rig:
         self.out = Path(options.out)
         self.phase = Phase.DISCONNECTED
         self._cameras: dict[str, CameraProcess] = {}
+        self._stops: list[LineWatcher] = []
 
     def connect(self) -> "SerialArm":
         from hardware.serial_arm import SerialArm
@@ -151,6 +153,7 @@ class Rig:
         setup, options = self.setup, self.options
         robot_spec = options.robot
         # First, so that they load while the rest starts.
+        self._watch_stops()
         looking = self._start_cameras(cameras)
         shown = {name: self._cameras[name].reader for name in setup.pictures}
         policy = InferenceProcess(
@@ -167,6 +170,8 @@ class Rig:
             guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
             self.stack.callback(guardian.close)
         policy.wait_ready()
+        for stop in self._stops:
+            stop.wait_ready()
         loop = ControlLoop(
             DryArm(arm) if options.dry_run else arm,
             RealClock(),
@@ -175,7 +180,12 @@ class Rig:
             speed=options.speed,
             limits=arm.calibration.limits,
             guardian=guardian,
+            deadlines=(
+                None if options.operator_timeout is None else Deadlines(operator=options.operator_timeout)
+            ),
         )
+        loop.vitals.operator_required = options.operator_timeout is not None
+        loop.estop.lines += self._stops
         loop.box = self._black_box(arm)
         return loop
 
@@ -192,6 +202,14 @@ class Rig:
         box.start_writer(self.out)
         self.stack.callback(box.close)
         return box
+
+    def _watch_stops(self) -> None:
+        if self.options.estop:
+            from hardware.runtime.estop_line import LineWatcher
+
+            for spec in self.options.estop:
+                self._stops.append(LineWatcher(spec))
+                self.stack.callback(self._stops[-1].close)
 
     def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
         """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants

@@ -33,6 +33,7 @@ COMMANDS = {
     "identify": "fit the simulated arm to recorded data",
     "finetune": "adapt a policy to recorded data",
     "deploy": "run a policy on an arm",
+    "estop": "emergency stop of the arms that are being driven",
     "blackbox": "show what happened around a fault",
     "serve": "serve a policy to arms elsewhere",
     "emulate": "start an emulated arm on a virtual serial port",

@@ -12,9 +12,11 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
+from hardware.runtime.escalation import Escalation, Failures
+from hardware.runtime.processes import take_name
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.supervisor import Phase
-from pipelines.arm_request import Options, goals_of, prepare
+from pipelines.arm_request import EMULATED, Options, goals_of, prepare
 from pipelines.arm_result import empty_result, result_of, status, status_of, write
 from pipelines.arm_rig import Rig, emulate
 from sim2real.errors import UserError
@@ -48,11 +50,15 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
 
     setup, options = rig.setup, rig.options
     cameras = rig.camera_models()
+    failures = Failures(setup.robot.name, options.port, keep=setup.options.port != EMULATED)
+    failures.check()
     arm = rig.connect()
     loop = rig.make_loop(arm, cameras)
     screen = rig.stack.enter_context(Screen())
     terminal = rig.stack.enter_context(Terminal(screen)) if Terminal.available() else None
     loop.attended = terminal is not None
+    if options.operator_timeout is not None and terminal is None:
+        raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
     plan = Plan(
         task=setup.task,
         episodes=options.episodes or 1,
@@ -71,9 +77,15 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             f"recovered episode {found.index} of an earlier recording: {found.frames} frames, "
             f"{found.seconds:.1f} s; nobody has judged whether it succeeded"
         )
+    escalation = Escalation(
+        failures, options.on_fault, screen.tell, {"TASK": plan.task.name, "OUT": options.out}
+    )
+    session.on_fault = escalation.call
     if terminal is not None and not options.yes and not options.dry_run:
         where = f"{setup.robot.name} at {options.port}"
-        if not terminal.confirm(f"{where} is about to move. Is its workspace free? (q or space stops it)"):
+        if not terminal.confirm(
+            f"{where} is about to move. Is its workspace free? (q stops it, space is the emergency stop)"
+        ):
             raise UserError("not confirmed: nothing has moved")
     begin = time.monotonic()
     rig.make_out()
@@ -83,10 +95,12 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         privileges = take_priority()
         loop.resync()
         try:
+            loop.operator_sign()
             session.run()
         finally:
             release_priority()
         arm.close()
+        escalation.finish(ended_well=plan.motion and not loop.faults)
         result = result_of(setup, session, time.monotonic() - begin, privileges)
         if recorder is not None:
             recorder.close()
@@ -110,9 +124,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _handled(session: Session) -> Iterator[None]:
-    """While the arm may move, and until its story is written, signals mean: stop, lower, let go."""
+    """While the arm may move, and until its story is written, signals mean: stop, lower, let go; SIGUSR1 means
+    emergency stop."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, session.interrupt) for number in numbers}
+    previous[signal.SIGUSR1] = signal.signal(
+        signal.SIGUSR1, lambda number, frame: session.loop.estop.press("signal")
+    )
+    take_name()
     try:
         yield
     finally:

@@ -52,10 +52,10 @@ class EmergencyStop:
             pressed, count = line.state(now)
             if i == len(self._seen_lines):
                 self._seen_lines.append(0 if pressed else count)
-            if count != self._seen_lines[i]:
-                self._seen_lines[i] = count
+            if count > self._seen_lines[i]:
                 self.press(line.name)
                 raw = self._raw
+            self._seen_lines[i] = count
             held = held or pressed
         if raw != self._seen:
             self._seen = raw

@@ -59,6 +59,8 @@ class Session:
     recorder: Recorder | None = None
     operator: Operator = field(default_factory=NoOperator)
     results: list[EpisodeResult] = field(default_factory=list)
+    on_fault: Callable[[str], None] | None = None
+    """Called once when a fault ends the session, before the arm is lowered; must return at once."""
     interrupted: int = 0
     """Number of the signal that ended the session."""
     stopped: str = ""
@@ -255,6 +257,8 @@ class Session:
         if loop.phase in (Phase.RUNNING, Phase.DEGRADED):
             loop.request = Request.STOP
             loop.run(lambda: loop.phase not in (Phase.RUNNING, Phase.DEGRADED, Phase.STOPPING), 5.0)
+        if loop.state.fault is not None and self.on_fault is not None:
+            self.on_fault(loop.faults[-1])
         if loop.ended():
             return
         if loop.state.fault is not None and self.operator.attended:

@@ -1,7 +1,7 @@
 """`sim2real deploy`: run a policy on an arm."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.arm_request import Options
@@ -9,14 +9,17 @@ if TYPE_CHECKING:
 HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
     "out of every end: hold, lower slowly to rest, let go. On a terminal it asks before the first motion; "
-    "q, space or Ctrl-C stop it. This is not a safety-rated system: keep a power switch within reach."
+    "q or Ctrl-C stop it, space is an emergency stop (so is 'sim2real estop'). After more than three runs in a row "
+    "that ended in a fault it refuses to go on until --acknowledge. This is not a safety-rated system: keep a power "
+    "switch within reach."
 )
 EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated --episodes 5 --out runs/deployed
   sim2real deploy --policy runs/reach/policy.onnx --port /dev/ttyACM0 --calibration my_arm.json \\
       --goal 0.2,0.05,0.1 --speed 0.3 --out runs/first
   sim2real deploy --policy runs/lift/policy.onnx --port /dev/ttyACM0 --calibration my_arm.json \\
       --cameras cameras.toml --camera front=0 --episodes 20 --out runs/lift_arm --json
-  sim2real deploy --policy expert --task reach --port emulated --seconds 300 --out runs/timing"""
+  sim2real deploy --policy expert --task reach --port emulated --seconds 300 --out runs/timing
+  sim2real deploy --acknowledge --port /dev/ttyACM0"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", metavar="T", help="the task (default: the policy file's)")
     add_arm_arguments(parser)
+    parser.add_argument(
+        "--acknowledge", action=_Acknowledge,
+        help="run nothing: clear the count of failures of the arm at --port, after somebody has looked at it",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="everything but motion: torque stays off")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+class _Acknowledge(argparse.Action):
+    """A flag beside which only the port matters."""
+
+    def __init__(self, option_strings: list[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        setattr(namespace, self.dest, True)
+        for action in parser._actions:
+            action.required = action.dest == "port"
 
 
 def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +86,19 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)"
     )
+    parser.add_argument(
+        "--estop", action="append", default=[], metavar="PATH",
+        help="emergency stop input: a serial port (its CTS line, or PORT:dsr), or a file whose first character is 0 "
+        "while pressed, such as a GPIO's value; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--operator-timeout", type=float, metavar="S", help="stop when no key was pressed for S seconds"
+    )
+    parser.add_argument(
+        "--on-fault",
+        metavar="CMD",
+        help="shell command run on a fault (gets FAULT, FAILURES, DISABLED, TASK, OUT)",
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for results and logs")
 
@@ -77,15 +109,18 @@ def options_of(args: argparse.Namespace, command: str, **more: object) -> "Optio
 
     shared = (
         "port", "out", "policy", "task", "robot", "calibration", "cameras", "goal", "episodes", "seconds",
-        "before_episode", "success", "seed", "speed", "yes",
+        "before_episode", "success", "seed", "speed", "yes", "operator_timeout", "on_fault",
     )  # fmt: skip
-    values = {name: getattr(args, name) for name in shared} | {"camera": tuple(args.camera)} | more
+    values = {name: getattr(args, name) for name in shared} | more
+    values |= {name: tuple(getattr(args, name)) for name in ("camera", "estop")}
     return Options(command=command, **values)
 
 
 def run(args: argparse.Namespace) -> int:
     import json
 
+    if args.acknowledge:
+        return _acknowledge(args)
     from pipelines.arm_result import summary
     from pipelines.deploy import run as deploy
     from pipelines.report import try_report
@@ -94,3 +129,19 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(result) if args.json else summary(result), flush=True)
     try_report(args.out)
     return status
+
+
+def _acknowledge(args: argparse.Namespace) -> int:
+    import json
+
+    from hardware.runtime.escalation import Failures
+    from sim2real.robot import Robot
+
+    before = Failures(Robot.load(args.robot).name, args.port).acknowledge()
+    if args.json:
+        print(json.dumps({"arm": before.arm, "failures": before.failures, "last": before.last}))
+    elif before.failures:
+        print(f"{before.arm}: {before.failures} failures in a row acknowledged, the last one '{before.last}'")
+    else:
+        print(f"{before.arm}: there was nothing to acknowledge")
+    return 0

@@ -78,7 +78,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             f"{found.seconds:.1f} s; nobody has judged whether it succeeded"
         )
     escalation = Escalation(
-        failures, options.on_fault, screen.tell, {"TASK": plan.task.name, "OUT": options.out}
+        failures, options.on_fault, screen.tell, {"TASK": setup.task_name or "", "OUT": options.out}
     )
     session.on_fault = escalation.call
     if terminal is not None and not options.yes and not options.dry_run:

@@ -9,6 +9,7 @@ from hardware.dynamixel.protocol import (
     BROADCAST,
     HEADER,
     MAX_ID,
+    MAX_PARAMETERS,
     Instruction,
     Packet,
     Parser,
@@ -125,6 +126,8 @@ def _read(servo: "DynamixelServo", address: int, size: int, answer: Answer) -> N
 def _fast_read(spans: list[tuple[int, int, int]], by_id: "dict[int, DynamixelServo]", answer: Answer) -> None:
     """Each servo adds its part when it has heard those before it: behind a missing one nobody speaks."""
     length = 1 + sum(size + 4 for _, _, size in spans)
+    if length > MAX_PARAMETERS:
+        return
     packet = HEADER + bytes((BROADCAST,)) + length.to_bytes(2, "little") + bytes((Instruction.STATUS,))
     said = 0
     for id, address, size in spans:

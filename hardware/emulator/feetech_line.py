@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hardware.emulator.wire import Answer
-from hardware.feetech.protocol import BROADCAST, Instruction, Packet, Parser, reply
+from hardware.feetech.protocol import BROADCAST, MAX_PARAMETERS, Instruction, Packet, Parser, reply
 from hardware.feetech.registers import CENTRE
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class FeetechLine:
     def handle(self, request: Packet, servos: "Sequence[FeetechServo]", now: float, answer: Answer) -> None:
         data = request.data
         match request.code:
-            case Instruction.SYNC_READ if request.id == BROADCAST and len(data) >= 2:
+            case Instruction.SYNC_READ if (
+                request.id == BROADCAST and len(data) >= 2 and data[1] <= MAX_PARAMETERS
+            ):
                 by_id = {servo.id: servo for servo in servos}
                 for id in data[2:]:
                     if id in by_id:
@@ -56,7 +58,7 @@ def _command(servo: "FeetechServo", request: Packet, answer: Answer) -> None:
         case Instruction.PING:
             _reply(servo, b"", answer)
             return
-        case Instruction.READ if len(data) == 2:
+        case Instruction.READ if len(data) == 2 and data[1] <= MAX_PARAMETERS:
             if alone:
                 _reply(servo, servo.read(data[0], data[1]), answer)
             return

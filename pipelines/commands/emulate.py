@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import shlex
 import sys
+
+from sim2real.errors import UserError
 
 HELP = (
     "Start an emulated arm: servos on a virtual serial port, physics behind them, a camera as an HTTP stream."
@@ -50,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.tell:
         return _tell(args)
+    for flag, value, what in (("--path", args.path, "hand"), ("--goal", args.goal, "success")):
+        if value is not None:
+            raise UserError(f"{flag} goes with --tell {what}; an emulator is started without it")
     from dataclasses import asdict
 
     from hardware.emulator.session import EmulatorOptions, Session
@@ -76,7 +82,6 @@ def _tell(args: argparse.Namespace) -> int:
     import os
 
     from hardware.emulator.tell import tell
-    from sim2real.errors import UserError
 
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
@@ -90,6 +95,7 @@ def _page(a: dict[str, object]) -> str:
     """What a person needs to use the emulator, ready to paste."""
     sources = a["sources"]
     assert isinstance(sources, dict)
+    robot = "" if a["robot"] == "so101" else f"--robot {shlex.quote(str(a['robot']))} "
     lines = [
         f"Emulated {a['robot']} with the objects of '{a['task']}' (seed {a['seed']}); Ctrl-C ends it.",
         "",
@@ -102,7 +108,7 @@ def _page(a: dict[str, object]) -> str:
         "",
         "Run a policy on it:",
         "",
-        f"  sim2real deploy --policy POLICY --port {a['port']} --calibration {a['calibration']} \\",
+        f"  sim2real deploy {robot}--policy POLICY --port {a['port']} --calibration {a['calibration']} \\",
         f"    --cameras {a['cameras_file']} \\",
         f"    --before-episode 'sim2real emulate --link {a['port']} --tell episode' \\",
         f"    --success 'sim2real emulate --link {a['port']} --tell success' \\",

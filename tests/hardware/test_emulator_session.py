@@ -18,6 +18,7 @@ import sim2real.robot
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from hardware.serial_arm import SerialArm
+from pipelines import cli
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
@@ -282,3 +283,19 @@ def test_ends_when_its_parent_dies(tmp_path: Path) -> None:
 
     assert _eventually(gone)
     assert _eventually(lambda: not Path(directory).exists())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--path", "hand.json"], "--path goes with --tell hand"),
+        (["--goal", "0,0,0"], "--goal goes with --tell success"),
+        (["--tell", "hand"], "--tell needs --link"),
+        (["--tell", "hand", "--link", "/tmp/none"], "needs --path FILE"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["emulate", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -124,9 +124,9 @@ class RegisterTable(Mapping[str, Register]):
         return found
 
     def markdown(self) -> str:
-        """The table as a page of documentation."""
+        """The table as a section of documentation."""
         rows = [
-            f"# Registers of the {self.name}",
+            f"## {self.name}",
             "",
             "| address | bytes | name | access | area | range | default | unit | |",
             "|---|---|---|---|---|---|---|---|---|",

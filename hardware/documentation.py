@@ -25,8 +25,16 @@ def registers_page() -> str:
     """The whole page as markdown."""
     parts = [INTRODUCTION, _families()]
     for family in FAMILIES.values():
+        described: dict[tuple[str, ...], str] = {}
         for model in family.models:
-            parts.append(model.table.markdown())
+            # A memory that another model has as well is told once.
+            section = model.table.markdown().splitlines()
+            body = tuple(line for line in section[1:] if "`model_number`" not in line)
+            if body in described:
+                parts.append(f"## {model.name}\n\nAs the {described[body]}.\n")
+            else:
+                described[body] = model.name
+                parts.append(model.table.markdown())
     return "\n".join(parts)
 
 

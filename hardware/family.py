@@ -178,8 +178,12 @@ _SETTINGS = ("model_number", "min_position_limit", "max_position_limit", "homing
 FEETECH = ServoFamily(
     name="feetech",
     title="Feetech STS",
-    # No-load speed at 12 V: 4.8 rad/s.
-    models=(ServoModel("STS3215", feetech.MODEL, feetech.STS3215, max_speed=8.0, voltage=(6.0, 13.0)),),
+    # No-load speeds: 4.8 and 7.9 rad/s (12 V), 6.5 rad/s (24 V).
+    models=(
+        ServoModel("STS3215", feetech.MODEL, feetech.STS3215, max_speed=8.0, voltage=(6.0, 13.0)),
+        ServoModel("STS3250", 2825, feetech.STS3250, max_speed=12.0, voltage=(6.0, 13.0)),
+        ServoModel("SM8512BL", 11272, feetech.SM8512BL, max_speed=10.0, voltage=(11.0, 26.0)),
+    ),
     table=feetech.STS3215,
     packets=feetech_packets,
     bauds=feetech.BAUD_CODES,

@@ -75,6 +75,7 @@ def build_servos(robot: Robot, plant: Plant, calibration: Calibration) -> list[E
     entries = zip(robot.joints, calibration.table().values(), joint_models(robot), strict=True)
     for i, (joint, entry, model) in enumerate(entries):
         values = {
+            "model_number": model.number,
             "baud_rate": family.bauds.index(robot.baud),
             "return_delay_time": 0,
             "min_position_limit": entry["range_min"],

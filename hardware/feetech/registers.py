@@ -1,9 +1,10 @@
-"""The memory of a Feetech STS3215, and what its values mean.
+"""The memory of a Feetech STS3215 and of servos of its series, and what its values mean.
 
 Source: the vendor's STS/SMS memory table. Raw values are little-endian; signed ones are sign-magnitude.
 One position tick is 2π/4096 rad; the speed unit is one tick per second (0.0146 rpm).
 """
 
+from dataclasses import replace
 from math import pi
 
 from hardware.registers import Register, RegisterTable
@@ -152,6 +153,13 @@ STS3215 = RegisterTable(
 )
 
 
-def status_names(bits: int) -> tuple[str, ...]:
-    """What an error byte says, e.g. `("overload",)`; unknown bits appear as `bit 6`."""
-    return tuple(STATUS_BITS.get(bit, f"bit {bit}") for bit in range(8) if bits >> bit & 1)
+def _like(name: str, model: int) -> RegisterTable:
+    """The same memory under another model number."""
+    registers = (
+        replace(r, default=model, description="") if r.name == "model_number" else r for r in STS3215.values()
+    )
+    return RegisterTable(name, tuple(registers))
+
+
+STS3250 = _like("STS3250", 2825)
+SM8512BL = _like("SM8512BL", 11272)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hardware.documentation import registers_page
 from hardware.dynamixel.registers import TABLES, X_SERIES
 from hardware.family import FAMILIES, ServoFamily
-from hardware.feetech.registers import MODEL, STS3215, status_names
+from hardware.feetech.registers import MODEL, STS3215
 from hardware.registers import Register, RegisterTable
 from sim2real.errors import UserError
 
@@ -30,7 +30,10 @@ def test_agrees_with_rustypot() -> None:
         if mine.area != "factory":
             assert mine.writable == ("Write" in str(register.access)), register.name
     assert compared > 50
-    assert rustypot.Sts3215PyController.definition().models["STS3215"] == MODEL
+    models = rustypot.Sts3215PyController.definition().models
+    assert models["STS3215"] == MODEL
+    for model in FAMILIES["feetech"].models:
+        assert models[model.name] == model.number == model.table["model_number"].default
 
 
 @pytest.mark.parametrize(
@@ -133,4 +136,4 @@ def test_documentation_is_the_table() -> None:
 
 
 def test_status_names() -> None:
-    assert status_names(0b100101) == ("voltage", "temperature", "overload")
+    assert FAMILIES["feetech"].status_names(0b100101) == ("voltage", "temperature", "overload")

@@ -138,6 +138,14 @@ class CameraPerception:
         """Seconds since the newest good picture was taken; infinite before the first."""
         return self.camera.reader.age(time)
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the camera, if anything is."""
+        status = self.camera.reader.status()
+        return f"{self.camera.camera.name} {status.state}" + (
+            f" ({status.problem})" if status.problem else ""
+        )
+
     def close(self) -> None:
         """End the camera process."""
         self.camera.close()

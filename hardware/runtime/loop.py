@@ -350,6 +350,8 @@ class ControlLoop:
             problems[fault] = self.monitors.joints(fault)
         if fault.startswith("policy_") and fault != "policy_invalid" and self.policy is not None:
             problems[fault] = self.policy.problem
+        elif fault == "camera_lost":
+            problems[fault] = self.perception.problem
         elif fault == "torque_lost":
             problems[fault] = ", ".join(np.array(self.robot.joint_names)[~self.arm.enabled])
         told = self.vitals.describe(fault, self.clock.now(), self.reading)

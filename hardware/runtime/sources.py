@@ -102,6 +102,10 @@ class PerceptionSource(Protocol):
     def frame_age(self, time: float) -> float:
         """Seconds since the newest camera frame was taken; infinite before the first."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the camera, if anything is."""
+
     def close(self) -> None:
         """Release everything."""
 
@@ -110,6 +114,7 @@ class GoalOnly:
     """No camera: a goal that is given, and a cube that is never seen."""
 
     needed = False
+    problem = ""
 
     def __init__(self, goal: Array | None = None) -> None:
         self.goal = np.zeros(3) if goal is None else np.array(goal, dtype=np.float64)

@@ -194,15 +194,43 @@ def test_a_file_plays_in_a_circle_at_its_own_rate(tmp_path: Path) -> None:
         process.close()
 
 
-def test_a_killed_camera_process_blocks_nobody(stream: Stream) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_camera_process_that_dies_or_hangs_blocks_nobody_and_comes_back(stream, monkeypatch, how) -> None:
+    monkeypatch.setattr(cameras, "BEATING", 2.0)
     process = CameraProcess(replace(CAMERA, source=stream.url))
-    process.wait_ready()
-    os.kill(process.pid, signal.SIGKILL)
-    until(lambda: not process.alive, "the end of the process")
-    assert process.reader.latest() is not None
-    age = process.reader.age(time.monotonic())
-    until(lambda: process.reader.age(time.monotonic()) > age, "an older picture")
-    process.close()
+    try:
+        process.wait_ready()
+        until(lambda: process.reader._numbers[cameras.READY] == 1, "the process to be at work")
+        before, pictures = process.pid, process.reader.status().pictures
+        os.kill(before, how)
+        assert process.reader.latest() is not None
+        age = process.reader.age(time.monotonic())
+        until(lambda: process.reader.age(time.monotonic()) > age + 0.3, "an older picture")
+        until(lambda: process.pid != before and process.alive, "another process")
+        until(lambda: process.reader.age(time.monotonic()) < 0.3, "fresh pictures")
+        status = process.reader.status()
+        assert status.restarts == 1 and status.pictures > pictures and status.state == "streaming"
+        assert not Path(f"/proc/{before}").exists()
+    finally:
+        process.close()
+    assert not process.alive
+
+
+def test_repeated_pictures_do_not_count_as_new(stream: Stream) -> None:
+    """What is seen grows old from the first repeated picture on, long before the camera counts as frozen."""
+    process = CameraProcess(replace(CAMERA, source=stream.url))
+    try:
+        process.wait_ready()
+        until(lambda: process.reader.status().pictures > 5, "pictures")
+        stream.mode = "frozen"
+        until(lambda: process.reader.age(time.monotonic()) > 0.5, "an old picture")
+        assert process.reader.status().state == "streaming"
+        count = process.reader.status().pictures
+        until(lambda: process.reader.status().state == "frozen", "frozen")
+        assert process.reader.status().pictures == count
+        assert process.reader.age(time.monotonic()) > 1.5
+    finally:
+        process.close()
 
 
 def _shape_in_child(reader: CameraReader, answer: multiprocessing.connection.Connection) -> None:

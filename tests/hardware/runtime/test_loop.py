@@ -377,6 +377,7 @@ class Camera(GoalOnly):
     def __init__(self, clock) -> None:
         super().__init__()
         self.clock, self.taken = clock, None
+        self.problem = "front stalled"
 
     def frame_age(self, time):
         return 0.05 if self.taken is None else time - self.taken

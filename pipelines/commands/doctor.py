@@ -104,10 +104,9 @@ def _installation() -> list[Check]:
             else f": another package of this name hides ours ({here / name}); use an environment of its own"
         )
         checks.append(Check(f"package {name}", ours, f"from {origin}{hint}"))
-    # Its greeting must not end up in our JSON.
-    with _quiet():
-        import pybullet
-    numpy = bool(pybullet.isNumpyEnabled())
+    from sim2real.simulation.quiet import bullet
+
+    numpy = bool(bullet.isNumpyEnabled())
     checks.append(
         Check(
             "pybullet with numpy",
@@ -116,19 +115,6 @@ def _installation() -> list[Check]:
         )
     )
     return checks
-
-
-class _quiet:
-    """Sends what C code prints to standard output to standard error."""
-
-    def __enter__(self) -> None:
-        sys.stdout.flush()
-        self._kept = os.dup(1)
-        os.dup2(2, 1)
-
-    def __exit__(self, *_: object) -> None:
-        os.dup2(self._kept, 1)
-        os.close(self._kept)
 
 
 def _real_time() -> list[Check]:

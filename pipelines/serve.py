@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hardware.runtime.inference import load_any_policy
+from hardware.runtime.inference import example_observation, load_any_policy
 from hardware.runtime.messages import VERSION, Line, Message, MessageError, parse_address
-from sim2real.errors import HardwareError, UserError
+from sim2real.errors import HardwareError, Sim2RealError, UserError
 from sim2real.observation import STANDARD, standard_features
 from sim2real.policy import Policy
 from sim2real.robot import Robot
@@ -44,7 +44,16 @@ class Served:
 
             task = load_policy_file(spec).info.task
         chosen = load_task(task, arm.n)
-        return cls(spec, load_any_policy(spec, chosen, arm), arm, chosen)
+        policy = load_any_policy(spec, chosen, arm)
+        # The first call compiles or allocates; no arm must wait for that.
+        try:
+            policy.reset(0)
+            policy.act(example_observation(arm, standard_features(STANDARD, arm.n)))
+        except Sim2RealError:
+            raise
+        except Exception as error:
+            raise UserError(f"the policy '{spec}' failed at once: {type(error).__name__}: {error}") from error
+        return cls(spec, policy, arm, chosen)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -58,7 +58,9 @@ class WorldPlant:
                 twin = default_twin(nominal.parameters)
         self.twin = dict(twin)
         self.world = World(robot, task, nominal=self.twin)
-        self.world.advance(None, 1)  # what a step compiles, it compiles now
+        # What a step and judging it compile, they compile now.
+        self.world.advance(None, 1)
+        self.world.truth()
         self.world.set_joint_limits(*calibration.limits)
         self.world.reset(position=np.clip(robot.rest, *calibration.limits))
         self.drive = Drive(robot.n)

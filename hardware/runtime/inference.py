@@ -244,7 +244,7 @@ def _serve(
         features = observed_features(task, robot)
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.
-        policy.act(_example(robot, features))
+        policy.act(example_observation(robot, features))
         shared.status[0] = READY
         _think(policy, robot, features, shared, wake)
     except Sim2RealError as error:
@@ -253,7 +253,8 @@ def _serve(
         shared.fail(f"policy '{spec}' failed: {type(error).__name__}: {error}")
 
 
-def _example(robot: Robot, features: Sequence[Feature]) -> Observation:
+def example_observation(robot: Robot, features: Sequence[Feature]) -> Observation:
+    """An observation as it may come, to try a policy with."""
     observation = {feature.name: np.zeros(feature.size) for feature in features}
     observation["joint_position"] = np.array(robot.home)
     observation["joint_command"] = np.array(robot.home)

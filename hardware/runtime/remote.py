@@ -36,6 +36,8 @@ ANSWER_TIMEOUT = 10.0
 """s after which a silent server counts as gone. The supervisor stops the arm long before."""
 
 PICTURE_QUALITY = 90
+PICTURE_TIMEOUT = 10.0
+"""s within which a camera must have given its first picture."""
 
 
 def is_remote(spec: str) -> bool:
@@ -189,14 +191,19 @@ class RemotePolicy:
         return min(max(1, int(given * self._robot.policy_rate / self.offer.rate + 1e-9)), MAX_HORIZON)
 
     def _pictures(self) -> tuple[dict[str, bytes], dict[str, float]]:
-        """The newest picture of every camera the server wants; a camera that has none yet is left out."""
+        """The newest picture of every camera the server wants; waits for the first one."""
         pictures: dict[str, bytes] = {}
         times: dict[str, float] = {}
+        end = time.monotonic() + PICTURE_TIMEOUT
         for name in self.offer.pictures:
-            newest = self._surroundings.cameras[name].latest()
-            if newest is not None:
-                times[name], image = newest
-                pictures[name] = _jpeg(image)
+            while (newest := self._surroundings.cameras[name].latest()) is None:
+                if time.monotonic() > end:
+                    raise HardwareError(
+                        f"the camera '{name}', which the policy at {self.where} wants to see, gives no picture"
+                    )
+                time.sleep(0.01)
+            times[name], image = newest
+            pictures[name] = _jpeg(image)
         return pictures, times
 
 

@@ -182,25 +182,42 @@ def test_the_example_serves_one_arm_after_another(example):
         policy.close()
 
 
+SEEING = f"""
+import sys
+sys.path.insert(0, {str(EXAMPLE.parent)!r})
+import policy_server
+
+def act(arm, fields, observation):
+    assert observation["front"].startswith(b"\\xff\\xd8"), "a JPEG"
+    return policy_server.act(arm, fields, observation)
+
+policy_server.serve(0, act, ["joint_position", "joint_command"], pictures=["front"], task="reach")
+"""
+
+
 @pytest.mark.slow
-def test_an_arm_is_driven_by_the_example(example, tmp_path):
-    """The whole way: example process → inference process → control loop → servo bytes → physics."""
-    with start_emulator("so101", task="reach", camera=False) as arm:
-        words = ["deploy", "--policy", example, "--port", arm.port, "--calibration", arm.calibration]
+def test_an_arm_is_driven_by_a_server_that_sees(tmp_path, capsys):
+    """The whole way: camera and servos → inference process → server process → control loop → bytes → physics."""
+    server = subprocess.Popen(
+        [sys.executable, "-I", "-c", SEEING], stdout=subprocess.PIPE, text=True, cwd="/"
+    )
+    with start_emulator("so101", task="reach") as arm:
+        words = ["deploy", "--policy", server.stdout.readline().strip(), "--port", arm.port, "--cameras",
+                 arm.cameras_file, "--calibration", arm.calibration, "--seconds", "2"]  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines", *words, "--task", "reach", "--seconds", "2", "--out",
-             str(tmp_path / "out"), "--json"],
+            [sys.executable, "-m", "pipelines", *words, "--out", str(tmp_path / "out"), "--json"],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=ROOT,
         )  # fmt: skip
+        blind = main([*words[:5], "--out", str(tmp_path / "blind")])
+    server.kill()
+    server.communicate()
+    assert blind == 2 and "wants to see the camera front: give --cameras" in capsys.readouterr().err
     result = json.loads(done.stdout)
     assert done.returncode == 0 and result["faults"] == [] and result["final_state"] == "limp", done.stderr
-    assert result["chunks"] > 20 and result["rejected"] == 0
+    assert result["task"] == "reach" and result["chunks"] > 5 and result["rejected"] == 0
     import pyarrow.parquet as pq
 
     log = pq.read_table(tmp_path / "out" / "log.parquet").to_pydict()
-    wrist = [
-        value
-        for value, state in zip(log["executed.wrist_flex"], log["state"], strict=True)
-        if state == "running"
-    ]
+    rows = zip(log["executed.wrist_flex"], log["state"], strict=True)
+    wrist = [value for value, state in rows if state == "running"]
     assert max(wrist[-60:]) - min(wrist[-60:]) > 0.05, "it nods"

@@ -1,9 +1,7 @@
-"""Emulated Dynamixel X servos: what their registers do.
+"""Emulated Dynamixel X servos: how they move, and how they protect themselves.
 
-A write is taken as a whole or refused as a whole, with the error that the vendor's manual names: the EEPROM area
-(below 64) while the torque is on, values outside their range, goals outside the stored limits. What trips sets a bit
-in `status` that stays until a reboot; bits in `unloading_condition` also cut the torque until then. The bus watchdog
-stops a servo with torque that hears no request, whoever it is for; goals are then refused until 0 is written.
+What trips sets a bit in `status` that stays until a reboot; bits in `unloading_condition` also cut the torque until
+then. The bus watchdog stops a servo with torque that hears no request, whoever it is for.
 
 The encoder knows one turn. In position mode whole turns are forgotten whenever the torque comes on, in every mode at
 a reboot. A homing offset beyond ±1024 is ignored in position mode. A goal survives a change of the torque: a joint
@@ -18,7 +16,6 @@ import numpy as np
 
 from hardware.dynamixel.registers import (
     ACCELERATION_UNIT,
-    BAUD_CODES,
     CENTRE,
     CURRENT_MODE,
     CURRENT_POSITION_MODE,
@@ -35,26 +32,18 @@ from hardware.dynamixel.registers import (
     XL330_M288,
 )
 from hardware.emulator import plant as motor
-from hardware.emulator.dynamixel_line import DynamixelLine
+from hardware.emulator.dynamixel_memory import FEEDBACK, RESULT, DynamixelMemory
 from hardware.emulator.plant import Plant
-from hardware.emulator.servos import EmulatedServo, Thermal, since
-from hardware.registers import Register, RegisterTable
-
-RESULT, INSTRUCTION, CRC, RANGE, LENGTH, LIMIT, ACCESS = range(1, 8)
-"""Error numbers of a reply."""
+from hardware.emulator.servos import Thermal, since
+from hardware.registers import RegisterTable
 
 VOLTAGE, TEMPERATURE, ENCODER, SHOCK, OVERLOAD = (1 << bit for bit in (0, 2, 3, 4, 5))
-
-GOALS = ("goal_pwm", "goal_current", "goal_velocity", "goal_position")
 
 OVERLOAD_DUTY = 0.8
 OVERLOAD_TIME = 1.0
 """A motor that gets this share of full duty for this long, s, without turning is overloaded; the manual says only
 "persistent load that exceeds maximum output"."""
 STANDSTILL = 0.3  # rad/s
-
-CONVERTER = 5.0
-"""V behind the step-down converter of an arm whose supply is too high for some of its servos."""
 
 OFFSET_LIMIT = 1024
 """Largest homing offset that counts in position mode, ticks."""
@@ -63,9 +52,7 @@ ARRIVED = 20
 LAGGING = 100
 """Ticks behind its own trajectory at which `moving_status` speaks of a following error."""
 
-_EEPROM_END = 64
 _FEEDBACK = struct.Struct("<HBBhhiiiiHB")
-_FEEDBACK_AT = XL330_M288["realtime_tick"].address
 _MOTORS = {
     POSITION_MODE: motor.POSITION,
     EXTENDED_MODE: motor.POSITION,
@@ -74,7 +61,6 @@ _MOTORS = {
     VELOCITY_MODE: motor.VELOCITY,
     PWM_MODE: motor.DUTY,
 }
-_NEEDS_CURRENT = (CURRENT_MODE, CURRENT_POSITION_MODE)
 
 
 @dataclass(frozen=True)
@@ -90,8 +76,8 @@ class _Settings:
     profile: int = 0  # as `moving_status` names it
 
 
-class DynamixelServo(EmulatedServo):
-    """One servo with the memory of `table`; see `EmulatedServo`. `values` differ from the table's defaults."""
+class DynamixelServo(DynamixelMemory):
+    """See `DynamixelMemory` and `EmulatedServo`."""
 
     tick = TICK
 
@@ -107,19 +93,7 @@ class DynamixelServo(EmulatedServo):
         values: Mapping[str, int] | None = None,
         thermal: Thermal | None = None,
     ) -> None:
-        thermal = thermal or Thermal(resistance=3.4, rise=8.0, constant=120.0)
-        # On an arm with servos of two voltages, those of the lower one sit behind a converter.
-        converter = CONVERTER if plant.supply > 0.1 * table["max_voltage_limit"].high else None
-        super().__init__(table, plant, index, zero=zero, sign=sign, thermal=thermal, converter=converter)
-        self.brown_out = 2.8 if table["min_voltage_limit"].low < 50 else 5.0
-        self.space = 228 if table.name.startswith("XL330") else 662
-        self._put("id", id)
-        for name, value in (values or {}).items():
-            self._put(name, value)
-        self._current_unit = table["present_current"].scale if "present_current" in table else 0.0  # A
-        self._backup: bytes | None = None
-        self._waiting: tuple[int, bytes] | None = None
-        self._halted = False  # by the bus watchdog
+        super().__init__(id, plant, index, table=table, zero=zero, sign=sign, values=values, thermal=thermal)
         self._fed = 0.0  # when a request was last heard, s
         self._now = 0.0
         self._timed = (0.0, 0.0)
@@ -128,180 +102,31 @@ class DynamixelServo(EmulatedServo):
         self._settings = _Settings()
         self.power_up()
 
-    def dialect(self) -> DynamixelLine:
-        return DynamixelLine()
-
-    # Memory
-
-    @property
-    def id(self) -> int:
-        return self.memory[7]
-
-    @property
-    def secondary_id(self) -> int:
-        return self.memory[12]
-
-    @property
-    def baud(self) -> int:
-        code = self.memory[8]
-        return BAUD_CODES[code] if code < len(BAUD_CODES) else 0
-
-    @property
-    def return_delay(self) -> float:
-        return self.memory[9] * 2e-6
-
-    @property
-    def return_level(self) -> int:
-        """Replies to: 0 ping, 1 ping and read, 2 everything."""
-        return self.memory[68]
-
-    @property
-    def status(self) -> int:
-        return self.memory[70]
-
-    @property
-    def identity(self) -> bytes:
-        """What a ping is answered with: model number and firmware version."""
-        return bytes((*self.memory[0:2], self.memory[6]))
-
-    def power_up(self) -> None:
-        """See `EmulatedServo`; `startup_configuration` may switch the torque on and restore stored settings."""
-        for register in self.table.values():
-            if register.area == "ram":
-                self._put(register.name, register.default)
-        self._reset_limits()
-        startup = self.get("startup_configuration")
-        if startup & 2 and self._backup is not None:
-            self.memory[_EEPROM_END : len(self._backup) + _EEPROM_END] = self._backup
-        self._put("backup_ready", int(self._backup is not None))
-        self._put("status", 0)
-        self._put("bus_watchdog", 0)
-        self._put("torque_enable", startup & 1)
-        self._halted = False
-        self._waiting = None
+    def _begin(self) -> None:
         self._overload_since = None
         self._timed = (0.0, 0.0)
+        self._stay()
+
+    def _stay(self) -> None:
+        """Forget whole turns; the goal is where the joint is."""
         self._look_up()
         self._wrap()
         self._put("goal_position", self._representable(self._present()))
         self._apply()
 
-    def _reset_limits(self) -> None:
-        self._put("goal_pwm", self.get("pwm_limit"))
-        if self._current_unit:
-            self._put("goal_current", self.get("current_limit"))
-
-    def read(self, address: int, size: int) -> tuple[int, bytes]:
-        """(error, data); what lies behind the table reads as zero, what lies behind the memory is an error."""
-        if not size:
-            return LENGTH, b""
-        if address + size > self.space:
-            return ACCESS, b""
-        if address < _FEEDBACK_AT + _FEEDBACK.size and address + size > _FEEDBACK_AT:
-            self._report()
-        return 0, bytes(self.memory[address : address + size]).ljust(size, b"\0")
-
-    def write(self, address: int, data: bytes) -> int:
-        """Take all of `data`, or nothing; returns the error number, 0 for none."""
-        end = address + len(data)
-        touched = self.table.touching(address, len(data))
-        if not touched:
-            return ACCESS
-        if any(register.address < address or register.end > end for register in touched):
-            return LENGTH
-        for register in touched:
-            error = self._refusal(
-                register, register.decode(data[register.address - address : register.end - address])
-            )
-            if error:
-                return error
-        torque = self.memory[64]
-        for register in touched:
-            self.memory[register.address : register.end] = data[
-                register.address - address : register.end - address
-            ]
-        self._react({register.name for register in touched}, torque)
-        self._apply()
-        return 0
-
-    def _refusal(self, register: Register, value: int) -> int:
-        """Why `value` may not be written: an error number, or 0."""
-        name, torque = register.name, self.memory[64]
-        if not register.writable or (register.area == "eeprom" and torque):
-            return ACCESS
-        if not register.low <= value <= register.high or (self._halted and name in GOALS):
-            return RANGE
-        match name:
-            case "bus_watchdog":
-                return RANGE if value < 0 or (self._halted and value) else 0
-            case "operating_mode":
-                known = value in _MOTORS and (self._current_unit or value not in _NEEDS_CURRENT)
-                return 0 if known else RANGE
-            case "goal_position" if self.memory[11] == POSITION_MODE:
-                low, high = self.get("min_position_limit"), self.get("max_position_limit")
-                return 0 if low <= value <= high else LIMIT
-            case "goal_pwm" | "goal_current" | "goal_velocity":
-                return 0 if abs(value) <= self.get(name[5:] + "_limit") else LIMIT
-            case "torque_enable" if value and self._shut_down:
-                return RESULT
-        return 0
-
-    def _react(self, names: set[str], torque: int) -> None:
-        """What follows from registers `names` having been written; the torque was `torque` before."""
+    def _changed(self, names: set[str], torque_came_on: bool) -> None:
         self._look_up()
-        if "operating_mode" in names:
-            for register in self.table.within(76, 16) + self.table.within(108, 8):
-                self._put(register.name, register.default)
-            self._reset_limits()
-        if "bus_watchdog" in names and self.get("bus_watchdog") == 0:
-            self._halted = False
-        if names.intersection(GOALS) and self.memory[10] & 8 and not self._shut_down:
-            self.memory[64] = 1
-        if self.memory[64] and not torque and self.memory[11] == POSITION_MODE:
+        if torque_came_on and self.memory[11] == POSITION_MODE:
             self._wrap()
         if "goal_position" in names:
             self._timed = self._schedule()
-
-    def reg_write(self, address: int, data: bytes) -> int:
-        self._waiting = (address, data)
-        self._put("asynchronous_write", 1)
-        return 0
-
-    def action(self) -> int:
-        """Carry out the write that waits; an error when there is none."""
-        if self._waiting is None:
-            return INSTRUCTION
-        waiting, self._waiting = self._waiting, None
-        self._put("asynchronous_write", 0)
-        return self.write(*waiting)
-
-    def factory_reset(self, keep: int) -> None:
-        """EEPROM back to its defaults; `keep` as in the protocol: 255 nothing, 1 the ID, 2 ID and baud rate."""
-        id, baud = self.memory[7], self.memory[8]
-        for register in self.table.values():
-            if register.area == "eeprom":
-                self._put(register.name, register.default)
-        if keep in (1, 2):
-            self.memory[7] = id
-        if keep == 2:
-            self.memory[8] = baud
-        self._backup = None
+        self._apply()
 
     def clear_turns(self) -> int:
-        """Forget whole turns; refused while the joint moves."""
+        """Forget whole turns; refused while the joint moves. Returns the error number, 0 for none."""
         if abs(float(self.plant.velocity[self.index])) > STANDSTILL:
             return RESULT
-        self._wrap()
-        self._put("goal_position", self._representable(self._present()))
-        self._apply()
-        return 0
-
-    def store_backup(self) -> int:
-        """Keep the writable RAM for a start with `startup_configuration` bit 1; refused with torque."""
-        if self.memory[64]:
-            return ACCESS
-        self._backup = bytes(self.memory[_EEPROM_END:_FEEDBACK_AT])
-        self._put("backup_ready", 1)
+        self._stay()
         return 0
 
     # Position
@@ -358,10 +183,10 @@ class DynamixelServo(EmulatedServo):
                 drive.request[i] = direction * self.get("goal_velocity") * VELOCITY_UNIT
                 speed = 0.0
             case 0:
-                drive.request[i] = direction * self.get("goal_current") * self._current_unit
-                drive.current_limit[i] = self.get("current_limit") * self._current_unit
+                drive.request[i] = direction * self.get("goal_current") * self.current_unit
+                drive.current_limit[i] = self.get("current_limit") * self.current_unit
             case 5:
-                drive.current_limit[i] = abs(self.get("goal_current")) * self._current_unit
+                drive.current_limit[i] = abs(self.get("goal_current")) * self.current_unit
             case 16:
                 drive.request[i] = direction * self.get("goal_pwm") / PWM_FULL
         drive.speed[i], drive.acceleration[i] = speed, acceleration
@@ -371,7 +196,7 @@ class DynamixelServo(EmulatedServo):
 
     def _profile(self) -> tuple[float, float]:
         """Speed rad/s and acceleration rad/s² of the profile; 0: no limit."""
-        if self._halted:
+        if self.halted:
             return 0.0, 0.0
         if self.memory[10] & 4:
             return self._timed
@@ -393,10 +218,6 @@ class DynamixelServo(EmulatedServo):
     def heard(self, now: float) -> None:
         """A request passed by, for whomever; it feeds the bus watchdog."""
         self._fed = now
-
-    @property
-    def _shut_down(self) -> bool:
-        return bool(self.status & self.get("unloading_condition"))
 
     def trip(self, bits: int) -> None:
         """Report `bits` in `status` until the next reboot; those in `unloading_condition` cut the torque."""
@@ -430,7 +251,6 @@ class DynamixelServo(EmulatedServo):
     def _halt(self) -> None:
         """What the bus watchdog does: stop here, and refuse goals until it is cleared."""
         self._put("bus_watchdog", -1)
-        self._halted = True
         self._put("goal_velocity", 0)
         self._put("goal_position", self._representable(self._present()))
         if self.memory[11] == PWM_MODE:
@@ -449,12 +269,12 @@ class DynamixelServo(EmulatedServo):
         planned += self._turns * TICKS + self._settings.offset
         duty = direction * float(plant.duty[i])
         effort = 1000 * duty
-        if self._current_unit:
-            effort = direction * float(plant.current[i]) / self._current_unit
+        if self.current_unit:
+            effort = direction * float(plant.current[i]) / self.current_unit
         moving = abs(velocity) > self._settings.still
         _FEEDBACK.pack_into(
             self.memory,
-            _FEEDBACK_AT,
+            FEEDBACK.start,
             round(self._now * 1000) % 32_768,
             int(moving),
             self._moving_status(present, planned),

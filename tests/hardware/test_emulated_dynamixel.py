@@ -18,15 +18,8 @@ from hardware.dynamixel.registers import (
     XL430_W250,
 )
 from hardware.emulator import plant as motor
-from hardware.emulator.dynamixel_servos import (
-    ACCESS,
-    INSTRUCTION,
-    LENGTH,
-    LIMIT,
-    RANGE,
-    RESULT,
-    DynamixelServo,
-)
+from hardware.emulator.dynamixel_memory import ACCESS, INSTRUCTION, LENGTH, LIMIT, RANGE, RESULT
+from hardware.emulator.dynamixel_servos import DynamixelServo
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.wire import EmulatedBus
 

@@ -31,7 +31,7 @@ def _dynamixel() -> tuple[EmulatedBus, Callable[[int, int, bytes], bytes], Calla
 
 
 @pytest.mark.parametrize("make", [_feetech, _dynamixel])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(requests=REQUESTS)
 def test_any_request_is_survived(make: Callable, requests: list[tuple[int, int, bytes]]) -> None:
     line, encode, ping = make()
@@ -46,7 +46,7 @@ def test_any_request_is_survived(make: Callable, requests: list[tuple[int, int, 
 
 
 @pytest.mark.parametrize("make", [_feetech, _dynamixel])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(chunks=st.lists(st.binary(max_size=60), max_size=8), damage=st.integers(0, 255), at=st.integers(0, 9))
 def test_any_garbage_is_survived(make: Callable, chunks: list[bytes], damage: int, at: int) -> None:
     line, _, ping = make()

@@ -37,6 +37,7 @@ COMMANDS = {
     "blackbox": "show what happened around a fault",
     "serve": "serve a policy to arms elsewhere",
     "emulate": "start an emulated arm on a virtual serial port",
+    "chaos": "let random faults loose on an emulated arm and check that every promise is kept",
     "report": "write report.html for run directories",
     "demo": "the whole loop on the emulated arm",
 }

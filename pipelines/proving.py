@@ -223,7 +223,7 @@ class Rig:
 
         loop.tick = watched  # type: ignore[method-assign]
         self.loop = loop
-        self.injector.begun.clear()
+        self.injector.restart()
         self.witness.begin()
         return loop
 

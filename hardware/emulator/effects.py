@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _DYNAMIXEL_HEADER = b"\xff\xff\xfd\x00"
 
+_OVERLOAD = 1 << 5  # in the status byte of both families
+
 Wrapper = Callable[..., Any]
 
 
@@ -197,7 +199,7 @@ class Overload(Effect):
 
     def step(self, now: float) -> None:
         for servo in self.servos:
-            _trip(servo, "overload")
+            servo.trip(_OVERLOAD)
 
 
 class Overheat(Effect):
@@ -213,7 +215,7 @@ class Overheat(Effect):
 class WatchdogTrip(Effect):
     def begin(self, now: float) -> None:
         for servo in self.servos:
-            servo._put("bus_watchdog", servo.table["bus_watchdog"].low)
+            servo._halt()
 
 
 class EncoderJump(Effect):
@@ -294,17 +296,6 @@ def _position_request(servos: list[Any]) -> bytes:
 
 def _speaks_dynamixel(servo: Any) -> bool:
     return "bus_watchdog" in servo.table
-
-
-def _trip(servo: Any, what: str) -> None:
-    """Make a servo's own protection find `what`."""
-    if _speaks_dynamixel(servo):
-        servo.trip(what)
-    else:
-        from hardware.emulator.feetech_servos import OVERLOAD
-
-        servo.memory[servo.table["status"].address] |= OVERLOAD
-        servo._apply()
 
 
 def _wrap(servo: Any, method: str, wrapper: Wrapper) -> Wrapper:

@@ -205,6 +205,10 @@ class FaultInjector:
         """The fault of that name which is in effect now."""
         return next((fault for fault, _, _ in self._active if fault.name == name), None)
 
+    def restart(self) -> None:
+        """Begin the list of faults anew, with those that are in effect now."""
+        self.begun[:] = [fault for fault, _, _ in self._active]
+
     def clear(self) -> None:
         """Undo what is in effect and forget what is planned: the arm has been repaired."""
         for _, _, effect in self._active:

@@ -28,15 +28,13 @@ class Pty:
     """A pty whose slave end is the port of `bus`.
 
     `link` is an optional symbolic link to it, removed again by `close`. The slave stays open here, so that
-    clients come and go without the master noticing. `hang_up` models pulling the plug.
+    clients come and go without the master noticing. `unplug` and `plug` are what their names say.
     """
 
     def __init__(self, bus: EmulatedBus, *, link: str | Path | None = None) -> None:
         self.bus = bus
-        self._master, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.port = os.ttyname(self._slave)
+        self._poller = select.poll()
+        self._open()
         self.link = None if link is None else Path(link)
         try:
             if self.link is not None:
@@ -45,6 +43,13 @@ class Pty:
             self.hang_up()
             raise
         self._start = time.monotonic()
+
+    def _open(self) -> None:
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self._poller.register(self._master, select.POLLIN)
 
     @property
     def name(self) -> str:
@@ -66,8 +71,7 @@ class Pty:
         `watch` maps further file descriptors to what is called when they can be read.
         """
         watch = watch or {}
-        poller = select.poll()
-        poller.register(self._master, select.POLLIN)
+        poller = self._poller
         for descriptor in watch:
             poller.register(descriptor, select.POLLIN | select.POLLHUP)
         flush: float | None = None  # when `ready` has passed the wire
@@ -106,7 +110,7 @@ class Pty:
         self.bus.receive(data, self.now(), self.baud())
 
     def _put(self, data: bytes) -> None:
-        while data:
+        while data and self._master >= 0:
             try:
                 data = data[os.write(self._master, data) :]
             except BlockingIOError:
@@ -119,8 +123,25 @@ class Pty:
         while self.now() < deadline:
             pass
 
+    def unplug(self) -> None:
+        """The port disappears, and the link to it; a client finds it gone."""
+        self.hang_up()
+        self._remove_link()
+
+    def plug(self, *, renamed: bool) -> None:
+        """The port is back, as another device; its link too, under another name if `renamed`."""
+        if self._master >= 0:
+            return
+        self._open()
+        if self.link is not None:
+            if renamed:
+                self.link = self.link.with_name(self.link.name + "-renamed")
+            make_link(self.link, self.port)
+
     def hang_up(self) -> None:
         """Close both ends: clients find the port gone."""
+        if self._master >= 0:
+            self._poller.unregister(self._master)
         for descriptor in (self._master, self._slave):
             try:
                 os.close(descriptor)
@@ -131,6 +152,9 @@ class Pty:
     def close(self) -> None:
         """Hang up and remove the link, if it is still ours."""
         self.hang_up()
+        self._remove_link()
+
+    def _remove_link(self) -> None:
         if self.link is not None and self.link.is_symlink() and os.readlink(self.link) == self.port:
             self.link.unlink()
 

@@ -36,7 +36,10 @@ lowering the arm."""
 
 @dataclass(frozen=True)
 class EmulatorOptions:
-    """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters."""
+    """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters.
+
+    `faults` are what goes wrong and when, as `faults.parse_fault` takes them.
+    """
 
     robot: str = "so101"
     link: str | None = None
@@ -71,6 +74,8 @@ class Session:
 
     def __init__(self, options: EmulatorOptions) -> None:
         from hardware.emulator.assembly import build_servos, emulated_calibration
+        from hardware.emulator.catalogue import EMULATED, Place
+        from hardware.emulator.faults import FaultInjector, parse_fault
         from hardware.emulator.pty_port import Pty, check_link
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
@@ -83,6 +88,7 @@ class Session:
         self._web: Any = None
         self._stopping = ""
         try:
+            planned = [parse_fault(text) for text in options.faults]
             if options.link is not None:
                 check_link(Path(options.link))
             robot = Robot.load(options.robot)
@@ -93,6 +99,8 @@ class Session:
             self.bus = EmulatedBus(build_servos(robot, self.plant, calibration), self.plant)
             link = options.link or tempfile.mktemp(prefix="sim2real-tty")
             self._pty = Pty(self.bus, link=link)
+            places = EMULATED if options.camera else EMULATED - {Place.CAMERA}
+            self.injector = FaultInjector(self.bus, self._pty, planned, seed=options.seed, places=places)
             self._start_web()
             self.announcement = self._announce(link)
         except BaseException:
@@ -100,7 +108,7 @@ class Session:
             raise
 
     def _start_web(self) -> None:
-        from hardware.emulator.web import PoseBoard, WebOptions, serve
+        from hardware.emulator.web import CameraTrouble, PoseBoard, WebOptions, serve
         from sim2real.simulation.renderer import perturbed
 
         robot, values = self.plant.robot, self.plant.world.values
@@ -113,9 +121,11 @@ class Session:
         size = len(self.plant.pose())
         shared = context.RawArray("d", size + 2)
         self._board = PoseBoard(shared, size)
+        trouble = context.RawArray("d", 2)
+        self._trouble = CameraTrouble(trouble)
         self._posted = -np.inf
         self._post()
-        self._web = context.Process(target=serve, args=(options, theirs, shared, size), daemon=True)
+        self._web = context.Process(target=serve, args=(options, theirs, shared, size, trouble), daemon=True)
         self._web.start()
         theirs.close()
         answer = _receive(self._connection, 60.0)
@@ -213,6 +223,9 @@ class Session:
     def _post(self) -> None:
         self._posted = time.monotonic()
         self._board.write(self.plant.pose(), self._posted)
+        if self._pty is not None:
+            self.injector.advance(self._pty.now())
+            self._trouble.set(self.injector)
 
     def _answer(self) -> None:
         try:
@@ -231,6 +244,13 @@ class Session:
             return {"episode": plant.new_episode()}
         if question["op"] == "state":
             return plant.state()
+        if question["op"] == "fault":
+            from hardware.emulator.faults import parse_fault
+
+            assert self._pty is not None
+            fault = parse_fault(str(question["body"]))
+            self.injector.add(fault, self._pty.now())
+            return {"fault": str(fault)}
         if question["op"] == "hand":
             path = HandPath.parse(question["body"], plant.robot.n)
             plant.hand.follow(path)

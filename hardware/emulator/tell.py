@@ -4,6 +4,7 @@
     python tell.py success --link PATH [--task T] [--goal x,y,z]
     python tell.py state   --link PATH
     python tell.py hand    --link PATH --path FILE
+    python tell.py fault   --link PATH --fault mute:id=3,for=0.2
 
 TASK and GOAL in the environment stand in for the flags. Exit status 0: done, or yes; 1: no, or it could not be
 asked; 2: a wrong request. This file runs by itself, so that scripts pay for nothing but the interpreter.
@@ -18,8 +19,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
-QUESTIONS = ("episode", "success", "state", "hand")
-POSTED = ("episode", "hand")
+QUESTIONS = ("episode", "success", "state", "hand", "fault")
+POSTED = ("episode", "hand", "fault")
 
 
 def sidecar(link: str) -> str:
@@ -28,10 +29,19 @@ def sidecar(link: str) -> str:
 
 
 def tell(
-    what: str, link: str, task: str | None = None, goal: str | None = None, path: str | None = None
+    what: str,
+    link: str,
+    task: str | None = None,
+    goal: str | None = None,
+    path: str | None = None,
+    fault: str | None = None,
 ) -> tuple[int, str]:
     """Send one request. Returns the exit status and what to print."""
     body = None
+    if what == "fault":
+        if not fault:
+            return 2, "tell fault needs --fault NAME:key=value,…, e.g. mute:id=3,for=0.2"
+        body = fault.encode()
     if what == "hand":
         if not path:
             return 2, "tell hand needs --path FILE: where the hand takes the joints, as JSON"
@@ -67,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", default=os.environ.get("TASK"))
     parser.add_argument("--goal", default=os.environ.get("GOAL"), help="x,y,z in m, base frame")
     parser.add_argument("--path", metavar="FILE", help="with hand: the path, JSON")
+    parser.add_argument("--fault", metavar="NAME:key=value,…", help="with fault: what goes wrong, and when")
     chosen = parser.parse_args(arguments)
-    status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal, chosen.path)
+    status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal, chosen.path, chosen.fault)
     print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
     return status
 

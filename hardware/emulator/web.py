@@ -2,6 +2,7 @@
 
     GET  /NAME.mjpg   the camera as a stream that cv2.VideoCapture opens     GET /NAME.jpg   one picture
     POST /episode     place the objects anew                                  GET /state      the true state, JSON
+    POST /fault       something goes wrong: mute:id=3,for=0.2
     GET  /success?task=T&goal=x,y,z     200 when the task has been fulfilled for 0.5 s, else 409
     POST /hand        move the arm by hand along the path in the body (`hand.py`)
 
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,14 @@ from numpy.typing import NDArray
 from sim2real.camera import CameraModel
 from sim2real.robot import Robot
 
+if TYPE_CHECKING:
+    from hardware.emulator.faults import FaultInjector
+
 FPS = 30.0
 QUALITY = 90
 BOUNDARY = "frame"
 MAX_BODY = 4_000_000
+TROUBLES = ("", "camera_stale", "camera_frozen", "camera_black", "camera_stall")
 _LINGER = 2.0  # s that a camera goes on drawing after the last picture was asked for
 
 
@@ -69,6 +74,27 @@ class PoseBoard:
             time.sleep(0.0001)
 
 
+class CameraTrouble:
+    """What is wrong with the cameras, from the bus process to the one that draws; one writer, one reader."""
+
+    def __init__(self, shared: Any) -> None:
+        self._array: NDArray[np.float64] = np.frombuffer(shared, dtype=np.float64, count=2)
+
+    def set(self, injector: "FaultInjector") -> None:
+        """Take over whichever camera fault is active."""
+        for code, name in enumerate(TROUBLES):
+            fault = injector.active(name) if name else None
+            if fault is not None:
+                self._array[1] = fault.values.get("every", 0.0)
+                self._array[0] = code
+                return
+        self._array[0] = 0.0
+
+    def get(self) -> tuple[str, float]:
+        """The fault's name ("" for none), and the time between pictures where it limits that, s."""
+        return TROUBLES[int(self._array[0])], float(self._array[1])
+
+
 class _Stream:
     """The newest picture of one camera, drawn only while somebody looks."""
 
@@ -88,7 +114,14 @@ class _Stream:
     def wanted(self) -> bool:
         return self.viewers > 0 or time.monotonic() - self.asked < _LINGER
 
-    def publish(self, jpeg: bytes, stamp: float) -> None:
+    def publish(self, jpeg: bytes, stamp: float, trouble: str = "", every: float = 0.0) -> None:
+        """Make a picture the newest one, unless the camera is in `trouble`."""
+        if trouble == "camera_stall" or (trouble == "camera_stale" and stamp - self.stamp < every):
+            return
+        if trouble == "camera_frozen":
+            jpeg = self.jpeg or jpeg
+        elif trouble == "camera_black":
+            jpeg = _black(jpeg)
         with self.changed:
             self.jpeg, self.stamp = jpeg, stamp
             self.count += 1
@@ -153,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if self.path == "/episode":
             self._answer({"op": "episode"})
+        elif self.path == "/fault":
+            self._answer({"op": "fault", "body": body.decode("utf-8", "replace")})
         elif self.path == "/hand":
             try:
                 self._answer({"op": "hand", "body": json.loads(body)})
@@ -231,7 +266,7 @@ class _Server(ThreadingHTTPServer):
         pass  # a client that went away is not the emulator's business
 
 
-def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: int) -> None:
+def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: int, troubles: Any) -> None:
     """Run until the parent process ends. Sends the HTTP port (or an error's text) through `connection` first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the bus process decides when to end
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -241,7 +276,7 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
     except OSError as error:
         connection.send(f"cannot listen on port {options.port}: {error.strerror}")
         return
-    board = PoseBoard(shared, pose_size)
+    board, trouble = PoseBoard(shared, pose_size), CameraTrouble(troubles)
     draw = _drawing(options) if streams else {}
     for jpeg in draw.values():
         jpeg(board.read()[0])  # compiled now, not when somebody waits for it
@@ -258,8 +293,16 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
                 pose, stamp = board.read()
                 exposed[name] = draw[name](pose), stamp
             if ready is not None:
-                stream.publish(*ready)
+                stream.publish(*ready, *trouble.get())
         time.sleep(max(deadline - time.monotonic(), 0.0))
+
+
+def _black(jpeg: bytes) -> bytes:
+    """A black picture of the same size."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    return bytes(cv2.imencode(".jpg", np.zeros_like(picture))[1].tobytes())
 
 
 def _drawing(options: WebOptions) -> dict[str, Any]:

@@ -17,6 +17,8 @@ EXAMPLES = """\
   sim2real doctor --port /tmp/ttyARM                          (in another terminal)
   sim2real emulate --link /tmp/ttyARM --tell episode          place the objects anew
   sim2real emulate --link /tmp/ttyARM --tell success --task lift   exit status 0: done
+  sim2real emulate --link /tmp/ttyARM --fault mute:id=3,at=5,for=0.2   5 s after torque comes on
+  sim2real emulate --link /tmp/ttyARM --tell fault --fault unplug:for=2      now
   sim2real emulate --link /tmp/ttyARM --tell hand --path path.json       move the limp arm by hand
 """
 
@@ -35,12 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--http-port", type=int, default=0, help="port of camera and control (default: a free one)"
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME:key=value,…",
+        help="something that goes wrong, `at` s after torque first comes on (or after=start), for `for` s; may be "
+        "given several times; docs/safety.md lists the names",
+    )
     parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
     parser.add_argument(
         "--tell",
-        choices=("episode", "success", "state", "hand"),
+        choices=("episode", "success", "state", "hand", "fault"),
         help="tell the emulator that runs at --link: a new episode; whether --task is done (exit status 0 or 1); "
-        "its true state; a hand that moves the arm along --path",
+        "its true state; a hand that moves the arm along --path; a --fault, whose `at` then counts from now",
     )
     parser.add_argument("--goal", metavar="X,Y,Z", help="with --tell success: the goal, m")
     parser.add_argument(
@@ -68,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         camera=not args.no_camera,
         http_port=args.http_port,
+        faults=tuple(args.fault),
     )
     session = Session(options)
     try:
@@ -86,7 +97,9 @@ def _tell(args: argparse.Namespace) -> int:
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
     task, goal = args.task or os.environ.get("TASK"), args.goal or os.environ.get("GOAL")
-    status, text = tell(args.tell, args.link, task, goal, args.path)
+    if len(args.fault) > 1:
+        raise UserError(f"--tell takes one --fault at a time, got {len(args.fault)}: ask once for each")
+    status, text = tell(args.tell, args.link, task, goal, args.path, *args.fault)
     print(text.rstrip(), file=sys.stdout if status == 0 else sys.stderr)
     return status
 
@@ -104,7 +117,7 @@ def _page(a: dict[str, object]) -> str:
         f"  cameras      {a['cameras_file']}",
         f"  parameters   {a['twin']}   (the arm's true ones)",
         *(f"  {name:12} {url}" for name, url in sources.items()),
-        f"  control      {a['control_url']}   POST /episode, POST /hand, GET /success?task=T&goal=x,y,z, GET /state",
+        f"  control      {a['control_url']}   POST /episode, /hand, /fault; GET /success?task=T&goal=x,y,z, /state",
         "",
         "Run a policy on it:",
         "",

@@ -1,9 +1,12 @@
 """Faults by name: what is understood, what is refused, and that each does what the catalogue says."""
 
 import re
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +15,12 @@ from hypothesis import strategies as st
 from hardware.emulator.catalogue import CATALOGUE, Place, markdown
 from hardware.emulator.effects import EFFECTS
 from hardware.emulator.faults import Fault, FaultInjector, parse_fault
+from hardware.emulator.launch import start_emulator
+from hardware.emulator.tell import tell
+from hardware.serial_arm import open_bus
 from pipelines.proving import Rig, SteppedLine
 from sim2real.errors import BusError, Sim2RealError, UserError
+from sim2real.robot import Robot
 from tests.hardware.conftest import ArmRig
 from tests.hardware.conftest import Rig as BusRig
 
@@ -111,6 +118,46 @@ def test_time_counts_from_torque_or_from_the_start(rig: BusRig) -> None:
     assert silent[0][0] == pytest.approx(0.5, abs=0.03) and silent[0][-1] == pytest.approx(0.6, abs=0.03)
     assert silent[1][0] == pytest.approx(on_at + 0.2, abs=0.03)
     assert silent[1][-1] == pytest.approx(on_at + 0.3, abs=0.03)
+
+
+@pytest.mark.slow
+def test_faults_of_a_running_emulator() -> None:
+    """Told over its control URL: a servo falls silent, the camera goes black, the port disappears and comes back."""
+    with start_emulator("so101") as emulator:
+        robot = Robot.load("so101")
+
+        def fault(text: str) -> tuple[int, str]:
+            return tell("fault", emulator.port, fault=text)
+
+        bus = open_bus(robot, emulator.port)
+        ids = [joint.servo_id for joint in robot.joints]
+        deadline = time.monotonic() + 60
+        while not bus.sync_read(ids, 56, 2).valid.all():
+            assert time.monotonic() < deadline
+        assert fault("mute:id=3,for=600")[0] == 0
+        while bus.sync_read(ids, 56, 2).valid.tolist() != [True, True, False, True, True, True]:
+            assert time.monotonic() < deadline
+        assert fault("camera_black:for=600")[0] == 0
+        with urllib.request.urlopen(f"{emulator.control_url}/front.jpg", timeout=20) as answer:
+            answer.read()  # one may have been on its way
+        with urllib.request.urlopen(f"{emulator.control_url}/front.jpg", timeout=20) as answer:
+            picture = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape == (480, 640, 3) and picture.max() < 10
+        status, said = fault("mute:id=77")
+        assert status == 2 and "there is no servo 77" in said
+        status, said = fault("policy_nan")
+        assert status == 2 and "not part of the emulated arm" in said
+        assert fault("unplug:for=1")[0] == 0
+        with pytest.raises(Sim2RealError):
+            while time.monotonic() < deadline + 20:
+                bus.ping(1)
+        bus.close()
+        while not Path(emulator.port).exists():
+            assert time.monotonic() < deadline + 40
+            time.sleep(0.05)
+        bus = open_bus(robot, emulator.port)
+        assert bus.ping(1, 20.0) == 0
+        bus.close()
 
 
 BUS = [kind.name for kind in CATALOGUE.values() if kind.place is Place.BUS]

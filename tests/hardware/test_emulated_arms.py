@@ -1,7 +1,6 @@
 """Whole emulated arms on a stepped clock: of both servo families, with physics behind them, and two at a time."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -16,14 +15,7 @@ from sim2real.clock import SimulatedClock
 from sim2real.errors import BusError
 from sim2real.robot import Robot
 
-SO101 = Robot.load("so101")
-
-
-def dynamixel_robot() -> Robot:
-    """The SO-101's links on Dynamixel servos: three XL430, three XL330."""
-    models = ["XL430-W250"] * 3 + ["XL330-M288"] * 3
-    joints = tuple(replace(joint, model=model) for joint, model in zip(SO101.joints, models))
-    return replace(SO101, name="dxl101", protocol="dynamixel", joints=joints, servo_settings={})
+SO101, KOCH = Robot.load("so101"), Robot.load("koch")
 
 
 def world_arm(robot: Robot, clock: SimulatedClock | None = None) -> SteppedArm:
@@ -33,7 +25,7 @@ def world_arm(robot: Robot, clock: SimulatedClock | None = None) -> SteppedArm:
 
 @pytest.fixture(scope="module")
 def dynamixel() -> SteppedArm:
-    rig = world_arm(dynamixel_robot())
+    rig = world_arm(KOCH)
     rig.ready()
     return rig
 
@@ -49,18 +41,32 @@ def go(rig: SteppedArm, goal: np.ndarray, seconds: float) -> None:
         rig.run(0.01, start + (goal - start) * min(1.0, (k + 1) / (0.7 * steps)))
 
 
+@pytest.mark.parametrize("name", ["so100", "openmanipulator_x"])
+def test_every_robot_moves_home_and_is_let_go(name: str) -> None:
+    rig = world_arm(Robot.load(name))
+    rig.ready()
+    go(rig, rig.robot.home, 2.0)
+    state = rig.arm.observe()
+    assert state.valid.all() and not state.status.any()
+    np.testing.assert_allclose(state.position, rig.robot.home, atol=np.radians(4))
+    rig.arm.relax()
+    rig.run(1.0)
+    assert world(rig).world.truth().tool_position[2] < 0.1
+    world(rig).close()
+
+
 def test_dynamixels_move_the_arm_and_it_is_read_back(dynamixel: SteppedArm) -> None:
-    go(dynamixel, SO101.home, 2.0)
+    go(dynamixel, KOCH.home, 2.0)
     state = dynamixel.arm.observe()
     assert state.valid.all() and not state.status.any()
-    np.testing.assert_allclose(state.position, SO101.home, atol=np.radians(3))
+    np.testing.assert_allclose(state.position, KOCH.home, atol=np.radians(3))
     assert cast(DynamixelBus, dynamixel.bus).fast
-    np.testing.assert_allclose(state.voltage, [11.6] * 3 + [5.0] * 3, atol=0.2)
+    np.testing.assert_allclose(state.voltage, [11.6] * 2 + [5.0] * 4, atol=0.2)
 
 
 def test_a_dead_master_is_noticed_by_the_servos(dynamixel: SteppedArm) -> None:
-    go(dynamixel, SO101.home, 1.0)
-    far = SO101.home.copy()
+    go(dynamixel, KOCH.home, 1.0)
+    far = KOCH.home.copy()
     far[0] += 1.0
     dynamixel.arm.command(far)
     dynamixel.clock.advance(1.0)
@@ -83,7 +89,7 @@ def set_mode(rig: SteppedArm, id: int, mode: int) -> None:
 @pytest.fixture
 def pan(dynamixel: SteppedArm) -> Iterator[SteppedArm]:
     """The arm held at home, except joint 1 (an XL430 about the vertical) and 5 (an XL330 along the wrist)."""
-    go(dynamixel, SO101.home, 1.5)
+    go(dynamixel, KOCH.home, 1.5)
     for servo in dynamixel.servos:
         dynamixel.bus.write(servo.id, "bus_watchdog", 0)
     yield dynamixel
@@ -148,23 +154,20 @@ def test_a_position_with_little_current_is_soft(pan: SteppedArm) -> None:
 
 def test_two_arms_on_one_clock_do_not_disturb_each_other() -> None:
     clock = SimulatedClock()
-    leader, follower = world_arm(SO101, clock), world_arm(dynamixel_robot(), clock)
+    leader, follower = world_arm(SO101, clock), world_arm(KOCH, clock)
     leader.arm.identify()
     leader.arm.configure()
     follower.ready()
-    go(follower, SO101.home, 1.5)
-    path = HandPath.through(
-        [(1.5, list(SO101.home)), (3.0, list(SO101.home + 0.2)), (4.0, list(SO101.home + 0.2))]
-    )
-    leader.plant.hand.follow(path)
+    go(follower, KOCH.home, 1.5)
+    goal = np.clip(KOCH.home + 0.2, SO101.lower + 0.05, SO101.upper - 0.05)
+    leader.plant.hand.follow(HandPath.through([(1.5, list(KOCH.home)), (3.0, list(goal)), (4.0, list(goal))]))
     for _ in range(350):
         start = clock.now()
         follower.arm.observe()
-        follower.arm.command(np.clip(leader.arm.observe().position, SO101.lower, SO101.upper))
+        follower.arm.command(np.clip(leader.arm.observe().position, KOCH.lower, KOCH.upper))
         clock.sleep_until(start + 0.01)
     assert not leader.arm.enabled.any() and follower.arm.enabled.all()
-    free = SO101.home + 0.2 < SO101.upper
-    np.testing.assert_allclose(leader.plant.position[free], (SO101.home + 0.2)[free], atol=np.radians(1.5))
+    np.testing.assert_allclose(leader.plant.position, goal, atol=np.radians(1.5))
     np.testing.assert_allclose(follower.plant.position, leader.plant.position, atol=np.radians(4))
     # A fault on one line stays there.
     leader.line.tamper = lambda reply: []

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim2real.robot
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from hardware.serial_arm import SerialArm
@@ -160,48 +159,34 @@ def test_twin_file_restarts_the_same_arm(emulator: EmulatorHandle, tmp_path: Pat
         assert Path(other.twin).read_text() == Path(emulator.twin).read_text()
 
 
-def _dynamixel_robot(folder: Path) -> Path:
-    """The SO-101's links on Dynamixel servos, as a user's own file."""
-    home = Path(sim2real.robot.__file__).parent / "robots"
-    text = (home / "so101.toml").read_text()
-    text = text.replace('"feetech"', '"dynamixel"').replace('"so101.urdf"', f'"{home / "so101.urdf"}"')
-    before, _, after = text.partition("[servo_settings.all]")
-    path = folder / "dxl101.toml"
-    path.write_text(before + "[cameras.front]" + after.partition("[cameras.front]")[2])
-    return path
-
-
 def test_leader_and_follower_of_two_families(emulator: EmulatorHandle, tmp_path: Path) -> None:
     """Two arms on one machine, each on a link of its own: one moved by hand, one by the other."""
-    file = _dynamixel_robot(tmp_path)
-    robot = Robot.load(file)
-    with start_emulator(file, camera=False) as handle:
+    koch = Robot.load("koch")
+    with start_emulator("koch", camera=False) as handle:
         assert handle.port != emulator.port and handle.control_url != emulator.control_url
         leader = SerialArm.connect(ROBOT, emulator.port, Calibration.load(emulator.calibration, ROBOT))
-        follower = SerialArm.connect(robot, handle.port, Calibration.load(handle.calibration, robot))
+        follower = SerialArm.connect(koch, handle.port, Calibration.load(handle.calibration, koch))
         try:
             for arm in (leader, follower):
                 arm.bus.allowance = 0.2  # type: ignore[attr-defined]
-            # The leader is limp: it lies at rest, as the follower does.
-            leader.relax()
             follower.enable()
             # A busy machine may pause for longer than the servos' own watchdogs allow.
-            follower.bus.sync_write("bus_watchdog", follower.ids, [0] * robot.n)
-            start = follower.observe().position.copy()
-            goal = start + 0.3 * np.sign(ROBOT.home - start)
-            path = [{"time": t, "position": goal.tolist()} for t in (1.0, 60.0)]
+            follower.bus.sync_write("bus_watchdog", follower.ids, [0] * koch.n)
+            goal = koch.home
+            path = [{"time": t, "position": goal.tolist()} for t in (1.0, 120.0)]
             request = urllib.request.Request(
                 f"{emulator.control_url}/hand", json.dumps(path).encode(), method="POST"
             )
             with urllib.request.urlopen(request, timeout=10) as answer:
-                assert json.load(answer) == {"seconds": 60.0}
-
-            def arrived() -> bool:
-                follower.command(np.clip(leader.observe().position, ROBOT.lower, ROBOT.upper))
-                here = follower.observe().position
-                return bool(np.allclose(here, goal, atol=np.radians(5)))
-
-            assert _eventually(arrived)
+                assert json.load(answer) == {"seconds": 120.0}
+            assert _eventually(lambda: np.allclose(leader.observe().position, goal, atol=0.03))
+            start = follower.observe().position.copy()
+            for k in range(200):
+                follower.command(start + (leader.observe().position - start) * min(1.0, k / 150))
+                time.sleep(0.01)
+            assert _eventually(
+                lambda: np.allclose(follower.observe().position, leader.observe().position, atol=0.08)
+            )
             assert not any(_state(emulator)["torque"]) and all(_state(handle)["torque"])
         finally:
             follower.relax()

@@ -148,9 +148,7 @@ class ServoFamily:
 
     def offset_limit(self, mode: int) -> int:
         """How far, in ticks either way, a homing offset has effect in an operating mode."""
-        limit = self.table["homing_offset"].high
-        # Dynamixels take no notice of more than a quarter of a turn in position mode.
-        return min(limit, 1024) if self is DYNAMIXEL and mode == self.position_mode else min(limit, 2047)
+        return self.max_offset if mode == self.position_mode else self.table["homing_offset"].high
 
     def open_bus(self, port: str, baud: int) -> "ServoBus":
         """The bus on a serial port. Raises PortUnavailable when that cannot be opened."""

@@ -87,13 +87,19 @@ def _check_setup(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
             f"{one.joint} (ID {one.id}) is in operating mode {mode}, not in position mode "
             f"({family.position_mode}): set register operating_mode to {family.position_mode}"
         )
-    offset = one.registers["homing_offset"]
-    if abs(offset) > family.max_offset:
-        raise UserError(
-            f"{one.joint} (ID {one.id}) stores the homing offset {offset}, but in position mode the servo takes "
-            f"-{family.max_offset}..{family.max_offset} ticks into account: calibrate the arm again, with the horn "
-            "mounted so that the middle of the joint's range is near the middle of the servo's"
-        )
+
+
+def check_offsets(robot: Robot, identities: tuple[ServoIdentity, ...]) -> None:
+    """Raises UserError when a servo stores an offset that it does not use in the mode that it will run in."""
+    family = family_of(robot)
+    for one in identities:
+        mode = servo_settings(robot, one.joint).get("operating_mode", one.registers["operating_mode"])
+        offset, limit = one.registers["homing_offset"], family.offset_limit(mode)
+        if abs(offset) > limit:
+            raise UserError(
+                f"{one.joint} (ID {one.id}) stores the homing offset {offset}, but in operating mode {mode} the servo "
+                f"uses only -{limit}..{limit} ticks: calibrate the arm again (sim2real calibrate)"
+            )
 
 
 def servo_settings(robot: Robot, joint: str) -> dict[str, int]:

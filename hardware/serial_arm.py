@@ -14,6 +14,7 @@ from hardware.identity import (
     CALIBRATED,
     CHECK_TIMEOUT,
     ServoIdentity,
+    check_offsets,
     compare,
     identify,
     stored_calibration,
@@ -123,6 +124,7 @@ class SerialArm:
         register and both values where a servo disagrees with the calibration.
         """
         identities = identify(self.robot, self.bus)
+        check_offsets(self.robot, identities)
         if self._calibration is None:
             self._calibration = stored_calibration(self.robot, identities)
         else:

@@ -81,6 +81,9 @@ class DryArm:
     def stop(self) -> None:
         pass
 
+    def acknowledge(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         self._arm.close()
 

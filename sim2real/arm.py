@@ -55,5 +55,9 @@ class Arm(Protocol):
     def stop(self) -> None:
         """Hold: the present position becomes the goal."""
 
+    def acknowledge(self) -> tuple[str, ...]:
+        """Take back the faults that servos latch until they restart, on a person's word; the torque is off
+        afterwards. Returns the joints that were restarted."""
+
     def close(self) -> None:
         """Release the port; torque stays as it is."""

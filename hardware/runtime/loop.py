@@ -197,6 +197,8 @@ class ControlLoop:
         health = self._health(start, age, bus_age)
         before = self.state
         self.state = advance(start, before, health, self.deadlines)
+        if before.phase is Phase.LIMP_FAULT and self.state.phase is Phase.LIMP:
+            self._acknowledge()
         told = ""
         if self.state.fault is not None and before.fault is None:
             told = self._note_fault(self.state.fault)
@@ -497,6 +499,18 @@ class ControlLoop:
             self.arm.relax()
             self._torque, self._relaxed, self._armed_since = False, True, None
             self._descending, self._withdrawal = False, None
+        except PortError as error:
+            self._lose_port(error)
+        except HardwareError:
+            self.counts.bus_errors += 1
+        finally:
+            self.resync()
+
+    def _acknowledge(self) -> None:
+        """A person has looked: what servos latch may be taken back. What stays will refuse to be armed."""
+        self._warn()
+        try:
+            self.arm.acknowledge()
         except PortError as error:
             self._lose_port(error)
         except HardwareError:

@@ -93,5 +93,8 @@ class SimulatedArm:
     def stop(self) -> None:
         self.command(self.world.sensed_position)
 
+    def acknowledge(self) -> tuple[str, ...]:
+        return ()  # nothing latches
+
     def close(self) -> None:
         self.catch_up()

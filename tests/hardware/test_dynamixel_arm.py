@@ -78,7 +78,9 @@ def test_another_model_is_refused(rig: SteppedArm) -> None:
 def test_an_offset_that_the_servo_ignores_is_refused(rig: SteppedArm) -> None:
     servo(rig, 2)._put("homing_offset", 1500)
     arm = SerialArm(rig.robot, rig.bus, None, clock=rig.clock)
-    with pytest.raises(UserError, match=r"elbow_flex .* homing offset 1500.* mode 3 .*-1024..1024.*calibrate"):
+    with pytest.raises(
+        UserError, match=r"elbow_flex .* homing offset 1500.* mode 3 .*-1024..1024.*calibrate"
+    ):
         arm.identify()
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.playback import Playback
 from hardware.runtime.session import Session
-from hardware.runtime.supervisor import CODES, ENERGISED, Phase
+from hardware.runtime.supervisor import CODES, ENERGISED, Action, Phase
 from pipelines.arm_request import Options, Setup
 from sim2real.statistics import wilson_interval
 
@@ -34,9 +35,9 @@ def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
         "faults": [],
         "final_state": phase.value,
         "stopped": "",
-        "task": setup.task.name,
+        "task": setup.name,
         "robot": setup.robot.name,
-        "policy": setup.options.policy,
+        "policy": setup.actor,
         "dry_run": setup.options.dry_run,
         "seconds": 0.0,
         "latency_ms": _spread(nothing, LATENCY_KEYS),
@@ -81,6 +82,34 @@ def result_of(
     }
 
 
+def played(session: Playback) -> dict[str, Any]:
+    """What the JSON of `play` says besides: how well the arm followed, in degrees by joint, and interventions."""
+    tracking, names = session.tracking(), session.loop.robot.joint_names
+
+    def degrees(values: Array) -> dict[str, float]:
+        return {name: round(float(np.degrees(value)), 3) for name, value in zip(names, values)}
+
+    counts = {
+        name: count
+        for name, count in session.loop.gates[Action.FOLLOW].counts.items()
+        # What smooths the jerk changes every motion a little.
+        if count > 0 and name not in ("ticks", "jerk")
+    }
+    if tracking is None:
+        return {
+            "tracking_rms_deg": None,
+            "tracking_max_deg": None,
+            "apart_rms_deg": None,
+            "interventions": counts,
+        }
+    return {
+        "tracking_rms_deg": degrees(tracking.lag_rms),
+        "tracking_max_deg": degrees(tracking.lag_max),
+        "apart_rms_deg": degrees(tracking.apart_rms),
+        "interventions": counts,
+    }
+
+
 def status(session: Session) -> int:
     """The exit status after a session."""
     if session.loop.state.fault is not None or session.loop.faults:
@@ -99,10 +128,10 @@ def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Se
 
     config = provenance(options.command) | {
         "seed": options.seed,
-        "policy": options.policy,
+        "policy": setup.actor,
         "settings": asdict(options)
         | {
-            "task": setup.task.name,
+            "task": setup.name,
             "robot": setup.robot.name,
             "policy_file": setup.policy,
         },
@@ -155,7 +184,10 @@ def summary(result: Mapping[str, Any]) -> str:
     rate = result["success_rate"]
     low, high = result["wilson_95"]
     error = result["period_error_ms"]
-    lines = [
+    lines = []
+    if "tracking_rms_deg" in result:
+        lines = _played_lines(result)
+    lines += [
         f"episodes    {result['episodes']}, {result['successes']} succeeded"
         + (f" ({rate:.0%}, 95 % interval {low:.0%} to {high:.0%})" if rate is not None else "")
         + (f", {result['unknown']} unknown" if result["unknown"] else ""),
@@ -167,3 +199,15 @@ def summary(result: Mapping[str, Any]) -> str:
         f"written to  {result['out']}",
     ]
     return "\n".join(lines)
+
+
+def _played_lines(result: Mapping[str, Any]) -> list[str]:
+    if result["tracking_rms_deg"] is None:
+        return ["nothing was played"]
+    lines = ["joint             sent - is, rms     max   is - recorded, rms"]
+    for name, rms in result["tracking_rms_deg"].items():
+        lines.append(
+            f"{name:16}  {rms:12.2f}° {result['tracking_max_deg'][name]:6.2f}° {result['apart_rms_deg'][name]:16.2f}°"
+        )
+    interventions = ", ".join(f"{name} {count}" for name, count in result["interventions"].items())
+    return [*lines, f"gate        {interventions or 'left everything as it was'}"]

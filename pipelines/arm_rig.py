@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.inference import InferenceProcess
+from hardware.runtime.jog import KeyboardJog
 from hardware.runtime.loop import ControlLoop
-from hardware.runtime.sources import GoalOnly, PerceptionSource
+from hardware.runtime.playback import EpisodeSource
+from hardware.runtime.remote import Surroundings
+from hardware.runtime.sources import GoalOnly, LocalPolicy, PerceptionSource, PolicySource
 from hardware.runtime.supervisor import Deadlines, Phase
+from hardware.runtime.teleop import Guide, Leader
 from pipelines.arm_request import EMULATED, Options, Setup, objects_to_see
 from pipelines.arm_result import say
 from sim2real.arm import ArmState
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from hardware.runtime.estop_line import LineWatcher
     from hardware.runtime.recorder import RecorderProcess
     from hardware.serial_arm import SerialArm
+    from pipelines.view import View
     from sim2real.camera import CameraModel
 
 Array = NDArray[np.float64]
@@ -37,13 +43,26 @@ EYE = "front"
 
 
 def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
-    """Start an emulated arm when asked to, and use its files and commands where none were given."""
-    if options.port != EMULATED:
-        return options
+    """Start emulated arms when asked to, and use their files and commands where none were given."""
     from hardware.emulator.launch import start_emulator
 
+    if options.leader == EMULATED:
+        robot = options.leader_robot or options.robot
+        say("starting an emulated leader")
+        leader = stack.enter_context(start_emulator(robot, seed=options.seed, camera=False))
+        say(f"the leader is moved through {leader.control_url}/hand")
+        options = replace(
+            options,
+            leader=leader.port,
+            leader_calibration=options.leader_calibration or leader.calibration,
+        )
+    if options.port != EMULATED:
+        return options
     say("starting an emulated arm")
-    handle = stack.enter_context(start_emulator(options.robot, task=setup.task_name, seed=options.seed))
+    task = None if setup.task is None else setup.task_name
+    handle = stack.enter_context(start_emulator(options.robot, task=task, seed=options.seed))
+    if options.hand:
+        say(f"the arm is moved through {handle.control_url}/hand")
     defaults: dict[str, Any] = {"port": handle.port}
     if options.calibration is None:
         defaults["calibration"] = handle.calibration
@@ -51,9 +70,9 @@ def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
         defaults["cameras"] = handle.cameras_file
     if not options.camera:
         defaults["camera"] = tuple(f"{name}={source}" for name, source in handle.sources.items())
-    if options.before_episode is None:
+    if options.acts == "policy" and options.before_episode is None:
         defaults["before_episode"] = handle.before_episode
-    if options.success is None:
+    if options.acts == "policy" and options.success is None:
         defaults["success"] = handle.success_command
     return replace(options, **defaults)
 
@@ -97,6 +116,10 @@ class Rig:
         self.phase = Phase.DISCONNECTED
         self._cameras: dict[str, CameraProcess] = {}
         self._stops: list[LineWatcher] = []
+        self._needed = objects_to_see(setup)
+        """What the camera must find."""
+        self.guide: Guide | None = None
+        """The person who acts, if one does."""
 
     def connect(self) -> "SerialArm":
         from hardware.serial_arm import SerialArm
@@ -112,7 +135,7 @@ class Rig:
         """The cameras to use, each with its source. Raises UserError when one that is needed is missing."""
         from sim2real.camera import load_cameras
 
-        options, needed = self.options, objects_to_see(self.setup)
+        options = self.options
         tables = {} if options.cameras is None else load_cameras(options.cameras)
         sources: dict[str, str] = {}
         for entry in options.camera:
@@ -133,9 +156,13 @@ class Rig:
             for name, model in tables.items()
             if sources.get(name, model.source)
         }
+        if options.manual and not used:
+            # Who acts sees for himself; without a camera the recording just does not say where things are.
+            self._needed = frozenset()
+        needed = self._needed
         if needed and not used:
             raise UserError(
-                f"the task '{self.setup.task.name}' has to see {' and '.join(sorted(needed))}: "
+                f"the task '{self.setup.name}' has to see {' and '.join(sorted(needed))}: "
                 "give --cameras FILE and --camera name=SOURCE"
                 + (" (or --goal x,y,z for the mark)" if needed == {"mark"} else "")
             )
@@ -150,35 +177,25 @@ class Rig:
     def make_loop(self, arm: "SerialArm", cameras: Mapping[str, "CameraModel"]) -> ControlLoop:
         """Start everything that runs beside the loop, and the loop itself (not yet ticking)."""
         from hardware.runtime.guardian import Watchdog
-        from hardware.runtime.inference import InferenceProcess
-        from hardware.runtime.remote import Surroundings
 
         setup, options = self.setup, self.options
-        robot_spec = options.robot
         # First, so that they load while the rest starts.
         self._watch_stops()
         looking = self._start_cameras(cameras)
-        shown = {name: self._cameras[name].reader for name in setup.pictures}
-        policy = InferenceProcess(
-            options.policy,
-            setup.task_name,
-            robot_spec,
-            seed=options.seed,
-            surroundings=Surroundings(*arm.calibration.limits, cameras=shown),
-        )
-        self.stack.callback(policy.close)
+        source = self._source(arm)
         perception = self._perception(looking)
         guardian = None
-        if not options.dry_run:
+        if not options.dry_run and not options.hand:
             guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
             self.stack.callback(guardian.close)
-        policy.wait_ready()
+        if isinstance(source, InferenceProcess | Leader):
+            source.wait_ready()
         for stop in self._stops:
             stop.wait_ready()
         loop = ControlLoop(
             DryArm(arm) if options.dry_run else arm,
             RealClock(),
-            policy,
+            source,
             perception,
             speed=options.speed,
             limits=arm.calibration.limits,
@@ -192,15 +209,41 @@ class Rig:
         loop.box = self._black_box(arm)
         return loop
 
+    def _source(self, arm: "SerialArm") -> PolicySource | None:
+        """Whatever gives the actions; None when a hand moves the limp arm."""
+        setup, options = self.setup, self.options
+        limits = arm.calibration.limits
+        source: PolicySource | None = None
+        if options.acts == "policy":
+            shown = {name: self._cameras[name].reader for name in setup.pictures}
+            source = InferenceProcess(
+                setup.actor,
+                setup.task_name,
+                options.robot,
+                seed=options.seed,
+                surroundings=Surroundings(*limits, cameras=shown),
+            )
+        elif options.leader is not None:
+            leader = options.leader_robot or options.robot
+            source = self.guide = Leader(
+                leader, options.leader, options.leader_calibration, options.robot, limits
+            )
+        elif options.keyboard:
+            self.guide = jog = KeyboardJog(setup.robot, limits)
+            source = LocalPolicy(jog, 1.0 / setup.robot.policy_rate, RealClock())
+        elif setup.motion is not None:
+            source = EpisodeSource(setup.motion)
+        if source is not None:
+            self.stack.callback(source.close)
+        return source
+
     def _black_box(self, arm: "SerialArm") -> "BlackBox":
         from hardware.runtime.blackbox import BlackBox
         from hardware.runtime.flight import about
 
         setup, options = self.setup, self.options
-        more = {"command": options.command, "port": options.port, "policy": options.policy}
-        box = BlackBox(
-            setup.robot.n, setup.robot.command_rate, about(setup.robot, task=setup.task.name, **more)
-        )
+        more = {"command": options.command, "port": options.port, "policy": setup.actor}
+        box = BlackBox(setup.robot.n, setup.robot.command_rate, about(setup.robot, task=setup.name, **more))
         box.tap(arm.bus)
         box.start_writer(self.out)
         self.stack.callback(box.close)
@@ -217,9 +260,9 @@ class Rig:
     def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
         """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants
         to see, and when recording all others too."""
-        needed = objects_to_see(self.setup)
+        needed = self._needed
         looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
-        if not self.options.record:
+        if not self.options.record and self.options.view is None:
             wanted = {looking, *self.setup.pictures}
             cameras = {name: model for name, model in cameras.items() if name in wanted}
         if cameras:
@@ -237,7 +280,7 @@ class Rig:
             return GoalOnly(self.setup.goal)
         from hardware.tracking import CameraPerception
 
-        return CameraPerception(self._cameras[looking], objects_to_see(self.setup), self.setup.goal)
+        return CameraPerception(self._cameras[looking], self._needed, self.setup.goal)
 
     def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
         from hardware.runtime.recorder import RecorderConfig, RecorderProcess
@@ -246,13 +289,25 @@ class Rig:
             root=str(self.out),
             robot=self.options.robot,
             calibration=arm.calibration.table(),
-            task=self.setup.task.name,
+            task=self.setup.name,
             cameras={name: camera.camera for name, camera in self._cameras.items()},
             pictures={name: camera.reader for name, camera in self._cameras.items()},
+            hand_guided=self.options.hand,
         )
         recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
         self.stack.callback(recorder.close)
         return recorder
+
+    def make_view(self) -> "View | None":
+        """The viewer, when one was asked for."""
+        if self.options.view is None:
+            return None
+        from pipelines.view import View
+
+        pictures = {name: camera.reader for name, camera in self._cameras.items()}
+        view = View(self.setup.robot, self.options.view, pictures)
+        self.stack.callback(view.close)
+        return view
 
     def make_out(self) -> None:
         try:

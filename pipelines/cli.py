@@ -28,6 +28,7 @@ COMMANDS = {
     "pretrain": "train a policy in simulation under randomization",
     "evaluate": "measure a policy in simulation",
     "record": "record episodes on an arm as a LeRobot data set",
+    "play": "play a recorded episode on an arm",
     "data": "look at a data set: what is in it, what it can be used for",
     "replay": "replay recorded commands in simulation and measure the gap",
     "identify": "fit the simulated arm to recorded data",

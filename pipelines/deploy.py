@@ -12,12 +12,15 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
+from hardware.runtime.collecting import Collection
 from hardware.runtime.escalation import Escalation, Failures
+from hardware.runtime.loop import ControlLoop
+from hardware.runtime.playback import Playback
 from hardware.runtime.processes import take_name
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.supervisor import Phase
 from pipelines.arm_request import EMULATED, Options, goals_of, prepare
-from pipelines.arm_result import empty_result, result_of, status, status_of, write
+from pipelines.arm_result import empty_result, played, result_of, status, status_of, write
 from pipelines.arm_rig import Rig, emulate
 from sim2real.errors import UserError
 
@@ -46,7 +49,7 @@ def run(options: Options) -> tuple[dict[str, Any], int]:
 
 def _run(rig: Rig) -> tuple[dict[str, Any], int]:
     from hardware.runtime.priority import release_priority, take_priority
-    from hardware.runtime.terminal import Screen, Terminal
+    from hardware.runtime.terminal import Lines, Screen, Terminal
 
     setup, options = rig.setup, rig.options
     cameras = rig.camera_models()
@@ -61,7 +64,8 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
     plan = Plan(
         task=setup.task,
-        episodes=options.episodes or 1,
+        name=setup.name,
+        episodes=_episodes(options, attended=terminal is not None),
         seconds=options.seconds,
         seed=options.seed,
         goals=goals_of(setup),
@@ -69,9 +73,18 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         judge=options.success,
         motion=not options.dry_run,
     )
-    operator = terminal if terminal is not None else NoOperator(screen.tell)
+    # Only where keys are part of the work: other runs leave standard input to whoever started them.
+    alone = Lines(screen) if options.manual else NoOperator(screen.tell)
+    operator = terminal if terminal is not None else alone
+    if isinstance(operator, Lines) and not operator.open and options.seconds is None:
+        raise UserError(
+            "nobody can end an episode: standard input is neither a terminal nor open; give --seconds S"
+        )
     recorder = rig.make_recorder(arm, loop) if options.record else None
-    session = Session(loop, plan, recorder=recorder, operator=operator)
+    view = rig.make_view()
+    session = _session(rig, loop, plan)
+    session.operator, session.recorder = operator, recorder
+    session.watch = None if view is None else view.watch
     for found in recorder.recovered if recorder is not None else ():
         screen.tell(
             f"recovered episode {found.index} of an earlier recording: {found.frames} frames, "
@@ -81,7 +94,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         failures, options.on_fault, screen.tell, {"TASK": setup.task_name or "", "OUT": options.out}
     )
     session.on_fault = escalation.call
-    if terminal is not None and not options.yes and not options.dry_run:
+    if terminal is not None and not (options.yes or options.dry_run or options.hand):
         where = f"{setup.robot.name} at {options.port}"
         if not terminal.confirm(
             f"{where} is about to move. Is its workspace free? (q stops it, space is the emergency stop)"
@@ -106,8 +119,24 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             recorder.close()
             result |= {"recorded": recorder.saved, "lost_frames": recorder.lost}
         screen.close()
+        if isinstance(session, Playback):
+            result |= played(session)
         write(result, setup, options, session)
     return result, status(session)
+
+
+def _episodes(options: Options, attended: bool) -> int | None:
+    """How many; None: until the operator stops."""
+    return options.episodes or (None if options.manual and attended else 1)
+
+
+def _session(rig: Rig, loop: ControlLoop, plan: Plan) -> Session:
+    setup, options = rig.setup, rig.options
+    if setup.motion is not None:
+        return Playback(loop, plan, motion=setup.motion)
+    if options.manual:
+        return Collection(loop, plan, guide=rig.guide, reset_time=options.reset_time)
+    return Session(loop, plan)
 
 
 class _Interrupted(BaseException):

@@ -31,6 +31,9 @@ ESCAPE = "\x1b"
 ESCAPE_TIME = 0.05
 """Seconds after which an escape character with nothing behind it was the key Escape."""
 
+STOPPED = "q"
+"""What the end of the lines means."""
+
 SEQUENCES = {
     "[A": "up", "[B": "down", "[C": "right", "[D": "left", "[5~": "pageup", "[6~": "pagedown",
     "OA": "up", "OB": "down", "OC": "right", "OD": "left",
@@ -118,6 +121,13 @@ class Lines:
         self._descriptor = -1 if sys.stdin is None or sys.stdin.closed else sys.stdin.fileno()
         self._start = True
 
+    @property
+    def open(self) -> bool:
+        """Whether a key may still come. (What has been closed or is empty can be read at once.)"""
+        if self._descriptor >= 0 and os.fstat(self._descriptor).st_rdev == os.stat(os.devnull).st_rdev:
+            self._descriptor = -1
+        return self._descriptor >= 0
+
     def pressed(self) -> str:
         while self._descriptor >= 0 and select.select([self._descriptor], [], [], 0)[0]:
             try:
@@ -125,8 +135,9 @@ class Lines:
             except OSError:
                 key = ""
             if not key:
+                # Whoever pressed them has gone.
                 self._descriptor = -1
-                break
+                return STOPPED
             first, self._start = self._start, key == "\n"
             if first:
                 return key

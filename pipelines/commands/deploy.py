@@ -67,9 +67,8 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)"
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--episodes", type=int, metavar="N", help="episodes of the task's duration (1)")
-    length.add_argument("--seconds", type=float, metavar="S", help="one episode of this length instead")
+    parser.add_argument("--episodes", type=int, metavar="N", help="episodes of the task's duration (1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="one episode of this length instead")
     parser.add_argument(
         "--before-episode",
         metavar="CMD",
@@ -100,7 +99,18 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
         help="shell command run on a fault (gets FAULT, FAILURES, DISABLED, TASK, OUT)",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
+    add_view_argument(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for results and logs")
+
+
+def add_view_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--view",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="show joints, cameras and the supervisor live in rerun, or write them to FILE.rrd",
+    )
 
 
 def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":
@@ -110,6 +120,7 @@ def options_of(args: argparse.Namespace, command: str, **more: object) -> "Optio
     shared = (
         "port", "out", "policy", "task", "robot", "calibration", "cameras", "goal", "episodes", "seconds",
         "before_episode", "success", "seed", "speed", "yes", "operator_timeout", "on_fault",
+        "view",
     )  # fmt: skip
     values = {name: getattr(args, name) for name in shared} | more
     values |= {name: tuple(getattr(args, name)) for name in ("camera", "estop")}

@@ -5,21 +5,41 @@ import argparse
 from pipelines.commands.deploy import add_arm_arguments, options_of
 
 HELP = (
-    "Record episodes of a policy (by default the task's scripted expert) on an arm as a LeRobot v3.0 data set: "
-    "requested and executed actions, true capture times, what was observed, success, pictures. Finished "
-    "episodes are safe whatever happens afterwards; recording into the same folder again adds to them."
+    "Record episodes on an arm as a LeRobot v3.0 data set: requested and executed actions, true capture times, "
+    "what was observed, temperature and current of the servos, the supervisor's state, success, pictures. Who acts "
+    "is a policy (by default the task's scripted expert), a leader arm (--leader), keys (--keyboard) or your hands "
+    "on the limp arm (--hand). Keys: s success, f failure, d discard, r redo, q stop, space EMERGENCY STOP; with a "
+    "leader, keys or hands Enter begins each episode. Finished episodes are safe whatever happens, the one under way "
+    "but for its last second; recording into the same folder again adds to them."
 )
 EXAMPLES = """  sim2real record --task lift --port emulated --episodes 10 --out runs/recorded
   sim2real record --task reach --policy runs/reach/policy.onnx --port /dev/ttyACM0 \\
-      --calibration my_arm.json --episodes 20 --out runs/recorded"""
+      --calibration my_arm.json --episodes 20 --out runs/recorded
+  sim2real record --task "put the cup on the shelf" --leader /dev/ttyACM1 --leader-calibration leader.json \\
+      --port /dev/ttyACM0 --calibration my_arm.json --cameras cameras.toml --camera front=0 --out runs/cup
+  sim2real record --task wave --hand --port /dev/ttyACM0 --calibration my_arm.json --out runs/wave
+  sim2real record --task wave --keyboard --port emulated --out runs/keys"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
     parser.add_argument(
-        "--policy", default="expert", metavar="P", help="a policy file, expert or module:Class (%(default)s)"
+        "--task",
+        metavar="T",
+        help="reach, push, lift or module:Class; where a person acts, any name or instruction",
     )
+    parser.add_argument("--policy", metavar="P", help="a policy file, expert or module:Class (expert)")
+    parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")
+    parser.add_argument("--leader-calibration", metavar="FILE", help="default: what its servos store")
+    parser.add_argument("--leader-robot", metavar="R", help="what the leader is (default: as --robot)")
+    parser.add_argument("--hand", action="store_true", help="the arm is limp and moved by hand")
+    parser.add_argument("--keyboard", action="store_true", help="the arm is moved with keys")
     add_arm_arguments(parser)
+    parser.add_argument(
+        "--reset-time",
+        type=float,
+        metavar="S",
+        help="where a person acts: seconds between episodes (default: Enter begins each)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
@@ -29,8 +49,18 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.arm_result import summary
     from pipelines.deploy import run as deploy
     from pipelines.report import try_report
+    from sim2real.errors import UserError
 
-    result, status = deploy(options_of(args, "record", record=True))
+    more = {
+        name: getattr(args, name)
+        for name in ("leader", "leader_calibration", "leader_robot", "hand", "keyboard", "reset_time")
+    }
+    options = options_of(args, "record", record=True, **more)
+    if args.task is None:
+        raise UserError(
+            "--task is missing: the name of a task, or where a person acts any name or instruction"
+        )
+    result, status = deploy(options)
     print(json.dumps(result) if args.json else summary(result), flush=True)
     try_report(args.out)
     return status

@@ -37,7 +37,10 @@ KEYS = {
         (["--policy", "expert", "--task", "reach", "--goal", "1,2,nan"], "x,y,z in metres"),
         (["--policy", "expert", "--task", "reach", "--episodes", "0"], "at least 1"),
         (["--policy", "expert", "--task", "reach", "--seconds", "-1"], "must be positive"),
-        (["--policy", "expert", "--task", "reach", "--seconds", "1", "--episodes", "1"], "not allowed with"),
+        (
+            ["--policy", "expert", "--task", "reach", "--seconds", "1", "--episodes", "1"],
+            "exclude each other",
+        ),
         (["--policy", "expert", "--task", "reach", "--speed", "2"], "in (0, 1]"),
         (["--policy", "expert", "--task", "reach", "--calibration", "no.json"], "no calibration file"),
         (["--policy", "expert", "--task", "lift"], "--cameras FILE and --camera"),

@@ -181,7 +181,7 @@ def _recorded(options: Options, robot: Robot) -> tuple[Motion, str, dict[str, An
         )
     episode = data.episode(options.episode, robot)
     source = {"path": str(options.dataset), "episode": options.episode, "frames": len(episode)}
-    return Motion.of(episode, options.speed), episode.task, source
+    return Motion.of(episode, robot.command_rate, options.speed), episode.task, source
 
 
 def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup:

@@ -206,6 +206,7 @@ class Rig:
         )
         loop.vitals.operator_required = options.operator_timeout is not None
         loop.estop.lines += self._stops
+        loop.moves = not options.dry_run
         loop.box = self._black_box(arm)
         return loop
 

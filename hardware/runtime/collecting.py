@@ -76,6 +76,10 @@ class Collection(Session):
     def _pause(self, index: int) -> bool:
         """Between episodes; False when the operator has had enough."""
         self._do(f"before episode {index}")
+        if self.plan.before:
+            code = self._command(self.plan.before, index, None)
+            if code != 0:
+                raise Sim2RealError(f"--before-episode ended with status {code} before episode {index}")
         self._said = ""
         if self.reset_time is None and self.operator.attended:
             self.operator.tell(f"Enter begins episode {index}, q ends")

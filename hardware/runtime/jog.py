@@ -96,12 +96,20 @@ class KeyboardJog:
             return
         # As many small steps as it takes for the arm's geometry not to change much within one.
         way = way * STEPS[self._step]
-        arm = self.robot.arm
         for _ in range(parts := max(1, round(float(np.linalg.norm(way)) / LENGTH))):
-            jacobian = tool_jacobian(self.robot.model, self._goal)[:, arm]
-            weighted = np.vstack([jacobian[:3], TURN_WEIGHT * jacobian[3:]])
-            normal = weighted.T @ weighted + DAMPING**2 * np.eye(len(arm))
-            self._goal[arm] += np.linalg.solve(normal, jacobian[:3].T @ (way / parts))
+            jacobian = tool_jacobian(self.robot.model, self._goal)
+            free = self.robot.arm
+            while len(free):
+                part = jacobian[:, free]
+                weighted = np.vstack([part[:3], TURN_WEIGHT * part[3:]])
+                normal = weighted.T @ weighted + DAMPING**2 * np.eye(len(free))
+                goal = self._goal[free] + np.linalg.solve(normal, part[:3].T @ (way / parts))
+                # A joint at the end of its range stays there, and the others do it without.
+                within = (goal >= self.lower[free]) & (goal <= self.upper[free])
+                if within.all():
+                    self._goal[free] = goal
+                    break
+                free = free[within]
 
 
 _DIRECTIONS = {

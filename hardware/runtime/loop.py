@@ -99,6 +99,8 @@ class ControlLoop:
         self.deadlines = replace(given, settling=given.settling * max(1.0, SPEED / speed))
         self.guardian = guardian
         self.attended = attended
+        self.moves = True
+        """False in a dry run: the arm does not do what it is sent, and nobody may wonder that it does not."""
         self.vitals = Vitals(self.robot, self.deadlines)
         self.estop = self.vitals.estop
         self.monitors = Monitors(self.robot)
@@ -343,7 +345,7 @@ class ControlLoop:
 
     def _judge(self, now: float, reading: ArmState) -> Verdict:
         phase = self.state.phase
-        driven = self._torque and phase in ENERGISED and phase is not Phase.ARMING
+        driven = self.moves and self._torque and phase in ENERGISED and phase is not Phase.ARMING
         return self.monitors.step(now, reading, self.executed, on=self._torque, driven=driven)
 
     def _note_fault(self, fault: str) -> str:

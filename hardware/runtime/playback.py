@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from hardware.runtime.session import Session
 from hardware.runtime.sources import Answer
@@ -22,15 +23,16 @@ AFTER = 0.5
 
 @dataclass(frozen=True)
 class Motion:
-    """What an episode did, on an even grid of `period` s: goals and where the arm was then, (T, n) rad each."""
+    """What an episode did, on an even grid of `period` s: goals and where the arm was then, (K, n) rad each."""
 
     period: float
     goals: Array
     states: Array
 
     @classmethod
-    def of(cls, episode: Episode, speed: float = 1.0) -> "Motion":
-        """`speed` times as fast as recorded. True times of capture count, not the stated rate.
+    def of(cls, episode: Episode, command_rate: int, speed: float = 1.0) -> "Motion":
+        """On the command clock (Hz), `speed` times as fast as recorded. True times of capture count, not the stated
+        rate, and the goals are joined smoothly: straight lines would have corners that the gate must round.
 
         Raises UserError for an episode that is too short to be played or whose times do not rise.
         """
@@ -39,15 +41,13 @@ class Motion:
                 f"an episode of {len(episode)} frames whose times "
                 f"{'do not rise' if len(episode) > 1 else 'say nothing'} cannot be played"
             )
-        period = float(episode.time[-1] - episode.time[0]) / (len(episode) - 1)
+        frame = float(episode.time[-1] - episode.time[0]) / (len(episode) - 1)
         # What was executed during a frame had been sent by the time of the next one.
-        sent = np.append(episode.time[1:], episode.time[-1] + period)
-        grid = episode.time[0] + period * (1 + np.arange(len(episode)))
-
-        def even(times: Array, values: Array) -> Array:
-            return np.stack([np.interp(grid, times, column) for column in values.T], axis=1)
-
-        return cls(period / speed, even(sent, episode.executed), even(episode.time, episode.state))
+        sent = np.append(episode.time[1:], episode.time[-1] + frame)
+        grid = np.arange(sent[0], sent[-1], speed / command_rate)
+        goals = PchipInterpolator(sent, episode.executed)(grid)
+        states = np.stack([np.interp(grid, episode.time, column) for column in episode.state.T], axis=1)
+        return cls(1.0 / command_rate, np.array(goals, dtype=np.float64), states)
 
     @property
     def duration(self) -> float:

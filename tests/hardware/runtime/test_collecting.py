@@ -13,7 +13,7 @@ from hardware.runtime.supervisor import Phase
 from sim2real.clock import SimulatedClock
 from sim2real.episode import Episode
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_pose, tool_position
+from sim2real.kinematics import tool_position
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
@@ -68,10 +68,10 @@ def jogged(jog):
 def test_episodes_begin_and_end_with_keys_while_the_arm_follows(build):
     jog = KeyboardJog(ROBOT)
     operator = Timed(
-        (3.0, "\r"), (3.5, "1"), *((4.0 + 0.05 * k, "up") for k in range(20)), (6.0, "s"),
+        (3.0, "\r"), (3.5, "1"), *((4.0 + 0.1 * k, "up") for k in range(20)), (7.0, "s"),
         # Between episodes the arm goes on following.
-        *((6.5 + 0.05 * k, "down") for k in range(10)),
-        (8.0, "\r"), (9.0, "r"), (9.5, "\r"), (10.5, "f"), (11.0, "n"), (12.0, "d"), (13.0, "q"),
+        *((7.5 + 0.1 * k, "down") for k in range(10)),
+        (10.0, "\r"), (11.0, "r"), (11.5, "\r"), (12.5, "f"), (13.0, "n"), (14.0, "d"), (15.0, "q"),
     )  # fmt: skip
     session, world = build(Collection, jogged(jog), operator, guide=jog)
     session.recorder = Frames()
@@ -83,7 +83,7 @@ def test_episodes_begin_and_end_with_keys_while_the_arm_follows(build):
     assert session.recorder.ended == ["", ""] and session.recorder.discarded == 2
     assert session.stopped == "" and session.loop.faults == []
     frames = [np.array([position for _, position, _ in kept[1]]) for kept in session.recorder.kept]
-    assert len(frames[0]) == pytest.approx(90, abs=3)
+    assert len(frames[0]) == pytest.approx(120, abs=3)
     turned = frames[0][-1] - frames[0][0]
     assert turned[0] == pytest.approx(20 * ANGLE, abs=0.08) and np.abs(turned[1:5]).max() < 0.05
     assert frames[1][0][0] - frames[0][-1][0] == pytest.approx(-10 * ANGLE, abs=0.08)
@@ -190,7 +190,7 @@ def test_jogging_the_tool_goes_in_straight_lines():
     jog.act({"joint_command": sent})
     jog.key("c")
     assert "tool" in jog.hint
-    start, rotation = tool_position(ROBOT.model, sent), tool_pose(ROBOT.model, sent)[0]
+    start = tool_position(ROBOT.model, sent)
     way = []
     for _ in range(8):
         jog.key("pageup")
@@ -198,8 +198,7 @@ def test_jogging_the_tool_goes_in_straight_lines():
             sent = jog.act({"joint_command": sent})[-1]
         way.append(tool_position(ROBOT.model, sent) - start)
     assert way[-1][2] == pytest.approx(8 * LENGTH, rel=0.1) and np.abs(np.array(way)[:, :2]).max() < 0.004
-    turned = np.arccos((np.trace(rotation.T @ tool_pose(ROBOT.model, sent)[0]) - 1) / 2)
-    assert turned < 0.2
+    assert sent[3] <= ROBOT.upper[3], "the wrist has come to the end of its range on the way"
     before = sent[-1]
     for _ in range(3):
         jog.key("o")
@@ -211,8 +210,9 @@ def test_jogging_the_tool_goes_in_straight_lines():
 def recorded(length: int = 60, speed: float = 1.0) -> Episode:
     """A smooth motion around home, with times as a 100 Hz loop takes them."""
     time = np.cumsum(np.resize([0.03, 0.03, 0.04], length)) - 0.03
-    phase = 2 * np.pi * 0.4 * time[:, None]
-    swing = np.array([0.4, 0.2, -0.2, 0.2, 0.3, 0.2])
+    # What was sent last in a frame: the goal at its end.
+    phase = 2 * np.pi * 0.4 * np.append(time[1:], time[-1] + 0.03)[:, None]
+    swing = np.array([0.4, 0.2, -0.2, -0.2, 0.3, 0.2])
     executed = ROBOT.home + (1 - np.cos(phase)) / 2 * swing
     return Episode(
         time=time, state=executed - 0.01, action=executed + 0.1, executed=executed, fps=30.0, robot="so101"
@@ -220,12 +220,13 @@ def recorded(length: int = 60, speed: float = 1.0) -> Episode:
 
 
 def test_an_episode_is_played_through_the_gate(build):
-    motion = Motion.of(recorded())
+    motion = Motion.of(recorded(), 100)
     plan = Plan(None, name="wave")
     session, world = build(Playback, lambda clock: EpisodeSource(motion), plan=plan, motion=motion)
     (result,) = session.run()
     assert result.success is None and result.seconds == pytest.approx(2.0 + 0.5, abs=0.05)
-    assert result.rejected == 0 and result.clipped == 0
+    # The first ticks, from standing.
+    assert result.rejected == 0 and result.clipped < 6
     tracking = session.tracking()
     assert tracking is not None
     # What was sent is what was executed then, delayed by the gate's smoothing only.
@@ -239,19 +240,19 @@ def test_an_episode_is_played_through_the_gate(build):
 
 
 def test_slower_takes_longer_and_goes_the_same_way(build):
-    normal, slow = Motion.of(recorded()), Motion.of(recorded(), 0.5)
-    assert slow.duration == pytest.approx(2 * normal.duration)
-    assert np.array_equal(slow.goals, normal.goals)
-    # Uneven times of capture become an even grid.
-    even = recorded()
-    assert normal.period == pytest.approx((even.time[-1] - even.time[0]) / 59)
-    assert np.abs(np.diff(normal.goals, 2, axis=0)).max() < np.abs(np.diff(even.executed, 2, axis=0)).max()
+    normal, slow = Motion.of(recorded(), 100), Motion.of(recorded(), 100, 0.5)
+    assert normal.duration == pytest.approx(2.0, abs=0.05)
+    assert slow.duration == pytest.approx(2 * normal.duration, abs=0.02)
+    assert np.allclose(slow.goals[::2], normal.goals, atol=1e-9)
+    # Uneven times of capture become an even motion.
+    rate = np.diff(normal.goals[:, 0]) * 100
+    assert np.abs(np.diff(rate)).max() * 100 < 4.0
 
 
 def test_what_cannot_be_played_is_refused():
     episode = recorded(30)
     episode.time[10] = episode.time[9]
     with pytest.raises(UserError, match="do not rise"):
-        Motion.of(episode)
+        Motion.of(episode, 100)
     with pytest.raises(UserError, match="1 frames"):
-        Motion.of(recorded(1))
+        Motion.of(recorded(1), 100)

@@ -4,7 +4,7 @@ A servo's memory follows the register table of the driver. Writes to the EEPROM 
 survive a loss of power only while `lock` is 0; goals beyond the stored limits are clipped; `torque_enable`
 128 recentres. Protections act as `unloading_condition` says: overload leaves `protective_torque`, the others
 cut the torque; what tripped stays in `status` until the torque is switched or, for an overload, a goal leads
-away from the load.
+away from the load. Positions wrap from 4095 to 0 unless `phase` says otherwise, and so does what a goal means.
 """
 
 import struct
@@ -31,6 +31,8 @@ VOLTAGE, ENCODER, TEMPERATURE, CURRENT, OVERLOAD = (1 << bit for bit in (0, 1, 2
 
 MOVING_THRESHOLD = 0.03  # rad/s
 SPEED_MODE, PWM_MODE = 1, 2
+MULTI_TURN = 1 << 4
+"""Bit of register `phase`: positions count on beyond one turn."""
 
 _FEEDBACK = struct.Struct("<HHHBBBBBHH")
 _FEEDBACK_AT = STS3215["present_position"].address
@@ -171,8 +173,13 @@ class FeetechServo(EmulatedServo):
 
     # Physics
 
-    def _present(self) -> int:
+    def _counted(self) -> int:
+        """Position with its offset, as many turns as there are."""
         return round(self._actual()) - self.get("homing_offset")
+
+    def _present(self) -> int:
+        counted = self._counted()
+        return counted if self.memory[18] & MULTI_TURN else counted % TICKS
 
     def _apply(self) -> None:
         """Pass on to the plant what the registers now ask for."""
@@ -181,7 +188,9 @@ class FeetechServo(EmulatedServo):
             max(self.get("goal_position"), self.get("min_position_limit")), self.get("max_position_limit")
         )
         self._put("present_goal", goal)
-        drive.goal[i] = self.sign * (goal + self.get("homing_offset") - self.zero) * TICK
+        # A goal is meant within the turn that the encoder is in.
+        turns = self._counted() - self._present()
+        drive.goal[i] = self.sign * (goal + self.get("homing_offset") + turns - self.zero) * TICK
         tripped = self.status & self.memory[19] & ~OVERLOAD
         drive.mode[i] = OFF if tripped else self._mode()
         if self.memory[33] == SPEED_MODE:

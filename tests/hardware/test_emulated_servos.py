@@ -70,6 +70,23 @@ def test_offset_shifts_what_is_reported_and_what_is_meant() -> None:
     assert plant.drive.goal[0] == pytest.approx(0.0)
 
 
+def test_positions_wrap_and_goals_with_them() -> None:
+    plant = IdealPlant(1)
+    servo = FeetechServo(1, plant, 0, zero=4000)
+    assert servo._present() == 4000
+    plant.position[0] = 200 * TICK
+    assert servo._present() == 104
+    servo.write(42, (300).to_bytes(2, "little"))
+    assert plant.drive.goal[0] == pytest.approx(396 * TICK)
+    # The same goal from the other side of the encoder's zero is most of a turn away.
+    plant.position[0] = 0.0
+    servo.write(42, (300).to_bytes(2, "little"))
+    assert plant.drive.goal[0] == pytest.approx(-3700 * TICK)
+    servo.write(18, bytes((12 | 16,)))
+    plant.position[0] = 200 * TICK
+    assert servo._present() == 4200
+
+
 def test_torque_128_recentres_for_good() -> None:
     plant = IdealPlant(1, np.array([0.5]))
     servo = FeetechServo(1, plant, 0)

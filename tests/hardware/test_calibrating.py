@@ -10,11 +10,10 @@ import pytest
 
 from hardware.calibrating import HandCalibration, Ranges, from_phosphobot, store
 from hardware.emulator.hand import HandPath
+from hardware.emulator.stepped import SteppedArm
 from sim2real.calibration import Calibration
 from sim2real.errors import BusError, HardwareError, UserError
 from sim2real.robot import Robot
-
-from .conftest import ArmRig
 
 YES = np.ones(1, dtype=bool)
 
@@ -56,11 +55,11 @@ def test_readings_that_do_not_arrive_change_nothing():
     assert not ranges.known and ranges.span.tolist() == [7.0, 0.0]
 
 
-class Bench(ArmRig):
+class Bench(SteppedArm):
     """An arm whose servos store other offsets and limits than its calibration says, moved by hand."""
 
-    def __init__(self, **offsets: int) -> None:
-        super().__init__()
+    def __init__(self, robot: str = "so101", **offsets: int) -> None:
+        super().__init__(robot)
         for name, offset in offsets.items():
             servo = self.servos[self.robot.joint_names.index(name)]
             servo._put("homing_offset", offset)
@@ -80,7 +79,7 @@ class Bench(ArmRig):
     def start(self, middle: np.ndarray | None = None) -> None:
         self.hand.begin()
         self.plant.hand.follow(
-            HandPath.through([(t, np.zeros(6) if middle is None else middle) for t in (0.4, 0.6)])
+            HandPath.through([(t, np.zeros(self.robot.n) if middle is None else middle) for t in (0.4, 0.6)])
         )
         self.read(0.7)
         self.hand.mark_middle()
@@ -89,9 +88,9 @@ class Bench(ArmRig):
         """Every joint (or one) to both ends of its calibrated range, times `share`, and back."""
         lower, upper = self.calibration.limits
         points, time = [], 0.0
-        for i in range(6) if only is None else [only]:
+        for i in range(self.robot.n) if only is None else [only]:
             for target in (lower[i], upper[i], 0.0):
-                pose = [None] * 6
+                pose = [None] * self.robot.n
                 pose[i] = float(target) * share
                 # A stop is leant against for a moment.
                 points += [(time + 0.6, pose), (time + 0.7, pose)]
@@ -139,6 +138,22 @@ def test_servos_that_count_from_elsewhere():
     turn = np.abs(one.homing_offset - other.homing_offset) % 4096
     assert (np.minimum(turn, 4096 - turn) <= 1).all()
     np.testing.assert_allclose(one.range_min, other.range_min, atol=1)
+
+
+@pytest.mark.parametrize("name", ["koch", "openmanipulator_x", "so100"])
+def test_arms_of_every_family(name):
+    bench = Bench(name)
+    bench.start()
+    bench.sweep()
+    found = bench.hand.result()
+    store(bench.robot, bench.bus, found)
+    assert bench.stored() == [
+        (e["homing_offset"], e["range_min"], e["range_max"]) for e in found.table().values()
+    ]
+    pose = np.clip(np.linspace(-0.5, 0.4, bench.robot.n), *bench.calibration.limits)
+    bench.plant.position[:] = pose
+    ticks = [servo._present() for servo in bench.servos]
+    np.testing.assert_allclose(found.ticks_to_radians(ticks), pose, atol=0.006)
 
 
 def test_a_joint_that_turns_all_round_has_its_zero_in_the_middle_pose():

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hardware.dynamixel.registers import XL330_M288, XL430_W250
+from hardware.emulator.dynamixel_servos import DynamixelServo
 from hardware.emulator.feetech_servos import FeetechServo
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedPort
@@ -102,6 +104,30 @@ def test_assign(change, stored):
     memory.power_up()
     assert (memory.memory[5], memory.memory[6]) == stored
     assert [(one.id, one.baud) for one in bench.scan()] == [(servo.id, servo.baud)]
+
+
+def test_dynamixels_are_found_and_assigned():
+    plant = IdealPlant(2)
+    servos = [
+        DynamixelServo(1, plant, 0, table=XL330_M288, values={"baud_rate": 1}),
+        DynamixelServo(7, plant, 1, table=XL430_W250, values={"baud_rate": 3}),
+    ]
+    line, clock = EmulatedBus(servos, plant), SimulatedClock()
+
+    def open_port(baud: int) -> SteppedPort:
+        return SteppedPort(line, clock, baud=baud)
+
+    found = scan(open_port)
+    assert [(one.protocol, one.id, one.baud, one.model) for one in found] == [
+        ("dynamixel", 1, 57_600, "XL330-M288"),
+        ("dynamixel", 7, 1_000_000, "XL430-W250"),
+    ]
+    servo = assign(open_port, found, only=1, id=3, baud=1_000_000)
+    assert (servo.id, servo.baud, servo.model) == (3, 1_000_000, "XL330-M288")
+    with pytest.raises(UserError, match="an ID of a Dynamixel X servo is 0 to 252, got 253"):
+        assign(open_port, [servo], id=253)
+    servos[0].power_up()
+    assert [(one.id, one.baud) for one in scan(open_port, [DYNAMIXEL])] == [(3, 1_000_000), (7, 1_000_000)]
 
 
 def test_one_of_several_that_differ():

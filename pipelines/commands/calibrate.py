@@ -146,6 +146,7 @@ def _record(robot: "Robot", bus: "ServoBus", seconds: float | None) -> "Calibrat
         hand.begin()
         _read_until(hand, lambda: hand.ranges.known, None)
         hand.mark_middle()
+        _say(f"recording for {seconds:g} s: move every joint to both its stops")
         end = time.monotonic() + seconds
         _read_until(hand, lambda: time.monotonic() >= end, None)
         return hand.result()

@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -64,7 +63,7 @@ def test_the_first_steps(arm: EmulatorHandle, tmp_path: Path) -> None:
         words = [str(ROOT / word) if word.startswith("examples/") else word for word in words]
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines", *words], cwd=tmp_path, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=None,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def done(process: "subprocess.Popen[str]") -> str:
@@ -75,9 +74,9 @@ def test_the_first_steps(arm: EmulatorHandle, tmp_path: Path) -> None:
     whole = line_of("setup", "--port")
     assert done(run([*whole, "--baud", "1000000"])).count("STS3215") == 6
     # The hand and the one who reads go on at the same time.
-    hand, reader = [words for words in command_lines("first-arm.md") if "/tmp/ttyARM" in words][1:3]
+    reader, hand = [words for words in command_lines("first-arm.md") if "/tmp/ttyARM" in words][1:3]
     reading = run(reader)
-    time.sleep(1.0)
+    assert reading.stdout is not None and reading.stdout.readline().startswith("recording for")
     done(run(hand))
     assert "written to arm.json and into the servos" in done(reading)
     assert "arm.json: no problem found" in done(run(line_of("check-calibration")))

@@ -36,14 +36,15 @@ def deploy(minutes: float, task: str, policy: str, out: Path) -> dict:
     return dict(json.loads(done.stdout))
 
 
-def gaps(out: Path) -> dict[str, float]:
+def gaps(out: Path) -> dict:
     """From the log of a run: how old joint readings were, and how long the arm stood still for want of them."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(out / "log.parquet", columns=["feedback_age", "state"])
+    table = pq.read_table(out / "log.parquet", columns=["feedback_age", "state", "work"])
     age = table["feedback_age"].to_numpy() * 1000
     states = table["state"].to_pylist()
     return {
+        "work": np.percentile(table["work"].to_numpy(), [50, 99]).tolist(),
         "late_readings": int((age > 5).sum()),
         "degraded_ticks": states.count("degraded"),
         "ticks": len(age),
@@ -55,7 +56,7 @@ def silences(count: int) -> list[float]:
     from hardware.emulator.launch import start_emulator
     from hardware.runtime.loop import ControlLoop
     from hardware.runtime.sources import GoalOnly, LocalPolicy
-    from hardware.runtime.supervisor import Action, Phase, Request, action
+    from hardware.runtime.supervisor import Action, Phase, Request
     from hardware.serial_arm import SerialArm
     from sim2real.calibration import Calibration
     from sim2real.clock import RealClock
@@ -90,8 +91,7 @@ def silences(count: int) -> list[float]:
         loop.start_policy(0)
 
         def held() -> bool:
-            health = loop._health(clock.now(), loop._feedback_age(clock.now()))
-            return action(loop.state, health, loop.deadlines) is Action.HOLD
+            return loop.doing is Action.HOLD
 
         for _ in range(count):
             loop.run(lambda: False, 0.5 + float(rng.random()))
@@ -130,6 +130,10 @@ def main() -> None:
         f"  period error            p50 {error['p50']:.3f} ms, p99 {error['p99']:.3f} ms, max {error['max']:.2f} ms"
     )
     print(f"  missed deadlines        {result['overruns']} of {seen['ticks']} periods skipped")
+    work = [v * 1000 for v in seen["work"]]
+    print(
+        f"  the loop's own work     p50 {work[0]:.3f} ms, p99 {work[1]:.3f} ms (reading the servos included)"
+    )
     print(f"  late joint readings     {seen['late_readings']} (replaced by the next), "
           f"{seen['degraded_ticks']} periods degraded")  # fmt: skip
     print(f"  observation to chunk    mean {latency['mean']:.1f} ms, p95 {latency['p95']:.1f} ms, "

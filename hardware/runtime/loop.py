@@ -7,14 +7,16 @@ the arm's own reading, which has a deadline of its own.
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.blackbox import BlackBox
+from hardware.runtime.counts import Counts
 from hardware.runtime.descent import NEAR, SPEED, Descent
 from hardware.runtime.flight import note_change, note_tick
+from hardware.runtime.link import Link
 from hardware.runtime.monitors import Monitors, Verdict
 from hardware.runtime.retreat import Withdrawal
 from hardware.runtime.sources import GoalOnly, PerceptionSource, PolicySource
@@ -36,8 +38,9 @@ from hardware.runtime.vitals import Guardian, Vitals
 from sim2real.arm import Arm, ArmState
 from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.clock import Clock
-from sim2real.errors import BusError, HardwareError, PortError, Sim2RealError
+from sim2real.errors import Sim2RealError
 from sim2real.gate import CLIPPED, REJECTED, Gate
+from sim2real.kinematics import tool_jacobian
 from sim2real.observation import Observation
 
 Array = NDArray[np.float64]
@@ -45,34 +48,8 @@ Array = NDArray[np.float64]
 TRAVEL_SPEED = 0.5
 """Share of the gate's limits at which the arm goes home between episodes."""
 
-ARMING_TIME = 0.3
-"""Seconds for which the arm must be seen not to move before it counts as armed."""
-
-ARMING_MOTION = 0.12
-"""rad; a joint that moves more than this while torque comes on has not been armed. (Droop stays below.)"""
-
 REDUCED = 0.4
 """Share of the velocity limits that is left while a monitor warns."""
-
-
-@dataclass
-class Counts:
-    """What happened to the policy's commands, and how well the loop kept time."""
-
-    ticks: int = 0
-    overruns: int = 0
-    """Whole periods that were skipped."""
-    commands: int = 0
-    """Goals sent on the policy's behalf."""
-    clipped: int = 0
-    rejected: int = 0
-    chunks: int = 0
-    expired: int = 0
-    refused: int = 0
-    """Chunks that were not finite or of the wrong size."""
-    bus_errors: int = 0
-    latencies: list[float] = field(default_factory=list)
-    """s between an observation and the arrival of the chunk that answers it."""
 
 
 class ControlLoop:
@@ -98,10 +75,12 @@ class ControlLoop:
         given = Deadlines() if deadlines is None else deadlines
         self.deadlines = replace(given, settling=given.settling * max(1.0, SPEED / speed))
         self.guardian = guardian
+        self.counts = Counts()
+        self.link = Link(arm, clock, guardian, self.counts)
         self.attended = attended
         self.moves = True
         """False in a dry run: the arm does not do what it is sent, and nobody may wonder that it does not."""
-        self.vitals = Vitals(self.robot, self.deadlines)
+        self.vitals = Vitals(self.robot, self.deadlines, self.link.problems)
         self.estop = self.vitals.estop
         self.monitors = Monitors(self.robot)
 
@@ -118,19 +97,18 @@ class ControlLoop:
         self.period = 1.0 / self.robot.command_rate
 
         self.state = State(since=clock.now())
+        self.doing = Action.NOTHING
+        """What was done in the last tick."""
         self.request = Request.NONE
         self.policy_on = False
         """Whether RUN means following the policy (else: going to `target`)."""
         self.target: Array = np.array(self.robot.home)
         self.episode = -1
         self.identified = True
-        self.reading: ArmState | None = None
-        self.executed: Array = np.array(self.robot.home)
         self.requested: Array = np.array(self.robot.home)
         self.observation: Observation = {}
         self.on_frame: Callable[[float, Observation], None] | None = None
         """Called at the policy rate, before the actions of the frame are sent."""
-        self.counts = Counts()
         self.faults: list[str] = []
         self.log = TickLog(self.robot.joint_names)
         self.box: BlackBox | None = None
@@ -139,13 +117,8 @@ class ControlLoop:
         self._tick = 0
         self._deadline = clock.now()
         self._last_start: float | None = None
-        self._connected = True
-        self._torque = False
-        self._relaxed = False
         self._descending = False
         self._withdrawal: Withdrawal | None = None
-        self._armed_since: float | None = None
-        self._armed_at: Array = np.zeros(self.robot.n)
         self._bad_chunks = 0
         self._rejected = 0.0
         self._compile()
@@ -158,6 +131,7 @@ class ControlLoop:
         gate.reset(home)
         gate.step(home)
         gate.brake()
+        tool_jacobian(self.robot.model, home)
         player.reset(home, 0.0)
         for start in (0.0, self.period):
             player.add(Chunk(start, self.period, np.tile(home, (2, 1))), start)
@@ -192,15 +166,17 @@ class ControlLoop:
         error = 0.0 if self._last_start is None else start - self._last_start - self.period
         self._last_start = start
 
-        self._observe(start)
+        if self.link.connected or self.state.phase is not Phase.DISCONNECTED:
+            self.link.observe()
         self._take_chunk(start)
         # As of now: waiting for a silent bus takes most of a period.
-        age, bus_age = self._feedback_ages(self.clock.now())
+        age, bus_age = self.link.ages(self.clock.now())
         health = self._health(start, age, bus_age)
         before = self.state
         self.state = advance(start, before, health, self.deadlines)
         if before.phase is Phase.LIMP_FAULT and self.state.phase is Phase.LIMP:
-            self._acknowledge()
+            self.link.acknowledge()
+            self.resync()
         told = ""
         if self.state.fault is not None and before.fault is None:
             told = self._note_fault(self.state.fault)
@@ -208,14 +184,14 @@ class ControlLoop:
             note_change(self.box, start, before, self.state, told)
         if self.state.phase in (Phase.ESTOP, Phase.LIMP_FAULT):
             self.vitals.answer_stop()
-        doing = action(self.state, health, self.deadlines)
+        doing = self.doing = action(self.state, health, self.deadlines)
 
         if self.reading is not None and self._frame_due():
             self._frame(start, doing)
         self.gate.limit_velocity(REDUCED if health.warned else 1.0)
         flags = self._act(start, doing)
         if self.guardian is not None:
-            self.guardian.beat(self._torque, self.executed)
+            self.guardian.beat(self.link.torque, self.executed)
 
         if self.reading is not None:
             self.log.add(
@@ -224,6 +200,7 @@ class ControlLoop:
                     CODES[self.state.phase],
                     flags,
                     error,
+                    self.clock.now() - start,
                     age,
                     health.remaining,
                     health.camera_age,
@@ -248,23 +225,6 @@ class ControlLoop:
             self._deadline += missed * self.period
 
     # Parts of a cycle
-
-    def _observe(self, now: float) -> None:
-        if self.state.phase is Phase.DISCONNECTED and not self._connected:
-            return
-        try:
-            self.reading = self.arm.observe()
-        except PortError as error:
-            self._lose_port(error)
-        except BusError:
-            self.counts.bus_errors += 1
-
-    def _feedback_ages(self, now: float) -> tuple[float, float]:
-        """How old the oldest and the newest joint's readings are, s."""
-        if self.reading is None:
-            return float("inf"), float("inf")
-        since, age = now - self.reading.time, self.reading.age
-        return since + float(age.max()), since + float(age.min())
 
     def _take_chunk(self, now: float) -> None:
         if self.policy is None:
@@ -297,14 +257,15 @@ class ControlLoop:
         estop, estop_press = self.vitals.stop(now)
         verdict = Verdict() if reading is None else self._judge(now, reading)
         camera_needed = policy_on and self.perception.needed
-        off = self._off()
+        holds = self.link.torque and self.state.phase in ENERGISED and self.state.phase is not Phase.ARMING
+        off = ~self.arm.enabled if holds else np.zeros(self.robot.n, dtype=np.bool_)
         return Health(
             request=self.request,
-            connected=self._connected,
+            connected=self.link.connected,
             identified=self.identified,
             feedback_age=age,
             bus_age=bus_age,
-            armed=self._armed(now),
+            armed=self.state.phase is Phase.ARMING and self.link.still_armed(now),
             torque_lost=bool(off.any()),
             torque_gone=bool(off.all()),
             servo_fault=self.vitals.servo_fault(now, reading),
@@ -318,7 +279,7 @@ class ControlLoop:
             still=self.gate.at_rest,
             rested=self.state.phase is Phase.SETTLING and self._descending and self.descent.done,
             attended=self.attended,
-            relaxed=self._relaxed,
+            relaxed=self.link.relaxed,
             guarded=self.guardian is None or self.guardian.alive,
             estop=estop,
             estop_press=estop_press,
@@ -332,21 +293,10 @@ class ControlLoop:
             ),
         )
 
-    def _armed(self, now: float) -> bool:
-        if self.state.phase is not Phase.ARMING or self._armed_since is None or self.reading is None:
-            return False
-        still = np.abs(self.reading.position - self._armed_at).max() <= ARMING_MOTION
-        return bool(still) and now - self._armed_since >= ARMING_TIME
-
-    def _off(self) -> NDArray[np.bool_]:
-        """(n,) which servos that should hold say that their torque is off."""
-        holds = self.state.phase in ENERGISED and self.state.phase is not Phase.ARMING and self._torque
-        return ~self.arm.enabled if holds else np.zeros(self.robot.n, dtype=np.bool_)
-
     def _judge(self, now: float, reading: ArmState) -> Verdict:
         phase = self.state.phase
-        driven = self.moves and self._torque and phase in ENERGISED and phase is not Phase.ARMING
-        return self.monitors.step(now, reading, self.executed, on=self._torque, driven=driven)
+        driven = self.moves and self.link.torque and phase in ENERGISED and phase is not Phase.ARMING
+        return self.monitors.step(now, reading, self.executed, on=self.link.torque, driven=driven)
 
     def _note_fault(self, fault: str) -> str:
         problems = self.vitals.problems
@@ -361,10 +311,6 @@ class ControlLoop:
         told = self.vitals.describe(fault, self.clock.now(), self.reading)
         self.faults.append(told)
         return told
-
-    def _lose_port(self, error: PortError) -> None:
-        self._connected = False
-        self.vitals.problems["port_lost"] = str(error)
 
     def _frame_due(self) -> bool:
         rate, command = self.robot.policy_rate, self.robot.command_rate
@@ -413,10 +359,11 @@ class ControlLoop:
     def _act(self, now: float, doing: Action) -> int:
         """Do what the supervisor decided; returns the gate's mask."""
         if doing is Action.ENABLE:
-            self._enable(now)
+            self._enable()
             return 0
         if doing in (Action.NOTHING, Action.OBSERVE, Action.RELAX):
-            if self._connected and (self._torque or (doing is Action.RELAX and not self._relaxed)):
+            link = self.link
+            if link.connected and (link.torque or (doing is Action.RELAX and not link.relaxed)):
                 self._relax()
             return 0
         flags = 0
@@ -439,7 +386,7 @@ class ControlLoop:
         else:
             self.requested = self.target
             flags = self.gate.step(self.requested)
-        self._send(self.gate.position)
+        self.link.send(self.gate.position)
         return flags
 
     def _retreat(self) -> int:
@@ -460,65 +407,21 @@ class ControlLoop:
             if flags & CLIPPED:
                 self.counts.clipped += 1
 
-    def _send(self, goal: Array) -> None:
-        try:
-            self.executed = self.arm.command(goal)
-        except PortError as error:
-            self._lose_port(error)
-        except BusError:
-            self.counts.bus_errors += 1
-
-    def _enable(self, now: float) -> None:
-        if self._armed_since is None:
-            assert self.reading is not None
-            self._warn()
-            try:
-                self._torque, self._relaxed = True, False
-                self.arm.enable()
-            except PortError as error:
-                self._lose_port(error)
+    def _enable(self) -> None:
+        if not self.link.enabled:
+            start = self.link.enable()
+            # Switching on takes several exchanges, on purpose.
+            self.resync()
+            if start is None:
                 return
-            except HardwareError as error:
-                self.counts.bus_errors += 1
-                self.vitals.problems["arming_failed"] = str(error)
-                return
-            finally:
-                # Switching on takes several exchanges, on purpose.
-                self.resync()
-            self._armed_at = np.array(self.reading.position)
             for gate in self.gates.values():
-                gate.reset(self._armed_at)
-            self._armed_since = self.clock.now()
-        self._send(self.gate.position)
-
-    def _warn(self) -> None:
-        if self.guardian is not None:
-            self.guardian.busy()
+                gate.reset(start)
+        self.link.send(self.gate.position)
 
     def _relax(self) -> None:
-        self._warn()
-        try:
-            self.arm.relax()
-            self._torque, self._relaxed, self._armed_since = False, True, None
+        if self.link.relax():
             self._descending, self._withdrawal = False, None
-        except PortError as error:
-            self._lose_port(error)
-        except HardwareError:
-            self.counts.bus_errors += 1
-        finally:
-            self.resync()
-
-    def _acknowledge(self) -> None:
-        """A person has looked: what servos latch may be taken back. What stays will refuse to be armed."""
-        self._warn()
-        try:
-            self.arm.acknowledge()
-        except PortError as error:
-            self._lose_port(error)
-        except HardwareError:
-            self.counts.bus_errors += 1
-        finally:
-            self.resync()
+        self.resync()
 
     def operator_sign(self) -> None:
         """The operator is there: a key, a click, a heartbeat."""
@@ -527,7 +430,17 @@ class ControlLoop:
     @property
     def energised(self) -> bool:
         """Whether torque is on, as far as is known."""
-        return self._torque
+        return self.link.torque
+
+    @property
+    def reading(self) -> ArmState | None:
+        """The last reading of the arm."""
+        return self.link.reading
+
+    @property
+    def executed(self) -> Array:
+        """(n,) rad, the goal that was last sent."""
+        return self.link.executed
 
     @property
     def phase(self) -> Phase:
@@ -536,5 +449,5 @@ class ControlLoop:
     def ended(self) -> bool:
         """Whether torque is off (or the port gone), so that nothing is left to do."""
         if self.state.phase is Phase.DISCONNECTED:
-            return not self._connected
-        return self.state.phase in (Phase.LIMP, Phase.LIMP_FAULT) and not self._torque
+            return not self.link.connected
+        return self.state.phase in (Phase.LIMP, Phase.LIMP_FAULT) and not self.link.torque

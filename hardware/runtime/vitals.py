@@ -39,15 +39,15 @@ class Guardian(Protocol):
 class Vitals:
     """Servo faults, the emergency stop and the operator's signs of life, from tick to tick."""
 
-    def __init__(self, robot: Robot, deadlines: Deadlines) -> None:
+    def __init__(self, robot: Robot, deadlines: Deadlines, problems: dict[str, str]) -> None:
+        """`problems`: by fault, what is known about it besides its name; others write to it as well."""
         self.robot, self.deadlines = robot, deadlines
         self.estop = EmergencyStop()
         self.operator_required = False
         """Whether the arm stops when nobody shows a sign of life."""
         self.operator_seen = float("-inf")
         """When somebody last did, s."""
-        self.problems: dict[str, str] = {}
-        """By fault: what is known about it besides its name."""
+        self.problems = problems
         self._fault_bits = np.full(robot.n, FAULT_BITS)
         if robot.gripper is not None:
             self._fault_bits[robot.gripper] = GRIPPER_BITS

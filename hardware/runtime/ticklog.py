@@ -27,7 +27,8 @@ class TickLog:
     """One row per tick: scalars (see SCALARS) and three joint vectors (position, requested, executed).
 
     `t` is in s on the loop's clock, `phase` a code of the supervisor, `flags` the gate's mask, ages and
-    errors in s, `work` what the tick took so far, waiting for the servos included. `limit` is the most rows that are kept; later ones are counted in `dropped` and lost.
+    errors in s, `work` what the tick took so far, waiting for the servos included. `limit` is the most rows that
+    are kept; later ones are counted in `dropped` and lost.
     """
 
     def __init__(self, joint_names: tuple[str, ...], limit: int = 2_000_000) -> None:

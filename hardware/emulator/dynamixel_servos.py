@@ -230,7 +230,7 @@ class DynamixelServo(DynamixelMemory):
         self._now = now
         settings = self._settings
         if settings.watchdog > 0 and self.memory[64] and now - self._fed > settings.watchdog:
-            self._halt()
+            self.halt()
         bits = ENCODER if self.encoder_fault else 0
         lowest, highest = settings.voltage
         if not lowest <= round(self.voltage * 10) <= highest:
@@ -248,7 +248,7 @@ class DynamixelServo(DynamixelMemory):
         if bits & ~self.status:
             self.trip(bits)
 
-    def _halt(self) -> None:
+    def halt(self) -> None:
         """What the bus watchdog does: stop here, and refuse goals until it is cleared."""
         self._put("bus_watchdog", -1)
         self._put("goal_velocity", 0)
@@ -265,8 +265,10 @@ class DynamixelServo(DynamixelMemory):
         direction = self.sign * self._direction
         present = self._present()
         velocity = direction * float(plant.velocity[i])
-        planned = round(self._direction * (self.zero + self.sign * float(plant.setpoint[i]) / TICK))
-        planned += self._turns * TICKS + self._settings.offset
+        planned = present
+        if plant.drive.mode[i] == motor.POSITION:
+            planned = round(self._direction * (self.zero + self.sign * float(plant.setpoint[i]) / TICK))
+            planned += self._turns * TICKS + self._settings.offset
         duty = direction * float(plant.duty[i])
         effort = 1000 * duty
         if self.current_unit:
@@ -292,5 +294,5 @@ class DynamixelServo(DynamixelMemory):
         goal, torque = self._settings.goal, bool(self.memory[64])
         arrived = abs(goal - present) <= ARRIVED
         under_way = torque and abs(goal - planned) > 1
-        lagging = torque and abs(planned - present) > LAGGING
+        lagging = abs(planned - present) > LAGGING
         return arrived | under_way << 1 | lagging << 3 | self._settings.profile << 4

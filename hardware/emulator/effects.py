@@ -215,7 +215,7 @@ class Overheat(Effect):
 class WatchdogTrip(Effect):
     def begin(self, now: float) -> None:
         for servo in self.servos:
-            servo._halt()
+            servo.halt()
 
 
 class EncoderJump(Effect):

@@ -107,7 +107,7 @@ class WorldPlant:
         servo.speed[:] = drive.speed
         servo.acceleration[:] = drive.acceleration
         limited = np.isfinite(drive.current_limit)
-        if driven.any() or limited.any() or self.hand.holding:
+        if driven.any() or limited.any() or self.hand.holding or servo.external.any():
             for _ in range(steps):
                 self.actuation.act(drive, driven)
                 self.actuation.guide(self.hand, self.world.time)
@@ -120,8 +120,8 @@ class WorldPlant:
 
     @staticmethod
     def _relative(gain: Array, nominal: Array) -> Array:
-        """A gain register relative to the value it is tuned for; a nominal 0 means a gain that is always there."""
-        return np.where(gain == nominal, 1.0, gain / np.where(nominal == 0.0, 1.0, nominal))
+        """A gain register relative to the value it is tuned for; one that is tuned at 0 has no scale of its own."""
+        return np.where(nominal == 0.0, 1.0, gain / np.where(nominal == 0.0, 1.0, nominal))
 
     def _read(self) -> None:
         self._sensed: Array = self.world.sensed_position

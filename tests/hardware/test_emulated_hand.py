@@ -39,6 +39,17 @@ def test_limp_joints_follow_the_hand_and_fall_when_it_lets_go(world_rig: ArmRig)
     assert np.abs(plant.position - home).max() > 0.3
 
 
+def test_a_hand_that_is_taken_away_pushes_no_more(world_rig: ArmRig) -> None:
+    plant = world_rig.plant
+    plant.hand.follow(HandPath.through([(1.0, list(world_rig.robot.home))]))
+    world_rig.run(0.5)
+    assert plant.world.servo.external.any()
+    plant.hand.let_go()
+    world_rig.run(0.02)
+    assert not plant.world.servo.external.any()
+    world_rig.run(1.0)
+
+
 def test_what_the_hand_leaves_alone_stays_free(world_rig: ArmRig) -> None:
     plant = world_rig.plant
     before = plant.position.copy()

@@ -168,7 +168,7 @@ def test_leader_and_follower_of_two_families(emulator: EmulatorHandle, tmp_path:
         follower = SerialArm.connect(koch, handle.port, Calibration.load(handle.calibration, koch))
         try:
             for arm in (leader, follower):
-                arm.bus.allowance = 0.2  # type: ignore[attr-defined]
+                arm.bus.allowance = 1.0  # type: ignore[attr-defined]
             follower.enable()
             # A busy machine may pause for longer than the servos' own watchdogs allow.
             follower.bus.sync_write("bus_watchdog", follower.ids, [0] * koch.n)

@@ -162,12 +162,19 @@ class _Decoder:
         return f"{name} {whom}" + (f" {data.hex(' ')}" if data else "")
 
     def _reply(self, packet: Any) -> str:
-        error = getattr(packet, "error", packet.code)
-        text = f"id {packet.id}: error {error}" if error else f"id {packet.id}:"
-        if self._asked is not None and len(packet.data) >= self._asked[1]:
+        if packet.id == 0xFE and self._asked is not None:
+            # The common reply to a fast sync read: error, ID, data and CRC of one servo after the other.
+            size = self._asked[1]
+            rows = [packet.data[i : i + size + 2] for i in range(0, len(packet.data), size + 4)]
+            return "; ".join(self._answer(row[1], row[0], row[2:]) for row in rows if len(row) > 2)
+        return self._answer(packet.id, getattr(packet, "error", packet.code), packet.data)
+
+    def _answer(self, id: int, error: int, data: bytes) -> str:
+        text = f"id {id}: error {error}" if error else f"id {id}:"
+        if self._asked is not None and len(data) >= self._asked[1]:
             address, size = self._asked
-            return f"{text} {self._values(address, packet.data[:size])}"
-        return f"{text} {packet.data.hex(' ') or 'acknowledged'}"
+            return f"{text} {self._values(address, data[:size])}"
+        return f"{text} {data.hex(' ') or 'acknowledged'}"
 
     def _instruction(self, code: int) -> str:
         if self._wide == 2:

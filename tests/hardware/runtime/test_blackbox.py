@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware.dynamixel import protocol as dynamixel
+from hardware.family import FAMILIES
 from hardware.runtime import blackbox
 from hardware.runtime.blackbox import RECEIVED, SENT, VECTORS, BlackBox, save
 from hardware.runtime.flight import about
@@ -120,6 +122,19 @@ def test_the_line_is_decoded_packet_by_packet(flown):
     answers = [packet for line in lines if not line.sent for packet in line.packets]
     assert any(packet.startswith("id 3: present_position") for packet in answers)
     assert b"".join(line.data for line in sent) in recording._bytes or len(sent) > 1
+
+
+def test_a_common_reply_is_read_servo_by_servo(tmp_path):
+    koch = Robot.load("koch")
+    one = BlackBox(koch.n, 100.0, about(koch, port="test", command="test"))
+    position = FAMILIES["dynamixel"].table["present_position"]
+    one.exchange(1.0, SENT, dynamixel.fast_sync_read(position.address, position.size, (1, 2)))
+    parts = [(1, 0, position.encode(2048)), (2, 4, position.encode(1000))]
+    one.exchange(1.1, RECEIVED, dynamixel.fast_sync_reply(parts))
+    save(one.memory.snapshot("test"), tmp_path / "box.npz")
+    request, answer = Recording(tmp_path / "box.npz").lines()
+    assert request.packets == ("fast_sync_read present_position of ids 1, 2",)
+    assert answer.packets == ("id 1: present_position 2048; id 2: error 4 present_position 1000",)
 
 
 def test_recording_changes_nothing(arm_rig):

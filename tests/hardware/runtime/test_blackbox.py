@@ -131,6 +131,7 @@ def test_a_common_reply_is_read_servo_by_servo(tmp_path):
     one.exchange(1.0, SENT, dynamixel.fast_sync_read(position.address, position.size, (1, 2)))
     parts = [(1, 0, position.encode(2048)), (2, 4, position.encode(1000))]
     one.exchange(1.1, RECEIVED, dynamixel.fast_sync_reply(parts))
+    one.tick((1.2, *(0.0,) * 14), tuple(np.zeros(koch.n) for _ in VECTORS))
     save(one.memory.snapshot("test"), tmp_path / "box.npz")
     request, answer = Recording(tmp_path / "box.npz").lines()
     assert request.packets == ("fast_sync_read present_position of ids 1, 2",)

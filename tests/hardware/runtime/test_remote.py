@@ -10,12 +10,14 @@ from hardware.runtime import remote
 from hardware.runtime.inference import InferenceProcess, observed_features
 from hardware.runtime.messages import Line, Message
 from hardware.runtime.remote import RemotePolicy, Surroundings, offered
+from hardware.runtime.sources import LocalPolicy
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
 from sim2real.robot import Robot
 from sim2real.tasks.base import load_task
 
 from .servers import StubServer, good
+from .test_loop import Rig
 
 ROBOT = Robot.load("so101")
 
@@ -230,3 +232,28 @@ def test_an_unreachable_server_is_one_message(serve):
     with pytest.raises(UserError, match="no policy server answers"):
         source.wait_ready()
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "fault", "detail"),
+    [
+        (closes, "policy_died", "closed the connection"),
+        (babbles, "policy_died", "does not speak this protocol"),
+        (lambda line, message: good(line, message, np.full((8, 6), np.nan)), "policy_invalid", "not finite"),
+        (lambda line, message: good(line, message, np.zeros((8, 4))), "policy_invalid", "4 joints"),
+    ],
+    ids=["closes", "babbles", "nan", "shape"],
+)
+def test_whatever_a_server_does_the_arm_is_lowered_and_let_go(serve, misdeed, fault, detail):
+    """On simulated physics: within the gate's limits all the time, at rest and limp in the end."""
+    rig = Rig()
+    try:
+        policy = RemotePolicy(serve(misdeed, calm=20).spec, "reach", ROBOT)
+        rig.loop.policy = LocalPolicy(policy, 1 / ROBOT.policy_rate, rig.clock, 0.02)
+        rig.start()
+        assert rig.run(25.0, rig.loop.ended)
+        rig.check_ended(fault)
+        assert len(rig.loop.faults) == 1 and detail in rig.loop.faults[0]
+        policy.close()
+    finally:
+        rig.world.close()

@@ -29,6 +29,7 @@ from hardware.feetech.registers import (
 
 VOLTAGE, ENCODER, TEMPERATURE, CURRENT, OVERLOAD = (1 << bit for bit in (0, 1, 2, 3, 5))
 
+CONVERTER = 12.0  # V
 MOVING_THRESHOLD = 0.03  # rad/s
 SPEED_MODE, PWM_MODE = 1, 2
 MULTI_TURN = 1 << 4
@@ -56,7 +57,9 @@ class FeetechServo(EmulatedServo):
         values: Mapping[str, int] | None = None,
         thermal: Thermal | None = None,
     ) -> None:
-        super().__init__(STS3215, plant, index, zero=zero, sign=sign, thermal=thermal)
+        # A robot with stronger motors than these runs at a voltage that they do not take.
+        converter = CONVERTER if plant.supply > 0.1 * STS3215["max_voltage_limit"].default else None
+        super().__init__(STS3215, plant, index, zero=zero, sign=sign, thermal=thermal, converter=converter)
         self._put("id", id)
         for name, value in (values or {}).items():
             self._put(name, value)

@@ -264,6 +264,14 @@ def test_tripping_from_outside() -> None:
     assert (servo.status, plant.drive.mode[0]) == (0b100, 0)
 
 
+def test_a_supply_that_is_too_high_is_converted() -> None:
+    plant = IdealPlant(1)
+    plant.supply = 48.0
+    servo = FeetechServo(1, plant, 0)
+    _wait(servo, 0.0, 0.02, voltage=47.0)
+    assert (servo.voltage, servo.status) == (12.0, 0)
+
+
 def test_supply_sags_under_load(rig: Rig) -> None:
     rig.plant.duty[:] = 0.8
     rig.plant.current[:] = 2.0

@@ -194,11 +194,23 @@ def summary(result: Mapping[str, Any]) -> str:
         f"loop        {result['rate_hz'] or 0:.1f} Hz, period error p50 {error['p50']} ms, p99 {error['p99']} ms, "
         f"max {error['max']} ms, {result['overruns']} periods skipped",
         f"commands    {result['commands']}, {result['clipped']} clipped, {result['rejected']} rejected",
+        *_recorded_lines(result),
         f"faults      {'; '.join(result['faults']) or 'none'}",
         f"the arm is  {result['final_state']}",
         f"written to  {result['out']}",
     ]
     return "\n".join(lines)
+
+
+def _recorded_lines(result: Mapping[str, Any]) -> list[str]:
+    if "recorded" not in result:
+        return []
+    lost = [
+        f"{result[key]} {what} LOST"
+        for key, what in (("lost_frames", "frames"), ("lost_pictures", "pictures"))
+        if result[key]
+    ]
+    return [f"recorded    {len(result['recorded'])} episodes" + "".join(f", {text}" for text in lost)]
 
 
 def _played_lines(result: Mapping[str, Any]) -> list[str]:

@@ -177,7 +177,9 @@ class Chaos:
             goals[i] = np.array(rig.task.setup(values, self.rng).goal)
             return goals[i]
 
-        session = Session(loop, Plan(rig.task, episodes=EPISODES, seed=int(self.rng.integers(1 << 31)), goals=goal))
+        session = Session(
+            loop, Plan(rig.task, episodes=EPISODES, seed=int(self.rng.integers(1 << 31)), goals=goal)
+        )
         tick = loop.tick
         began = rig.clock.now()
 
@@ -317,7 +319,9 @@ def summary(tally: Tally, took: float | None = None) -> str:
         f"people      {tally.interventions} interventions, {tally.interventions_per_day:.2f} per day",
         "ended by    " + (", ".join(f"{n} × {name}" for name, n in tally.latched.most_common()) or "nothing"),
         "closest     "
-        + (", ".join(f"{name} {share:.0%}" for name, share in sorted(tally.peaks.items())) or "nothing moved"),
+        + (
+            ", ".join(f"{name} {share:.0%}" for name, share in sorted(tally.peaks.items())) or "nothing moved"
+        ),
         f"promises    {'all kept' if not tally.broken else f'{len(tally.broken)} BROKEN'}",
     ]
     return "\n".join(lines + [f"  {text}" for text in tally.broken[:20]])

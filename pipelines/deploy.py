@@ -117,7 +117,13 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         result = result_of(setup, session, time.monotonic() - begin, privileges)
         if recorder is not None:
             recorder.close()
-            result |= {"recorded": recorder.saved, "lost_frames": recorder.lost}
+            result |= {
+                "recorded": recorder.saved,
+                "lost_frames": recorder.lost,
+                "lost_pictures": recorder.lost_pictures,
+            }
+        if view is not None and (trouble := view.close()):
+            screen.tell(trouble)
         screen.close()
         if isinstance(session, Playback):
             result |= played(session)

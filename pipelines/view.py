@@ -102,15 +102,17 @@ class View:
         except OSError:
             self.lost += 1
 
-    def close(self) -> None:
-        """Let the viewer finish. Its window stays open; safe to call again."""
-        if self._pipe.closed:
-            return
-        self._pipe.close()
-        self._process.join(GOODBYE)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+    def close(self) -> str:
+        """Let the viewer finish; returns what went wrong with it, "" if nothing did. Its window stays open."""
+        if not self._pipe.closed:
+            self._pipe.close()
+            self._process.join(GOODBYE)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+        if self._process.exitcode != 0:
+            return f"the viewer ended early (exit status {self._process.exitcode})"
+        return f"the viewer missed {self.lost} frames" if self.lost else ""
 
 
 def _serve(

@@ -47,10 +47,10 @@ SERVO = {"temperature": "servo.temperature", "current": "servo.current", "load":
 """What is recorded of each servo, (n,): fields of `ArmState` and their features. °C, A, duty in -1..1."""
 
 PIPE_SIZE = 1 << 20
-KEPT = 30
-"""Pictures kept per camera for frames that are still on their way: a second's."""
+KEPT = 90
+"""Pictures kept per camera for frames that are still on their way: three seconds', on a machine that is too busy."""
 
-SAVE_TIMEOUT = 60.0
+SAVE_TIMEOUT = 120.0
 TERMINATION = 0.5
 """Seconds between two looks whether somebody asked the recorder process to end."""
 
@@ -116,6 +116,8 @@ class RecorderProcess:
         self.saved: list[int] = []
         self.lost = 0
         """Frames that the recorder could not take."""
+        self.lost_pictures = 0
+        """Frames of saved episodes whose picture was an old one: the camera, or the recorder, was too slow."""
         self.recovered: list[Recovered] = []
         """Episodes that an earlier recorder had left unfinished in the folder."""
         self._problem = ""
@@ -186,7 +188,8 @@ class RecorderProcess:
         answer = self._ask("save", success, ended)
         if isinstance(answer, Exception):
             raise answer
-        self.saved.append(answer)
+        index, self.lost_pictures = answer
+        self.saved.append(index)
 
     def discard(self) -> None:
         """Drop the frames since `begin`, if there are any."""
@@ -303,16 +306,16 @@ class _Writer:
                 try:
                     command = commands.recv()
                 except (EOFError, OSError):
-                    # Frames may still be in the other pipe.
-                    while self._read(frames):
-                        pass
-                    return False
+                    break
                 if command[0] == "close":
                     return True
                 self._finish(command, frames, commands)
             if self.recorder.problem and not self.reported:
                 self.reported = True
                 commands.send(Report(self.recorder.problem))
+        # Frames may still be in their pipe.
+        while select.select([frames.fileno()], [], [], 0)[0] and self._read(frames):
+            pass
         return False
 
     def terminate(self, number: int, frame: Any) -> None:
@@ -379,9 +382,9 @@ class _Writer:
         self.taken += 1
 
     def _finish(self, command: tuple[Any, ...], frames: Connection, commands: Connection) -> None:
-        end = time.monotonic() + 5.0
-        while self.taken < command[1] and time.monotonic() < end:
-            if select.select([frames.fileno()], [], [], 0.1)[0] and not self._read(frames):
+        # What was sent is in the pipe, however far behind we are; left there it would begin the next episode.
+        while self.taken < command[1]:
+            if not self._read(frames):
                 return
         self.taken, self.reported = 0, False
         answer: Any = None
@@ -389,7 +392,8 @@ class _Writer:
             if command[0] == "discard":
                 self.recorder.discard()
             else:
-                answer = self.recorder.save(self.config.task, command[2], command[3])
+                index = self.recorder.save(self.config.task, command[2], command[3])
+                answer = (index, self.recorder.missing_images)
         except Sim2RealError as error:
             answer = error
         commands.send(answer)

@@ -33,7 +33,10 @@ from sim2real.robot import Robot
 Array = NDArray[np.float64]
 
 APART = 0.8
-"""rad; with any joint further from the leader than this the follower does not start (as in GELLO)."""
+"""rad; with any joint of the arm further from the leader than this the follower does not start (as in GELLO).
+
+The gripper may be: a leader's is often held open by a spring, and coming up to it slowly moves nothing else.
+"""
 
 RAMP = 0.5
 """rad/s at which the follower comes up to the leader."""
@@ -179,8 +182,8 @@ class Leader:
         if self._latest is None or time.monotonic() - self._latest[0] > LOST:
             return f"the leader at {self.port} does not answer"
         distance = self._latest[1] - position
-        far = np.flatnonzero(np.abs(distance) > APART)
-        if not len(far):
+        far = [i for i in self._robot.arm if abs(distance[i]) > APART]
+        if not far:
             return ""
         what = ", ".join(f"{self._robot.joint_names[i]} by {np.degrees(distance[i]):+.0f}°" for i in far)
         return f"leader and follower are too far apart ({what}): bring the leader within {np.degrees(APART):.0f}°"

@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     duration.add_argument("--seconds", type=float, help="simulated time (default: 600)")
     duration.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument(
-        "--gap", type=float, default=10.0, help="mean time between faults, s (default: 10; not with --mix field)"
+        "--gap",
+        type=float,
+        default=10.0,
+        help="mean time between faults, s (default: 10; not with --mix field)",
     )
     parser.add_argument(
         "--mix",
@@ -47,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.chaos import ChaosOptions, run_chaos, summary, timed
     from sim2real.errors import UserError
 
-    seconds = args.hours * 3600 if args.hours is not None else (600.0 if args.seconds is None else args.seconds)
+    seconds = (
+        args.hours * 3600 if args.hours is not None else (600.0 if args.seconds is None else args.seconds)
+    )
     options = ChaosOptions(
         robot=args.robot,
         seed=args.seed,

@@ -19,6 +19,9 @@ OpenPort = Callable[[int], Port]
 TAIL = 0.05
 """s of silence after the last answer to a ping to all before the line counts as quiet."""
 
+BABBLE = 1.0
+"""s after which a line that does not fall quiet is not listened to any more."""
+
 ONE_PING = 0.02
 CHECK = 0.3
 """s for an answer, retries included, when the servo is known to be there."""
@@ -38,11 +41,12 @@ ADAPTERS = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A serial device of this machine, and what it probably is."""
+    """A serial device of this machine, and what it probably is. `usb` False: built in, so hardly an arm's."""
 
     device: str
     kind: str
     serial_number: str | None
+    usb: bool
 
 
 def candidates() -> tuple[Candidate, ...]:
@@ -52,9 +56,8 @@ def candidates() -> tuple[Candidate, ...]:
     found = []
     for port in sorted(list_ports.comports(), key=lambda port: (port.vid is None, port.device)):
         kind = ADAPTERS.get((port.vid, port.pid)) or ADAPTERS.get((port.vid, None)) or port.description
-        found.append(
-            Candidate(port.device, kind if kind and kind != "n/a" else "unknown", port.serial_number)
-        )
+        kind = kind if kind and kind != "n/a" else "unknown"
+        found.append(Candidate(port.device, kind, port.serial_number, port.vid is not None))
     return tuple(found)
 
 
@@ -156,7 +159,8 @@ class _Line:
         parser = packets.Parser()
         counts: Counter[int] = Counter()
         end = port.now() + self.family.roll_call
-        while data := port.read(4096, end):
+        last = end + BABBLE
+        while port.now() < last and (data := port.read(4096, end)):
             counts.update(packet.id for packet in parser.feed(data) if packet.id <= self.family.max_id)
             end = max(end, port.now() + TAIL)
         parser.clear()
@@ -192,7 +196,8 @@ class _Line:
         entry = self.bus.tables.get(id, self.bus.table)[register]
         self.port.discard_input()
         self.port.write(self.family.packets.write(id, entry.address, entry.encode(value)))
-        while self.port.read(64, self.port.now() + TAIL):
+        last = self.port.now() + BABBLE
+        while self.port.now() < last and self.port.read(64, self.port.now() + TAIL):
             pass
 
 

@@ -108,31 +108,44 @@ class PolicyServer:
         host, port = self.address
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Serve until `until` says so; it is asked about twice a second."""
-        while not until():
-            if select.select([self._listener], [], [], 0.5)[0]:
-                connection, peer = self._listener.accept()
-                line = Line(connection)
+    def run(self) -> None:
+        """Serve one arm after another, for ever."""
+        while True:
+            line = self._accept()
+            if line is not None:
                 try:
-                    self._serve(line, f"{peer[0]}:{peer[1]}", until)
+                    self._serve(line)
                 finally:
                     line.close()
+
+    def _accept(self) -> Line | None:
+        """The next caller; None for one that has hung up already."""
+        try:
+            connection, _ = self._listener.accept()
+        except ConnectionError:
+            return None
+        try:
+            return Line(connection)
+        except OSError:
+            connection.close()
+            return None
 
     def close(self) -> None:
         """Stop listening."""
         self._listener.close()
 
-    def _serve(self, line: Line, peer: str, until: Callable[[], bool]) -> None:
+    def _serve(self, line: Line) -> None:
         """One arm, from hello to the end of its connection. Nothing it does ends the server."""
         times: list[float] = []
+        peer = line.peer
         try:
             hello = line.receive(MESSAGE_TIMEOUT)
             self._check(hello)
             line.send(self.served.welcome())
             self._say(f"{peer}: {hello.fields.get('robot')} is here")
             episode: Any = None
-            while self._wait(line, until):
+            while True:
+                self._wait(line)
                 message = line.receive(MESSAGE_TIMEOUT)
                 start = time.perf_counter()
                 if message.fields.get("episode") != episode:
@@ -156,24 +169,22 @@ class PolicyServer:
                 f"{peer}: {len(times)} chunks in {spread[0]:.1f} ms each (95 % within {spread[1]:.1f} ms)"
             )
 
-    def _wait(self, line: Line, until: Callable[[], bool]) -> bool:
-        """Whether the arm has something to say; others that call meanwhile are sent away."""
-        while not until():
-            ready, _, _ = select.select([line.socket, self._listener], [], [], 0.5)
-            if self._listener in ready:
-                other = Line(self._listener.accept()[0])
+    def _wait(self, line: Line) -> None:
+        """Until the arm has something to say; others that call meanwhile are sent away."""
+        while True:
+            ready, _, _ = select.select([line.socket, self._listener], [], [])
+            # First: an arm that has just hung up is no reason to send the next one away.
+            if line.socket in ready:
+                return
+            if (other := self._accept()) is not None:
                 try:
-                    other.send(
-                        Message("refusal", {"message": "it is driving another arm; try again later"}), 1.0
-                    )
+                    busy = {"message": "it is driving another arm; try again later"}
+                    other.send(Message("refusal", busy), 1.0)
                     # Closing with unread input would take the refusal back before it was read.
                     other.receive(0.2)
                 except MessageError:
                     pass
                 other.close()
-            if line.socket in ready:
-                return True
-        return False
 
     def _check(self, hello: Message) -> None:
         if hello.type != "hello":

@@ -130,6 +130,15 @@ class Line:
             if hasattr(socket, option):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for people."""
+        try:
+            host, port = self.socket.getpeername()[:2]
+        except OSError:
+            return "somebody who has gone"
+        return f"{host}:{port}"
+
     def send(self, message: Message, timeout: float = 5.0) -> None:
         """Send a message within `timeout`, s."""
         data = encode(message)

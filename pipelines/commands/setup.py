@@ -104,17 +104,20 @@ def _find_port(args: argparse.Namespace) -> str | None:
         for one in found:
             number = f", serial number {one.serial_number}" if one.serial_number else ""
             print(f"{one.device}  {one.kind}{number}", file=sys.stderr)
-    if len(found) == 1:
-        return found[0].device
+    adapters = [one.device for one in found if one.usb]
+    if len(adapters) == 1:
+        return adapters[0]
     if args.json and not sys.stdin.isatty():
         print(json.dumps({"ports": [vars(one) for one in found]}))
         return None
-    if not found:
+    if not adapters:
+        others = ", ".join(one.device for one in found) or "none"
         raise HardwareError(
-            "no serial device on this machine: plug the adapter in (and give an emulated arm's link with --port)"
+            f"no USB serial adapter on this machine (other ports: {others}): plug it in, or say which port it is with "
+            "--port"
         )
     if not sys.stdin.isatty():
-        raise UserError(f"there are {len(found)} serial devices: say which with --port")
+        raise UserError(f"there are {len(adapters)} adapters ({', '.join(adapters)}): say which with --port")
 
     def listed() -> list[str]:
         return [one.device for one in candidates()]

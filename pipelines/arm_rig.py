@@ -66,7 +66,7 @@ def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
     defaults: dict[str, Any] = {"port": handle.port}
     if options.calibration is None:
         defaults["calibration"] = handle.calibration
-    if options.cameras is None:
+    if options.cameras is None and handle.sources:
         defaults["cameras"] = handle.cameras_file
     if not options.camera:
         defaults["camera"] = tuple(f"{name}={source}" for name, source in handle.sources.items())

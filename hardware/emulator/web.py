@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FPS = 30.0
 QUALITY = 90
 BOUNDARY = "frame"
-MAX_BODY = 4_000_000
+MAX_BODY = 1_000_000
 TROUBLES = ("", "camera_stale", "camera_frozen", "camera_black", "camera_stall")
 _LINGER = 2.0  # s that a camera goes on drawing after the last picture was asked for
 
@@ -178,10 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MAX_BODY:
+        said = self.headers.get("Content-Length") or "0"
+        length = int(said) if said.isdecimal() else -1
+        if not 0 <= length <= MAX_BODY:
             self.close_connection = True
-            self._json(413, {"error": f"a request takes at most {MAX_BODY} bytes, got {length}"})
+            self._json(413, {"error": f"a request takes 0 to {MAX_BODY} bytes, got Content-Length {said}"})
             return
         body = self.rfile.read(length)
         if self.path == "/episode":

@@ -122,7 +122,7 @@ def _page(a: dict[str, object]) -> str:
         "Run a policy on it:",
         "",
         f"  sim2real deploy {robot}--policy POLICY --port {a['port']} --calibration {a['calibration']} \\",
-        f"    --cameras {a['cameras_file']} \\",
+        *([f"    --cameras {a['cameras_file']} \\"] if sources else []),
         f"    --before-episode 'sim2real emulate --link {a['port']} --tell episode' \\",
         f"    --success 'sim2real emulate --link {a['port']} --tell success' \\",
         "    --episodes 5 --out runs/deploy",

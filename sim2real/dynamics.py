@@ -25,6 +25,9 @@ GRAVITY = 9.81
 WORK_COLUMNS = 46
 """Columns of the scratch array of `mass_and_bias_into`: one row per joint."""
 
+INVERSE_COLUMNS = 24
+"""Columns of the scratch array of `inverse_dynamics_into`: one row per joint."""
+
 
 def workspace(n: int) -> tuple[Array, Array, Array]:
     """Scratch for `mass_and_bias_into`: rotations (n, 3, 3), origins (n, 3), work (n, WORK_COLUMNS)."""
@@ -152,6 +155,97 @@ def _momentum(w: Array, motion: int, out: Array, at: int) -> None:
     out[at + 3] = m * v0 - h1 * a2 + h2 * a1
     out[at + 4] = m * v1 - h2 * a0 + h0 * a2
     out[at + 5] = m * v2 - h0 * a1 + h1 * a0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def inverse_dynamics_into(
+    chain: Array, inertials: Array, qd: Array, qdd: Array, gravity: float,
+    rotations: Array, origins: Array, work: Array, torque: Array,
+) -> None:  # fmt: skip
+    """Fill `torque` (n,) N·m, M q̈ + h, for the links' poses `rotations` (n, 3, 3) and `origins` (n, 3).
+
+    Newton–Euler with forces about the links' own origins. `gravity` m/s² points down; `work` (n, INVERSE_COLUMNS).
+    """
+    n = chain.shape[0]
+    for i in range(n):
+        w = work[i]
+        r, o = rotations[i], origins[i]
+        parent = int(chain[i, 0])
+        x = r[0, 0] * chain[i, 14] + r[0, 1] * chain[i, 15] + r[0, 2] * chain[i, 16]
+        y = r[1, 0] * chain[i, 14] + r[1, 1] * chain[i, 15] + r[1, 2] * chain[i, 16]
+        z = r[2, 0] * chain[i, 14] + r[2, 1] * chain[i, 15] + r[2, 2] * chain[i, 16]
+        # Angular velocity 0–2 and acceleration 3–5, acceleration of the origin 6–8, joint axis 9–11.
+        w[9], w[10], w[11] = x, y, z
+        d, dd = qd[i], qdd[i]
+        if parent < 0:
+            for k in range(8):
+                w[k] = 0.0
+            w[8] = gravity
+            a0, a1, a2 = 0.0, 0.0, 0.0
+        else:
+            u, p = work[parent], origins[parent]
+            for k in range(6):
+                w[k] = u[k]
+            d0, d1, d2 = o[0] - p[0], o[1] - p[1], o[2] - p[2]
+            # ω × d, and with it α × d + ω × (ω × d).
+            c0, c1, c2 = u[1] * d2 - u[2] * d1, u[2] * d0 - u[0] * d2, u[0] * d1 - u[1] * d0
+            w[6] = u[6] + u[4] * d2 - u[5] * d1 + u[1] * c2 - u[2] * c1
+            w[7] = u[7] + u[5] * d0 - u[3] * d2 + u[2] * c0 - u[0] * c2
+            w[8] = u[8] + u[3] * d1 - u[4] * d0 + u[0] * c1 - u[1] * c0
+            a0, a1, a2 = u[0], u[1], u[2]
+        if chain[i, 1] != 0.0:
+            w[6] += x * dd + 2.0 * d * (a1 * z - a2 * y)
+            w[7] += y * dd + 2.0 * d * (a2 * x - a0 * z)
+            w[8] += z * dd + 2.0 * d * (a0 * y - a1 * x)
+        else:
+            w[3] += x * dd + d * (a1 * z - a2 * y)
+            w[4] += y * dd + d * (a2 * x - a0 * z)
+            w[5] += z * dd + d * (a0 * y - a1 * x)
+            w[0] += x * d
+            w[1] += y * d
+            w[2] += z * d
+        # Force 12–14 on the link and moment 15–17 about its origin.
+        m = inertials[i, 0]
+        c0 = r[0, 0] * inertials[i, 1] + r[0, 1] * inertials[i, 2] + r[0, 2] * inertials[i, 3]
+        c1 = r[1, 0] * inertials[i, 1] + r[1, 1] * inertials[i, 2] + r[1, 2] * inertials[i, 3]
+        c2 = r[2, 0] * inertials[i, 1] + r[2, 1] * inertials[i, 2] + r[2, 2] * inertials[i, 3]
+        v0, v1, v2, b0, b1, b2 = w[0], w[1], w[2], w[3], w[4], w[5]
+        s0, s1, s2 = v1 * c2 - v2 * c1, v2 * c0 - v0 * c2, v0 * c1 - v1 * c0
+        f0 = m * (w[6] + b1 * c2 - b2 * c1 + v1 * s2 - v2 * s1)
+        f1 = m * (w[7] + b2 * c0 - b0 * c2 + v2 * s0 - v0 * s2)
+        f2 = m * (w[8] + b0 * c1 - b1 * c0 + v0 * s1 - v1 * s0)
+        _turned(r, inertials[i], v0, v1, v2, w, 18)
+        _turned(r, inertials[i], b0, b1, b2, w, 21)
+        w[12], w[13], w[14] = f0, f1, f2
+        w[15] = w[21] + v1 * w[20] - v2 * w[19] + c1 * f2 - c2 * f1
+        w[16] = w[22] + v2 * w[18] - v0 * w[20] + c2 * f0 - c0 * f2
+        w[17] = w[23] + v0 * w[19] - v1 * w[18] + c0 * f1 - c1 * f0
+    for i in range(n - 1, -1, -1):
+        w = work[i]
+        at = 12 if chain[i, 1] != 0.0 else 15
+        torque[i] = w[9] * w[at] + w[10] * w[at + 1] + w[11] * w[at + 2]
+        parent = int(chain[i, 0])
+        if parent >= 0:
+            u, o, p = work[parent], origins[i], origins[parent]
+            d0, d1, d2 = o[0] - p[0], o[1] - p[1], o[2] - p[2]
+            for k in range(12, 18):
+                u[k] += w[k]
+            u[15] += d1 * w[14] - d2 * w[13]
+            u[16] += d2 * w[12] - d0 * w[14]
+            u[17] += d0 * w[13] - d1 * w[12]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _turned(r: Array, inertial: Array, x: float, y: float, z: float, out: Array, at: int) -> None:
+    """out[at:at+3] = R I Rᵀ times the vector, I the inertia about the centre of mass."""
+    a = r[0, 0] * x + r[1, 0] * y + r[2, 0] * z
+    b = r[0, 1] * x + r[1, 1] * y + r[2, 1] * z
+    c = r[0, 2] * x + r[1, 2] * y + r[2, 2] * z
+    s = inertial[4] * a + inertial[7] * b + inertial[8] * c
+    t = inertial[7] * a + inertial[5] * b + inertial[9] * c
+    u = inertial[8] * a + inertial[9] * b + inertial[6] * c
+    for k in range(3):
+        out[at + k] = r[k, 0] * s + r[k, 1] * t + r[k, 2] * u
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -6,23 +6,22 @@ One call of `step` is one tick of the command clock. Checks, in this order:
 2. *discontinuity*: so is one that jumps by more than `discontinuity` from the last accepted request, unless
    the requests have been consistent at the new place for `CONFIRM` ticks;
 3. *position*: clipped into the joint limits less a margin;
-4. *workspace*: moved along the shortest way to where every guarded point is above the table and the tool
-   within reach (`sim2real/clearance.py`);
-5. *velocity*, *acceleration* and *stopping distance*: see below;
-6. *the stopping path*: if the pose in which the arm would come to rest, braking all joints from where this
-   command takes it, is not clear of the table, the command gives way: first sliding along the boundary, then
-   more slowly, then braking outright;
+4. *workspace*, *self_collision*: moved along the shortest way to where every guarded point is above the table, the
+   tool within its reach and box (`clearance.py`) and the links apart (`collision.py`);
+5. *velocity*, *stopping distance* before a joint's end, *acceleration*: see `braking.py`;
+6. *the stopping path*: if this tick and braking all joints after it would not keep clear of table, workspace's end
+   and the arm itself, or would need more than a joint's *torque* (`stopping.py`), the command gives way: first
+   sliding along the boundary, then more slowly, then braking outright;
 7. *jerk*: the mean of the last N ticks goes out.
 
 Rejecting means braking and holding, never stopping dead.
 
-**Why the limits hold.** Let dt be the tick, A, V a joint's limits and f(D) the largest speed from which
-braking by A·dt a tick stops within the distance D (exact for the tick, see `stopping_speed`). Each tick picks
-a velocity from the interval [max(-V, v - A dt, -f(p - lower)), min(V, v + A dt, f(upper - p))]. Whatever is
-picked, the interval of the next tick is not empty, because f(D - v dt) >= v - A dt for v <= f(D): braking is
-always possible, and no limit is ever crossed. The mean over N ticks of a trajectory keeps its position,
-velocity and acceleration limits, and its jerk is (a[k] - a[k - N]) / (N dt) <= 2 A / (N dt), so
-N = ceil(2 A / (J dt)) keeps the jerk limit J. Limits are those of the finite differences of what is sent.
+**Why the limits hold.** Braking is always possible within position, velocity and acceleration limits whatever was
+picked before (`braking.py`), and a tick is only taken where braking after it keeps all else. So before every tick
+there is one that may be taken, and no limit is ever crossed. The mean over N ticks of a trajectory keeps its
+position, velocity and acceleration limits, and its jerk is (a[k] - a[k - N]) / (N dt) <= 2 A / (N dt), so
+N = ceil(2 A / (J dt)) keeps the jerk limit J. Limits are those of the finite differences of what is sent. From the
+poses and torques that were checked the mean differs to second order only, A (N dt)² / 24 at most (docs/gate.md).
 
 A request that respects the limits comes out unchanged, (N - 1) / 2 ticks later.
 """
@@ -34,19 +33,37 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from sim2real.clearance import Geometry, clearance, guarded_geometry, push_out
+from sim2real.braking import (
+    ACCELERATION,
+    AGREED,
+    DT,
+    FLOORS,
+    FOLLOWING,
+    INDEX,
+    JUMP,
+    PATH,
+    STOPPING,
+    VELOCITY,
+    Track,
+    follow,
+    follow_straight,
+    slower,
+    track,
+    track_size,
+)
+from sim2real.clearance import clearances, outside, push_out
+from sim2real.collision import forget, keep_apart, known_gap
 from sim2real.errors import UserError
+from sim2real.geometry import TABLE, Geometry, guarded_geometry, views
+from sim2real.kinematics import link_poses_into
 from sim2real.robot import Robot
+from sim2real.stopping import COLLISION, TORQUE, WORKSPACE, barred, spare_torque
 
 Array = NDArray[np.float64]
 
 NOT_FINITE: Final = 1
 DISCONTINUITY: Final = 2
 POSITION: Final = 4
-VELOCITY: Final = 8
-ACCELERATION: Final = 16
-STOPPING: Final = 32
-WORKSPACE: Final = 64
 JERK: Final = 128
 
 NAMES: Final = {
@@ -58,10 +75,12 @@ NAMES: Final = {
     STOPPING: "stopping",
     WORKSPACE: "workspace",
     JERK: "jerk",
+    COLLISION: "self_collision",
+    TORQUE: "torque",
 }
 REJECTED: Final = NOT_FINITE | DISCONTINUITY
 """The request was thrown away; the arm brakes or holds."""
-CLIPPED: Final = POSITION | VELOCITY | ACCELERATION | STOPPING | WORKSPACE
+CLIPPED: Final = POSITION | VELOCITY | ACCELERATION | STOPPING | WORKSPACE | COLLISION | TORQUE
 """The request was followed as far as the limits allow. (`JERK` alone only smooths it.)"""
 
 CONFIRM: Final = 10
@@ -70,224 +89,151 @@ CONFIRM: Final = 10
 SLIDE: Final = 0.05
 """rad; how far ahead the way along the boundary of the workspace is looked for."""
 
-# Rows of the state array: what went out, the unsmoothed trajectory (position, velocity, acceleration), the
-# last accepted and the last finite request, the last goal, the limits in force, and scratch.
-_OUT, _P, _V, _A, _ACCEPTED, _PENDING, _GOAL, _LOWER, _UPPER = range(9)
-_TARGET, _FEED, _TRY, _BRAKE, _POSE, _ROWS = range(9, 15)
-# Rows of the limits array.
-_VMAX, _AMAX, _JMAX, _LO, _HI = range(5)
-# Entries of the counters: index into the history, ticks at a new place, whether the last tick was accepted.
-_INDEX, _AGREED, _FOLLOWING = range(3)
-# Entries of the scalars: tick, discontinuity, clearance that must not be undercut (<= 0 while coming in).
-_DT, _JUMP, _FLOOR = range(3)
+HALVINGS: Final = 6
+"""How often a velocity that is barred is mixed with that of braking before the gate brakes outright."""
+
+START: Final = 0.5
+"""Share of its torque by which a joint that cannot hold its start may need still more, to get moving. From half of it
+to spare on the limit holds."""
+
+_TARGET: Final = 1
+"""Memory for the gap between links of the goals; 0 is that of the poses on the way."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def stopping_speed(distance: float, step: float) -> float:
-    """Largest speed, in units of A·dt, to stop within `distance`; `step` = A·dt² is the unit of distance.
-
-    Moving x now and then x - 1, x - 2, … covers x·(n + 1) - n·(n + 1)/2 with n = floor(x); solved for x.
-    """
-    d = distance / step
-    if d <= 0.0:
-        return 0.0
-    n = math.floor((math.sqrt(1.0 + 8.0 * d) - 1.0) / 2.0)
-    return (d + n * (n + 1) / 2.0) / (n + 1)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def stopping_distance(speed: float, unit: float, dt: float) -> float:
-    """Signed way to rest from `speed` when braking by `unit` = A·dt a tick, beginning with the next tick."""
-    x = abs(speed) / unit
-    n = math.floor(x)
-    way = (x * n - n * (n + 1) / 2.0) * unit * dt
-    return way if speed > 0 else -way
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _follow(target: Array, feed: Array, state: Array, limits: Array, dt: float, out: Array) -> int:
-    """Velocities that bring the joints to `target`, which moves at `feed`, within the limits; writes `out`."""
-    flags = 0
-    for i in range(target.shape[0]):
-        unit = limits[_AMAX, i] * dt
-        step = unit * dt
-        p = state[_P, i]
-        v = state[_V, i]
-        # The distance to go before the target's own motion of this tick, which `feed` covers.
-        error = target[i] - feed[i] * dt - p
-        speed = stopping_speed(abs(error), step) * unit
-        wanted = feed[i] + (speed if error > 0 else -speed)
-        if abs(wanted) > limits[_VMAX, i]:
-            wanted = math.copysign(limits[_VMAX, i], wanted)
-            flags |= VELOCITY
-        top = stopping_speed(state[_UPPER, i] - p, step) * unit
-        bottom = -stopping_speed(p - state[_LOWER, i], step) * unit
-        if wanted > top:
-            wanted = top
-            flags |= STOPPING
-        elif wanted < bottom:
-            wanted = bottom
-            flags |= STOPPING
-        if abs(wanted - v) > unit * (1 + 1e-9):
-            wanted = v + math.copysign(unit, wanted - v)
-            flags |= ACCELERATION
-        out[i] = wanted
-    return flags
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _follow_straight(target: Array, state: Array, limits: Array, dt: float, out: Array) -> bool:
-    """Velocities straight towards `target`, all joints in proportion; writes `out`, False if there are none.
-
-    Joints that each go as fast as they can leave the straight line, and with it the way that was checked.
-    """
-    low, high = 0.0, math.inf
-    for i in range(target.shape[0]):
-        unit = limits[_AMAX, i] * dt
-        v = state[_V, i]
-        way = target[i] - state[_P, i]
-        if abs(way) < 1e-9:
-            if abs(v) > unit:
-                return False
-            continue
-        stop = stopping_speed(abs(way), unit * dt) * unit
-        a, b = (v - unit) / way, (v + unit) / way
-        low = max(low, min(a, b))
-        high = min(high, max(a, b), stop / abs(way), limits[_VMAX, i] / abs(way))
-    if low > high or high == math.inf:
-        return False
-    for i in range(target.shape[0]):
-        way = target[i] - state[_P, i]
-        out[i] = high * way if abs(way) >= 1e-9 else 0.0
-    return True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _stop_is_clear(
-    velocity: Array, state: Array, limits: Array, dt: float, floor: float, geometry: Geometry, pose: Array
-) -> bool:
-    """Whether braking from the next state stays clear of the boundary: looked at thrice along the way."""
-    for part in (1.0, 0.67, 0.33):
-        for i in range(velocity.shape[0]):
-            way = stopping_distance(velocity[i], limits[_AMAX, i] * dt, dt)
-            pose[i] = state[_P, i] + velocity[i] * dt + part * way
-        if clearance(pose, geometry) < floor:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _judge(request: Array, state: Array, counters: NDArray[np.int64], jump: float) -> int:
+def _judge(request: Array, t: Track) -> int:
     """Whether the request is believed: 0, NOT_FINITE or DISCONTINUITY."""
+    s = t.scalars
     for i in range(request.shape[0]):
         if not math.isfinite(request[i]):
-            counters[_AGREED] = 0
+            s[AGREED] = 0.0
             return NOT_FINITE
     agrees = True
     near = True
     for i in range(request.shape[0]):
-        agrees = agrees and abs(request[i] - state[_PENDING, i]) <= jump
-        near = near and abs(request[i] - state[_ACCEPTED, i]) <= jump
-        state[_PENDING, i] = request[i]
-    counters[_AGREED] = counters[_AGREED] + 1 if agrees else 1
-    return 0 if near or counters[_AGREED] >= CONFIRM else DISCONTINUITY
+        agrees = agrees and abs(request[i] - t.pending[i]) <= s[JUMP]
+        near = near and abs(request[i] - t.accepted[i]) <= s[JUMP]
+        t.pending[i] = request[i]
+    s[AGREED] = s[AGREED] + 1.0 if agrees else 1.0
+    return 0 if near or s[AGREED] >= CONFIRM else DISCONTINUITY
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _aim(request: Array, state: Array, limits: Array, dt: float, guarded: bool, geometry: Geometry) -> int:
-    """The goal inside joint limits and workspace: written to the state's _TARGET row."""
+def _aim(request: Array, t: Track, guarded: bool, g: Geometry) -> int:
+    """The goal inside joint limits and workspace, and clear of the arm itself: written to `target`."""
     flags = 0
-    target = state[_TARGET]
     for i in range(request.shape[0]):
-        goal = min(max(request[i], state[_LOWER, i]), state[_UPPER, i])
+        goal = min(max(request[i], t.lower[i]), t.upper[i])
         if goal != request[i]:
             flags |= POSITION
-        target[i] = goal
-    if guarded and clearance(target, geometry) < 0.0:
-        push_out(target, state[_LOWER], state[_UPPER], geometry)
-        flags |= WORKSPACE
+        t.target[i] = goal
+    if guarded:
+        link_poses_into(g.chain, t.target, g.rotations, g.origins)
+        room, gap = outside(g)[0], known_gap(t.target, g, 0.0, _TARGET)
+        if room < 0.0:
+            flags |= WORKSPACE
+        if gap < 0.0:
+            flags |= COLLISION
+        if room < 0.0 or gap < 0.0:
+            push_out(t.target, t.lower, t.upper, g)
     return flags
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _steer(state: Array, limits: Array, scalars: Array, guarded: bool, geometry: Geometry) -> int:
-    """Velocities for this tick towards the _TARGET row: written to the state's _TRY row."""
-    dt = scalars[_DT]
-    tried, brake, pose = state[_TRY], state[_BRAKE], state[_POSE]
-    flags = _follow(state[_TARGET], state[_FEED], state, limits, dt, tried)
-    if not guarded or _stop_is_clear(tried, state, limits, dt, scalars[_FLOOR], geometry, pose):
+def _steer(t: Track, guarded: bool, g: Geometry) -> int:
+    """Velocities for this tick towards `target`: written to `tried`."""
+    flags = follow(t)
+    if not guarded:
         return flags
-    flags |= WORKSPACE
-    # The straight way is barred: follow the boundary towards the goal.
-    longest = np.max(np.abs(state[_TARGET] - state[_P]))
-    share = min(1.0, SLIDE / longest) if longest > 0 else 0.0
-    state[_TARGET] = state[_P] + share * (state[_TARGET] - state[_P])
-    push_out(state[_TARGET], state[_LOWER], state[_UPPER], geometry)
-    if not _follow_straight(state[_TARGET], state, limits, dt, tried):
-        state[_FEED] = 0.0
-        _follow(state[_TARGET], state[_FEED], state, limits, dt, tried)
-    for _ in range(4):
-        if _stop_is_clear(tried, state, limits, dt, scalars[_FLOOR], geometry, pose):
+    for attempt in range(HALVINGS + 2):
+        why = barred(t, g)
+        if why == 0:
+            _come_in(t.scalars)
             return flags
+        flags |= why
+        if attempt == 0 and why != TORQUE:
+            # The straight way is barred: follow the boundary towards the goal.
+            longest = np.max(np.abs(t.target - t.p))
+            share = min(1.0, SLIDE / longest) if longest > 0 else 0.0
+            for i in range(len(t.p)):
+                t.target[i] = t.p[i] + share * (t.target[i] - t.p[i])
+            push_out(t.target, t.lower, t.upper, g)
+            if not follow_straight(t):
+                t.feed[:] = 0.0
+                follow(t)
+            continue
         # Both ends of this mix keep the joint limits, so the mix does.
-        for i in range(tried.shape[0]):
-            tried[i] = 0.5 * (tried[i] + brake[i])
-    tried[:] = brake
+        for i in range(len(t.p)):
+            t.tried[i] = 0.5 * (t.tried[i] + t.brake[i])
+    t.tried[:] = t.brake
     return flags
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tick(
-    request: Array,
-    state: Array,
-    history: Array,
-    counters: NDArray[np.int64],
-    limits: Array,
-    scalars: Array,
-    guarded: bool,
-    geometry: Geometry,
-) -> int:
+def _come_in(s: Array) -> None:
+    """An arm that started where it must not be may only come out; what it may need too much, only until it is out."""
+    for k in range(2):
+        if s[FLOORS + k] < 0.0 and s[PATH + k] < np.inf:
+            s[FLOORS + k] = min(0.0, max(s[FLOORS + k], s[PATH + k]))
+    if START / 2 <= s[PATH + 2] < np.inf:
+        s[FLOORS + 2] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tick(request: Array, buffer: Array, guarded: bool, geometry: Array) -> int:
     n = request.shape[0]
-    dt = scalars[_DT]
+    t, g = track(buffer, n), views(geometry)
+    s = t.scalars
+    dt = s[DT]
     for i in range(n):
-        v = state[_V, i]
-        unit = limits[_AMAX, i] * dt
-        state[_BRAKE, i] = max(v - unit, 0.0) if v > 0 else min(v + unit, 0.0)
+        t.brake[i] = slower(t.v[i], t.acceleration[i] * dt)
 
-    flags = _judge(request, state, counters, scalars[_JUMP])
+    flags = _judge(request, t)
     if flags:
-        counters[_FOLLOWING] = 0
-        state[_TRY] = state[_BRAKE]
+        s[FOLLOWING] = 0.0
+        t.tried[:] = t.brake
     else:
-        flags = _aim(request, state, limits, dt, guarded, geometry)
+        flags = _aim(request, t, guarded, g)
         for i in range(n):
-            feed = (state[_TARGET, i] - state[_GOAL, i]) / dt if counters[_FOLLOWING] else 0.0
-            state[_FEED, i] = min(max(feed, -limits[_VMAX, i]), limits[_VMAX, i])
-            state[_GOAL, i] = state[_TARGET, i]
-            state[_ACCEPTED, i] = request[i]
-        counters[_FOLLOWING] = 1
-        flags |= _steer(state, limits, scalars, guarded, geometry)
+            feed = (t.target[i] - t.goal[i]) / dt if s[FOLLOWING] != 0.0 else 0.0
+            t.feed[i] = min(max(feed, -t.velocity[i]), t.velocity[i])
+            t.goal[i] = t.target[i]
+            t.accepted[i] = request[i]
+        s[FOLLOWING] = 1.0
+        flags |= _steer(t, guarded, g)
 
-    row = counters[_INDEX]
+    row = int(s[INDEX])
+    window = t.history.shape[0]
     for i in range(n):
-        acceleration = (state[_TRY, i] - state[_V, i]) / dt
-        if abs(acceleration - state[_A, i]) > limits[_JMAX, i] * dt * (1 + 1e-9):
+        acceleration = (t.tried[i] - t.v[i]) / dt
+        if abs(acceleration - t.a[i]) > t.jerk[i] * dt * (1 + 1e-9):
             flags |= JERK
-        state[_A, i] = acceleration
-        state[_V, i] = state[_TRY, i]
-        state[_P, i] += state[_V, i] * dt
+        t.a[i] = acceleration
+        t.v[i] = t.tried[i]
+        t.p[i] += t.v[i] * dt
         # An arm that started outside its limits may only come in.
-        state[_LOWER, i] = min(limits[_LO, i], max(state[_LOWER, i], state[_P, i]))
-        state[_UPPER, i] = max(limits[_HI, i], min(state[_UPPER, i], state[_P, i]))
-        history[row, i] = state[_P, i]
+        t.lower[i] = min(t.low[i], max(t.lower[i], t.p[i]))
+        t.upper[i] = max(t.high[i], min(t.upper[i], t.p[i]))
+        t.history[row, i] = t.p[i]
         total = 0.0
-        for k in range(history.shape[0]):
-            total += history[k, i]
-        state[_OUT, i] = total / history.shape[0]
-    counters[_INDEX] = (row + 1) % history.shape[0]
-    if guarded and scalars[_FLOOR] < 0.0:
-        scalars[_FLOOR] = min(0.0, max(scalars[_FLOOR], clearance(state[_P], geometry)))
+        for k in range(window):
+            total += t.history[k, i]
+        t.out[i] = total / window
+    s[INDEX] = float((row + 1) % window)
     return flags
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _begin(t: Track, guarded: bool, g: Geometry) -> None:
+    """Set the floors for an arm at rest at `p`."""
+    s = t.scalars
+    s[FLOORS] = s[FLOORS + 1] = s[FLOORS + 2] = 0.0
+    forget(g)
+    if guarded:
+        room, gap = clearances(t.p, g, 0.0)
+        s[FLOORS], s[FLOORS + 1] = min(room, 0.0), min(gap, 0.0)
+        spare = spare_torque(t.v, t.a, g)
+        s[FLOORS + 2] = spare - START if spare < 0.0 else 0.0
 
 
 class Gate:
@@ -295,7 +241,7 @@ class Gate:
 
     robot: limits, rates and the guarded geometry. speed: factor in (0, 1] on velocity, acceleration and
     jerk limits. lower, upper: (n,) rad, further limits such as a calibrated range. guard: whether to keep
-    clear of the table and within reach; switching it off is for tests of the rest.
+    clear of the table, within reach, apart and within torques; switching it off is for tests of the rest.
 
     Raises UserError for a speed outside (0, 1].
     """
@@ -317,30 +263,27 @@ class Gate:
         low = robot.lower if lower is None else np.maximum(robot.lower, lower)
         high = robot.upper if upper is None else np.minimum(robot.upper, upper)
         middle = (low + high) / 2
-        scaled = [speed * robot.limits(what) for what in ("velocity", "acceleration", "jerk")]
-        self._limits = np.array(
-            [*scaled, np.minimum(low + margin, middle), np.maximum(high - margin, middle)], dtype=np.float64
-        )
-        self._velocity = self._limits[_VMAX].copy()
-        self._velocity_share = 1.0
-        # The smoothing window is the same at every speed, so hard braking keeps the robot's jerk limit.
-        self._unscaled = self._limits.copy()
-        self._unscaled[:_LO] /= speed
         if (low > high).any():
             joint = robot.joint_names[int(np.argmax(low > high))]
             raise UserError(f"the limits leave joint {joint} no room: the lower one exceeds the upper one")
         dt = 1.0 / robot.command_rate
-        window = int(np.ceil(2 * self._limits[_AMAX] / (self._limits[_JMAX] * dt) - 1e-9).max())
-        self._scalars = np.array([dt, robot.gate.discontinuity, 0.0])
-        self._state = np.zeros((_ROWS, robot.n))
-        self._history = np.zeros((max(window, 1), robot.n))
-        self._counters = np.zeros(3, dtype=np.int64)
+        window = int(np.ceil(2 * robot.limits("acceleration") / (robot.limits("jerk") * dt) - 1e-9).max())
+        self._buffer = np.zeros(track_size(robot.n, max(window, 1)))
+        self._track: Track = track(self._buffer, robot.n)
+        t = self._track
+        t.scalars[DT], t.scalars[JUMP] = dt, robot.gate.discontinuity
+        for row, what in ((t.velocity, "velocity"), (t.acceleration, "acceleration"), (t.jerk, "jerk")):
+            row[:] = speed * robot.limits(what)
+        self._velocity, self._acceleration, self._jerk = t.velocity.copy(), t.acceleration.copy(), t.jerk.copy()
+        self._velocity_share = 1.0
+        t.low[:], t.high[:] = np.minimum(low + margin, middle), np.maximum(high - margin, middle)
         self._nothing = np.full(robot.n, np.nan)
         self._guard = guard
-        self.geometry: Geometry = guarded_geometry(robot)
+        self._geometry = guarded_geometry(robot)
+        keep_apart(self._geometry, robot)
         # Ticks by what was done in them; adding up by intervention can wait until somebody asks.
         self._ticks = np.zeros(1 << len(NAMES), dtype=np.int64)
-        self.reset(np.clip(robot.home, self._limits[_LO], self._limits[_HI]))
+        self.reset(np.clip(robot.home, t.low, t.high))
 
     def reset(self, position: ArrayLike) -> None:
         """Start at rest at `position` (n,), rad, and set all counts to zero.
@@ -351,14 +294,14 @@ class Gate:
         start = np.array(position, dtype=np.float64)
         if start.shape != (self.robot.n,) or not np.isfinite(start).all():
             raise UserError(f"the gate starts from {self.robot.n} finite joint angles, got {position!r}")
-        self._state[:] = 0.0
-        for row in (_OUT, _P, _ACCEPTED, _PENDING, _GOAL):
-            self._state[row] = start
-        self._state[_LOWER] = np.minimum(self._limits[_LO], start)
-        self._state[_UPPER] = np.maximum(self._limits[_HI], start)
-        self._history[:] = start
-        self._counters[:] = 0
-        self._scalars[_FLOOR] = min(0.0, clearance(start, self.geometry)) if self._guard else 0.0
+        t = self._track
+        t.scalars[[INDEX, AGREED, FOLLOWING]] = 0.0
+        for row in (t.v, t.a):
+            row[:] = 0.0
+        for row in (t.out, t.p, t.accepted, t.pending, t.goal, t.history):
+            row[:] = start
+        t.lower[:], t.upper[:] = np.minimum(t.low, start), np.maximum(t.high, start)
+        _begin(t, self._guard, views(self._geometry))
         self._ticks[:] = 0
 
     def step(self, request: Array) -> int:
@@ -368,16 +311,7 @@ class Gate:
         """
         if request.shape != (self.robot.n,):
             raise ValueError(f"the gate takes {self.robot.n} joint goals, got shape {request.shape}")
-        flags: int = _tick(
-            request,
-            self._state,
-            self._history,
-            self._counters,
-            self._limits,
-            self._scalars,
-            self._guard,
-            self.geometry,
-        )
+        flags: int = _tick(request, self._buffer, self._guard, self._geometry)
         self._ticks[flags] += 1
         return flags
 
@@ -389,36 +323,36 @@ class Gate:
         """
         if share == self._velocity_share:
             return
+        t = self._track
         wanted = share * self._velocity
         # Never less than the speed that braking leaves in this tick: some velocity is always allowed.
-        least = np.abs(self._state[_V]) - self._limits[_AMAX] * self._scalars[_DT]
-        self._limits[_VMAX] = np.maximum(wanted, least)
+        least = np.abs(t.v) - t.acceleration * t.scalars[DT]
+        t.velocity[:] = np.maximum(wanted, least)
         if (wanted >= least).all():
             self._velocity_share = share
 
     def brake(self, *, hard: bool = False) -> None:
         """One tick of braking, or of staying where the goal is: what a deliberate stop does. Not counted.
 
-        `hard` brakes with the robot's full acceleration limit, whatever the gate's speed.
+        `hard` brakes with the robot's full acceleration limit, whatever the gate's speed: on a shorter way than
+        the one that was looked at for obstacles and torques.
         """
-        _tick(
-            self._nothing,
-            self._state,
-            self._history,
-            self._counters,
-            self._unscaled if hard else self._limits,
-            self._scalars,
-            self._guard,
-            self.geometry,
-        )
+        t = self._track
+        if hard:
+            # The smoothing window is the same at every speed, so hard braking keeps the robot's jerk limit.
+            t.acceleration /= self.speed
+            t.jerk /= self.speed
+        _tick(self._nothing, self._buffer, self._guard, self._geometry)
+        if hard:
+            t.acceleration[:], t.jerk[:] = self._acceleration, self._jerk
         # Whatever is asked for next is compared with where the arm has been brought.
-        self._state[_ACCEPTED] = self._state[_P]
-        self._state[_PENDING] = self._state[_P]
+        t.accepted[:] = t.p
+        t.pending[:] = t.p
 
     @property
     def position(self) -> Array:
         """(n,) rad, the goal to send (a copy)."""
-        return self._state[_OUT].copy()
+        return self._track.out.copy()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -430,15 +364,29 @@ class Gate:
     @property
     def delay(self) -> float:
         """Seconds by which an untouched request comes out later."""
-        return (len(self._history) - 1) / 2 * float(self._scalars[_DT])
+        return (len(self._track.history) - 1) / 2 * float(self._track.scalars[DT])
 
     @property
     def at_rest(self) -> bool:
         """Whether the goal has stopped moving (less than 0.1 mrad/s and 10 µrad within the window)."""
-        return bool(
-            np.abs(self._state[_V]).max() < 1e-4 and np.abs(self._history - self._state[_P]).max() < 1e-5
-        )
+        t = self._track
+        return bool(np.abs(t.v).max() < 1e-4 and np.abs(t.history - t.p).max() < 1e-5)
 
     def clearance(self, position: Array) -> float:
         """Metres between the nearest guarded point and the boundary of the workspace; negative outside."""
-        return float(clearance(np.ascontiguousarray(position, dtype=np.float64), self.geometry))
+        return float(clearances(_copied(position), views(self._geometry), 0.0)[0])
+
+    def self_clearance(self, position: Array) -> float:
+        """Metres between the nearest links beyond what they keep; negative where they are too near."""
+        return float(clearances(_copied(position), views(self._geometry), np.inf)[1])
+
+    def raised(self, position: Array, height: float) -> Array:
+        """(n,) rad: `position` moved the shortest way to where it is clear with `height` m more above the table."""
+        goal, geometry = _copied(position), self._geometry.copy()
+        views(geometry).settings[TABLE] += height
+        push_out(goal, np.array(self.robot.lower), np.array(self.robot.upper), views(geometry))
+        return goal
+
+
+def _copied(position: ArrayLike) -> Array:
+    return np.array(position, dtype=np.float64)

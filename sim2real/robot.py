@@ -55,6 +55,34 @@ class GateSettings:
     discontinuity: float = 0.7
     table_clearance: float = 0.002
     reach: float = 1.0
+    box: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Two corners in the base frame that the tool frame stays between."""
+    self_clearance: float = 0.003
+    torque: float | Mapping[str, float] = float("inf")
+    """N·m that a motion may need: of every joint, or by joint (others: no limit)."""
+    payload: float = 0.0
+    """kg at the tool frame that the torques allow for."""
+
+    def __post_init__(self) -> None:
+        for name in ("position_margin", "table_clearance", "self_clearance", "payload"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"[gate] {name} must be a number from 0 on, got {value!r}")
+        torques = self.torque.values() if isinstance(self.torque, Mapping) else (self.torque,)
+        for name, values in (
+            ("discontinuity", [self.discontinuity]),
+            ("reach", [self.reach]),
+            ("torque", torques),
+        ):
+            if not all(value > 0 for value in values):
+                raise ValueError(f"[gate] {name} must be positive, got {getattr(self, name)!r}")
+        if self.box is not None:
+            corners = np.array(self.box, dtype=np.float64)
+            if corners.shape != (2, 3) or not (corners[0] < corners[1]).all():
+                raise ValueError(
+                    "[gate] box needs two corners [[x, y, z], [x, y, z]] in m, each coordinate of the first less "
+                    f"than that of the second, got {self.box!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,9 @@ class Robot:
                     f"the physics rate must be a multiple of the {rate} rate, "
                     f"got {rates['physics']} and {rates[rate]} Hz"
                 )
+        gate = GateSettings(**table.get("gate", {}))
+        if isinstance(gate.torque, Mapping) and (unknown := sorted(set(gate.torque) - set(names))):
+            raise ValueError(f"[gate] torque names '{unknown[0]}', which is not one of the joints {names}")
         return cls(
             name=table["name"],
             urdf=_find_urdf(table["urdf"], path.parent),
@@ -136,7 +167,7 @@ class Robot:
             policy_rate=int(rates["policy"]),
             command_rate=int(rates["command"]),
             physics_rate=int(rates["physics"]),
-            gate=GateSettings(**table.get("gate", {})),
+            gate=gate,
             protocol=table.get("protocol", "feetech"),
             baud=int(table.get("baud", 1_000_000)),
             servo=table.get("servo", {}),
@@ -158,6 +189,14 @@ class Robot:
     def arm(self) -> NDArray[np.intp]:
         """Indices of the arm's joints, without the gripper."""
         return np.array([i for i in range(self.n) if i != self.gripper], dtype=np.intp)
+
+    @property
+    def torque_limits(self) -> Array:
+        """(n,) N·m, what a motion may need of each joint; infinite without a limit."""
+        torque = self.gate.torque
+        if not isinstance(torque, Mapping):
+            return np.full(self.n, float(torque))
+        return np.array([float(torque.get(name, np.inf)) for name in self.joint_names])
 
     @cached_property
     def model(self) -> "ArmModel":

@@ -7,7 +7,6 @@ and home, then down.
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.clearance import push_out
 from sim2real.gate import Gate
 from sim2real.robot import Robot
 
@@ -69,7 +68,4 @@ class Descent:
 
     def _raised(self) -> Array:
         """Where the goal would be with more room below."""
-        goal = self.gate.position
-        roomy = self.gate.geometry._replace(settings=self.gate.geometry.settings + np.array([RAISE, 0.0]))
-        push_out(goal, self.robot.lower, self.robot.upper, roomy)
-        return goal
+        return self.gate.raised(self.gate.position, RAISE)

@@ -175,7 +175,7 @@ def test_the_compiled_tick_equals_the_interpreted_one(monkeypatch):
     requests[40] = np.nan
     requests[90, 1] += 1.0
     compiled, compiled_masks = run(Gate(ROBOT), requests)
-    for name in ("_tick", "_judge", "_aim", "_steer", "_follow", "_stop_is_clear"):
+    for name in ("_tick", "_judge", "_aim", "_steer", "follow", "barred"):
         monkeypatch.setattr(gate_module, name, getattr(gate_module, name).py_func)
     interpreted, masks = run(Gate(ROBOT), requests)
     assert np.allclose(compiled, interpreted, atol=1e-12) and (compiled_masks == masks).all()

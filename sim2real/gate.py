@@ -274,7 +274,11 @@ class Gate:
         t.scalars[DT], t.scalars[JUMP] = dt, robot.gate.discontinuity
         for row, what in ((t.velocity, "velocity"), (t.acceleration, "acceleration"), (t.jerk, "jerk")):
             row[:] = speed * robot.limits(what)
-        self._velocity, self._acceleration, self._jerk = t.velocity.copy(), t.acceleration.copy(), t.jerk.copy()
+        self._velocity, self._acceleration, self._jerk = (
+            t.velocity.copy(),
+            t.acceleration.copy(),
+            t.jerk.copy(),
+        )
         self._velocity_share = 1.0
         t.low[:], t.high[:] = np.minimum(low + margin, middle), np.maximum(high - margin, middle)
         self._nothing = np.full(robot.n, np.nan)
@@ -340,8 +344,8 @@ class Gate:
         t = self._track
         if hard:
             # The smoothing window is the same at every speed, so hard braking keeps the robot's jerk limit.
-            t.acceleration /= self.speed
-            t.jerk /= self.speed
+            t.acceleration[:] = self._acceleration / self.speed
+            t.jerk[:] = self._jerk / self.speed
         _tick(self._nothing, self._buffer, self._guard, self._geometry)
         if hard:
             t.acceleration[:], t.jerk[:] = self._acceleration, self._jerk

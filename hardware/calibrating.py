@@ -19,7 +19,7 @@ from hardware.family import family_of
 from hardware.identity import CALIBRATED, CHECK_TIMEOUT, identify, write_settings
 from hardware.serial_arm import SerialArm
 from sim2real.calibration import RADIANS_PER_TICK, Calibration
-from sim2real.calibration_checks import RESOLUTION
+from sim2real.calibration_checks import RESOLUTION, REVERSING
 from sim2real.errors import BusError, HardwareError, Sim2RealError, UserError
 from sim2real.robot import Robot
 
@@ -279,13 +279,19 @@ def from_phosphobot(
         raise UserError(f"{source}: servos_offsets_signs must be 1 or -1, got {signs.tolist()}")
     usual = USUAL_SIGNS.get(name)
     reversed_ = signs * (np.ones(robot.n) if usual is None else np.array(usual)) < 0
+    if robot.gripper is not None:
+        # Its other pose is open, which says in which direction it opens.
+        reversed_[robot.gripper] = zeros[robot.gripper] > others[robot.gripper]
+    if robot.protocol in REVERSING:
+        # Such a servo counts the other way once it has been told to turn round.
+        base = 2.0 * np.array(offsets if offsets is not None else np.zeros(robot.n))
+        zeros = np.where(reversed_, (base - zeros) % RESOLUTION, zeros)
+        others = np.where(reversed_, (base - others) % RESOLUTION, others)
     entries = {}
     cut = []
     for i, joint in enumerate(robot.joints):
         if i == robot.gripper:
             ends = sorted((round(zeros[i]), round(others[i])))
-            # The closed end says in which direction it opens.
-            reversed_[i] = zeros[i] > others[i]
         else:
             half = max(abs(robot.lower[i]), abs(robot.upper[i])) / RADIANS_PER_TICK
             room = min(zeros[i], RESOLUTION - 1 - zeros[i])

@@ -279,6 +279,19 @@ def test_phosphobots_directions():
     assert unknown.drive_mode[0] == 1 and any("model of 'my-arm', which may differ" in text for text in todo)
 
 
+def test_servos_that_turn_round_themselves_count_the_other_way():
+    robot = Robot.load("koch")
+    table = PHOSPHO | {"name": "koch-v1.1", "servos_offsets": [2081, 1905, 2112, 2075, 2048, 2013],
+                       "servos_offsets_signs": [1, -1, -1, 1, -1, -1]}  # fmt: skip
+    offsets = np.array([10, -20, 30, 0, 0, 5])
+    calibration, _ = from_phosphobot(table, robot, offsets.tolist())
+    assert calibration.drive_mode.tolist() == [0, 1, 1, 0, 1, 0]
+    # What the servo said at a joint's zero, and says once it has been turned round.
+    raw = np.array(table["servos_offsets"]) - offsets
+    turned = np.where(calibration.drive_mode == 1, -raw, raw) + offsets
+    np.testing.assert_allclose(calibration.ticks_to_radians(turned % 4096)[:5], 0, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -295,6 +295,10 @@ class SerialArm:
             self.bus.write_permanently(joint.servo_id, values)
         self._calibration = calibration
 
+    def believe_again(self) -> None:
+        """Take the next readings as they come: a hand has moved the arm faster than its servos could."""
+        self._feedback.forget()
+
     def alarms(self) -> dict[str, tuple[str, ...]]:
         """Joints whose servo reports a fault, with the names of the faults."""
         return {

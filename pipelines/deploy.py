@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hardware.runtime.collecting import Collection
 from hardware.runtime.escalation import Escalation, Failures
@@ -23,6 +23,9 @@ from pipelines.arm_request import EMULATED, Options, goals_of, prepare
 from pipelines.arm_result import empty_result, played, result_of, status, status_of, write
 from pipelines.arm_rig import Rig, emulate
 from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from hardware.serial_arm import SerialArm
 
 
 def run(options: Options) -> tuple[dict[str, Any], int]:
@@ -82,7 +85,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         )
     recorder = rig.make_recorder(arm, loop) if options.record else None
     view = rig.make_view()
-    session = _session(rig, loop, plan)
+    session = _session(rig, loop, plan, arm)
     session.operator, session.recorder = operator, recorder
     session.watch = None if view is None else view.watch
     for found in recorder.recovered if recorder is not None else ():
@@ -136,12 +139,14 @@ def _episodes(options: Options, attended: bool) -> int | None:
     return options.episodes or (None if options.manual and attended else 1)
 
 
-def _session(rig: Rig, loop: ControlLoop, plan: Plan) -> Session:
+def _session(rig: Rig, loop: ControlLoop, plan: Plan, arm: "SerialArm") -> Session:
     setup, options = rig.setup, rig.options
     if setup.motion is not None:
         return Playback(loop, plan, motion=setup.motion)
     if options.manual:
-        return Collection(loop, plan, guide=rig.guide, reset_time=options.reset_time)
+        return Collection(
+            loop, plan, guide=rig.guide, reset_time=options.reset_time, believe=arm.believe_again
+        )
     return Session(loop, plan)
 
 

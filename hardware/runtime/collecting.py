@@ -4,12 +4,14 @@ The arm follows all the time, also between episodes: that is how the scene is pu
 the operator's word (or after a time), and ends with a key that says how it went.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hardware.runtime.session import STOP, Session
 from hardware.runtime.supervisor import Phase, Request
-from hardware.runtime.teleop import Guide
+from hardware.runtime.teleop import DISBELIEF, Guide
 from sim2real.errors import Sim2RealError
+from sim2real.observation import Observation
 
 BEGIN = "\r\nn"
 """Keys that begin an episode: Enter, and n."""
@@ -28,6 +30,8 @@ class Collection(Session):
     guide: Guide | None = None
     reset_time: float | None = None
     """Seconds between episodes. None: until the operator begins the next one."""
+    believe: Callable[[], None] | None = None
+    """Makes the arm take readings as they are, where a hand has been faster than its servos could be."""
 
     def _connect(self) -> None:
         if self.guide is not None:
@@ -95,6 +99,13 @@ class Collection(Session):
     def _other_key(self, key: str) -> None:
         if self.guide is not None:
             self.guide.key(key)
+
+    def _frame(self, time: float, observation: Observation) -> None:
+        reading = self.loop.reading
+        if self.guide is None and self.believe is not None and reading is not None:
+            if reading.age.max() > DISBELIEF:
+                self.believe()
+        super()._frame(time, observation)
 
     @property
     def _acting(self) -> bool:

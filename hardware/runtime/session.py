@@ -263,10 +263,26 @@ class Session:
             return
         if loop.state.fault is not None and self.operator.attended:
             self._ask_to_lower()
-        loop.request = Request.SETTLE
         limits = loop.deadlines
-        if not loop.run(loop.ended, limits.hold + limits.retreat + limits.settling + limits.silent):
-            loop.faults.append("torque off could not be confirmed: switch the arm's power off")
+        while True:
+            loop.request = Request.SETTLE
+            before = loop.vitals.presses
+
+            def stopped() -> bool:
+                self._key()
+                return loop.attended and loop.phase is Phase.ESTOP and loop.vitals.presses > before  # noqa: B023
+
+            if not loop.run(
+                lambda: loop.ended() or stopped(),
+                limits.hold + limits.retreat + limits.settling + limits.silent,
+            ):
+                loop.faults.append("torque off could not be confirmed: switch the arm's power off")
+                return
+            if loop.ended():
+                return
+            # Stopped on the way down: the operator decides again.
+            loop.request = Request.NONE
+            self._ask_to_lower()
 
     def _ask_to_lower(self) -> None:
         """The arm holds until the operator wants it lowered, or has gone."""

@@ -184,8 +184,8 @@ CONDITIONS: Final[dict[str, Condition]] = {
 class Transition(NamedTuple):
     """One row of the table.
 
-    `latch` makes the condition's name the latched fault, `retreat` is then the way out. A row that leads to
-    `retreating` counts only while there is one.
+    `latch` makes the condition's name the latched fault (`fault`), `retreat` is then the way out. A row that leads
+    to `retreating` counts only while there is one.
     """
 
     sources: tuple[Phase, ...]
@@ -193,6 +193,11 @@ class Transition(NamedTuple):
     target: Phase
     latch: bool = False
     retreat: Retreat | None = None
+
+    @property
+    def fault(self) -> str:
+        """Name of the fault: an emergency stop is one, however it was seen."""
+        return self.condition.removesuffix("_pressed")
 
 
 P = Phase
@@ -261,7 +266,7 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
             continue
         fault, since, retreat = state.fault, state.fault_since, state.retreat
         if row.latch and fault is None:
-            fault, since, retreat = row.condition, time, row.retreat
+            fault, since, retreat = row.fault, time, row.retreat
         target = row.target
         if row.condition in ("acknowledged", "reconnected"):
             fault = None

@@ -77,6 +77,11 @@ class Vitals:
         """Whether an emergency stop input is still pressed."""
         return self._stop.held
 
+    @property
+    def presses(self) -> int:
+        """How often an emergency stop has been pressed."""
+        return self._stop.presses
+
     def answer_stop(self) -> None:
         """The presses so far have had their effect."""
         self._answered = self._stop.presses

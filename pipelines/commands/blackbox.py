@@ -109,6 +109,8 @@ def as_text(recording: "Recording", exchanges: int) -> str:
 def _plot(recording: "Recording", path: str) -> None:
     from sim2real.errors import UserError
 
+    import numpy as np
+
     try:
         import matplotlib
 
@@ -129,7 +131,7 @@ def _plot(recording: "Recording", path: str) -> None:
             begin = start - recording.zero
             shade = matplotlib.colormaps["Pastel1"](names.index(state) % 9)
             axis.axvspan(begin, begin + seconds, color=shade, alpha=0.6, linewidth=0)
-            if i == 0:
+            if i == 0 and seconds > 0.04 * float(np.ptp(time)):
                 axis.text(begin, 1.02, state, transform=axis.get_xaxis_transform(), fontsize=7, rotation=20)
         axis.axvline(0.0, color="tab:red", linewidth=0.8)
         axis.set_ylabel(f"{joint}\nrad", fontsize=8)

@@ -294,3 +294,30 @@ def test_the_operator_sees_how_things_stand(make):
     assert np.median(steady) == pytest.approx(100, abs=1)
     rows = table(shown[len(shown) // 2], 80)
     assert all(len(row) < 80 for row in rows) and any(row.startswith("elbow_flex") for row in rows)
+
+
+def test_an_emergency_stop_on_the_way_down_asks_again(make):
+    """Space while the arm is lowered stops it there; it waits for the operator, and goes on when told to."""
+    operator = Keys()
+    session, world = make(operator, episodes=1)
+    loop, still, held = session.loop, [], []
+    original, settling = loop.tick, []
+
+    def watching():
+        original()
+        if loop.phase is Phase.SETTLING:
+            settling.append(loop.clock.now())
+            if len(settling) == 80:
+                loop.estop.press("key")
+        if loop.phase is Phase.ESTOP:
+            held.append(loop.clock.now())
+            if held[-1] - held[0] > 1.0:
+                still.append(world.position)
+            if held[-1] - held[0] > 6.0 and len(operator.script) == 0:
+                operator.script.append(("FAULT", "s"))
+
+    loop.tick = watching
+    session.run()
+    assert loop.faults == ["estop: key"]
+    assert held[-1] - held[0] > 6.0 and np.ptp(np.array(still), axis=0).max() < 0.01, "it held until s"
+    check_limp(session, world, "estop")

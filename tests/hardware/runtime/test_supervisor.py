@@ -179,7 +179,7 @@ def test_every_row_can_be_taken(row):
                 )  # fmt: skip
                 if first == row:
                     reachable = True
-                    assert after.phase is row.target and (after.fault == row.condition) == row.latch
+                    assert after.phase is row.target and (after.fault == row.fault) == row.latch
     assert reachable
 
 

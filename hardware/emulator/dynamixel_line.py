@@ -14,7 +14,7 @@ from hardware.dynamixel.protocol import (
     Packet,
     Parser,
     clear,
-    fast_sync_part,
+    crc,
     reply,
 )
 from hardware.emulator.wire import Answer
@@ -128,17 +128,19 @@ def _fast_read(spans: list[tuple[int, int, int]], by_id: "dict[int, DynamixelSer
     length = 1 + sum(size + 4 for _, _, size in spans)
     if length > MAX_PARAMETERS:
         return
-    packet = HEADER + bytes((BROADCAST,)) + length.to_bytes(2, "little") + bytes((Instruction.STATUS,))
-    said = 0
-    for id, address, size in spans:
+    said = HEADER + bytes((BROADCAST,)) + length.to_bytes(2, "little") + bytes((Instruction.STATUS,))
+    value = crc(said)
+    for k, (id, address, size) in enumerate(spans):
         servo = by_id.get(id)
         if servo is None or servo.return_level < 1:
             return
         error, data = servo.read(address, size)
         alert = ALERT if servo.status else 0
-        packet += fast_sync_part(packet, id, error | alert, data.ljust(size, b"\0"))
-        answer(id, 0.0 if said else servo.return_delay, packet[said:])
-        said = len(packet)
+        part = bytes((error | alert, id)) + data.ljust(size, b"\0")
+        value = crc(part, value)
+        check = value.to_bytes(2, "little")
+        value = crc(check, value)
+        answer(id, 0.0 if k else servo.return_delay, (b"" if k else said) + part + check)
 
 
 def _command(servo: "DynamixelServo", request: Packet, now: float, answer: Answer | None) -> None:

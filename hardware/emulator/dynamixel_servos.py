@@ -53,6 +53,7 @@ LAGGING = 100
 """Ticks behind its own trajectory at which `moving_status` speaks of a following error."""
 
 _FEEDBACK = struct.Struct("<HBBhhiiiiHB")
+_GOAL_ALONE = {"goal_position"}
 _MOTORS = {
     POSITION_MODE: motor.POSITION,
     EXTENDED_MODE: motor.POSITION,
@@ -63,7 +64,7 @@ _MOTORS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Settings:
     """Registers as `_report` and `_protect` use them."""
 
@@ -115,6 +116,11 @@ class DynamixelServo(DynamixelMemory):
         self._apply()
 
     def _changed(self, names: set[str], torque_came_on: bool) -> None:
+        if names == _GOAL_ALONE and not torque_came_on and not self.memory[10] & 4:
+            # What a control loop writes a hundred times a second changes nothing else.
+            goal = self._settings.goal = self.get("goal_position")
+            self.plant.drive.goal[self.index] = self._angle(goal)
+            return
         self._look_up()
         if torque_came_on and self.memory[11] == POSITION_MODE:
             self._wrap()

@@ -3,9 +3,9 @@
 Neither protocol has sequence numbers, so a reply that comes after its deadline looks like the answer to the
 next request of the same kind, and would shift every later cycle by one. Two measures prevent it: input is
 cleared before each request, and after an exchange that stayed incomplete the following requests ask for a
-few bytes more than they need, a different number each time. A late reply then has the wrong length and is
-dropped. Acknowledgements have no length to vary: after a missing one the bus is listened to until it is
-quiet.
+few bytes more than they need: for the length, among those that do, that has not been asked for the longest.
+A late reply, whatever register it is about, then has the wrong length and is dropped. Acknowledgements have
+no length to vary: after a missing one the bus is listened to until it is quiet.
 """
 
 from abc import ABC, abstractmethod
@@ -23,10 +23,10 @@ T = TypeVar("T")
 Row = tuple[int, bytes]
 """Error byte and data of one servo."""
 
-LATE_VARIANTS = 6
-"""Number of different reply lengths that are used in turn after incomplete exchanges."""
+LATE_VARIANTS = 12
+"""Most bytes that are asked for in vain after incomplete exchanges."""
 
-LATE_HORIZON = 0.06
+LATE_HORIZON = 0.2
 """Seconds after which a reply that is still missing is believed lost."""
 
 QUIET = 0.004
@@ -86,7 +86,7 @@ class PacketBus(ABC):
         self.now = port.now
         self._byte_time = 10 / port.baud
         self._plans: dict[tuple[object, ...], Any] = {}
-        self._variant = 0
+        self._asked: dict[int, float] = {}  # when each length was last asked for
         self._last_failure = -np.inf
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ class PacketBus(ABC):
         """`size` bytes of one servo's memory from `address`."""
 
         def attempt(end: float) -> bytes:
-            extra = self._extra(id, address, size)
-            request = self.packets.read(id, address, size + extra)
-            data: bytes = self._request(id, request, size + extra, end).data[:size]
+            length = self._length(id, address, size)
+            request = self.packets.read(id, address, length)
+            data: bytes = self._request(id, request, length, end).data[:size]
             return data
 
         return self._insist(attempt, timeout, id, f"read of {size} bytes at {address}")
@@ -186,7 +186,7 @@ class PacketBus(ABC):
 
         Waits until all have answered, at most `timeout` s (default: wire time plus `allowance`).
         """
-        plan = self._sync_plan(tuple(ids), address, size + self._extra(ids[0], address, size))
+        plan = self._sync_plan(tuple(ids), address, self._length(ids[0], address, size))
         self._send(plan.request)
         wire = (len(plan.request) + plan.reply_bytes) * self._byte_time
         deadline = self.now() + (wire + self.allowance if timeout is None else timeout)
@@ -236,17 +236,18 @@ class PacketBus(ABC):
             raise UserError(f"register {register} of the {table.name} is read-only")
         return entry
 
-    def _extra(self, id: int, address: int, size: int) -> int:
-        """How many bytes more than needed to ask for, so that late replies are told apart."""
-        if not self._variant:
-            return 0
-        if self.now() - self._last_failure > LATE_HORIZON:
-            self._variant = 0
-        return min(self._variant, max(self.table_of(id).size - address - size, 0))
+    def _length(self, id: int, address: int, size: int) -> int:
+        """How many bytes to ask for when `size` are wanted, so that late replies are told apart."""
+        now, length = self.now(), size
+        if now - self._last_failure < LATE_HORIZON:
+            room = min(LATE_VARIANTS, max(self.table_of(id).size - address - size, 0))
+            past = now - LATE_HORIZON
+            length = min(range(size, size + room + 1), key=lambda n: max(self._asked.get(n, past), past))
+        self._asked[length] = now
+        return length
 
     def _failed(self) -> None:
         self.statistics.incomplete += 1
-        self._variant = (self._variant + 1) % LATE_VARIANTS
         self._last_failure = self.now()
 
     def _send(self, request: bytes) -> None:

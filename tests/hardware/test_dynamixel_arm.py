@@ -192,6 +192,30 @@ def test_one_silent_servo_leaves_the_others_valid(rig: SteppedArm) -> None:
     assert arm.observe().valid.all()
 
 
+@pytest.mark.parametrize("seed", [38, 40, 46, 47])
+def test_late_replies_to_one_reading_never_answer_another(rig: SteppedArm, seed: int) -> None:
+    """Everything is late now and then, up to 0.2 s: readings of other registers pass by meanwhile."""
+    rng = np.random.default_rng(seed)
+    arm, lag = rig.ready(), 0.0
+    rig.line.tamper = lambda reply: [replace(reply, due=reply.due + lag)]
+    believed = 0
+    for cycle in range(300):
+        if rng.random() < 0.05:
+            lag = float(rng.choice([0, 0, 0.003, 0.008, 0.02, 0.05, 0.1, 0.2, 0.06, 0.07]))
+        start = rig.clock.now()
+        try:
+            state = arm.observe()
+            believed += int(state.valid.sum())
+            assert np.abs(state.position - rig.plant.position)[state.valid].max() < 0.05
+        except BusError:
+            pass
+        assert arm.enabled.all() and arm.alarms() == {}
+        arm.command(rig.robot.rest + 0.1 * np.sin(cycle / 30))
+        if rig.clock.now() < start + 0.01:
+            rig.clock.sleep_until(start + 0.01)
+    assert believed > 300
+
+
 def test_inspection(rig: SteppedArm) -> None:
     report = inspect_bus(rig.robot, rig.bus, cycles=20)
     assert report.problems == () and report.missing == ()

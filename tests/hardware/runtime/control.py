@@ -1,6 +1,6 @@
 """A control process for tests of what happens when it dies.
 
-python -m tests.hardware.runtime.control PORT      prints "running" once the policy moves the arm
+python -m tests.hardware.runtime.control PORT ROBOT [SECONDS]      prints "running" once the policy moves the arm
 """
 
 import sys
@@ -39,8 +39,8 @@ class Sway:
 
 
 def main() -> None:
-    port = sys.argv[1]
-    robot, clock, task = Robot.load("so101"), RealClock(), load_task("reach")
+    port, name = sys.argv[1:3]
+    robot, clock, task = Robot.load(name), RealClock(), load_task("reach")
     calibration = emulated_calibration(robot)
     arm = SerialArm.connect(robot, port, calibration)
     with Watchdog(robot, port, calibration) as guardian:
@@ -49,7 +49,7 @@ def main() -> None:
             limits=calibration.limits, guardian=guardian,
         )  # fmt: skip
         print(f"watchdog {guardian.pid}", flush=True)
-        seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 600.0
+        seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 600.0
         Session(loop, Plan(task, seconds=seconds)).run()
         print(f"ended {loop.phase.value} {loop.faults}", flush=True)
         arm.close()

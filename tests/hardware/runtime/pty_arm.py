@@ -1,6 +1,6 @@
 """A process that is an arm on a pty: real physics behind emulated servos, and a log of what really happened.
 
-    python -m tests.hardware.runtime.pty_arm LINK LOG     ends when its standard input closes; then writes LOG
+    python -m tests.hardware.runtime.pty_arm LINK LOG ROBOT     ends when its standard input closes; then writes LOG
 
 LOG is an .npz of rows every 10 ms: time (CLOCK_MONOTONIC), true position (n), servo goal (n), torque mode (n).
 """
@@ -20,8 +20,8 @@ from sim2real.tasks.base import load_task
 
 
 def main() -> None:
-    link, path = sys.argv[1:]
-    robot = Robot.load("so101")
+    link, path, name = sys.argv[1:]
+    robot = Robot.load(name)
     calibration = emulated_calibration(robot)
     plant = WorldPlant(robot, calibration, task=load_task("reach"))
     bus = EmulatedBus(build_servos(robot, plant, calibration), plant)

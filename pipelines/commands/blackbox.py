@@ -107,9 +107,9 @@ def as_text(recording: "Recording", exchanges: int) -> str:
 
 
 def _plot(recording: "Recording", path: str) -> None:
-    from sim2real.errors import UserError
-
     import numpy as np
+
+    from sim2real.errors import UserError
 
     try:
         import matplotlib

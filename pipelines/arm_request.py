@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.estop_line import reader
 from hardware.runtime.playback import Motion
 from hardware.runtime.remote import is_remote, offered
 from hardware.runtime.teleop import check_joints
+from hardware.runtime.terminal import Terminal
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -133,6 +135,10 @@ class Setup:
 
 def prepare(options: Options) -> Setup:
     """Everything that can be found wrong without touching the arm."""
+    if options.operator_timeout is not None and not Terminal.available():
+        raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
+    for spec in options.estop:
+        reader(spec)  # refuses one that cannot be read
     robot = Robot.load(options.robot)
     goal = None if options.goal is None else parse_goal(options.goal, robot)
     if options.calibration is not None:

@@ -141,6 +141,6 @@ def _plot(recording: "Recording", path: str) -> None:
     try:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {path}: {error}") from None
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         pyplot.close(figure)

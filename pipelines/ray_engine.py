@@ -9,6 +9,7 @@ actor that dies, with its machine or alone, costs the draw it was working on, wh
 Every machine needs the package and the files that the sweep names (policies) at the same place.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -56,13 +57,14 @@ def run_ray(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[O
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"the Ray cluster cannot be reached: {error}; check RAY_ADDRESS") from None
-    actor = ray.remote(num_cpus=1)(_Worker)
+    # Ray attaches `remote` when it makes the class; its own annotations do not say so.
+    actor: Any = ray.remote(num_cpus=1)(_Worker)
     count = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(draws))
     todo, tried = deque(draws), dict[int, int]()
-    actors = [actor.remote(factory) for _ in range(count)]
+    actors: list[Any] = [actor.remote(factory) for _ in range(count)]
     busy: dict[Any, tuple[Any, Draw]] = {}
     try:
         while todo or busy:

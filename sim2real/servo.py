@@ -269,16 +269,15 @@ def reset_into(parameters: Array, position: Array, command: Array, state: Array)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def delayed(line: Array, head: int, steps: float) -> float:
-    """The value `steps` (fractional) pushes ago in the ring `line`, whose newest value is at `head`."""
+def delayed(line: Array, head: int, steps: float) -> tuple[float, float, float]:
+    """What was pushed `steps` (fractional) ago into the ring `line`, whose newest value is at `head`.
+
+    Returns (newer, older, fraction): of a step that ends now, `older` holds for the first `fraction`, then `newer`.
+    """
     length = len(line)
     steps = min(max(steps, 0.0), length - 2.0)
     whole = int(steps)
-    fraction = steps - whole
-    newer = line[(head - whole) % length]
-    if fraction == 0.0:
-        return float(newer)
-    return float(newer + fraction * (line[(head - whole - 1) % length] - newer))
+    return float(line[(head - whole) % length]), float(line[(head - whole - 1) % length]), steps - whole
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -315,7 +314,7 @@ def drive_into(parameters: Array, command: Array, state: Array, q: Array, dt: fl
         head = (int(s[HEAD]) + 1) % DELAY_LENGTH
         s[HEAD] = head
         s[DELAY_LINE + head] = c[GOAL]
-        goal = delayed(s[DELAY_LINE:], head, (p[COMMAND_DELAY] + c[EXTRA_DELAY]) / dt)
+        goal, before, late = delayed(s[DELAY_LINE:], head, (p[COMMAND_DELAY] + c[EXTRA_DELAY]) / dt)
         s[PLAY] = play(s[PLAY], q[i], p[BACKLASH])
         s[SENSED] = s[PLAY] + p[OFFSET]
         if c[ENABLED] != 1.0:
@@ -329,8 +328,19 @@ def drive_into(parameters: Array, command: Array, state: Array, q: Array, dt: fl
         acceleration = c[GOAL_ACCELERATION]
         if p[ACCELERATION] > 0.0 and (acceleration <= 0.0 or acceleration > p[ACCELERATION]):
             acceleration = p[ACCELERATION]
+        if limit <= 0.0 and acceleration <= 0.0:
+            goal += late * (before - goal)
+            late = 0.0
+        elif before != goal and late > 0.0:
+            # The profile walks towards each goal for its part of the step. Towards their mean it would walk as fast
+            # as towards the newer one, and the delay would count in whole steps only.
+            s[SETPOINT], s[SETPOINT_SPEED] = profile(
+                s[SETPOINT], s[SETPOINT_SPEED], before, limit, acceleration, late * dt
+            )
+        else:
+            late = 0.0
         s[SETPOINT], s[SETPOINT_SPEED] = profile(
-            s[SETPOINT], s[SETPOINT_SPEED], goal, limit, acceleration, dt
+            s[SETPOINT], s[SETPOINT_SPEED], goal, limit, acceleration, (1.0 - late) * dt
         )
         error = s[SETPOINT] - s[SENSED]
         gain = p[KP] * c[KP_SCALE]

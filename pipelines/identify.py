@@ -38,19 +38,21 @@ class Fitted:
     scale: Literal["log", "linear"]
     step: float
     mean: float | None = None
+    spread: float | None = None
+    """Standard deviation between the joints of one arm, which have servos of one kind; None: they are unrelated."""
 
 
 JOINT_FIELDS = (
-    Fitted("kp", 0.5, 0.5, 40.0, "log", 0.03),
-    Fitted("viscous", 1.2, 1e-3, 3.0, "log", 0.05),
-    Fitted("armature", 0.7, 0.003, 0.15, "log", 0.05),
-    Fitted("coulomb", 1.5, 1e-3, 1.5, "log", 0.05),
-    Fitted("stribeck", 1.5, 1e-4, 1.0, "log", 0.1, 0.02),
-    Fitted("load_motor", 0.3, 0.0, 0.5, "linear", 0.01),
-    Fitted("load_external", 0.3, 0.0, 0.5, "linear", 0.01),
-    Fitted("command_delay", 0.05, 0.0, 0.2, "linear", 0.002),
+    Fitted("kp", 0.5, 0.5, 40.0, "log", 0.03, spread=0.15),
+    Fitted("viscous", 1.2, 1e-3, 3.0, "log", 0.05, spread=0.6),
+    Fitted("armature", 0.7, 0.003, 0.15, "log", 0.05, spread=0.25),
+    Fitted("coulomb", 1.5, 1e-3, 1.5, "log", 0.05, spread=0.7),
+    Fitted("stribeck", 1.5, 1e-4, 1.0, "log", 0.1, 0.02, 0.8),
+    Fitted("load_motor", 0.2, 0.0, 0.5, "linear", 0.01, spread=0.07),
+    Fitted("load_external", 0.2, 0.0, 0.5, "linear", 0.01, spread=0.07),
+    Fitted("command_delay", 0.05, 0.0, 0.2, "linear", 0.002, spread=0.006),
     Fitted("offset", 0.06, -0.1, 0.1, "linear", 0.004),
-    Fitted("backlash", 1.5, 1e-4, 0.05, "log", 0.1, 0.006),
+    Fitted("backlash", 1.5, 1e-4, 0.05, "log", 0.1, 0.006, 0.8),
 )
 GRIPPER_FIELDS = ("kp", "viscous", "armature", "coulomb", "command_delay")
 """The gripper's load is unknown when it holds something: its friction and delay are all that its motion tells."""
@@ -96,7 +98,7 @@ class ArmModelFit:
                     continue
                 column = servo.FIELD_INDEX[what.field]
                 mean = what.mean if what.mean is not None else float(base[j, column])
-                unknowns.append(_unknown(f"servo.{joint}.{what.field}", what, mean, channel=j))
+                unknowns.append(_unknown(f"servo.{joint}.{what.field}", what, mean, j, j != robot.gripper))
                 targets.append(("servo", [j], column))
         for what in PROFILES[profile]:
             column = servo.FIELD_INDEX[what.field]
@@ -164,12 +166,18 @@ class ArmModelFit:
         return [name.replace("*", joint) for joint in self.robot.joint_names]
 
 
-def _unknown(name: str, what: Fitted, mean: float, channel: int | None = None) -> Unknown:
+def _unknown(
+    name: str, what: Fitted, mean: float, channel: int | None = None, alike: bool = False
+) -> Unknown:
     start = min(max(mean, what.low), what.high)
     if what.scale == "linear":
         # Not on a bound, where a derivative is one-sided.
         start = min(max(start, what.low + what.step), what.high - what.step)
-    return Unknown(name, start, what.low, what.high, what.prior, what.scale, what.step, channel=channel)
+    group = what.field if alike and what.spread is not None else None
+    return Unknown(
+        name, start, what.low, what.high, what.prior, what.scale, what.step, channel=channel, group=group,
+        spread=what.spread,
+    )  # fmt: skip
 
 
 def _loading_links(robot: Robot) -> list[int]:

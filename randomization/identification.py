@@ -3,9 +3,10 @@
 The caller describes the unknowns and hands over `residuals(values)`, which simulates many parameter sets at once.
 The fit is a maximum a posteriori estimate:
 
-    minimize  Σ_channels Σ_t ρ(r / s_c) / inflation_c  +  Σ_k ((z_k − z_k⁰) / prior_k)²
+    minimize  Σ_channels Σ_t ρ(r / s_c) / inflation_c  +  (z − z⁰)ᵀ P⁻¹ (z − z⁰)
 
-with z the unknowns in their fitting coordinate (the logarithm for scale parameters), ρ the soft-L1 loss (glitches and
+with z the unknowns in their fitting coordinate (the logarithm for scale parameters), z⁰ and P the prior's mean and
+covariance (unknowns that are alike are correlated in it: partial pooling), ρ the soft-L1 loss (glitches and
 contacts count linearly), s_c each channel's own robust residual scale, and `inflation` its integrated
 autocorrelation time: residuals of a simulation are model error far more than noise, and a hundred samples of one slow
 error are worth one, not a hundred. The same inflation widens the Laplace posterior.
@@ -35,7 +36,9 @@ class Unknown:
 
     `prior` is the standard deviation of what is believed beforehand about `mean` (default: `start`), in the fitting
     coordinate: of the value, or of its logarithm when `scale` is "log". `step` is the finite difference in it.
-    `channel` is the residual channel that it acts on above all, None for several alike.
+    `channel` is the residual channel that it acts on above all, None for several alike. Unknowns of one `group` are
+    believed to be alike: they differ from each other by the standard deviation `spread` only, and share the rest of
+    `prior`.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Unknown:
     step: float = 0.01
     mean: float | None = None
     channel: int | None = None
+    group: str | None = None
+    spread: float | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high or not self.low <= self.start <= self.high:
@@ -57,6 +62,8 @@ class Unknown:
             raise ValueError(f"{self.name}: a log scale needs low > 0, got {self.low}")
         if not (self.prior > 0 and self.step > 0):
             raise ValueError(f"{self.name}: prior and step must be positive, got {self.prior}, {self.step}")
+        if self.group is not None and not (self.spread is not None and 0 < self.spread <= self.prior):
+            raise ValueError(f"{self.name}: a group needs 0 < spread <= prior, got {self.spread}")
 
     def encode(self, value: float) -> float:
         """Value → fitting coordinate."""
@@ -128,6 +135,16 @@ def decode(unknowns: Sequence[Unknown], z: Array) -> Array:
     return np.stack([unknown.decode(z[:, i]) for i, unknown in enumerate(unknowns)], axis=1)
 
 
+def prior_covariance(unknowns: Sequence[Unknown]) -> Array:
+    """(k, k) covariance of what is believed beforehand: σ_i σ_j ρ_i ρ_j within a group, with ρ² = 1 − (spread / σ)²."""
+    sigma = np.array([u.prior for u in unknowns])
+    shared = np.array([0.0 if u.group is None else np.sqrt(u.prior**2 - float(u.spread or 0.0) ** 2) for u in unknowns])
+    alike = np.array([[u.group is not None and u.group == v.group for v in unknowns] for u in unknowns])
+    covariance = np.outer(shared, shared) * alike
+    np.fill_diagonal(covariance, sigma**2)
+    return covariance
+
+
 def robust_scale(residuals: Array) -> Array:
     """(C,) scale of each channel of (T, C) residuals: half-way between the median deviation's and the RMS."""
     median = 1.4826 * np.nanmedian(np.abs(residuals), axis=0)
@@ -188,6 +205,9 @@ def fit(
     high = np.array([u.encode(u.high) for u in unknowns])
     centre = np.array([u.encode(u.start if u.mean is None else u.mean) for u in unknowns])
     prior = np.array([u.prior for u in unknowns])
+    believed = prior_covariance(unknowns)
+    # Rows that whiten the prior: |root (z − centre)|² is its part of the cost.
+    root = np.linalg.inv(np.linalg.cholesky(believed))
     step = np.array([u.step for u in unknowns])
     margin = 1e-6 * (high - low)
     z = np.clip([u.encode(u.start) for u in unknowns], low + margin, high - margin)
@@ -236,12 +256,12 @@ def fit(
         def function(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
             cache.clear()
             cache[at.tobytes()] = evaluate(at[None])[0]
-            return np.concatenate([cache[at.tobytes()].ravel()[mask] * weight, (at - centre) / prior])
+            return np.concatenate([cache[at.tobytes()].ravel()[mask] * weight, root @ (at - centre)])
 
         def jacobian(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
             base = cache[at.tobytes()] if at.tobytes() in cache else evaluate(at[None])[0]
             rows = differences(at, base, together)[mask] * weight[:, None]
-            return np.concatenate([rows, np.diag(1.0 / prior)])
+            return np.concatenate([rows, root])
 
         def loss(squared: Array, knee: Array = knee) -> Array:
             # Soft L1 with each row's own knee at one residual scale · sqrt(2); the prior stays quadratic.
@@ -266,10 +286,10 @@ def fit(
             rms = np.sqrt(np.nanmean(current**2, axis=0))
             progress(f"round {turn + 1}: cost {cost:.1f}, residual {np.array2string(rms, precision=4)}")
     scale, inflation = np.maximum(robust_scale(current), noise_floor), autocorrelation_time(current, starts)
-    covariance = np.diag(prior**2)
+    covariance = believed
     if posterior:
         columns = differences(z, current, alone)
-        covariance = _covariance(columns, current, mask, scale, inflation, prior)
+        covariance = _covariance(columns, current, mask, scale, inflation, root.T @ root)
     return Fit(
         unknowns=unknowns,
         z=z,
@@ -300,11 +320,14 @@ def _coloured(unknowns: tuple[Unknown, ...]) -> list[list[int]]:
 def _covariance(
     columns: Array, current: Array, mask: NDArray[np.bool_], scale: Array, inflation: Array, prior: Array
 ) -> Array:
-    """Inverse of the (Gauss–Newton) Hessian of the cost: Laplace's approximation, Huber's weights included."""
+    """Inverse of the (Gauss–Newton) Hessian of the cost: Laplace's approximation, the loss's weights included.
+
+    `prior` (k, k) is the prior's information.
+    """
     ratio = (current / scale).ravel()[mask]
     weight = np.broadcast_to(1.0 / (scale**2 * inflation), current.shape).ravel()[mask] / np.sqrt(
         1.0 + ratio**2 / 2.0
     )
     rows = columns[mask]
-    information = rows.T @ (rows * weight[:, None]) + np.diag(1.0 / prior**2)
+    information = rows.T @ (rows * weight[:, None]) + prior
     return np.asarray(np.linalg.inv(information), dtype=np.float64)

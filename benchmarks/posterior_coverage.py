@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.identify import PROFILES, ArmModelFit, Identified, identify_arm
+from pipelines.identify import ArmModelFit, Identified, identify_arm
 from pipelines.logs import ArmLog
-from randomization.identification import Unknown, decode
+from randomization.identification import Unknown
 from sim2real.robot import Robot
 from sim2real.twin import Recording
 
@@ -81,7 +81,7 @@ def record(model: ArmModelFit, truth: Array, commands: Sequence[Array], fps: flo
 def repetition(robot: Robot, seed: int, frames: int, episodes: int) -> tuple[Identified, Array]:
     """One arm drawn, recorded and identified: what was found, and the truth (k,) of its unknowns."""
     rng = np.random.default_rng(seed)
-    model = ArmModelFit.build(robot, next(iter(PROFILES)))
+    model = ArmModelFit.build(robot)
     truth = truth_of(model.unknowns, rng)
     log = record(model, truth, [motion(robot, frames, rng) for _ in range(episodes)])
     return identify_arm(log, robot, "simulated"), truth
@@ -89,7 +89,7 @@ def repetition(robot: Robot, seed: int, frames: int, episodes: int) -> tuple[Ide
 
 def scores(found: Identified, truth: Array, robot: Robot) -> tuple[list[str], Array, Array]:
     """Names, standard scores of the truth in the posterior (k,), posterior over prior (k,); only shared unknowns."""
-    known = {u.name: v for u, v in zip(ArmModelFit.build(robot, next(iter(PROFILES))).unknowns, truth)}
+    known = {u.name: v for u, v in zip(ArmModelFit.build(robot).unknowns, truth)}
     fit = found.fit
     rows = [i for i, name in enumerate(fit.names) if name in known]
     names = [fit.names[i] for i in rows]
@@ -105,7 +105,9 @@ def summarize(names: list[list[str]], score: list[Array], share: list[Array]) ->
     result: dict[str, Any] = {"repetitions": len(score), "unknowns": len(s)}
 
     def covered(rows: Any) -> dict[str, float]:
-        entry = {f"{level:.0%}": float(np.mean(np.abs(s[rows]) <= norm.ppf(0.5 + level / 2))) for level in LEVELS}
+        entry = {
+            f"{level:.0%}": float(np.mean(np.abs(s[rows]) <= norm.ppf(0.5 + level / 2))) for level in LEVELS
+        }
         return entry | {"determined": float(np.mean(p[rows] < DETERMINED)), "spread": float(
             np.median(np.abs(s[rows])) / 0.6745)}  # fmt: skip
 

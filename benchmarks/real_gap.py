@@ -50,7 +50,6 @@ def measure(train: ArmLog, test: ArmLog, robot: Robot, what: str) -> dict[str, A
         "rms_deg": {robot.joint_names[i]: float(after.rms[i]) for i in robot.arm},
         "band_90_covers": float(covered),
         "twin_from_world_deg": float(difference),
-        "profile": found.profile,
         "seconds": seconds,
     }
 

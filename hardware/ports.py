@@ -186,6 +186,12 @@ def latency_timer(name: str) -> float | None:
         return None
 
 
+def require_port(name: str) -> None:
+    """Raise UserError, with the ports that there are, unless the path of a port exists."""
+    if not Path(name).exists():
+        raise UserError(_why_not(name, 0, FileNotFoundError(name)))
+
+
 def _why_not(name: str, baud: int, error: BaseException) -> str:
     """One message for a port that cannot be opened: what is wrong and what to do about it."""
     number = getattr(error, "errno", None) or (error.args[0] if error.args else None)

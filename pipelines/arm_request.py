@@ -15,6 +15,7 @@ from hardware.runtime.teleop import check_joints
 from hardware.runtime.terminal import Terminal
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
+from sim2real.policy import is_trajectory
 from sim2real.robot import Robot
 from sim2real.tasks import task_names
 from sim2real.tasks.base import Task, load_task
@@ -195,7 +196,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
     policy: dict[str, Any] = {"policy": spec}
     task_name = options.task
     pictures: tuple[str, ...] = ()
-    if spec.endswith(".onnx") or Path(spec).is_file():
+    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
         from hardware.policy_file import load_policy_file
 
         file = load_policy_file(spec)

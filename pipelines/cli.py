@@ -32,6 +32,7 @@ COMMANDS = {
     "data": "look at a data set: what is in it, what it can be used for",
     "replay": "replay recorded commands in simulation and measure the gap",
     "identify": "fit the simulated arm to recorded data",
+    "excite": "record the motion that identification still needs",
     "finetune": "adapt a policy to recorded data",
     "deploy": "run a policy on an arm",
     "estop": "emergency stop of the arms that are being driven",

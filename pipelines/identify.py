@@ -5,7 +5,7 @@ what is written, in `identify_results.py`. Angles in degrees here, because resid
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -43,35 +43,31 @@ class Fitted:
 
 
 JOINT_FIELDS = (
-    Fitted("kp", 0.5, 0.5, 40.0, "log", 0.03, spread=0.15),
-    Fitted("viscous", 1.2, 1e-3, 3.0, "log", 0.05, spread=0.6),
-    Fitted("armature", 0.7, 0.003, 0.15, "log", 0.05, spread=0.25),
-    Fitted("coulomb", 1.5, 1e-3, 1.5, "log", 0.05, spread=0.7),
-    Fitted("stribeck", 1.5, 1e-4, 1.0, "log", 0.1, 0.02, 0.8),
-    Fitted("load_motor", 0.2, 0.0, 0.5, "linear", 0.01, spread=0.07),
-    Fitted("load_external", 0.2, 0.0, 0.5, "linear", 0.01, spread=0.07),
+    Fitted("kp", 0.3, 0.5, 40.0, "log", 0.03, spread=0.1),
+    Fitted("viscous", 1.0, 1e-3, 3.0, "log", 0.05, spread=0.4),
+    Fitted("armature", 0.4, 0.003, 0.15, "log", 0.05, spread=0.2),
+    Fitted("coulomb", 1.0, 1e-3, 1.5, "log", 0.05, spread=0.5),
+    Fitted("stribeck", 1.0, 1e-4, 1.0, "log", 0.1, 0.02, 0.6),
+    # Tight: motor and load side together decide whether a joint locks itself, which one episode seldom tells.
+    Fitted("load_motor", 0.06, 0.0, 0.5, "linear", 0.01, spread=0.03),
+    Fitted("load_external", 0.06, 0.0, 0.5, "linear", 0.01, spread=0.03),
     Fitted("command_delay", 0.05, 0.0, 0.2, "linear", 0.002, spread=0.006),
     Fitted("offset", 0.06, -0.1, 0.1, "linear", 0.004),
     Fitted("backlash", 1.5, 1e-4, 0.05, "log", 0.1, 0.006, 0.8),
 )
 GRIPPER_FIELDS = ("kp", "viscous", "armature", "coulomb", "command_delay")
 """The gripper's load is unknown when it holds something: its friction and delay are all that its motion tells."""
-SPEED = Fitted("speed", 0.7, 1.0, 30.0, "log", 0.03, 4.0)
-ACCELERATION = Fitted("acceleration", 1.0, 5.0, 2000.0, "log", 0.03, 45.0)
-"""Firmware alike on all servos, hence shared. 45 rad/s² is near what register 254 means (39)."""
-PROFILES: Mapping[str, tuple[Fitted, ...]] = {
-    "speed limit": (SPEED,),
-    "speed limit and acceleration": (SPEED, ACCELERATION),
-}
-"""Arms are set up differently here; both are tried, the data choose."""
+SHARED_FIELDS = (
+    Fitted("speed", 0.5, 1.0, 30.0, "log", 0.03, 4.0),
+    Fitted("acceleration", 0.7, 5.0, 2000.0, "log", 0.03, 40.0),
+)
+"""The firmware's profile, alike on all servos. Arms are set up with register value 254, which means 39 rad/s²."""
 LINK_MASS = Fitted("mass", 0.5, 0.3, 3.0, "log", 0.05)
 """Relative to the URDF: cables, cameras and prints differ."""
 PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
 PILOT_FRAMES = 2400
-"""The profiles are compared, and starting points found, on about so many frames."""
-CLOSE = 1.15
-"""A profile whose pilot error is within this factor of the best goes on to the fit on all frames."""
+"""The starting point is found on about so many frames."""
 NOISE_FLOOR = 0.03
 """degrees: a tick is 0.088, uniformly quantized 0.025."""
 MOST_INFLATION = 10.0
@@ -88,7 +84,7 @@ class ArmModelFit:
     _targets: tuple[tuple[str, Any, int], ...] = field(repr=False)
 
     @classmethod
-    def build(cls, robot: Robot, profile: str) -> "ArmModelFit":
+    def build(cls, robot: Robot) -> "ArmModelFit":
         unknowns: list[Unknown] = []
         targets: list[tuple[str, Any, int]] = []
         base = servo.nominal_parameters(robot)
@@ -100,7 +96,7 @@ class ArmModelFit:
                 mean = what.mean if what.mean is not None else float(base[j, column])
                 unknowns.append(_unknown(f"servo.{joint}.{what.field}", what, mean, j, j != robot.gripper))
                 targets.append(("servo", [j], column))
-        for what in PROFILES[profile]:
+        for what in SHARED_FIELDS:
             column = servo.FIELD_INDEX[what.field]
             unknowns.append(_unknown(f"servo.*.{what.field}", what, float(what.mean or 0.0)))
             targets.append(("servo", list(range(robot.n)), column))
@@ -192,7 +188,6 @@ class Identified:
     model: ArmModelFit
     log: ArmLog
     fit: Fit
-    profile: str
     before: Array
     """(n,) degrees RMS of the nominal arm on the same episodes."""
     seconds: float
@@ -208,15 +203,29 @@ class Identified:
         """Median, lower and upper end (T, n) rad of the predictive band of `level`.
 
         Parameter draws from the posterior, plus the residuals that the fit left: what the model cannot do is part
-        of what it predicts.
+        of what it predicts. They are scaled to data that the fit has not seen, see `optimism`.
         """
         rng = np.random.default_rng(seed)
         simulated = self.model.simulate(log, self.fit.draws(draws, rng))
         middle = self.model.simulate(log, self.fit.values[None])[0]
         spread = simulated.std(axis=0)
-        left = np.nanquantile(np.abs(np.deg2rad(self.fit.residuals)), level, axis=0)
+        left = np.nanquantile(np.abs(np.deg2rad(self.fit.residuals)), level, axis=0) * self.optimism()
         half = np.sqrt(left**2 + (1.645 * spread) ** 2)
         return middle, middle - half, middle + half
+
+    def optimism(self) -> Array:
+        """(n,) how much larger residuals are on data that the fit has not seen, to first order.
+
+        √((N + p) / (N − p)) with N independent samples and p parameters that the data determine (H. Akaike, "Fitting
+        autoregressive models for prediction", 1969: the final prediction error); at most 2.
+        """
+        learned = 1.0 - np.minimum(self.fit.prior_share, 1.0) ** 2
+        channel = [unknown.channel for unknown in self.fit.unknowns]
+        common = sum(k for k, c in zip(learned, channel) if c is None) / self.model.robot.n
+        own = [sum(k for k, c in zip(learned, channel) if c == j) for j in range(self.model.robot.n)]
+        p = np.array(own) + common
+        samples = np.isfinite(self.fit.residuals).sum(axis=0) / self.fit.inflation
+        return np.sqrt(np.minimum((samples + p) / np.maximum(samples - p, 1e-9), 4.0))
 
 
 def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None) -> Identified:
@@ -224,36 +233,19 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
     began = time.perf_counter()
     tell = say or (lambda _: None)
     refuse_without_information(log, source)
-    pilot = _pilot(log)
-    candidates = []
-    for profile in PROFILES:
-        model = ArmModelFit.build(robot, profile)
+    model = ArmModelFit.build(robot)
+    unknowns: Sequence[Unknown] = model.unknowns
+    for what, part, iterations, rounds in (("pilot fit", _pilot(log), 8, 2), ("fit", log, 8, 2)):
         found = fit(
-            model.residuals(pilot), model.unknowns, pilot.recording.starts, iterations=8, rounds=2,
-            noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=False,
+            model.residuals(part), unknowns, part.recording.starts, iterations=iterations, rounds=rounds,
+            noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=part is log,
         )  # fmt: skip
         error = float(np.sqrt(np.nanmean(found.residuals**2, axis=0))[robot.arm].mean())
-        tell(f"pilot fit on {len(pilot.recording.command)} frames, {profile}: {error:.3f}° mean over the arm")
-        candidates.append((error, profile, model, found))
-    best = min(error for error, *_ in candidates)
-    finalists = []
-    for error, profile, model, found in candidates:
-        if error <= CLOSE * best:
-            refined = fit(
-                model.residuals(log), _from(model.unknowns, found), log.recording.starts, iterations=6, rounds=2,
-                noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=False,
-            )  # fmt: skip
-            error = float(np.sqrt(np.nanmean(refined.residuals**2, axis=0))[robot.arm].mean())
-            tell(f"fit on all {len(log.recording.command)} frames, {profile}: {error:.3f}°")
-            finalists.append((error, profile, model, refined))
-    _, profile, model, found = min(finalists, key=lambda entry: entry[0])
-    final = fit(
-        model.residuals(log), _from(model.unknowns, found), log.recording.starts, iterations=2, rounds=1,
-        noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION,
-    )  # fmt: skip
+        tell(f"{what} on {len(part.recording.command)} frames: {error:.3f}° mean over the arm")
+        unknowns = _from(unknowns, found)
     nominal = np.rad2deg(replay_in_twin(log, robot) - log.outcome())
     before = np.sqrt(np.nanmean(nominal**2, axis=0))
-    return Identified(model, log, final, profile, before, time.perf_counter() - began)
+    return Identified(model, log, found, before, time.perf_counter() - began)
 
 
 def _from(unknowns: Sequence[Unknown], found: Fit) -> list[Unknown]:

@@ -118,7 +118,6 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
         "frames": int(np.isfinite(result.residuals).any(axis=1).sum()),
         "units": found.log.units,
         "fps": found.log.recording.fps,
-        "profile": found.profile,
         "seconds": round(found.seconds, 1),
         "simulations": result.evaluations,
         "before_deg": {names[i]: float(found.before[i]) for i in range(robot.n)},
@@ -132,9 +131,7 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     }
     table = {
         "robot": robot.name,
-        "source": {
-            key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "profile", "mean_deg")
-        },
+        "source": {key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "mean_deg")},
         "parameters": model.table(result.values),
         "uncertainty": {
             name: float(value)

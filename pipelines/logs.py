@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate, moving_frames
 from sim2real.errors import UserError
+from sim2real.lerobot import schema
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.robot import Robot
 from sim2real.twin import Recording
@@ -81,7 +82,10 @@ def load_arm_log(
             f"the data set says {dataset.fps:g} Hz, its timestamps {fps:.2f} Hz: the timestamps are used"
         )
     lower, upper = convert.calibration.limits
-    recording = Recording(np.concatenate([episode.executed for _, episode in loaded]), state, starts, fps)
+    ramp = schema.EXECUTED in dataset.features
+    recording = Recording(
+        np.concatenate([episode.executed for _, episode in loaded]), state, starts, fps, ramp
+    )
     return ArmLog(
         recording=recording,
         # A calibration that is nominal can be narrower than where the arm has been.

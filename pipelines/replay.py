@@ -1,7 +1,8 @@
 """Open-loop replay of recorded commands in the simulated world: how far is the simulation from the arm?
 
 The arm starts at rest at each episode's first recorded state, its goal that state until `action[0]` arrives; it is
-given `action[t]` for one frame period, and where its encoders then are is compared with the recorded `state[t + 1]`.
+given `action[t]` for one frame period (where a recording has what a faster clock really sent, `action.executed`: in a
+straight line to it), and where its encoders then are is compared with the recorded `state[t + 1]`.
 Recorded states are never fed back, the gate takes no part, joints stop at the calibrated range. What stood around the
 arm is not in a recording (real arms reach 3 cm below their base's plane: they stand on a board, or at an edge), so the
 table is lowered out of reach and there are no objects.
@@ -57,7 +58,14 @@ def replay_in_world(
             first, last = int(recording.starts[e]), int(recording.starts[e + 1])
             world.reset(position=recording.state[first] - offset)
             for t in range(first, last):
-                world.advance(recording.command[t], steps)
+                if recording.ramp and t > first:
+                    for k in range(steps):
+                        share = (k + 1) / steps
+                        world.advance(
+                            (1 - share) * recording.command[t - 1] + share * recording.command[t], 1
+                        )
+                else:
+                    world.advance(recording.command[t], steps)
                 out[t] = world.sensed_position
             if progress is not None:
                 progress(e + 1, recording.episodes)

@@ -100,6 +100,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "finetune": ("Fine-tuning", _training),
     "identify": ("Identification", _identification),
     "record": ("Recording", _arm),
+    "excite": ("Excitation", _arm),
     "deploy": ("Deployment", _arm),
 }
 """What can be reported, by the command that wrote the directory: title and maker of its sections."""

@@ -138,7 +138,9 @@ def decode(unknowns: Sequence[Unknown], z: Array) -> Array:
 def prior_covariance(unknowns: Sequence[Unknown]) -> Array:
     """(k, k) covariance of what is believed beforehand: σ_i σ_j ρ_i ρ_j within a group, with ρ² = 1 − (spread / σ)²."""
     sigma = np.array([u.prior for u in unknowns])
-    shared = np.array([0.0 if u.group is None else np.sqrt(u.prior**2 - float(u.spread or 0.0) ** 2) for u in unknowns])
+    shared = np.array(
+        [0.0 if u.group is None else np.sqrt(u.prior**2 - float(u.spread or 0.0) ** 2) for u in unknowns]
+    )
     alike = np.array([[u.group is not None and u.group == v.group for v in unknowns] for u in unknowns])
     covariance = np.outer(shared, shared) * alike
     np.fill_diagonal(covariance, sigma**2)

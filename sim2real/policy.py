@@ -105,7 +105,7 @@ class ReplayPolicy:
 
 
 def load_policy(spec: str, task: Task, robot: Robot) -> Policy:
-    """A policy that is not a file: "expert", "zero", "random" or a user's "module:Class".
+    """A policy that is no network: "expert", "zero", "random", a trajectory (.npy) or a user's "module:Class".
 
     A user's class is called with (task, robot). Policy files are loaded by `hardware.policy_file`. Raises
     UserError that says what there is.
@@ -116,6 +116,8 @@ def load_policy(spec: str, task: Task, robot: Robot) -> Policy:
         return ZeroPolicy(robot)
     if spec == "random":
         return RandomPolicy(robot)
+    if is_trajectory(spec):
+        return load_trajectory(spec, robot)
     if ":" in spec:
         policy: Policy = instantiate(spec, "policy", task, robot, needs=("horizon", "reset", "act"))
         if not isinstance(policy.horizon, int) or policy.horizon < 1:
@@ -125,6 +127,25 @@ def load_policy(spec: str, task: Task, robot: Robot) -> Policy:
         f"there is no policy '{spec}'; give one of {', '.join(BUILT_IN)}, the path of a policy file (.onnx), "
         "or a class of your own as my.module:MyPolicy"
     )
+
+
+def is_trajectory(spec: str) -> bool:
+    """Whether `spec` is a file of goals to play, (T, n) rad at the policy rate, as `numpy.save` writes it."""
+    return spec.endswith(".npy")
+
+
+def load_trajectory(path: str, robot: Robot) -> ReplayPolicy:
+    """The policy that plays such a file. Raises UserError when it is missing or of another robot."""
+    try:
+        goals = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the trajectory {path}: {error}") from None
+    if goals.ndim != 2 or goals.shape[1] != robot.n:
+        raise UserError(
+            f"the trajectory {path} has the shape {goals.shape}; {robot.name} needs (T, {robot.n}): goals in rad, one "
+            f"row per step at {robot.policy_rate} Hz"
+        )
+    return ReplayPolicy(goals)
 
 
 def checked_chunk(chunk: Array, policy: Policy, robot: Robot) -> Array:

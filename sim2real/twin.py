@@ -1,7 +1,7 @@
 """The batched model of a whole arm: own dynamics and the servo model, compiled, without a physics engine.
 
-`simulate` plays recorded commands open loop for many parameter sets at once, as a staircase of one frame period. What
-is left out is contact: joints stop at their limits, nothing else is touched.
+`simulate` plays recorded commands open loop for many parameter sets at once. What is left out is contact:
+joints stop at their limits, nothing else is touched.
 """
 
 from dataclasses import dataclass
@@ -41,13 +41,16 @@ class Recording:
     """Commands and states of several episodes, end to end, as an arm's encoders count them.
 
     `command` and `state` (T, n) rad: the command given at frame t and the state read just before it. `starts` (E + 1,):
-    episode e is rows starts[e]..starts[e + 1] − 1. `fps` Hz. Raises UserError for shapes that do not match.
+    episode e is rows starts[e]..starts[e + 1] − 1. `fps` Hz. `ramp`: each command is the last of its frame, reached in
+    a straight line from the one before (a faster command clock); otherwise it holds for the whole frame. Raises
+    UserError for shapes that do not match.
     """
 
     command: Array
     state: Array
     starts: NDArray[np.int64]
     fps: float
+    ramp: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", np.ascontiguousarray(self.command, dtype=np.float64))
@@ -91,7 +94,7 @@ class Recording:
         rows = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
         index = np.concatenate(rows)
         starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
-        return Recording(self.command[index], self.state[index], starts, self.fps)
+        return Recording(self.command[index], self.state[index], starts, self.fps, self.ramp)
 
 
 def substeps(fps: float, rate: float = MIN_RATE) -> int:
@@ -102,7 +105,7 @@ def substeps(fps: float, rate: float = MIN_RATE) -> int:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _episode(
     chain: Array, inertials: Array, gravity: Array, parameters: Array, initial: Array, command: Array,
-    lower: Array, upper: Array, limit: Array, count: int, dt: float, out: Array,
+    lower: Array, upper: Array, limit: Array, count: int, dt: float, ramp: bool, out: Array,
 ) -> None:  # fmt: skip
     n = chain.shape[0]
     rotations, origins, work = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS))
@@ -119,9 +122,10 @@ def _episode(
         q[i] = initial[i] - parameters[i, OFFSET]
     reset_into(parameters, q, servo, state)
     for t in range(len(command)):
-        for i in range(n):
-            servo[i, GOAL] = command[t, i]
-        for _ in range(count):
+        for k in range(count):
+            share = (k + 1.0) / count if ramp and t > 0 else 1.0
+            for i in range(n):
+                servo[i, GOAL] = command[t, i] + (1.0 - share) * (command[max(t - 1, 0), i] - command[t, i])
             mass_and_bias_into(chain, inertials, q, w, gravity, rotations, origins, work, mass, bias)
             drive_into(parameters, servo, state, q, dt, drive)
             for i in range(n):
@@ -142,7 +146,7 @@ def _episode(
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _simulate(
     chain: Array, inertials: Array, gravity: Array, parameters: Array, initial: Array, command: Array, starts: Array,
-    lower: Array, upper: Array, limit: Array, count: int, dt: float,
+    lower: Array, upper: Array, limit: Array, count: int, dt: float, ramp: bool,
 ) -> Array:  # fmt: skip
     sets, episodes = len(parameters), len(starts) - 1
     out = np.empty((sets, command.shape[0], command.shape[1]))
@@ -151,7 +155,7 @@ def _simulate(
         first, last = starts[e], starts[e + 1]
         _episode(
             chain, inertials[b], gravity[b], parameters[b], initial[e], command[first:last], lower, upper,
-            limit, count, dt, out[b, first:last],
+            limit, count, dt, ramp, out[b, first:last],
         )  # fmt: skip
     return out
 
@@ -193,4 +197,5 @@ def simulate(
         np.ones(model.n) if torque_limit is None else np.array(torque_limit),
         count,
         1.0 / (recording.fps * count),
+        recording.ramp,
     )

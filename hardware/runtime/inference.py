@@ -24,7 +24,7 @@ from hardware.runtime.sources import Answer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import STANDARD, Feature, Observation, standard_features
-from sim2real.policy import Policy, load_policy
+from sim2real.policy import Policy, is_trajectory, load_policy
 from sim2real.robot import Robot
 from sim2real.tasks.base import Task, load_task
 
@@ -43,7 +43,7 @@ def load_any_policy(spec: str, task: Task, robot: Robot, surroundings: Surroundi
     """
     if is_remote(spec):
         return RemotePolicy(spec, task.name, robot, surroundings)
-    if spec.endswith(".onnx") or Path(spec).is_file():
+    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
         from hardware.policy_file import load_policy_file
 
         policy = load_policy_file(spec)

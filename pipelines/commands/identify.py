@@ -57,7 +57,7 @@ def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[
         say(f"{name:16} {summary['before_deg'][name]:7.3f}° → {summary['after_deg'][name]:7.3f}°")
     say(
         f"{'mean (arm)':16} {summary['mean_before_deg']:7.3f}° → {summary['mean_deg']:7.3f}°  "
-        f"in {summary['seconds']} s; profile: {summary['profile']}"
+        f"in {summary['seconds']} s"
     )
     if summary["undetermined"]:
         say(f"the data say little about: {', '.join(summary['undetermined'])}")

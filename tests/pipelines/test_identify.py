@@ -41,7 +41,7 @@ def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, e
     command = np.concatenate(parts)
     starts = np.arange(episodes + 1) * frames
     state = np.repeat(np.stack([part[0] for part in parts]), frames, axis=0)
-    model = ArmModelFit.build(ROBOT, "speed limit")
+    model = ArmModelFit.build(ROBOT)
     truth = np.array([changes.get(u.name, u.start) for u in model.unknowns])
     log = ArmLog(
         Recording(command, state, starts, 30.0), ROBOT.lower, ROBOT.upper, np.ones(state.shape, bool), "degrees",
@@ -144,17 +144,16 @@ def test_advice_names_the_motion_that_is_missing() -> None:
 
 def test_every_unknown_is_a_parameter_of_the_world() -> None:
     declared = world_parameters(ROBOT)
-    for profile in ("speed limit", "speed limit and acceleration"):
-        model = ArmModelFit.build(ROBOT, profile)
-        values = np.array([unknown.start for unknown in model.unknowns])
-        assert set(model.table(values)) <= set(declared)
-        assert len({unknown.name for unknown in model.unknowns}) == len(model.unknowns)
+    model = ArmModelFit.build(ROBOT)
+    values = np.array([unknown.start for unknown in model.unknowns])
+    assert set(model.table(values)) <= set(declared)
+    assert len({unknown.name for unknown in model.unknowns}) == len(model.unknowns)
 
 
 def test_inputs_put_each_value_where_it_belongs() -> None:
     from pipelines.replay import arm_parameters
 
-    model = ArmModelFit.build(ROBOT, "speed limit and acceleration")
+    model = ArmModelFit.build(ROBOT)
     rng = np.random.default_rng(0)
     values = np.array([rng.uniform(u.low, min(u.high, u.start * 2 + 0.05)) for u in model.unknowns])
     parameters, inertials = model.inputs(values[None])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from randomization.identification import Unknown, autocorrelation_time, fit, robust_scale
+from randomization.identification import Unknown, autocorrelation_time, fit, prior_covariance, robust_scale
 
 TIME = np.linspace(0, 4, 200)
 STARTS = np.array([0, 100, 200])
@@ -139,6 +139,31 @@ def test_unknowns_of_different_channels_are_perturbed_together() -> None:
     assert counts[1] < 0.75 * counts[0]
 
 
+def test_unknowns_that_are_alike_learn_from_each_other() -> None:
+    """Of two that may differ by `spread` only one shows in the data: the other follows it, that much less sure."""
+    data = decay(np.array([[2.5, 0.7]]))[0]
+    pooled = [
+        UNKNOWNS[1],
+        *(
+            Unknown(f"height{i}", 1.0, 0.1, 10.0, 1.0, "log", 0.01, group="height", spread=0.1)
+            for i in range(2)
+        ),
+    ]
+
+    def residuals(v: np.ndarray) -> np.ndarray:
+        return residuals_to(data)(v[:, [1, 0]])
+
+    believed = prior_covariance(pooled)
+    np.testing.assert_allclose(np.diag(believed)[1:], 1.0)
+    # The variance of the difference of the two: twice that within the group.
+    assert believed[1, 1] + believed[2, 2] - 2 * believed[1, 2] == pytest.approx(2 * 0.1**2)
+    found = fit(residuals, pooled, STARTS)
+    assert found.values[1] == pytest.approx(2.5, rel=0.03)
+    assert found.values[2] == pytest.approx(found.values[1], rel=0.03)
+    assert found.deviation[2] == pytest.approx(np.sqrt(2) * 0.1, rel=0.1)
+    assert found.deviation[1] < 0.05
+
+
 def test_autocorrelation_time_of_white_and_slow_noise() -> None:
     rng = np.random.default_rng(7)
     white = rng.standard_normal((5000, 1))
@@ -164,6 +189,7 @@ def test_robust_scale_ignores_a_few_outliers() -> None:
         (("x", 5.0, 0.0, 1.0, 1.0), "low <= start <= high"),
         (("x", 0.5, 0.0, 1.0, 1.0, "log"), "log scale needs low > 0"),
         (("x", 0.5, 0.0, 1.0, 0.0), "must be positive"),
+        (("x", 0.5, 0.0, 1.0, 0.1, "linear", 0.01, None, None, "g"), "0 < spread <= prior"),
     ],
 )
 def test_impossible_unknowns_are_refused(arguments: tuple, message: str) -> None:  # type: ignore[type-arg]

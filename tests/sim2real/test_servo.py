@@ -334,3 +334,16 @@ def test_robots_may_change_fields_for_all_joints_or_one() -> None:
 def test_wrong_fields_are_named(table: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         servo.parameters_from(table, ["a", "b"], "here")
+
+
+@pytest.mark.parametrize("acceleration", [0.0, 45.0])
+def test_a_delay_acts_by_the_fraction_of_a_step(acceleration: float) -> None:
+    """A step of the goal, walked to at the speed limit: each millisecond of delay comes out as a millisecond."""
+    delays = np.arange(0.020, 0.0301, 0.0005)
+    reached = []
+    for delay in delays:
+        joint = Joint(kp=30.0, speed=2.0, acceleration=acceleration, command_delay=float(delay))
+        reached.append(joint.run(0.2, 1.0)[-1, 0])
+    lost = -np.diff(reached)
+    # Up to the speed it has: 2 rad/s, all of the way alike.
+    np.testing.assert_allclose(lost, 2.0 * 0.0005, rtol=0.1)

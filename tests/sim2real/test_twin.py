@@ -102,3 +102,18 @@ def test_what_is_compared_with_what() -> None:
     assert log.compared().tolist() == [True, True, False, True, False]
     assert log.outcome()[:, 0].tolist() == [1, 2, 2, 4, 4]
     assert log.initial[:, 0].tolist() == [0, 3]
+
+
+def test_a_ramp_is_a_staircase_of_a_faster_clock() -> None:
+    """Commands that a 300 Hz clock reached in a straight line, recorded at 30 Hz, against all of them."""
+    log = recording(40, 1)
+    fine = np.concatenate(
+        [log.command[:1].repeat(10, axis=0)]
+        + [a + (np.arange(1, 11) / 10)[:, None] * (b - a) for a, b in zip(log.command[:-1], log.command[1:])]
+    )
+    every = twin.Recording(fine, fine.copy(), np.array([0, len(fine)]), 300.0)
+    ramp = twin.Recording(log.command, log.state, log.starts, 30.0, ramp=True)
+    expected = twin.simulate(MODEL, every, NOMINAL, rate=300.0)[0][9::10]
+    np.testing.assert_allclose(twin.simulate(MODEL, ramp, NOMINAL, rate=300.0)[0], expected, atol=1e-12)
+    assert np.abs(twin.simulate(MODEL, log, NOMINAL, rate=300.0)[0] - expected).max() > 0.005
+    assert ramp.select([0]).ramp

@@ -1,0 +1,73 @@
+"""`sim2real excite`: record the motion that identification still needs."""
+
+import argparse
+
+HELP = (
+    "Play a motion on the arm, through the gate, that tells what the last identification could not, and record it as "
+    "a LeRobot data set for `sim2real identify`. The motion is chosen with the twin: the one that would narrow down "
+    "most of what is unsure. It needs free air around the home pose, and nothing in the gripper."
+)
+EXAMPLES = """  sim2real excite --port emulated --seconds 30 --out recordings/excited
+  sim2real excite --port /dev/ttyACM0 --twin runs/twin/twin.toml --joints shoulder_lift,elbow_flex \\
+      --out recordings/excited
+  sim2real identify --data recordings/excited --out runs/better
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm"
+    )
+    parser.add_argument("--twin", metavar="FILE", help="what is known already: a twin.toml of identify")
+    parser.add_argument("--joints", metavar="A,B", help="move only these joints (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, metavar="S", help="at most so long (%(default)s)"
+    )
+    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)"
+    )
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the motions compared (%(default)s)"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="the data set; recording again adds to it"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    import sys
+
+    from pipelines import excite
+    from pipelines.arm_request import Options
+    from pipelines.arm_result import summary
+    from pipelines.report import try_report
+    from sim2real.calibration import Calibration
+    from sim2real.robot import Robot
+
+    robot = Robot.load(args.robot)
+    if args.calibration is not None:
+        Calibration.load(args.calibration, robot)
+    options = Options(
+        command="excite", port=args.port, out=args.out, robot=args.robot, calibration=args.calibration,
+        seed=args.seed, speed=args.speed, yes=args.yes,
+    )  # fmt: skip
+    joints = (
+        None if args.joints is None else [name.strip() for name in args.joints.split(",") if name.strip()]
+    )
+    chosen = excite.plan(
+        robot, twin=args.twin, joints=joints, seconds=args.seconds, speed=args.speed, seed=args.seed
+    )
+    print(excite.said(chosen, robot.policy_rate), file=sys.stderr, flush=True)
+    result, status = excite.run(options, chosen)
+    print(json.dumps(result) if args.json else summary(result), flush=True)
+    if result["episodes"]:
+        try_report(args.out)
+        print(f"next: sim2real identify --data {args.out} --out runs/twin", file=sys.stderr)
+    return status

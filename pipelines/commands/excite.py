@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
+    from hardware.ports import require_port
     from pipelines import excite
-    from pipelines.arm_request import Options
+    from pipelines.arm_request import EMULATED, Options
     from pipelines.arm_result import summary
     from pipelines.report import try_report
     from sim2real.calibration import Calibration
@@ -58,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
         command="excite", port=args.port, out=args.out, robot=args.robot, calibration=args.calibration,
         seed=args.seed, speed=args.speed, yes=args.yes,
     )  # fmt: skip
+    # Choosing a motion takes a while; finding out about a wrong port should not.
+    if args.port != EMULATED:
+        require_port(args.port)
     joints = (
         None if args.joints is None else [name.strip() for name in args.joints.split(",") if name.strip()]
     )

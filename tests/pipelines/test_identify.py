@@ -66,7 +66,7 @@ TRUTH = {
     "servo.wrist_flex.coulomb": 0.2,
     "servo.wrist_roll.viscous": 0.3,
     "servo.shoulder_lift.offset": 0.04,
-    "servo.*.speed": 3.2,
+    "servo.*.acceleration": 28.0,
     "payload.mass": 0.08,
 }
 
@@ -83,7 +83,7 @@ def test_a_simulated_arm_is_found_again(found) -> None:  # type: ignore[no-untyp
     values = dict(zip(found.fit.names, found.fit.values))
     assert values["servo.shoulder_pan.kp"] == pytest.approx(4.0, rel=0.1)
     assert values["servo.elbow_flex.command_delay"] == pytest.approx(0.055, abs=0.006)
-    assert values["servo.*.speed"] == pytest.approx(3.2, rel=0.03)
+    assert values["servo.*.acceleration"] == pytest.approx(28.0, rel=0.05)
     low, high = found.fit.interval(0.99, 1.5)
     inside = [low[i] <= TRUTH[n] <= high[i] for i, n in enumerate(found.fit.names) if n in TRUTH]
     assert np.mean(inside) >= 0.85

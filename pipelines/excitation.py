@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from pipelines.identify import ArmModelFit
 from pipelines.logs import ArmLog
 from randomization.identification import Unknown, decode, prior_covariance
-from sim2real.clearance import clearance, guarded_geometry
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_position
+from sim2real.gate import Gate
 from sim2real.robot import Robot
 from sim2real.twin import Recording
 
@@ -34,8 +33,8 @@ CANDIDATES = 24
 """How many motions are compared."""
 ALOFT = 0.03
 """m that every part stays over the table, beyond what the gate keeps."""
-NEAREST = 0.12
-"""m of the tool from the base's axis: nearer, the arm is folded and may touch itself."""
+APART = 0.01
+"""m between parts of the arm, beyond what the gate keeps."""
 MARGIN = 0.15
 """rad kept from the joints' limits."""
 USE = 0.7
@@ -198,10 +197,10 @@ def candidates(
 
 
 class _Air:
-    """Whether a trajectory keeps clear of table, base and joint limits."""
+    """Whether a trajectory keeps clear of the table, the arm itself and the joints' limits."""
 
     def __init__(self, robot: Robot) -> None:
-        self._robot, self._geometry = robot, guarded_geometry(robot)
+        self._robot, self._gate = robot, Gate(robot)
 
     def __call__(self, goals: Array) -> bool:
         robot = self._robot
@@ -211,11 +210,8 @@ class _Air:
         )
         if (goals < lower).any() or (goals > upper).any():
             return False
-        for q in goals[::3]:
-            tool = tool_position(robot.model, q)
-            if clearance(q, self._geometry) < ALOFT or np.hypot(tool[0], tool[1]) < NEAREST:
-                return False
-        return True
+        gate = self._gate
+        return all(gate.clearance(q) > ALOFT and gate.self_clearance(q) > APART for q in goals[::3])
 
 
 def _limits(robot: Robot, speed: float) -> tuple[Array, Array, Array]:

@@ -16,7 +16,6 @@ from pipelines.identify import ArmModelFit, Identified, identify_arm
 from pipelines.logs import load_arm_log
 from randomization.identification import prior_covariance
 from sim2real.calibration import Calibration
-from sim2real.clearance import clearance, guarded_geometry
 from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.gate import Gate
@@ -38,12 +37,12 @@ def motions() -> list[Motion]:
 
 def test_motions_keep_the_gates_limits_and_touch_nothing(motions: list[Motion]) -> None:
     assert {m.kind for m in motions} == {"slow waves", "quick waves", "poses", "ramps"}
-    geometry = guarded_geometry(ROBOT)
+    gate = Gate(ROBOT)
     ticks = round(ROBOT.command_rate / ROBOT.policy_rate)
     for motion in motions:
         np.testing.assert_allclose(motion.goals[-1], ROBOT.home, atol=1e-9)
-        assert min(clearance(q, geometry) for q in motion.goals) > 0.02
-        gate = Gate(ROBOT)
+        assert min(gate.clearance(q) for q in motion.goals) > 0.02
+        assert min(gate.self_clearance(q) for q in motion.goals) > 0.005
         gate.reset(ROBOT.home)
         before = ROBOT.home
         for goal in motion.goals:
@@ -51,7 +50,7 @@ def test_motions_keep_the_gates_limits_and_touch_nothing(motions: list[Motion]) 
                 gate.step(before + (k + 1) / ticks * (goal - before))
             before = goal
         # What the gate still does is to round the corners between linear pieces.
-        for kind in ("not_finite", "discontinuity", "position", "velocity", "workspace"):
+        for kind in ("not_finite", "discontinuity", "position", "velocity", "workspace", "self_collision"):
             assert gate.counts[kind] == 0, (motion.kind, kind)
 
 

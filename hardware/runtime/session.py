@@ -84,6 +84,7 @@ class Session:
     def run(self) -> list[EpisodeResult]:
         """Everything, from limp to limp."""
         self.loop.on_frame = self._frame
+        self._do("starting")
         try:
             self._connect()
             self._work()

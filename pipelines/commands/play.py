@@ -40,10 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.arm_request import Options
     from pipelines.arm_result import summary
     from pipelines.deploy import run as deploy
-    from pipelines.report import try_report
 
     names = ("port", "out", "robot", "calibration", "dataset", "episode", "speed", "yes", "view")
     result, status = deploy(Options(command="play", **{name: getattr(args, name) for name in names}))
     print(json.dumps(result) if args.json else summary(result), flush=True)
-    try_report(args.out)
     return status

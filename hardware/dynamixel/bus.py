@@ -15,6 +15,9 @@ FAST_AGAIN = 20
 """Complete readings in a row after which the fast kind is used again. One silent servo spoils those of all that
 come after it, so that with one silent the ordinary kind is better."""
 
+ATTEMPTS = 3
+"""Fast readings tried before the servos count as not knowing them."""
+
 REBOOT_TIME = 2.0
 """s that a servo may take to answer again after a reboot."""
 
@@ -102,11 +105,13 @@ class DynamixelBus(PacketBus):
     def prepare(self, ids: Sequence[int]) -> None:
         """Have every request answered, and use fast readings of these servos if all of them know them."""
         self.sync_write("status_return_level", ids, [2] * len(ids))
-        self.fast = True
-        self._fast_ids, self._complete = tuple(ids), FAST_AGAIN
+        self._fast_ids = tuple(ids)
         entry = self.table["present_position"]
-        if not all(self.sync_read(ids, entry.address, entry.size).valid.all() for _ in range(2)):
-            self.fast = False
+        for _ in range(ATTEMPTS):
+            self.fast, self._complete = True, FAST_AGAIN
+            if self.sync_read(ids, entry.address, entry.size).valid.all():
+                return
+        self.fast = False
 
     def sync_read(
         self, ids: Sequence[int], address: int, size: int, timeout: float | None = None

@@ -65,8 +65,12 @@ def describe(name: str, report: Report) -> list[str]:
     damaged, passed = sum(report.damaged.values()), sum(report.passed.values())
     lines = [f"{name}: {report.bytes:,} bytes, {damaged:,} packets damaged"]
     if report.intact:
-        lines.append(f"  {report.recovered:,} packets found of {report.intact:,} sent whole (and what damage spared)")
-        lines.append(f"  {passed:,} passed their checksum with another content ({passed / max(damaged, 1):.2e})")
+        lines.append(
+            f"  {report.recovered:,} packets found of {report.intact:,} sent whole (and what damage spared)"
+        )
+        lines.append(
+            f"  {passed:,} passed their checksum with another content ({passed / max(damaged, 1):.2e})"
+        )
         kinds = [
             f"{kind} {report.passed[kind] / count:.1e}"
             for kind, count in sorted(report.damaged.items())

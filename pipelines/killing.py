@@ -169,16 +169,21 @@ def control_process(link: str, out: str, seconds: str) -> int:
     from pipelines.arm_request import Options
     from pipelines.deploy import run
 
-    roles = {"camera": CameraProcess, "watchdog": Watchdog, "inference": InferenceProcess, "recorder": RecorderProcess}
+    roles = {
+        "camera": CameraProcess,
+        "watchdog": Watchdog,
+        "inference": InferenceProcess,
+        "recorder": RecorderProcess,
+    }
     for role, kind in roles.items():
         _announced(kind, role)
     start = ControlLoop.start_policy
 
-    def announced(loop: ControlLoop, seed: int) -> None:
-        start(loop, seed)
+    def started(self: ControlLoop, seed: int) -> None:
+        start(self, seed)
         print("running", flush=True)
 
-    ControlLoop.start_policy = announced  # type: ignore[method-assign]
+    ControlLoop.start_policy = started  # type: ignore[method-assign]
     result, status = run(
         Options(
             command="record", port=link, out=out, task="push", calibration=f"{link}.calibration.json",
@@ -217,7 +222,9 @@ def _spawn(*arguments: str, state: Path | None = None) -> "subprocess.Popen[str]
     )
 
 
-def _await(process: "subprocess.Popen[str]", wanted: dict[str, dict[str, int]], timeout: float) -> dict[str, int]:
+def _await(
+    process: "subprocess.Popen[str]", wanted: dict[str, dict[str, int]], timeout: float
+) -> dict[str, int]:
     """Read "role pid" lines until the word that is wanted; raises EOFError, TimeoutError."""
     assert process.stdout is not None
     (word, pids), stream = next(iter(wanted.items())), process.stdout
@@ -230,7 +237,7 @@ def _await(process: "subprocess.Popen[str]", wanted: dict[str, dict[str, int]], 
                 return pids
             if len(parts) == 2 and parts[1].isdecimal():
                 pids[parts[0]] = int(parts[1])
-        raise EOFError(f"the {process.args[3]} process ended before it said '{word}'")  # type: ignore[index]
+        raise EOFError(f"a process ended before it said '{word}'")
     finally:
         timer.cancel()
 
@@ -264,4 +271,6 @@ def _last_words(process: "subprocess.Popen[str]") -> str:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    sys.exit(arm_process(*rest) if what == "arm" else control_process(*rest))
+    if what == "control":
+        sys.exit(control_process(*rest))
+    arm_process(*rest)

@@ -174,9 +174,9 @@ class Rig:
         self.family = family_of(self.robot)
         self.latency, self.seed = latency, seed
         robot_ = self.robot
-        self.base: Array = robot_.rest + 0.35 * (robot_.home - robot_.rest)
+        self.base: Array = robot_.rest + 0.2 * (robot_.home - robot_.rest)
         """A pose a little above rest, from which lowering takes little time."""
-        self.policy: Policy = policy or Sway(robot_, self.base, 0.12 * np.ones(robot_.n))
+        self.policy: Policy = policy or Sway(robot_, self.base, 0.08 * np.ones(robot_.n))
         self.witness = Witness(self)
         self.arm: SerialArm | None = None
         self.loop: ControlLoop | None = None
@@ -319,7 +319,6 @@ class Witness:
         self._stopping_since = np.inf
         self._braked = 0
         self._asked = False
-        self._weak = False
 
     def note(self, promise: str, text: str) -> None:
         """A promise was broken."""
@@ -341,8 +340,6 @@ class Witness:
     def ticked(self, loop: ControlLoop) -> None:
         """After each tick."""
         now, phase = self.rig.clock.now(), loop.phase
-        weak = [fault for fault in self.rig.injector.begun if not fault.kind.strength]
-        self._weak = bool(weak)
         if phase is Phase.ARMING:
             self._asked = True
         if phase in ENERGISED and phase is not Phase.ARMING:
@@ -400,7 +397,7 @@ class Witness:
             return
         self._bound("torque", plant.duty, np.maximum(drive.duty_limit, self._duty_limit) + 0.02, "the duty")
         self._duty_limit = drive.duty_limit.copy()
-        if self._weak:
+        if any(not fault.kind.strength for fault in rig.injector.begun):
             return
         self._bound("joint_speed", world.velocity, self._slack, "the joint")
         drop = min(self._heights) - float(tool_position(model, world.position)[2])

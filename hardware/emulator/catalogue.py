@@ -93,6 +93,9 @@ SHARE = Parameter("p", 1.0, "", 0, 1, "share of the replies that are hit")
 EVER: Final = math.inf
 
 _MATRIX = "runtime/test_proof.py::test_every_fault_in_every_state"
+_CAMERA = "test_cameras.py::test_every_way_a_stream_fails_is_noticed_and_ends"
+_CAMERA_LOOP = "runtime/test_loop.py::test_a_camera_that_stops_degrades_then_latches"
+_KILL = "runtime/test_kill.py::test_whoever_dies_the_arm_ends_at_rest"
 _LOST = ("feedback_lost",)
 _TORQUE = ("torque_lost",)
 _JUMPED = ("feedback_lost", "encoder_jumped")
@@ -109,13 +112,13 @@ def _kinds() -> tuple[FaultKind, ...]:
     return (
         FaultKind(
             "bit_flip", bus, "a bit of a reply is inverted", damage,
-            (Case("p=0.3,for=0.5"), Case("for=0.2"), Case("for=1.6", _LOST)),
+            (Case("p=0.3,for=0.5"), Case("for=0.2"), Case("for=1.4", _LOST)),
             (_MATRIX, "test_bus.py::test_damage_is_attributed", "test_fuzz.py::test_damaged_replies_on_a_line"),
             (ID, SHARE, Parameter("bits", 1, "", 1, 64, "bits per reply")), per_day=40,
         ),
         FaultKind(
             "truncate", bus, "the end of a reply is missing", damage,
-            (Case("p=0.3,for=0.5"), Case("for=0.2"), Case("for=1.6", _LOST)),
+            (Case("p=0.3,for=0.5"), Case("for=0.2"), Case("for=1.4", _LOST)),
             (_MATRIX, "test_fuzz.py::test_damaged_replies_on_a_line"), (ID, SHARE), per_day=10,
         ),
         FaultKind(
@@ -128,13 +131,13 @@ def _kinds() -> tuple[FaultKind, ...]:
             "compensate", bus, "two bytes of a reply change so that a plain sum does not see it",
             "rejected by plausibility (by the checksum where it is a CRC); the last good value counts until its "
             "deadline, then hold",
-            (Case("id=3,p=0.1,for=0.5"), Case("id=3,for=1.6", ("", *_JUMPED, *_BELIEVED))),
+            (Case("id=3,p=0.1,for=0.5", ("", *_BELIEVED)), Case("id=3,for=1.4", ("", *_JUMPED, *_BELIEVED))),
             (_MATRIX, "test_bus.py::test_random_damage_never_yields_a_wrong_position"),
             (ID, SHARE, Parameter("by", 4, "", 1, 127, "how much each byte changes")), per_day=2,
         ),
         FaultKind(
             "wrong_id", bus, "a reply carries the ID of another servo", damage,
-            (Case("id=3,for=0.2"), Case("id=3,for=1.6", _LOST)), (_MATRIX,), (ID, SHARE), per_day=2,
+            (Case("id=3,for=0.2"), Case("id=3,for=1.4", _LOST)), (_MATRIX,), (ID, SHARE), per_day=2,
         ),
         FaultKind(
             "duplicate", bus, "a reply is sent twice", "counts once; input is cleared before the next request",
@@ -143,23 +146,23 @@ def _kinds() -> tuple[FaultKind, ...]:
         ),
         FaultKind(
             "late", bus, "a reply is held back", "dropped; never shifts a cycle",
-            (Case("id=3,ms=12,for=0.3"), Case("ms=30,for=0.2"), Case("ms=30,for=1.6", _LOST)),
+            (Case("id=3,ms=12,for=0.3"), Case("ms=30,for=0.2"), Case("ms=30,for=1.4", _LOST)),
             (_MATRIX, "test_bus.py::test_late_replies_never_shift_a_cycle"),
             (ID, SHARE, Parameter("ms", 15, "ms", 0, 1000, "by how much")), per_day=60,
         ),
         FaultKind(
             "empty", bus, "a whole reply, but without parameters", "a protocol error, never data",
-            (Case("id=3,for=0.2"), Case("id=3,for=1.6", _LOST)), (_MATRIX,), (ID, SHARE), per_day=2,
+            (Case("id=3,for=0.2"), Case("id=3,for=1.4", _LOST)), (_MATRIX,), (ID, SHARE), per_day=2,
         ),
         FaultKind(
             "mute", bus, "one servo does not answer",
             "the others stay valid; hold, latched after 1 s with the joint's name",
-            (Case("id=3,for=0.2"), Case("id=3,for=1.6", _LOST)),
+            (Case("id=3,for=0.2"), Case("id=3,for=1.4", _LOST)),
             (_MATRIX, "runtime/test_loop.py::test_one_silent_servo_latches_and_is_named"), (ONE,), per_day=10,
         ),
         FaultKind(
             "mute_all", bus, "no servo answers", "hold within 3 periods; goes on, or latches after 1 s",
-            (Case("for=0.2"), Case("for=1.6", _LOST)),
+            (Case("for=0.2"), Case("for=1.4", _LOST)),
             (
                 _MATRIX,
                 "runtime/test_loop.py::test_bus_silence_holds_at_once_and_recovers",
@@ -169,7 +172,7 @@ def _kinds() -> tuple[FaultKind, ...]:
         ),
         FaultKind(
             "wrong_baud", bus, "servos run at another baud rate: they hear nothing and are heard as nothing",
-            "as when they are silent", (Case("id=3,for=1.6", _LOST), Case("for=0.2")), (_MATRIX,), (ID,),
+            "as when they are silent", (Case("id=3,for=1.4", _LOST), Case("for=0.2")), (_MATRIX,), (ID,),
             per_day=0.1,
         ),
         FaultKind(
@@ -216,7 +219,7 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "overload", servo, "a servo is loaded beyond its threshold and protects itself",
             "fault hold, latched and named; the arm is lowered with what strength is left",
-            (Case("id=2,for=0.5", ("servo_fault", "overloaded")),), (_MATRIX,), (ONE,),
+            (Case("id=2,for=0.5", ("servo_fault", "overloaded", "torque_lost")),), (_MATRIX,), (ONE,),
             lasts=0.5, per_day=0.3, strength=False,
         ),
         FaultKind(
@@ -229,20 +232,21 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "watchdog_trip", servo, "the servo's own bus watchdog has stopped it",
             "seen, explained, latched; cleared only by arming again",
-            (Case("id=3", _TORQUE),), (_MATRIX,), (ONE,),
+            (Case("id=3", ("torque_lost", "servo_fault")),),
+            ("runtime/test_proof.py::test_dynamixel_servos_at_work",), (ONE,),
             lasts=0.05, per_day=0.2, strength=False, families=(DYNAMIXEL,),
         ),
         FaultKind(
             "encoder_jump", servo, "an encoder slips: position and goal are both off from then on",
             "rejected by the residual check; hold, latched",
-            (Case("id=4,by=0.3,for=1.6", _JUMPED),),
+            (Case("id=4,by=0.3,for=1.4", _JUMPED),),
             (_MATRIX, "test_serial_arm.py::test_an_encoder_that_jumped_stays_invalid_until_rearmed"),
             (ONE, Parameter("by", 0.3, "rad", -3.2, 3.2, "how far")), lasts=EVER, per_day=0.05, strength=False,
         ),
         FaultKind(
             "wrap", servo, "the position that is read is off by one turn (4095 → 0)",
             "rejected as impossible; hold, latched when it lasts",
-            (Case("id=5,for=0.03"), Case("id=5,for=1.6", _JUMPED)), (_MATRIX,),
+            (Case("id=5,for=0.03"), Case("id=5,for=1.4", _JUMPED)), (_MATRIX,),
             (ONE, Parameter("turns", 1, "", -1, 1, "by how many turns")), per_day=0.05,
         ),
         FaultKind(
@@ -254,21 +258,21 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "camera_stale", camera, "pictures come rarely",
             "degraded while the newest picture is too old; goes on by itself",
-            (Case("every=0.5,for=2"),), (_MATRIX,),
+            (Case("every=0.5,for=2"),), (_CAMERA_LOOP, _CAMERA),
             (Parameter("every", 0.5, "s", 0.05, 60, "time between pictures"),), lasts=2.0, per_day=2,
         ),
         FaultKind(
             "camera_frozen", camera, "the same picture again and again",
             "detected by its hash; degraded, then latched", (Case("for=8", ("camera_lost",)),),
-            (_MATRIX,), lasts=8.0, per_day=0.5,
+            (_CAMERA, "test_cameras.py::test_repeated_pictures_do_not_count_as_new"), lasts=8.0, per_day=0.5,
         ),
         FaultKind(
             "camera_black", camera, "pictures are black", "detected by brightness; degraded, then latched",
-            (Case("for=1"), Case("for=5", ("camera_lost",))), (_MATRIX,), lasts=5.0, per_day=0.5,
+            (Case("for=1"), Case("for=5", ("camera_lost",))), (_CAMERA, _CAMERA_LOOP), lasts=5.0, per_day=0.5,
         ),
         FaultKind(
             "camera_stall", camera, "no more pictures", "degraded at the deadline, then latched",
-            (Case("for=1"), Case("for=5", ("camera_lost",))), (_MATRIX,), lasts=5.0, per_day=1,
+            (Case("for=1"), Case("for=5", ("camera_lost",))), (_CAMERA, _CAMERA_LOOP), lasts=5.0, per_day=1,
         ),
         FaultKind(
             "policy_nan", policy, "actions are not a number",
@@ -289,7 +293,7 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "policy_stall", policy, "no more chunks",
             "the chunk is played out, the arm decelerates and holds; latched after 1 s",
-            (Case("for=0.8"), Case("for=1.6", ("policy_late",))),
+            (Case("for=0.8"), Case("for=1.4", ("policy_late",))),
             (_MATRIX, "runtime/test_loop.py::test_a_stalled_policy_plays_out_then_holds_then_latches"),
             lasts=0.8, per_day=5,
         ),
@@ -330,7 +334,7 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "kill_helper", Place.PROCESS, "inference, camera or recorder is killed or hangs",
             "the arm holds or goes on by what it still has; what was recorded before is safe", (Case(),),
-            ("runtime/test_inference.py::test_failures_are_named",), lasts=EVER, per_day=0.2,
+            (_KILL, "runtime/test_inference.py::test_failures_are_named"), lasts=EVER, per_day=0.2,
         ),
         FaultKind(
             "disk_full", Place.DISK, "nothing more can be written", "the episode is lost, the arm goes on",

@@ -19,14 +19,18 @@ EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated 
   sim2real deploy --policy runs/lift/policy.onnx --port /dev/ttyACM0 --calibration my_arm.json \\
       --cameras cameras.toml --camera front=0 --episodes 20 --out runs/lift_arm --json
   sim2real deploy --policy expert --task reach --port emulated --seconds 300 --out runs/timing
+  sim2real deploy --policy tcp://127.0.0.1:5555 --port /dev/ttyACM0 --out runs/remote
   sim2real deploy --acknowledge --port /dev/ttyACM0"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--policy", required=True, metavar="P", help="a policy file, expert, zero, random or module:Class"
+        "--policy",
+        required=True,
+        metavar="P",
+        help="a policy file, expert, zero, random, module:Class or tcp://HOST:PORT (a policy server)",
     )
-    parser.add_argument("--task", metavar="T", help="the task (default: the policy file's)")
+    parser.add_argument("--task", metavar="T", help="the task (default: the policy's)")
     add_arm_arguments(parser)
     parser.add_argument(
         "--acknowledge", action=_Acknowledge,

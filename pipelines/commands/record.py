@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="reach, push, lift or module:Class; where a person acts, any name or instruction",
     )
-    parser.add_argument("--policy", metavar="P", help="a policy file, expert or module:Class (expert)")
+    parser.add_argument("--policy", metavar="P", help="as in deploy (expert)")
     parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")
     parser.add_argument("--leader-calibration", metavar="FILE", help="default: what its servos store")
     parser.add_argument("--leader-robot", metavar="R", help="what the leader is (default: as --robot)")

@@ -195,22 +195,27 @@ policy_server.serve(0, act, ["joint_position", "joint_command"], pictures=["fron
 """
 
 
-@pytest.mark.slow
-def test_an_arm_is_driven_by_a_server_that_sees(tmp_path, capsys):
-    """The whole way: camera and servos → inference process → server process → control loop → bytes → physics."""
-    server = subprocess.Popen(
+@pytest.fixture
+def seeing():
+    process = subprocess.Popen(
         [sys.executable, "-I", "-c", SEEING], stdout=subprocess.PIPE, text=True, cwd="/"
     )
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_an_arm_is_driven_by_a_server_that_sees(seeing, tmp_path, capsys):
+    """The whole way: camera and servos → inference process → server process → control loop → bytes → physics."""
     with start_emulator("so101", task="reach") as arm:
-        words = ["deploy", "--policy", server.stdout.readline().strip(), "--port", arm.port, "--cameras",
-                 arm.cameras_file, "--calibration", arm.calibration, "--seconds", "2"]  # fmt: skip
+        words = ["deploy", "--policy", seeing, "--port", arm.port, "--cameras", arm.cameras_file,
+                 "--calibration", arm.calibration, "--seconds", "2"]  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-m", "pipelines", *words, "--out", str(tmp_path / "out"), "--json"],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=ROOT,
         )  # fmt: skip
         blind = main([*words[:5], "--out", str(tmp_path / "blind")])
-    server.kill()
-    server.communicate()
     assert blind == 2 and "wants to see the camera front: give --cameras" in capsys.readouterr().err
     result = json.loads(done.stdout)
     assert done.returncode == 0 and result["faults"] == [] and result["final_state"] == "limp", done.stderr

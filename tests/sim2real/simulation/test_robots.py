@@ -7,7 +7,9 @@ from sim2real import kinematics
 from sim2real.calibration import Calibration
 from sim2real.gate import Gate
 from sim2real.robot import Robot, robot_names
+from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
+from sim2real.tasks.base import load_task
 
 NAMES = ("koch", "openmanipulator_x", "so100", "so101")
 
@@ -112,3 +114,9 @@ def test_fingers_meet_where_the_gripper_is_shut(robot: Robot) -> None:
         assert tip_gap(float(robot.upper[g])) > 0.03
     finally:
         pybullet.disconnect(client)
+
+
+def test_the_experts_know_the_so100_as_well() -> None:
+    robot, task = Robot.load("so100"), load_task("lift")
+    with World(robot, task) as world:
+        assert rollout(world, task.expert(robot), privileged=True).success

@@ -122,8 +122,8 @@ def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", ou
 
 
 def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Calibration, list[str]]":
-    from hardware.calibrating import from_phosphobot
     from hardware.identity import identify
+    from hardware.phosphobot import from_phosphobot
     from sim2real.calibration import Calibration, read_table
 
     table = read_table(source)

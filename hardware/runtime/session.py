@@ -96,7 +96,9 @@ class Session:
         finally:
             if self.recorder is not None:
                 self.recorder.discard()
+            self._report_fault()
             self._lower()
+            self._report_fault()
         return self.results
 
     # Steps
@@ -258,8 +260,6 @@ class Session:
         if loop.phase in (Phase.RUNNING, Phase.DEGRADED):
             loop.request = Request.STOP
             loop.run(lambda: loop.phase not in (Phase.RUNNING, Phase.DEGRADED, Phase.STOPPING), 5.0)
-        if loop.state.fault is not None and self.on_fault is not None:
-            self.on_fault(loop.faults[-1])
         if loop.ended():
             return
         if loop.state.fault is not None and self.operator.attended:
@@ -284,6 +284,12 @@ class Session:
             # Stopped on the way down: the operator decides again.
             loop.request = Request.NONE
             self._ask_to_lower()
+
+    def _report_fault(self) -> None:
+        """Once: a fault may also come while the arm is lowered."""
+        if self.loop.state.fault is not None and self.on_fault is not None:
+            report, self.on_fault = self.on_fault, None
+            report(self.loop.faults[0])
 
     def _ask_to_lower(self) -> None:
         """The arm holds until the operator wants it lowered, or has gone."""

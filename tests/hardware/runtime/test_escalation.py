@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hardware.runtime.escalation import LIMIT, Escalation, Failures
+from hardware.runtime.supervisor import Phase
 from pipelines.cli import main
 from sim2real.errors import Sim2RealError
 
@@ -127,6 +128,22 @@ def test_people_are_told_while_the_arm_holds(make, tmp_path, capfd):  # noqa: F8
     session.run()
     assert session.loop.state.fault == "estop"
     check_limp(session, world, "estop")
+
+
+def test_a_fault_on_the_way_down_is_told_as_well(make):  # noqa: F811
+    session, _ = make(episodes=1)
+    told: list[str] = []
+    session.on_fault = told.append
+    original = session.loop.tick
+
+    def unplugging():
+        original()
+        if session.loop.phase is Phase.SETTLING:
+            session.loop.arm.unplugged = True
+
+    session.loop.tick = unplugging
+    session.run()
+    assert told == ["port_lost: the simulated port has gone away"] == session.loop.faults
 
 
 def test_a_count_that_cannot_be_kept_is_said(state):

@@ -131,7 +131,7 @@ class RecorderProcess:
 
     @property
     def problem(self) -> str:
-        """Why the episode under way is not recorded any further; empty while it is. Costs a microsecond."""
+        """Why the episode under way is not recorded any further; empty while it is. Never waits."""
         if not self._problem and self._sent:
             try:
                 if self._commands.poll():

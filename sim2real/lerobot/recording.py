@@ -22,7 +22,7 @@ from sim2real.lerobot import schema
 from sim2real.lerobot.journal import FolderLock, Journal, JournalHeader, Recovered, recover_locked
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.lerobot.schema import FeatureSpec
-from sim2real.lerobot.video import VideoEncoder, finished_video, video_info
+from sim2real.lerobot.video import VideoEncoder, plain_video, video_info
 from sim2real.lerobot.writer import PART, LeRobotWriter, VideoFile
 from sim2real.robot import Robot
 
@@ -200,7 +200,7 @@ class EpisodeRecorder:
             path, stats = encoder.path, encoder.finish()
             if self._journal is not None:
                 path = self._part(name)
-                _, stats = finished_video(encoder.path, path, self.frames)
+                plain_video(encoder.path, path, self.frames)
             assert stats is not None
             videos[schema.IMAGES + name] = VideoFile(path, stats)
         if self.writer.episodes == 0:

@@ -122,11 +122,29 @@ def _refusals(path: Path) -> Iterator[None]:
         raise OSError(f"{path}: {error}") from error
 
 
-def finished_video(fragments: Path, path: Path, most: int) -> tuple[int, Stats | None]:
-    """Copy up to `most` pictures of a file in fragments, broken off or not, into a plain one at `path`.
+def plain_video(fragments: Path, path: Path, most: int) -> None:
+    """Copy up to `most` pictures of a whole file in fragments into a plain one at `path`; nothing is encoded again.
 
-    Nothing is encoded again. Returns how many there were, and the statistics of their pictures: (0, None) and
-    no file when not one can be read. Raises OSError when the disk refuses.
+    Raises OSError when the disk refuses.
+    """
+    import av
+
+    with _refusals(path), av.open(str(fragments)) as source, av.open(str(path), "w", format="mp4") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        copied = 0
+        for packet in source.demux(video=0):
+            if packet.dts is None or copied == most:
+                break
+            packet.stream = stream
+            target.mux(packet)
+            copied += 1
+
+
+def finished_video(fragments: Path, path: Path, most: int) -> tuple[int, Stats | None]:
+    """Copy up to `most` pictures of a file in fragments that was broken off into a plain one at `path`.
+
+    Returns how many there were, and the statistics of their pictures: (0, None) and no file when not one can be
+    read. Raises OSError when the disk refuses.
     """
     import av
 
@@ -150,15 +168,7 @@ def finished_video(fragments: Path, path: Path, most: int) -> tuple[int, Stats |
             pass  # the last fragment is not whole
     if frames == 0:
         return 0, None
-    with _refusals(path), av.open(str(fragments)) as source, av.open(str(path), "w", format="mp4") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        copied = 0
-        for packet in source.demux(video=0):
-            if packet.dts is None or copied == frames:
-                break
-            packet.stream = stream
-            target.mux(packet)
-            copied += 1
+    plain_video(fragments, path, frames)
     return frames, image_stats(np.concatenate(pixels), frames)
 
 

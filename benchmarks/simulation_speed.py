@@ -4,6 +4,8 @@
 
 - hold: the arm holds its pose, servo model included, the cube on the table; against the same scene with all
   motors off and no servo model, while the arm falls and after it has come to lie on the table.
+- lift_at_240_hz: lift episodes with physics at 240 Hz (8 steps per control step) and commands at 80 Hz.
+- gate: µs of one tick of the gate, standing still, in the commands of lift episodes, and wandering at full speed.
 - lift, push, reach: whole episodes of the expert on default randomized draws (resets, expert, interpolator,
   gate, sensing and judging included), with the true state and with what the arm would see.
 - workers: lift episodes in one and in two processes.
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -74,16 +77,25 @@ def holding(windows: int = 300, steps: int = 5) -> dict[str, float]:
     return figures
 
 
-def episodes(task: str, count: int, first: int = 0, privileged: bool = True) -> tuple[int, int]:
-    """Run the expert in `count` default randomized draws: control steps made, and successes."""
+def episodes(
+    task: str, count: int, first: int = 0, privileged: bool = True, rates: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Run the expert in `count` default randomized draws: control steps made, and successes.
+
+    `rates`: of physics and commands, Hz, instead of the robot's.
+    """
     from randomization.space import Space
+    from sim2real.robot import Robot
     from sim2real.simulation.rollout import rollout
     from sim2real.simulation.world import World
     from sim2real.tasks.base import load_task
 
-    key = task
+    key = f"{task} {rates}"
     if key not in _WORLDS:
-        _WORLDS[key] = World("so101", load_task(task))
+        robot = Robot.load("so101")
+        if rates is not None:
+            robot = replace(robot, physics_rate=rates[0], command_rate=rates[1])
+        _WORLDS[key] = World(robot, load_task(task))
     world = _WORLDS[key]
     expert = world.task.expert(world.robot)
     draws = Space.default(world.parameters).bind(world.parameters).draws(first + count, seed=0)[first:]
@@ -96,6 +108,52 @@ def episodes(task: str, count: int, first: int = 0, privileged: bool = True) -> 
 
 
 _WORLDS: dict[str, Any] = {}
+
+
+def gate_ticks(repetitions: int) -> dict[str, float]:
+    """Processor time, µs, of a tick of the gate by what is asked of it."""
+    import numpy as np
+
+    from sim2real.gate import Gate
+    from sim2real.robot import Robot
+
+    robot = Robot.load("so101")
+    gate = Gate(robot)
+    rng = np.random.default_rng(0)
+    still = np.tile(robot.home, (2000, 1))
+    wander, velocity = [np.array(robot.home)], np.zeros(robot.n)
+    for _ in range(2000):
+        velocity = 0.99 * velocity + 0.14 * rng.normal(size=robot.n)
+        wander.append(np.clip(wander[-1] + velocity / robot.command_rate, robot.lower, robot.upper))
+    figures = {}
+    for name, requests in (("still", still), ("lift", lift_commands()), ("wandering", np.array(wander))):
+        spent = []
+        for _ in range(repetitions):
+            gate.reset(requests[0])
+            start = time.process_time()
+            for request in requests:
+                gate.step(request)
+            spent.append((time.process_time() - start) / len(requests))
+        figures[f"gate_{name}_us"] = 1e6 * min(spent)
+    return figures
+
+
+def lift_commands() -> Any:
+    """(T, n) rad: what an expert asks of the gate in a lift episode."""
+    import numpy as np
+
+    from sim2real.chunks import Chunk, ChunkPlayer
+    from sim2real.simulation.rollout import rollout
+    from sim2real.simulation.world import World
+    from sim2real.tasks.base import load_task
+
+    with World("so101", load_task("lift")) as world:
+        episode = rollout(world, world.task.expert(world.robot), privileged=True)
+        player = ChunkPlayer()
+        player.reset(episode.action[0], 0.0)
+        player.add(Chunk(0.0, 1 / world.robot.policy_rate, episode.action), 0.0)
+        ticks = int(episode.time[-1] * world.robot.command_rate)
+        return np.array([player.sample(k / world.robot.command_rate) for k in range(ticks)])
 
 
 def _worker(connection: Any) -> None:
@@ -185,6 +243,11 @@ def main() -> None:
                 )[0],
                 arguments.repetitions,
             )
+    episodes("lift", 2, rates=(240, 80))
+    figures["lift_at_240_hz"] = best(
+        lambda: episodes("lift", arguments.episodes, rates=(240, 80))[0], arguments.repetitions
+    )
+    figures |= gate_ticks(arguments.repetitions)
     one, two = [], []
     for _ in range(max(1, arguments.repetitions // 2)):
         one.append(workers(1, arguments.episodes))
@@ -198,7 +261,7 @@ def main() -> None:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
-        ratio = "_over_" in name or name == "picture_ms"
+        ratio = "_over_" in name or name.endswith(("_ms", "_us"))
         print(f"{name:22s} {value:10.2f}" if ratio else f"{name:22s} {value:10.0f} control steps/s")
 
 

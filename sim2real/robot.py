@@ -57,7 +57,7 @@ class GateSettings:
     reach: float = 1.0
     box: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     """Two corners in the base frame that the tool frame stays between."""
-    self_clearance: float = 0.003
+    self_clearance: float = 0.004
     torque: float | Mapping[str, float] = float("inf")
     """N·m that a motion may need: of every joint, or by joint (others: no limit)."""
     payload: float = 0.0

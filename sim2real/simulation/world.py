@@ -33,7 +33,7 @@ from sim2real.simulation.declared import world_parameters
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.quiet import bullet, silenced
 from sim2real.simulation.renderer import Renderer
-from sim2real.simulation.scene import SceneBodies
+from sim2real.simulation.scene import CubeState, SceneBodies
 from sim2real.simulation.sensing import CubeDetector, JointSensor, cube_entries, cube_yaw, yaw_features
 from sim2real.simulation.studio import View
 from sim2real.tasks.base import Scene, Task
@@ -162,6 +162,7 @@ class World:
     def place(self, scene: Scene) -> None:
         """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on."""
         self.scene = scene
+        self._cube_read_at = -1
         cube = None if scene.cube_xy is None else (*scene.cube_xy, scene.cube_yaw)
         self.bodies.set_up(self.values, cube, self._coupling.views.gravity)
 
@@ -267,7 +268,7 @@ class World:
         """The true state of the scene now."""
         position = self.position
         tool, rotation = tool_pose(self.robot.model, position)
-        cube = self.bodies.cube_state()
+        cube = self._cube_state()
         finger, jaw = self.bodies.finger_contacts()
         return Truth(
             time=self.time,
@@ -284,6 +285,12 @@ class World:
             jaw_contact=jaw,
         )
 
+    def _cube_state(self) -> CubeState | None:
+        """The cube's pose, read once per physics step."""
+        if self._cube_read_at != self._steps:
+            self._cube, self._cube_read_at = self.bodies.cube_state(), self._steps
+        return self._cube
+
     def observe(self, *, privileged: bool = False) -> Observation:
         """The standard observation; `privileged` hands the true state instead of what sensors say."""
         time = self.time
@@ -291,10 +298,10 @@ class World:
         if privileged:
             position, velocity = self.position, self.velocity
             goal = self.scene.goal
-            state = self.bodies.cube_state()
+            state = self._cube_state()
             if state is not None:
                 cube = {
-                    "cube": state.position,
+                    "cube": state.position.copy(),
                     "cube_yaw": yaw_features(cube_yaw(state.rotation)),
                     "cube_age": np.zeros(1),
                 }

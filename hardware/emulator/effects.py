@@ -238,12 +238,14 @@ class Wrap(Wrapped):
     def call(self, servo: Any, original: Wrapper, address: int, what: Any) -> Any:
         entry = servo.table["present_position"]
         turn = round(2 * math.pi / servo.tick) * int(self.fault["turns"])
-        data = bytearray(original(address, what))
+        answer = original(address, what)
+        # A Dynamixel's answer has an error code before the bytes.
+        data = bytearray(answer[1] if isinstance(answer, tuple) else answer)
         at = entry.address - address
         if 0 <= at and at + entry.size <= len(data):
             value = entry.decode(data[at : at + entry.size]) + turn
             data[at : at + entry.size] = entry.encode(max(entry.low, min(value, entry.high)))
-        return bytes(data)
+        return (answer[0], bytes(data)) if isinstance(answer, tuple) else bytes(data)
 
 
 class EepromLocked(Wrapped):
@@ -270,14 +272,21 @@ def effect_of(fault: "Fault", injector: "FaultInjector") -> Effect:
 
 
 def _reframed(data: bytes, *, id: int | None = None, empty: bool = False) -> bytes:
-    """A reply with another ID, or without parameters, and the right checksum."""
+    """A reply with another ID, or without parameters, and the right checksum.
+
+    A part of a fast sync reply is no packet: it loses its end, or its ID changes under its checksum.
+    """
     if data.startswith(_DYNAMIXEL_HEADER):
         from hardware.dynamixel import protocol as dynamixel
 
+        if data[4] == 0xFE:
+            return data[:8] if empty else data[:9] + bytes((id or 0,)) + data[10:]
         body = data[8:-2] if not empty else data[8:9]
         return dynamixel.reply(data[4] if id is None else id, body[0], body[1:])
     from hardware.feetech import protocol as feetech
 
+    if not data.startswith(feetech.HEADER):
+        return data[:1] if empty else data[:1] + bytes((id or 0,)) + data[2:]
     return feetech.reply(data[2] if id is None else id, data[4], b"" if empty else data[5:-1])
 
 

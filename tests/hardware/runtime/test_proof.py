@@ -139,6 +139,9 @@ DYNAMIXEL = (
     "overload",
     "watchdog_trip",
     "unplug",
+    "wrap",
+    "wrong_id",
+    "empty",
 )
 
 

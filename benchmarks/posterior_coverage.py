@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.identify import ArmModelFit, Identified, identify_arm
 from pipelines.logs import ArmLog
-from randomization.identification import Unknown
+from randomization.identification import Unknown, decode, prior_covariance
 from sim2real.robot import Robot
 from sim2real.twin import Recording
 
@@ -34,15 +34,10 @@ DETERMINED = 0.5
 
 
 def truth_of(unknowns: Sequence[Unknown], rng: np.random.Generator) -> Array:
-    """(k,) values from the prior within the bounds."""
-    values = np.empty(len(unknowns))
-    for i, u in enumerate(unknowns):
-        low, high = u.encode(u.low), u.encode(u.high)
-        z = np.inf
-        while not low < z < high:
-            z = u.encode(u.start if u.mean is None else u.mean) + u.prior * rng.standard_normal()
-        values[i] = u.decode(np.array(z))
-    return values
+    """(k,) values from the prior, what is alike in it included, brought within the bounds."""
+    centre = np.array([u.encode(u.start if u.mean is None else u.mean) for u in unknowns])
+    z = rng.multivariate_normal(centre, prior_covariance(unknowns))
+    return np.clip(decode(unknowns, z[None])[0], [u.low for u in unknowns], [u.high for u in unknowns])
 
 
 def motion(robot: Robot, frames: int, rng: np.random.Generator, fps: float = 30.0) -> Array:

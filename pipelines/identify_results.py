@@ -17,6 +17,7 @@ from pipelines.sweep import provenance
 from randomization.identification import Fit
 from randomization.sweep import write_text
 from sim2real.parameters import Parameter
+from sim2real.robot import Robot
 from sim2real.simulation.declared import world_parameters
 
 Array = NDArray[np.float64]
@@ -102,6 +103,19 @@ def advice(names: Sequence[str]) -> list[str]:
     return lines
 
 
+def excite_command(unclear: Sequence[str], robot: Robot, folder: Path) -> str:
+    """The command that records what would determine these unknowns; all joints where one is of no joint alone."""
+    owners = {name.split(".")[1] for name in unclear if name.startswith("servo.")}
+    joints = [name for name in robot.joint_names if name in owners]
+    some = len(joints) < robot.n and all(name.split(".")[1] in joints for name in unclear)
+    words = ["sim2real excite --port PORT", f"--twin {folder / 'twin.toml'}"]
+    if robot.name != "so101":
+        words.append(f"--robot {robot.name}")
+    if some:
+        words.append(f"--joints {','.join(joints)}")
+    return " ".join([*words, f"--out {folder / 'excited'}"])
+
+
 def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:
     """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
     folder = Path(out)
@@ -128,6 +142,7 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
         "at_bound": [n for n, at in zip(result.names, result.at_bound) if at],
         "advice": advice(unclear),
         "remarks": list(found.log.remarks),
+        "excite": excite_command(unclear, robot, folder) if unclear else None,
     }
     table = {
         "robot": robot.name,

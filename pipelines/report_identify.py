@@ -181,6 +181,9 @@ def _parameters(directory: Path, summary: Mapping[str, Any]) -> Section:
         )
         for line in summary.get("advice", []):
             section.text(line, "note")
+        if summary.get("excite"):
+            section.text("The arm can move so by itself, through the gate, and record it:")
+            section.code(str(summary["excite"]))
     rows = []
     for name, entry in ranges.items():
         value = twin["parameters"].get(name)

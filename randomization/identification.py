@@ -9,7 +9,8 @@ with z the unknowns in their fitting coordinate (the logarithm for scale paramet
 covariance (unknowns that are alike are correlated in it: partial pooling), ρ the soft-L1 loss (glitches and
 contacts count linearly), s_c each channel's own robust residual scale, and `inflation` its integrated
 autocorrelation time: residuals of a simulation are model error far more than noise, and a hundred samples of one slow
-error are worth one, not a hundred. The same inflation widens the Laplace posterior.
+error are worth one, not a hundred. The same inflation widens the Laplace posterior, and so does the Newton step that
+the optimizer left undone.
 
 The optimizer is `scipy.optimize.least_squares` (trust region reflective: bounds, robust losses, a Jacobian from
 outside). The Jacobian comes from batched finite differences. Unknowns that act on different channels above all are
@@ -291,7 +292,11 @@ def fit(
     covariance = believed
     if posterior:
         columns = differences(z, current, alone)
-        covariance = _covariance(columns, current, mask, scale, inflation, root.T @ root)
+        information = root.T @ root
+        covariance, slope = _covariance(columns, current, mask, scale, inflation, information)
+        # How far the optimizer stopped from where its own model of the cost puts the optimum is not known better.
+        step_left = covariance @ (slope + information @ (z - centre))
+        covariance = covariance + np.outer(step_left, step_left)
     return Fit(
         unknowns=unknowns,
         z=z,
@@ -321,8 +326,9 @@ def _coloured(unknowns: tuple[Unknown, ...]) -> list[list[int]]:
 
 def _covariance(
     columns: Array, current: Array, mask: NDArray[np.bool_], scale: Array, inflation: Array, prior: Array
-) -> Array:
-    """Inverse of the (Gauss–Newton) Hessian of the cost: Laplace's approximation, the loss's weights included.
+) -> tuple[Array, Array]:
+    """Inverse of the (Gauss–Newton) Hessian of the cost: Laplace's approximation, the loss's weights included; and the
+    slope (k,) of the data's part of the cost.
 
     `prior` (k, k) is the prior's information.
     """
@@ -332,4 +338,5 @@ def _covariance(
     )
     rows = columns[mask]
     information = rows.T @ (rows * weight[:, None]) + prior
-    return np.asarray(np.linalg.inv(information), dtype=np.float64)
+    slope = rows.T @ (current.ravel()[mask] * weight)
+    return np.asarray(np.linalg.inv(information), dtype=np.float64), slope

@@ -63,5 +63,6 @@ def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[
         say(f"the data say little about: {', '.join(summary['undetermined'])}")
         for line in summary["advice"]:
             say(f"  {line}")
+        say(f"or let the arm do it: {summary['excite']}")
     say(f"written: {Path(args.out) / 'twin.toml'}, {Path(args.out) / 'space.toml'}")
     return summary

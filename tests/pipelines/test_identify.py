@@ -11,7 +11,7 @@ import pytest
 from pipelines import cli
 from pipelines.bench import BenchSet, parameters_of
 from pipelines.identify import ArmModelFit, identify_arm
-from pipelines.identify_results import advice, training_ranges, write_results
+from pipelines.identify_results import advice, excite_command, training_ranges, write_results
 from pipelines.logs import ArmLog, load_bench
 from randomization.space import Space
 from sim2real.errors import UserError
@@ -140,6 +140,29 @@ def test_advice_names_the_motion_that_is_missing() -> None:
     assert lines[0].startswith("armature of elbow_flex, wrist_flex: record quick starts")
     assert lines[1].startswith("mass of wrist")
     assert advice([]) == []
+
+
+@pytest.mark.slow
+def test_intervals_cover_whole_arms_drawn_from_the_prior() -> None:
+    """Two of the arms of `benchmarks/posterior_coverage.py`: every unknown of each, with nothing told to the fit."""
+    from benchmarks.posterior_coverage import repetition, scores
+
+    inside, share = [], []
+    for seed in (0, 1):
+        _, score, determined = scores(*repetition(ROBOT, seed, 120, 2), ROBOT)
+        inside.append(np.abs(score) <= 1.645)
+        share.append(determined)
+    # Had the posterior ignored how far the fit stopped and correlated residuals, it would be less than half.
+    assert np.mean(np.concatenate(inside)) > 0.65
+    assert np.median(np.concatenate(share)) < 0.6
+
+
+def test_the_command_that_records_the_rest_names_the_joints() -> None:
+    some = excite_command(["servo.elbow_flex.armature", "servo.gripper.kp"], ROBOT, Path("runs/t"))
+    assert some == (
+        "sim2real excite --port PORT --twin runs/t/twin.toml --joints elbow_flex,gripper --out runs/t/excited"
+    )
+    assert "--joints" not in excite_command(["servo.elbow_flex.kp", "payload.mass"], ROBOT, Path("t"))
 
 
 def test_every_unknown_is_a_parameter_of_the_world() -> None:

@@ -74,7 +74,7 @@ class GateSettings:
             ("reach", [self.reach]),
             ("torque", torques),
         ):
-            if not all(value > 0 for value in values):
+            if not all(isinstance(value, int | float) and value > 0 for value in values):
                 raise ValueError(f"[gate] {name} must be positive, got {getattr(self, name)!r}")
         if self.box is not None:
             corners = np.array(self.box, dtype=np.float64)

@@ -73,6 +73,7 @@ class SerialArm:
         n = robot.n
         self.enabled = np.zeros(n, dtype=bool)
         """(n,) whether each servo said its torque is on when it was last asked."""
+        self._doubted = np.zeros(n, dtype=bool)  # said once that it is off, and is asked again
         self.torque_limit = np.ones(n)
         """(n,) share of full duty that each servo is configured for."""
         self._full_torque = np.zeros(n, dtype=np.int64)  # the same as the register takes it
@@ -354,9 +355,12 @@ class SerialArm:
         raised = answered & (error & alert != 0)
         self._status = np.where(answered & ~raised, self._status & TRIPPED, self._status)
         if (raised & (self._status & ~TRIPPED == 0)).any():
-            # Ask what it is in the next cycle.
-            self._cycle = 0
-            self._turn = next(k for k, span in enumerate(self._wide) if "status" in span)
+            self._ask_next("status")
+
+    def _ask_next(self, register: str) -> None:
+        """Read `register` in the next cycle, out of its turn."""
+        self._cycle = 0
+        self._turn = next(k for k, span in enumerate(self._wide) if register in span)
 
     def _note(self, span: Span, data: NDArray[np.uint8], answered: NDArray[np.bool_]) -> None:
         """What a wide reading says besides position and speed."""
@@ -367,7 +371,11 @@ class SerialArm:
             self._current = np.where(answered, current, self._current)
         if "torque_enable" in span:
             on = span.raw(data, "torque_enable") == self.family.torque_on
-            self.enabled = np.where(answered, on, self.enabled)
+            # One byte in one reading must not end a run: torque that has gone is asked for twice.
+            self._doubted = answered & self.enabled & ~on & ~self._doubted
+            self.enabled = np.where(answered & ~self._doubted, on, self.enabled)
+            if self._doubted.any():
+                self._ask_next("torque_enable")
         if "status" in span and self.family.alert is not None:
             status = self._common_status[span.raw(data, "status") & 0xFF]
             self._status = np.where(answered, status | self._status & TRIPPED, self._status)

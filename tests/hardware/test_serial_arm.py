@@ -332,6 +332,28 @@ def test_a_brown_out_is_seen(arm_rig: ArmRig) -> None:
     assert list(arm.enabled) == [True, True, True, False, True, True]
 
 
+def test_one_damaged_reading_loses_no_torque(arm_rig: ArmRig) -> None:
+    arm = arm_rig.ready()
+    arm_rig.run(0.3)
+    damaged = []
+
+    def compensate(reply: Reply) -> list[Reply]:
+        """Torque says off, another byte says one more: the sum stays what it was."""
+        data = bytearray(reply.data)
+        if reply.id != 4 or len(data) < 30 or damaged:
+            return [reply]
+        assert data[5] == 1, "the reading begins with torque_enable"
+        data[5], data[6] = 0, data[6] + 1
+        damaged.append(reply)
+        return [replace(reply, data=bytes(data))]
+
+    arm_rig.line.tamper = compensate
+    for _ in range(30):
+        arm_rig.run(0.01)
+        assert arm.enabled.all()
+    assert damaged
+
+
 def test_alarms_are_named(arm_rig: ArmRig) -> None:
     arm = arm_rig.ready()
     arm_rig.servos[0].temperature = 80.0

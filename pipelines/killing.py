@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.children import start_module
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -208,17 +209,13 @@ def _announced(kind: Any, role: str) -> None:
 
 
 def _spawn(*arguments: str, state: Path | None = None) -> "subprocess.Popen[str]":
-    root = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    if state is not None:
-        environment["SIM2REAL_STATE"] = str(state)
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.killing", *arguments],
+    return start_module(
+        "pipelines.killing",
+        *arguments,
+        environment={} if state is None else {"SIM2REAL_STATE": str(state)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment,
-        start_new_session=True,
     )
 
 

@@ -244,12 +244,6 @@ class Rig:
             self.bus.advance(self.clock.now())
             self.injector.advance(self.clock.now())
 
-    def switch_off(self) -> None:
-        """The arm's power, off and on again: what a person does when nothing else helps."""
-        for servo in self.bus.servos:
-            servo.power_up()
-        self.idle(0.5)
-
     def reset(self) -> None:
         """As new, but for the clock: repaired, plugged in, limp at rest, every random number as at the start."""
         self.injector.clear()

@@ -34,8 +34,6 @@ _FLUSH_SECONDS = 5.0
 _HOPELESS = 10
 """This many errors before the first rollout that returned end the sweep: it is broken, not unlucky."""
 
-OUTCOME_COLUMNS = ("index", "seed", "success", "stage", "failure", "seconds")
-
 
 class SweepStore:
     """The directory of a sweep: its configuration and its rows."""

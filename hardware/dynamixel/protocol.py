@@ -13,10 +13,11 @@ A *fast* sync read is answered by one packet that the servos write together, wit
 Each CRC covers everything before it, so that the parts before a damaged or missing one can be trusted.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from hardware.packet_stream import NO_PACKET, UNFINISHED, PacketStream
 
 HEADER = b"\xff\xff\xfd\x00"
 BROADCAST = 0xFE
@@ -228,72 +229,24 @@ def fast_sync_rows(packet: bytes, ids: Sequence[int], size: int) -> list[tuple[i
     return rows
 
 
-class Parser:
-    """Finds packets in a stream of bytes, whatever garbage lies between them.
+class Parser(PacketStream[Packet]):
+    """See `PacketStream`."""
 
-    A candidate that turns out wrong costs its first byte only, so a genuine packet inside or behind it is
-    still found. `max_length` bounds the LEN that is believed: without a bound, a damaged LEN would make the
-    parser wait for bytes that never come.
-    """
+    header = HEADER
 
     def __init__(self, max_length: int = MAX_PARAMETERS * 4 // 3 + 4) -> None:
-        self.max_length = max_length
-        self.garbage = 0  # bytes that belonged to no packet
-        self.checksum_errors = 0
-        self.suspects: deque[int] = deque(maxlen=32)  # IDs in the headers of packets whose CRC was wrong
-        self._buffer = bytearray()
+        super().__init__(max_length)
 
-    @property
-    def pending(self) -> int:
-        """Bytes of a packet that has begun and is not complete."""
-        return len(self._buffer)
-
-    def clear(self) -> int:
-        """Forget what is incomplete; returns the number of bytes dropped."""
-        dropped = len(self._buffer)
-        self._buffer.clear()
-        self.garbage += dropped
-        return dropped
-
-    def feed(self, data: bytes) -> list[Packet]:
-        """The packets that `data` completes, in order."""
-        buffer = self._buffer
-        buffer += data
-        packets: list[Packet] = []
-        position, size = 0, len(buffer)
-        while True:
-            start = buffer.find(HEADER, position)
-            if start < 0:
-                # The last bytes may be the first ones of a header.
-                keep = next((k for k in (3, 2, 1) if size - position >= k and buffer.endswith(HEADER[:k])), 0)
-                self.garbage += size - keep - position
-                position = size - keep
-                break
-            self.garbage += start - position
-            position = start
-            if size - position < _FRAME:
-                break
-            id = buffer[position + 4]
-            length = buffer[position + 5] | buffer[position + 6] << 8
-            if (id > MAX_ID and id != BROADCAST) or not 3 <= length <= self.max_length:
-                position += 1
-                self.garbage += 1
-                continue
-            end = position + _FRAME + length
-            if end > size:
-                break
-            packet = self._open(bytes(buffer[position:end]))
-            if packet is None:
-                position += 1
-                self.garbage += 1
-                continue
-            packets.append(packet)
-            position = end
-        del buffer[:position]
-        return packets
+    def _end(self, buffer: bytearray, start: int, size: int) -> int:
+        if size - start < _FRAME:
+            return UNFINISHED
+        id = buffer[start + 4]
+        length = buffer[start + 5] | buffer[start + 6] << 8
+        if (id > MAX_ID and id != BROADCAST) or not 3 <= length <= self.max_length:
+            return NO_PACKET
+        return start + _FRAME + length
 
     def _open(self, packet: bytes) -> Packet | None:
-        """A whole packet taken apart, or None when its CRC or its form is wrong."""
         id, code, body = packet[4], packet[7], packet[8:-2]
         if crc(packet[:-2]) != packet[-2] | packet[-1] << 8:
             self.checksum_errors += 1

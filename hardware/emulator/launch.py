@@ -4,13 +4,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from hardware.children import start_module
 from hardware.emulator.session import Announcement, EmulatorOptions
 from sim2real.errors import HardwareError, UserError
 from sim2real.robot import Robot
@@ -87,16 +87,11 @@ def start_emulator(
     )
     directory = Path(tempfile.mkdtemp(prefix="sim2real-arm-"))
     options = EmulatorOptions(**(asdict(options) | {"link": str(directory / "tty")}))
-    root = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    # A session of its own: Ctrl-C must end the program that drives the arm, not the arm under it.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hardware.emulator", json.dumps(asdict(options)), "--scratch", str(directory)],
+    process = start_module(
+        "hardware.emulator",
+        *(json.dumps(asdict(options)), "--scratch", str(directory)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
     )
     try:
         announcement = _await_announcement(process)

@@ -6,10 +6,11 @@ LEN counts what follows it; SUM is the complement of the sum of everything betwe
 does not see compensating errors (one byte +1, another −1), so values need plausibility checks of their own.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from hardware.packet_stream import NO_PACKET, UNFINISHED, PacketStream
 
 HEADER = b"\xff\xff"
 BROADCAST = 0xFE
@@ -95,71 +96,25 @@ def reply(id: int, error: int, data: bytes = b"") -> bytes:
     return encode(id, error, data)
 
 
-class Parser:
-    """Finds packets in a stream of bytes, whatever garbage lies between them.
+class Parser(PacketStream[Packet]):
+    """See `PacketStream`."""
 
-    A candidate that turns out wrong costs its first byte only, so a genuine packet inside or behind it is
-    still found. `max_length` bounds the LEN that is believed: without a bound, a damaged LEN would make the
-    parser wait for bytes that never come.
-    """
+    header = HEADER
 
     def __init__(self, max_length: int = MAX_PARAMETERS + 2) -> None:
-        self.max_length = max_length
-        self.garbage = 0  # bytes that belonged to no packet
-        self.checksum_errors = 0
-        self.suspects: deque[int] = deque(maxlen=32)  # IDs in the headers of packets whose sum was wrong
-        self._buffer = bytearray()
+        super().__init__(max_length)
 
-    @property
-    def pending(self) -> int:
-        """Bytes of a packet that has begun and is not complete."""
-        return len(self._buffer)
+    def _end(self, buffer: bytearray, start: int, size: int) -> int:
+        if size - start >= 3 and buffer[start + 2] == 0xFF:
+            return NO_PACKET
+        if size - start < 4:
+            return UNFINISHED
+        length = buffer[start + 3]
+        return start + 4 + length if 2 <= length <= self.max_length else NO_PACKET
 
-    def clear(self) -> int:
-        """Forget what is incomplete; returns the number of bytes dropped."""
-        dropped = len(self._buffer)
-        self._buffer.clear()
-        self.garbage += dropped
-        return dropped
-
-    def feed(self, data: bytes) -> list[Packet]:
-        """The packets that `data` completes, in order."""
-        buffer = self._buffer
-        buffer += data
-        packets: list[Packet] = []
-        position, size = 0, len(buffer)
-        while True:
-            start = buffer.find(HEADER, position)
-            if start < 0:
-                # The last byte may be the first half of a header.
-                keep = size - 1 if size > position and buffer[-1] == 0xFF else size
-                self.garbage += keep - position
-                position = keep
-                break
-            self.garbage += start - position
-            position = start
-            if size - position < 4:
-                if size - position == 3 and buffer[position + 2] == 0xFF:
-                    position += 1
-                    self.garbage += 1
-                break
-            length = buffer[position + 3]
-            if buffer[position + 2] == 0xFF or not 2 <= length <= self.max_length:
-                position += 1
-                self.garbage += 1
-                continue
-            end = position + 4 + length
-            if end > size:
-                break
-            if checksum(buffer[position + 2 : end - 1]) != buffer[end - 1]:
-                self.checksum_errors += 1
-                self.suspects.append(buffer[position + 2])
-                position += 1
-                self.garbage += 1
-                continue
-            packets.append(
-                Packet(buffer[position + 2], buffer[position + 4], bytes(buffer[position + 5 : end - 1]))
-            )
-            position = end
-        del buffer[:position]
-        return packets
+    def _open(self, packet: bytes) -> Packet | None:
+        if checksum(packet[2:-1]) != packet[-1]:
+            self.checksum_errors += 1
+            self.suspects.append(packet[2])
+            return None
+        return Packet(packet[2], packet[4], packet[5:-1])

@@ -24,13 +24,14 @@ import mmap
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hardware.children import start_module
 
 Array = NDArray[np.float64]
 
@@ -229,20 +230,12 @@ class BlackBox:
         """Start the process that writes `blackbox-<n>.npz` into `folder`."""
         theirs, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        command = [
-            *(sys.executable, "-m", "hardware.runtime.blackbox_writer", "--pipe", str(theirs)),
-            *("--memory", str(self._descriptor), "--out", str(folder)),
-        ]
-        # A session of its own: what is sent to our terminal's processes does not reach it.
-        self._process = subprocess.Popen(
-            command,
+        self._process = start_module(
+            "hardware.runtime.blackbox_writer",
+            *("--pipe", str(theirs), "--memory", str(self._descriptor), "--out", str(folder)),
             pass_fds=(theirs, self._descriptor),
-            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=2,
-            start_new_session=True,
         )
         os.close(theirs)
 

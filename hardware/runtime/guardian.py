@@ -3,12 +3,11 @@
 import fcntl
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.children import start_module
 from hardware.runtime import watchdog
 from hardware.runtime.descent import SPEED, Descent
 from sim2real.calibration import Calibration
@@ -76,22 +75,14 @@ class Watchdog:
         theirs, self._pipe = os.pipe()
         ready, answered = os.pipe()
         os.set_blocking(self._pipe, False)
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        command = [
-            *(sys.executable, "-m", "hardware.runtime.watchdog", "--port", port, "--baud", str(robot.baud)),
-            *("--protocol", robot.protocol),
+        self._process = start_module(
+            "hardware.runtime.watchdog",
+            *("--port", port, "--baud", str(robot.baud), "--protocol", robot.protocol),
             *("--ids", ",".join(str(joint.servo_id) for joint in robot.joints), "--pipe", str(theirs)),
             *("--memory", str(memory), "--ready", str(answered), "--parent", str(os.getpid())),
-        ]
-        # A session of its own: what is sent to our terminal's processes does not reach it.
-        self._process = subprocess.Popen(
-            command,
             pass_fds=(theirs, memory, answered),
-            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=2,
-            start_new_session=True,
         )
         for descriptor in (theirs, memory, answered):
             os.close(descriptor)

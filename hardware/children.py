@@ -1,0 +1,24 @@
+"""Starting our own programs as processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def start_module(
+    module: str, *arguments: str, environment: dict[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[Any]":
+    """`python -m module arguments…` with the sources that we run from; `options` are those of `Popen`.
+
+    It has a session of its own: what is sent to our terminal's processes, Ctrl-C above all, does not reach it.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env={**os.environ, **(environment or {}), "PYTHONPATH": path},
+        start_new_session=True,
+        **options,
+    )

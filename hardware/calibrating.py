@@ -95,7 +95,6 @@ class HandCalibration:
         """(n,) which joints turn all the way round."""
         self._offset = np.zeros(robot.n, dtype=np.int64)
         self._drive_mode = np.zeros(robot.n, dtype=np.int64)
-        self._limit = np.zeros(robot.n, dtype=np.int64)  # of the offsets
         self._middle: Array = np.full(robot.n, np.nan)
         self._heard = np.full(robot.n, -np.inf)
 
@@ -112,9 +111,9 @@ class HandCalibration:
             write_settings(self.robot, self.bus, permanent=True)
             modes = [self.bus.read(id, "drive_mode", CHECK_TIMEOUT) & 1 for id in self.ids]
             self._drive_mode = np.array(modes, dtype=np.int64)
-        self._offset = np.array([one.registers["homing_offset"] for one in identities], dtype=np.int64)
-        modes = [self.bus.read(id, "operating_mode", CHECK_TIMEOUT) for id in self.ids]
-        self._limit = np.array([self.family.offset_limit(mode) for mode in modes], dtype=np.int64)
+        for i, (id, one) in enumerate(zip(self.ids, identities, strict=True)):
+            mode = self.bus.read(id, "operating_mode", CHECK_TIMEOUT)
+            self._offset[i] = self.family.used_offset(mode, one.registers["homing_offset"])
         self._heard[:] = self.bus.now()
 
     def read(self) -> None:
@@ -159,27 +158,37 @@ class HandCalibration:
         for i, joint in enumerate(self.robot.joints):
             low, high = round(self.ranges.low[i]), round(self.ranges.high[i])
             middle = round(self._middle[i]) if self.whole_turn[i] else (low + high) // 2
-            offset = int(self._offset[i]) + self.family.offset_sign * (CENTRE - middle)
-            half = (offset + CENTRE) % RESOLUTION - CENTRE
-            offset = min(max(half, -int(self._limit[i])), int(self._limit[i]))
-            # The register may not hold exactly what is wanted; the range moves along.
-            moved = self.family.offset_sign * (offset - int(self._offset[i]))
-            shift = moved + RESOLUTION * round((CENTRE - middle - moved) / RESOLUTION)
-            low, high = _whole_turn(middle + shift) if self.whole_turn[i] else (low + shift, high + shift)
-            if not 0 <= low < high < RESOLUTION:
+            wanted = int(self._offset[i]) + self.family.offset_sign * (CENTRE - middle)
+            wanted = (wanted + CENTRE) % RESOLUTION - CENTRE
+            # An offset that counts in position mode, if one will do: the register may not hold exactly what is wanted
+            # then, and the range moves along. Otherwise the servo will run in the extended mode.
+            limit = self.family.max_offset
+            offset = min(max(wanted, -limit), limit)
+            placed = self._placed(i, offset, low, middle, high)
+            extended = self.family.extended_mode
+            if extended is not None and self.family.mode_for(offset, *placed) == extended:
+                offset = wanted
+                placed = self._placed(i, offset, low, middle, high)
+            if not 0 <= placed[0] < placed[1] < RESOLUTION:
                 raise UserError(
-                    f"the encoder of {joint.name} passes its zero within the joint's range ({low}..{high} ticks), and "
-                    f"its servo can shift it by {self._limit[i]} at most: mount the horn a quarter turn further and "
+                    f"the encoder of {joint.name} passes its zero within the joint's range ({placed[0]}..{placed[1]} "
+                    f"ticks), and its servo can shift it by {limit} at most: mount the horn a quarter turn further and "
                     "calibrate again; nothing was written"
                 )
             table[joint.name] = {
                 "id": joint.servo_id,
                 "drive_mode": int(self._drive_mode[i]),
                 "homing_offset": offset,
-                "range_min": low,
-                "range_max": high,
+                "range_min": placed[0],
+                "range_max": placed[1],
             }
         return Calibration.create(table, self.robot, "what was recorded")
+
+    def _placed(self, i: int, offset: int, low: int, middle: int, high: int) -> tuple[int, int]:
+        """The range of joint `i`, read as `low`..`high`, once its servo has this homing offset."""
+        moved = self.family.offset_sign * (offset - int(self._offset[i]))
+        shift = moved + RESOLUTION * round((CENTRE - middle - moved) / RESOLUTION)
+        return _whole_turn(middle + shift) if self.whole_turn[i] else (low + shift, high + shift)
 
 
 def _whole_turn(middle: int) -> tuple[int, int]:
@@ -199,7 +208,10 @@ def store(robot: Robot, bus: ServoBus, calibration: Calibration) -> None:
     before: dict[int, dict[str, int]] = {
         joint.servo_id: {
             name: bus.read(joint.servo_id, name, CHECK_TIMEOUT)
-            for name in (*CALIBRATED, *(["drive_mode"] if "drive_mode" in bus.table else []))
+            for name in (
+                *CALIBRATED,
+                *(["drive_mode", "operating_mode"] if "drive_mode" in bus.table else []),
+            )
         }
         for joint in robot.joints
     }

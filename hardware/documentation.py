@@ -78,6 +78,7 @@ _FACTS = {
     "torque limit": lambda family: f"{_code(family.torque_limit)}, at most {_code(family.max_torque)}",
     "homing offset": lambda family: (
         f"present position = actual {'+' if family.offset_sign > 0 else '−'} offset, at most ±{family.max_offset}"
+        + ("" if family.extended_mode is None else f" in position mode; any in mode {family.extended_mode}")
     ),
     "watchdog over the bus": _watchdog,
 }

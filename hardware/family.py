@@ -7,6 +7,7 @@ torque register takes, what its status bits mean, and how its bus is opened.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import pi
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import hardware.dynamixel.protocol as dynamixel_packets
@@ -84,6 +85,9 @@ class ServoFamily:
     """present position = actual + offset_sign · homing_offset."""
     max_offset: int
     """Largest `homing_offset` that counts in position mode, ticks."""
+    extended_mode: int | None
+    """The operating mode for ranges that position mode cannot serve; None: it serves all. There every offset counts
+    and positions count on beyond one turn, but a restart forgets the turns, and the stored limits do not bind."""
     fast: tuple[str, ...]
     """Registers read in every cycle, of those that a model has."""
     wide: tuple[tuple[str, ...], ...]
@@ -146,9 +150,22 @@ class ServoFamily:
             for value in range(256)
         )
 
-    def offset_limit(self, mode: int) -> int:
-        """How far, in ticks either way, a homing offset has effect in an operating mode."""
-        return self.max_offset if mode == self.position_mode else self.table["homing_offset"].high
+    def used_offset(self, mode: int, offset: int) -> int:
+        """The part of a stored homing offset that has effect in an operating mode, ticks."""
+        return 0 if mode == self.position_mode and abs(offset) > self.max_offset else offset
+
+    def mode_for(self, offset: int, low: int, high: int) -> int:
+        """The operating mode for a joint with this homing offset and range, ticks.
+
+        Position mode where the offset counts and the range does not cross the encoder's zero: only there does the
+        servo itself refuse goals outside its limits.
+        """
+        if self.extended_mode is None:
+            return self.position_mode
+        first, last = low - self.offset_sign * offset, high - self.offset_sign * offset
+        turn = round(2 * pi / self.tick)
+        served = abs(offset) <= self.max_offset and 0 <= first and last < turn
+        return self.position_mode if served else self.extended_mode
 
     def open_bus(self, port: str, baud: int) -> "ServoBus":
         """The bus on a serial port. Raises PortUnavailable when that cannot be opened."""
@@ -190,6 +207,7 @@ FEETECH = ServoFamily(
     tick=feetech.TICK,
     offset_sign=-1,
     max_offset=2047,
+    extended_mode=None,
     fast=_FAST,
     wide=((*_FAST, "torque_enable", "present_voltage", "present_temperature", "status", "present_current"),),
     wide_every=10,
@@ -235,6 +253,7 @@ DYNAMIXEL = ServoFamily(
     tick=dynamixel.TICK,
     offset_sign=1,
     max_offset=dynamixel.MAX_OFFSET,
+    extended_mode=dynamixel.EXTENDED_MODE,
     fast=_EFFORT,
     wide=(
         (*_EFFORT, "present_voltage", "present_temperature"),

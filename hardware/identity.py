@@ -1,11 +1,14 @@
 """Whose arm is on the bus: the right servos, each where the robot's file and the calibration say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hardware.bus import ServoBus
 from hardware.family import ServoFamily, family_of, joint_models
-from sim2real.calibration import Calibration
+from sim2real.calibration import RESOLUTION, Calibration
 from sim2real.errors import BusError, UserError
 from sim2real.robot import Robot
 
@@ -81,30 +84,46 @@ def _ask(family: ServoFamily, bus: ServoBus, joint: str, id: int) -> ServoIdenti
 def _check_setup(robot: Robot, family: ServoFamily, one: ServoIdentity) -> None:
     settings = servo_settings(robot, one.joint)
     mode = one.registers["operating_mode"]
-    # A mode that the robot's file asks for is written before use.
-    if mode != family.position_mode and "operating_mode" not in settings:
+    # A mode that the robot's file or the calibration asks for is written before use.
+    if mode not in (family.position_mode, family.extended_mode) and "operating_mode" not in settings:
         raise UserError(
             f"{one.joint} (ID {one.id}) is in operating mode {mode}, not in position mode "
             f"({family.position_mode}): set register operating_mode to {family.position_mode}"
         )
 
 
-def check_offsets(robot: Robot, identities: tuple[ServoIdentity, ...]) -> None:
-    """Raises UserError when a servo stores an offset that it does not use in the mode that it will run in."""
+def servo_settings(robot: Robot, joint: str, calibration: Calibration | None = None) -> dict[str, int]:
+    """Registers that the robot's file asks for, of one joint; with a calibration also the mode that it needs."""
+    settings = {**robot.servo_settings.get("all", {}), **robot.servo_settings.get(joint, {})}
     family = family_of(robot)
-    for one in identities:
-        mode = servo_settings(robot, one.joint).get("operating_mode", one.registers["operating_mode"])
-        offset, limit = one.registers["homing_offset"], family.offset_limit(mode)
-        if abs(offset) > limit:
-            raise UserError(
-                f"{one.joint} (ID {one.id}) stores the homing offset {offset}, but in operating mode {mode} the servo "
-                f"uses only -{limit}..{limit} ticks: calibrate the arm again (sim2real calibrate)"
-            )
+    if calibration is None or family.extended_mode is None:
+        return settings
+    if settings.get("operating_mode", family.position_mode) == family.position_mode:
+        i = calibration.names.index(joint)
+        fields = (calibration.homing_offset, calibration.range_min, calibration.range_max)
+        settings["operating_mode"] = family.mode_for(*(int(field[i]) for field in fields))
+    return settings
 
 
-def servo_settings(robot: Robot, joint: str) -> dict[str, int]:
-    """Registers that the robot's file asks for, of one joint."""
-    return {**robot.servo_settings.get("all", {}), **robot.servo_settings.get(joint, {})}
+def counted_beyond(
+    robot: Robot, bus: ServoBus, calibration: Calibration, modes: Sequence[int]
+) -> NDArray[np.int64]:
+    """(n,) ticks by which what the servos report now exceeds what the calibration calls the same position.
+
+    Servos with an extended mode forget whole turns when they restart, so that they may be turns away from where
+    they were calibrated; one in position mode leaves out an offset that is too large for it. `modes` are the
+    operating modes. Raises BusError when a servo does not answer.
+    """
+    family, beyond = family_of(robot), np.zeros(robot.n, dtype=np.int64)
+    if family.extended_mode is None:
+        return beyond
+    for i, joint in enumerate(robot.joints):
+        stored = int(calibration.homing_offset[i])
+        left_out = family.offset_sign * (stored - family.used_offset(modes[i], stored))
+        present = bus.read(joint.servo_id, "present_position", CHECK_TIMEOUT) + left_out
+        middle = (calibration.range_min[i] + calibration.range_max[i]) / 2
+        beyond[i] = RESOLUTION * round((present - middle) / RESOLUTION) - left_out
+    return beyond
 
 
 def disagreements(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> list[str]:
@@ -158,11 +177,13 @@ def _reversed_by_servo(one: ServoIdentity) -> int | None:
     return None if mode is None else mode & 1
 
 
-def write_settings(robot: Robot, bus: ServoBus, *, permanent: bool) -> None:
+def write_settings(
+    robot: Robot, bus: ServoBus, calibration: Calibration | None = None, *, permanent: bool
+) -> None:
     """Write what differs from the robot's file, verified. Without `permanent` only what a loss of power takes
     away; with it the torque must be off."""
     for joint, model in zip(robot.joints, joint_models(robot), strict=True):
-        id, wanted = joint.servo_id, servo_settings(robot, joint.name)
+        id, wanted = joint.servo_id, servo_settings(robot, joint.name, calibration)
         stored = {name: value for name, value in wanted.items() if model.table[name].area == "eeprom"}
         if permanent:
             differing = _differing(bus, id, stored)

@@ -181,10 +181,10 @@ def _wrong(who: str, servo: ServoReport, model: ServoModel, family: ServoFamily)
     problems = []
     if servo.model != model.number:
         problems.append(f"{who} is model {servo.model}, expected {model.number} ({model.name})")
-    if servo.operating_mode != family.position_mode:
-        problems.append(
-            f"{who} is in operating mode {servo.operating_mode}, expected {family.position_mode} (position)"
-        )
+    modes = {family.position_mode: "position", family.extended_mode: "extended position"}
+    if servo.operating_mode not in modes:
+        known = " or ".join(f"{mode} ({name})" for mode, name in modes.items() if mode is not None)
+        problems.append(f"{who} is in operating mode {servo.operating_mode}, expected {known}")
     if servo.alarms:
         problems.append(f"{who} reports {', '.join(servo.alarms)}")
     if servo.temperature > model.max_temperature:

@@ -14,9 +14,10 @@ from hardware.identity import (
     CALIBRATED,
     CHECK_TIMEOUT,
     ServoIdentity,
-    check_offsets,
     compare,
+    counted_beyond,
     identify,
+    servo_settings,
     stored_calibration,
     write_settings,
 )
@@ -77,6 +78,8 @@ class SerialArm:
         self.torque_limit = np.ones(n)
         """(n,) share of full duty that each servo is configured for."""
         self._full_torque = np.zeros(n, dtype=np.int64)  # the same as the register takes it
+        self._modes: list[int] = []  # the servos' operating modes
+        self._beyond = np.zeros(n, dtype=np.int64)  # `counted_beyond`
         self._feedback = Plausibility(np.array([model.max_speed for model in self.models]))
         self._load = np.full(n, np.nan)
         self._voltage = np.full(n, np.nan)
@@ -125,24 +128,34 @@ class SerialArm:
         register and both values where a servo disagrees with the calibration.
         """
         identities = identify(self.robot, self.bus)
-        check_offsets(self.robot, identities)
         if self._calibration is None:
             self._calibration = stored_calibration(self.robot, identities)
         else:
             compare(identities, self._calibration)
         self.identities = identities
+        self._modes = [one.registers["operating_mode"] for one in identities]
+        self._find_turns()
         return identities
 
     def configure(self) -> None:
         """Torque off, then the robot's servo settings, each verified. EEPROM is written only where it differs."""
         self.relax()
-        write_settings(self.robot, self.bus, permanent=True)
+        write_settings(self.robot, self.bus, self.calibration, permanent=True)
+        wanted = [servo_settings(self.robot, name, self.calibration) for name in self.robot.joint_names]
+        self._modes = [
+            settings.get("operating_mode", mode) for settings, mode in zip(wanted, self._modes, strict=True)
+        ]
+        self._find_turns()
         # The firmware takes this limit over only when power comes on.
         for i, id in enumerate(self.ids):
             limit = self.bus.read(id, self.family.max_torque, CHECK_TIMEOUT)
             self.bus.write(id, self.family.torque_limit, limit, CHECK_TIMEOUT, verify=True)
             self._full_torque[i] = limit
             self.torque_limit[i] = limit * self.models[i].table[self.family.max_torque].scale
+
+    def _find_turns(self) -> None:
+        """To be called when the servos may have been restarted since: they forget how often they had turned."""
+        self._beyond = counted_beyond(self.robot, self.bus, self.calibration, self._modes)
 
     # The Arm protocol
 
@@ -155,7 +168,7 @@ class SerialArm:
         span = wide if wide is not None and "present_position" in wide else self._fast
         reading = self.bus.sync_read(self.ids, span.address, span.size)
         now, answered, data = reading.time, reading.valid, reading.data
-        ticks = span.raw(data, "present_position")
+        ticks = span.raw(data, "present_position") - self._beyond
         sign = self.calibration.sign
         position = self.calibration.ticks_to_radians(ticks)
         velocity = sign * span.value(data, "present_velocity")
@@ -199,8 +212,12 @@ class SerialArm:
         if wanted.shape != (self.robot.n,) or not np.isfinite(wanted).all():
             raise UserError(f"a command needs {self.robot.n} finite joint angles in rad, got {position}")
         ticks = self.calibration.radians_to_ticks(wanted)
-        self.bus.sync_write("goal_position", self.ids, ticks.tolist())
+        self.bus.sync_write("goal_position", self.ids, (ticks + self._beyond).tolist())
         return self.calibration.ticks_to_radians(ticks)
+
+    def servo_goals(self, position: Array) -> Ticks:
+        """(..., n) rad → (..., n) ticks within the calibrated range, as register `goal_position` takes them now."""
+        return self.calibration.radians_to_ticks(position) + self._beyond
 
     def enable(self) -> None:
         """Torque on with the present position as goal; takes about 0.4 s.
@@ -217,13 +234,14 @@ class SerialArm:
 
     def _arm(self) -> None:
         self._feedback.forget()
+        self._find_turns()
         before = self._fresh_reading()
-        ticks = self.calibration.radians_to_ticks(before)
+        ticks = self.servo_goals(before)
         if self.family.watchdog is not None:
             # While it has tripped, the servo refuses goals.
             self._write_all(self.family.watchdog, 0)
         # What power-up resets may have been lost since `configure`.
-        write_settings(self.robot, self.bus, permanent=False)
+        write_settings(self.robot, self.bus, self.calibration, permanent=False)
         self._limit_torque(ARMING_TORQUE[0])
         self._write_verified("goal_position", ticks)
         self._write_all("torque_enable", self.family.torque_on)
@@ -276,7 +294,7 @@ class SerialArm:
         state = self.observe()
         if not state.valid.all():
             state = self.observe()
-        ticks = self.calibration.radians_to_ticks(np.where(state.valid, state.position, 0.0))
+        ticks = self.servo_goals(np.where(state.valid, state.position, 0.0))
         self._write_verified("goal_position", ticks, only=state.valid)
 
     def close(self) -> None:
@@ -286,13 +304,18 @@ class SerialArm:
     # Beyond the protocol
 
     def write_calibration(self, calibration: Calibration) -> None:
-        """Store the limits and offsets of `calibration` in the servos (torque off), each verified."""
+        """Store the limits and offsets of `calibration` in the servos (torque off), each verified, and the operating
+        modes that it needs."""
         self.relax()
         for joint, entry in zip(self.robot.joints, calibration.table().values(), strict=True):
             values = {register: entry[key] for register, key in CALIBRATED.items()}
             if "drive_mode" in self.bus.table:
                 mode = self.bus.read(joint.servo_id, "drive_mode", CHECK_TIMEOUT)
                 values["drive_mode"] = mode & ~1 | entry["drive_mode"]
+            if self.family.extended_mode is not None:
+                values["operating_mode"] = servo_settings(self.robot, joint.name, calibration)[
+                    "operating_mode"
+                ]
             self.bus.write_permanently(joint.servo_id, values)
         self._calibration = calibration
 

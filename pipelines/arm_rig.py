@@ -186,7 +186,7 @@ class Rig:
         perception = self._perception(looking)
         guardian = None
         if not options.dry_run and not options.hand:
-            guardian = Watchdog(setup.robot, options.port, arm.calibration, speed=options.speed)
+            guardian = Watchdog(setup.robot, options.port, arm.servo_goals, speed=options.speed)
             self.stack.callback(guardian.close)
         if isinstance(source, InferenceProcess | Leader):
             source.wait_ready()

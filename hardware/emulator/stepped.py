@@ -11,6 +11,7 @@ from hardware.emulator.plant import IdealPlant, Plant
 from hardware.emulator.wire import EmulatedBus
 from hardware.family import family_of
 from hardware.serial_arm import SerialArm
+from sim2real.calibration import Calibration
 from sim2real.clock import SimulatedClock
 from sim2real.errors import PortError
 from sim2real.robot import Robot
@@ -73,10 +74,15 @@ class SteppedArm:
     """
 
     def __init__(
-        self, robot: Robot | str, plant: Plant | None = None, *, clock: SimulatedClock | None = None
+        self,
+        robot: Robot | str,
+        plant: Plant | None = None,
+        *,
+        clock: SimulatedClock | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.robot = Robot.load(robot)
-        self.calibration = emulated_calibration(self.robot)
+        self.calibration = calibration or emulated_calibration(self.robot)
         self.plant = plant or IdealPlant(self.robot.n, self.robot.rest)
         self.servos = build_servos(self.robot, self.plant, self.calibration)
         self.line = EmulatedBus(self.servos, self.plant)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from hardware.children import start_module
 from hardware.runtime import watchdog
 from hardware.runtime.descent import SPEED, Descent
-from sim2real.calibration import Calibration
 from sim2real.errors import Sim2RealError
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -63,10 +63,16 @@ class DescentPlanner:
 
 
 class Watchdog:
-    """Starts the watchdog process and keeps it informed; a `loop.Guardian`. Use as a context manager."""
+    """Starts the watchdog process and keeps it informed; a `loop.Guardian`. Use as a context manager.
 
-    def __init__(self, robot: Robot, port: str, calibration: Calibration, *, speed: float = 1.0) -> None:
-        self.robot, self.calibration = robot, calibration
+    `goals` takes joint angles (..., n) rad to what the servos' goal registers take at present
+    (`SerialArm.servo_goals`).
+    """
+
+    def __init__(
+        self, robot: Robot, port: str, goals: Callable[[Array], NDArray[np.int64]], *, speed: float = 1.0
+    ) -> None:
+        self.robot, self._goals = robot, goals
         self._planner = DescentPlanner(robot, min(SPEED, speed))
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
@@ -106,7 +112,7 @@ class Watchdog:
     def beat(self, armed: bool, executed: Array) -> None:
         """See `loop.Guardian`. Never blocks."""
         if armed:
-            self._memory.set_last(self.calibration.radians_to_ticks(executed).tolist())
+            self._memory.set_last(self._goals(executed).tolist())
             if self._mode != watchdog.ARMED:
                 # The first descent must be there when it counts from now on.
                 self._planner.begin(executed)
@@ -115,6 +121,9 @@ class Watchdog:
             if points is not None:
                 self._publish(points)
                 self._planner.begin(executed)
+        elif self._mode != watchdog.LIMP:
+            # A limp arm is moved, and its servos restarted: the old descent is no way from anywhere.
+            self._memory.start(self.robot.n, EVERY / self.robot.command_rate)
         self._write(watchdog.ARMED if armed else watchdog.LIMP)
 
     def busy(self) -> None:
@@ -124,7 +133,7 @@ class Watchdog:
     def _publish(self, points: list[Array] | None) -> None:
         if points is None:
             return
-        ticks = self.calibration.radians_to_ticks(np.array(points[: watchdog.MAX_POINTS]))
+        ticks = self._goals(np.array(points[: watchdog.MAX_POINTS]))
         self._memory.set_descent(ticks.tolist())
 
     def _write(self, mode: bytes) -> None:

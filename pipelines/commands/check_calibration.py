@@ -76,24 +76,28 @@ def _look(
     """Where servos and file differ; how the arm believes it stands; joints beyond their range."""
     import numpy as np
 
-    from hardware.identity import disagreements, identify
+    from hardware.identity import counted_beyond, disagreements, identify
     from hardware.serial_arm import open_bus
     from sim2real.calibration import RADIANS_PER_TICK
     from sim2real.kinematics import tool_position
 
     bus = open_bus(robot, args.port)
     try:
-        different = disagreements(identify(robot, bus), calibration)
+        identities = identify(robot, bus)
+        different = disagreements(identities, calibration)
+        modes = [one.registers["operating_mode"] for one in identities]
+        beyond = counted_beyond(robot, bus, calibration, modes)
         ticks = np.array([bus.read(joint.servo_id, "present_position", 0.3) for joint in robot.joints])
+        ticks -= beyond
     finally:
         bus.close()
     angles = calibration.ticks_to_radians(ticks)
     share = (ticks - calibration.range_min) / (calibration.range_max - calibration.range_min)
     tool = tool_position(robot.model, angles)
-    beyond = np.maximum(calibration.range_min - ticks, ticks - calibration.range_max) * RADIANS_PER_TICK
+    past = np.maximum(calibration.range_min - ticks, ticks - calibration.range_max) * RADIANS_PER_TICK
     outside = [
         f"joint {name} is {np.degrees(by):.1f}° beyond its calibrated range"
-        for name, by in zip(robot.joint_names, beyond, strict=True)
+        for name, by in zip(robot.joint_names, past, strict=True)
         if by > np.radians(1.0)
     ]
     joints = {

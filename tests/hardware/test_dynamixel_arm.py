@@ -75,15 +75,6 @@ def test_another_model_is_refused(rig: SteppedArm) -> None:
         rig.arm.identify()
 
 
-def test_an_offset_that_the_servo_ignores_is_refused(rig: SteppedArm) -> None:
-    servo(rig, 2)._put("homing_offset", 1500)
-    arm = SerialArm(rig.robot, rig.bus, None, clock=rig.clock)
-    with pytest.raises(
-        UserError, match=r"elbow_flex .* homing offset 1500.* mode 3 .*-1024..1024.*calibrate"
-    ):
-        arm.identify()
-
-
 def test_settings_are_written_and_come_back_after_a_brown_out(rig: SteppedArm) -> None:
     servo(rig, 2)._put("operating_mode", 4)
     arm = rig.ready()

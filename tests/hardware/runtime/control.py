@@ -43,7 +43,7 @@ def main() -> None:
     robot, clock, task = Robot.load(name), RealClock(), load_task("reach")
     calibration = emulated_calibration(robot)
     arm = SerialArm.connect(robot, port, calibration)
-    with Watchdog(robot, port, calibration) as guardian:
+    with Watchdog(robot, port, arm.servo_goals) as guardian:
         loop = ControlLoop(
             arm, clock, LocalPolicy(Sway(robot), 1 / robot.policy_rate, clock), GoalOnly(),
             limits=calibration.limits, guardian=guardian,

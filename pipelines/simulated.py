@@ -3,12 +3,10 @@
 import argparse
 import os
 
-from pipelines.sweep import SweepPlan, open_policy
+from pipelines.sweep import SweepPlan, check_policy, is_remote
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
-from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
 
 
 def make_plan(
@@ -29,8 +27,6 @@ def make_plan(
     """
     if draws < 1:
         raise UserError(f"at least one draw is needed, got {draws}")
-    loaded, loaded_task = Robot.load(robot), load_task(task)
-    open_policy(policy, loaded_task, loaded)
     plan = SweepPlan(
         task=task,
         robot=robot,
@@ -41,6 +37,7 @@ def make_plan(
         nominal={} if twin is None else load_twin(twin),
         privileged=privileged,
     )
+    check_policy(plan)
     plan.bind()
     return plan
 
@@ -57,6 +54,15 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
         twin=args.twin,
         privileged=None if args.sees is None else args.sees == "truth",
     )
+
+
+def workers_for(policy: str, asked: int | None) -> int:
+    """`worker_count`, but this process alone for a policy server, which serves one at a time."""
+    if not is_remote(policy):
+        return worker_count(asked)
+    if asked is not None and asked > 1:
+        raise UserError(f"a policy server serves one at a time, got --workers {asked}: leave --workers out")
+    return 0
 
 
 def worker_count(asked: int | None) -> int:

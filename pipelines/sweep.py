@@ -67,7 +67,12 @@ class TaskRollout:
 
 
 def open_policy(spec: str, task: "Task", robot: "Robot") -> "Policy":
-    """Any policy: a file (checked against robot and task), `expert`, `zero`, `random` or `module:Class`."""
+    """Any policy: a file (checked against robot and task), `expert`, `zero`, `random`, `module:Class`, or a server's
+    address."""
+    if is_remote(spec):
+        from hardware.runtime.remote import RemotePolicy
+
+        return RemotePolicy(spec, task.name, robot)
     if is_file(spec):
         from hardware.policy_file import load_policy_file
 
@@ -81,7 +86,12 @@ def open_policy(spec: str, task: "Task", robot: "Robot") -> "Policy":
 
 def is_file(spec: str) -> bool:
     """Whether a policy is named by a path: anything with an extension, a slash, or that exists."""
-    return spec.endswith(".onnx") or "/" in spec or Path(spec).is_file()
+    return not is_remote(spec) and (spec.endswith(".onnx") or "/" in spec or Path(spec).is_file())
+
+
+def is_remote(spec: str) -> bool:
+    """Whether a policy is named by the address of its server."""
+    return spec.startswith("tcp://")
 
 
 def policy_identity(spec: str) -> dict[str, str]:
@@ -96,7 +106,7 @@ def policy_identity(spec: str) -> dict[str, str]:
 
 def _source_identity(spec: str, what: str) -> dict[str, str]:
     """The hash of the file that a user's "module:Class" is written in; nothing for built-in names."""
-    if ":" not in spec:
+    if ":" not in spec or is_remote(spec):
         return {}
     import inspect
 
@@ -275,7 +285,9 @@ def check_policy(plan: SweepPlan) -> None:
     from sim2real.robot import Robot
     from sim2real.tasks.base import load_task
 
-    open_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
+    policy = open_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
+    if is_remote(plan.policy):
+        policy.close()  # type: ignore[attr-defined]  # its server has time for one at a time
 
 
 def plan_of(directory: Path) -> SweepPlan:

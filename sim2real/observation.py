@@ -39,6 +39,16 @@ STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal", "cube",
 """What every arm can tell a policy."""
 
 
+def nothing_seen() -> Observation:
+    """The standard entries about the scene, as an arm without a camera and without a goal has them."""
+    return {
+        "goal": np.zeros(3),
+        "cube": np.zeros(3),
+        "cube_yaw": np.array([1.0, 0.0]),
+        "cube_age": np.array([MAX_AGE]),
+    }
+
+
 def standard_features(names: Sequence[str], n: int) -> tuple[Feature, ...]:
     """Features of the given standard names for a robot with `n` joints. Unknown ones: UserError."""
     sizes = {

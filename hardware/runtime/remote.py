@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hardware.runtime.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.errors import HardwareError, UserError
-from sim2real.observation import STANDARD, Observation, standard_features
+from sim2real.observation import STANDARD, Observation, nothing_seen, standard_features
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def offered(spec: str, robot: Robot) -> Offer:
 
 
 class RemotePolicy:
-    """See the module docstring; satisfies `Policy`. Observations must hold the standard features."""
+    """See the module docstring; satisfies `Policy`. Observations must say how the joints are; the rest of the
+    standard features may be missing."""
 
     def __init__(self, spec: str, task: str, robot: Robot, surroundings: Surroundings | None = None) -> None:
         """Raises UserError when the server's policy does not fit, HardwareError when it cannot be reached."""
@@ -153,7 +154,9 @@ class RemotePolicy:
             "time": time.monotonic(),
         }
         pictures, times = self._pictures()
-        arrays = {name: observation[name] for name in self.offer.features}
+        # A simulated task tells only what it is about.
+        known = nothing_seen() | observation
+        arrays = {name: known[name] for name in self.offer.features}
         try:
             self._line.send(Message("observation", fields, arrays, pictures, times))
             answer = self._line.receive(ANSWER_TIMEOUT)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim2real.chunks import Chunk
 from sim2real.clock import Clock
-from sim2real.observation import MAX_AGE, Observation
+from sim2real.observation import Observation, nothing_seen
 from sim2real.policy import Policy
 
 Array = NDArray[np.float64]
@@ -127,12 +127,7 @@ class GoalOnly:
         return True
 
     def entries(self, time: float) -> Observation:
-        return {
-            "goal": self.goal,
-            "cube": np.zeros(3),
-            "cube_yaw": np.array([1.0, 0.0]),
-            "cube_age": np.array([MAX_AGE]),
-        }
+        return nothing_seen() | {"goal": self.goal}
 
     def frame_age(self, time: float) -> float:
         return 0.0

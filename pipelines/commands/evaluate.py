@@ -8,12 +8,16 @@ HELP = (
 )
 EXAMPLES = """  sim2real evaluate --policy runs/lift/policy.onnx --task lift --draws 500
   sim2real evaluate --policy runs/lift/policy.onnx --task lift --draws 200 --space runs/twin/space.toml --json
-  sim2real evaluate --policy expert --task push --draws 200 --sees sensors"""
+  sim2real evaluate --policy expert --task push --draws 200 --sees sensors
+  sim2real evaluate --policy tcp://127.0.0.1:5555 --task reach --draws 50      (a policy server, without an arm)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--policy", required=True, metavar="P", help="a policy file, expert, zero, random or module:Class"
+        "--policy",
+        required=True,
+        metavar="P",
+        help="a policy file, expert, zero, random, module:Class, or tcp://HOST:PORT for a policy server",
     )
     parser.add_argument("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
     parser.add_argument("--draws", type=int, default=200, metavar="N", help="episodes (%(default)s)")
@@ -34,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from pipelines.evaluate import evaluate
-    from pipelines.simulated import plan_from, worker_count
+    from pipelines.simulated import plan_from, workers_for
 
     plan = plan_from(args, draws=args.draws)
-    result = evaluate(plan, workers=worker_count(args.workers))
+    result = evaluate(plan, workers=workers_for(args.policy, args.workers))
     result["policy"], result["task"], result["seed"] = args.policy, plan.task, args.seed
     result["sees"] = "true state" if plan.sees_truth else "sensors"
     if args.json:

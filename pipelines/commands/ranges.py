@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     from pipelines.ranges import find_ranges
     from pipelines.report import try_report
-    from pipelines.simulated import plan_from, worker_count
+    from pipelines.simulated import plan_from, workers_for
     from randomization.space import parse_setting
     from sim2real.errors import UserError
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         Path(args.out),
         method=args.method,
         success=args.success,
-        workers=worker_count(args.workers),
+        workers=workers_for(args.policy, args.workers),
     )
     try_report(args.out)
     if args.json:

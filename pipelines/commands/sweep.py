@@ -110,11 +110,14 @@ def _explain(out: Path, index: int) -> tuple[dict[str, Any], str]:
 def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from pipelines import sweep
     from pipelines.report import write_report
-    from pipelines.simulated import worker_count
+    from pipelines.simulated import workers_for
+    from sim2real.errors import UserError
 
     plan = _plan_against(args) if args.against else _plan(args)
     # On a cluster the default is all of it, not this machine's cores.
-    workers = worker_count(0 if args.engine == "ray" and args.workers is None else args.workers)
+    workers = workers_for(args.policy, 0 if args.engine == "ray" and args.workers is None else args.workers)
+    if args.engine == "ray" and sweep.is_remote(args.policy):
+        raise UserError("a policy server serves one at a time: leave --engine ray out")
     sweep.run(plan, out, workers=workers, engine=args.engine)
     summary = sweep.conclude(out, against=Path(args.against) if args.against else None)
     summary["report"] = str(write_report([out]))

@@ -55,7 +55,8 @@ class LeRobotWriter:
     """Appends episodes to a data set, which it makes with the first one. See the module docstring.
 
     `features` are those beside the mandatory ones; `notes` go into `schema.NOTES_FILE`. On a folder that
-    holds a data set already, episodes are added to it. Raises UserError when that has other features or
+    holds a data set already, episodes are added to it; measurements that it was recorded without (by an earlier
+    version) are NaN in its older episodes from then on. Raises UserError when that has other features or
     another rate, or the folder holds something else.
     """
 
@@ -243,8 +244,7 @@ class LeRobotWriter:
 
     def _append_rows(self, rows: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
         """Add a row group to the last data file, or start the next one when that is full."""
-        order = [name for name, spec in self.features.items() if not spec.visual]
-        table = pa.table({name: _arrow(rows[name], self.features[name]) for name in order})
+        table = pa.table({name: _arrow(rows[name], spec) for name, spec in self._stored.items()})
         chunk, file, old = 0, 0, None
         if self._episodes is not None:
             chunk = self._episodes["data/chunk_index"][-1].as_py()
@@ -376,12 +376,14 @@ class LeRobotWriter:
             raise UserError(
                 f"{self.root} was recorded at {there.fps:g} Hz, this is {self.fps} Hz; give another folder"
             )
-        if there.features != self.features:
-            differ = [
-                name
-                for name in {**there.features, **self.features}
-                if there.features.get(name) != self.features.get(name)
-            ]
+        differ = [
+            name
+            for name in {**there.features, **self.features}
+            if there.features.get(name) != self.features.get(name)
+        ]
+        if not all(
+            name not in there.features and _may_be_unknown(name, self.features[name]) for name in differ
+        ):
             raise UserError(
                 f"{self.root} was recorded with other features ({', '.join(differ)} differ); give another folder"
             )
@@ -398,10 +400,66 @@ class LeRobotWriter:
         if self.episodes != there.info.get("total_episodes"):
             self._write_json("meta/stats.json", _stats_json(self._pooled()))
             self._write_info(len(self._tasks))
+        if differ:
+            try:
+                self._widen(differ)
+            except OSError as error:
+                self._remove_parts()
+                raise Sim2RealError(
+                    f"{self.root} was recorded without {', '.join(differ)}, and these columns cannot be added: "
+                    f"{error}; its episodes are safe: make room, or give another folder"
+                ) from error
+
+    def _widen(self, names: list[str]) -> None:
+        """Give the finished episodes columns that they were recorded without; what was not measured is NaN.
+
+        Killed in between, the data set still says that it lacks them, and the next writer goes on here.
+        """
+        schema = pa.schema(
+            [(name, _arrow(_unknown(0, spec), spec).type) for name, spec in self._stored.items()]
+        )
+        for place in sorted((self.root / "data").rglob("*.parquet")):
+            source = pq.ParquetFile(place)
+            part = place.with_name(place.name + PART)
+            with pq.ParquetWriter(part, schema) as writer:
+                for group in range(source.num_row_groups):
+                    table = source.read_row_group(group)
+                    for name in names:
+                        if name not in table.column_names:
+                            spec = self.features[name]
+                            table = table.append_column(name, _arrow(_unknown(table.num_rows, spec), spec))
+                    table = table.select(schema.names).cast(schema)
+                    writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            _into_place(part, place)
+        if self._episodes is not None:
+            lengths = self._episodes["length"].to_pylist()
+            for name in names:
+                stats = [column_stats(_unknown(length, self.features[name])) for length in lengths]
+                for key in KEYS:
+                    if f"stats/{name}/{key}" not in self._episodes.column_names:
+                        values = pa.array([one[key].tolist() for one in stats])
+                        self._episodes = self._episodes.append_column(f"stats/{name}/{key}", values)
+            self._write_parquet(EPISODES_PATH, self._episodes)
+            self._write_json("meta/stats.json", _stats_json(self._pooled()))
+        self._write_info(len(self._tasks))
+
+    @property
+    def _stored(self) -> dict[str, FeatureSpec]:
+        """The features that are columns of the data files, in their order."""
+        return {name: spec for name, spec in self.features.items() if not spec.visual}
 
     def _remove_parts(self) -> None:
         for path in self.root.rglob(f"*{PART}"):
             path.unlink(missing_ok=True)
+
+
+def _may_be_unknown(name: str, spec: FeatureSpec) -> bool:
+    """Whether a column may lack in the older episodes of a set: measurements beside what a policy learns from."""
+    return spec.dtype.startswith("float") and not name.startswith(("observation.", "action"))
+
+
+def _unknown(frames: int, spec: FeatureSpec) -> NDArray[Any]:
+    return np.full((frames, *(spec.shape if spec.shape != (1,) else ())), np.nan)
 
 
 def _episode_table(entry: Mapping[str, Any]) -> pa.Table:

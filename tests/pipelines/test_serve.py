@@ -84,6 +84,18 @@ def test_one_arm_at_a_time_and_the_next_when_it_has_gone(server):
     assert offered(server["url"], ROBOT).task == "reach"
 
 
+def test_a_served_policy_is_evaluated_in_simulation(server, capsys):
+    words = ["evaluate", "--task", "reach", "--draws", "2", "--seed", "3", "--json"]
+    assert main([*words, "--policy", server["url"]]) == 0
+    served = json.loads(capsys.readouterr().out)
+    assert main([*words, "--policy", "expert", "--sees", "sensors", "--workers", "0"]) == 0
+    here = json.loads(capsys.readouterr().out)
+    assert served.pop("policy") == server["url"] and here.pop("policy") == "expert"
+    assert served == here and served["errors"] == 0
+    assert main([*words, "--policy", server["url"], "--workers", "2"]) == 2
+    assert "serves one at a time" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

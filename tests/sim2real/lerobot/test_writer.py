@@ -312,3 +312,61 @@ def test_refuses_columns_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=needle):
             writer.append(columns, task="t")
     assert not (tmp_path / "meta").exists()
+
+
+def test_measurements_that_an_earlier_version_did_not_record(
+    robot: Robot, calibration: Calibration, tmp_path: Path
+) -> None:
+    """Recording goes on in the same folder: what was not measured then is NaN, nothing else changes."""
+    root, load = tmp_path / "set", {"servo.load": FeatureSpec("float32", (robot.n,))}
+    episodes = [make_episode(robot, 20, seed=k) for k in range(2)]
+    write_episodes(root, robot, calibration, episodes)
+    before = [LeRobotDataset.open(root).columns(k) for k in range(2)]
+    old = {
+        name: (root / name).read_bytes()
+        for name in ("meta/info.json", "meta/episodes/chunk-000/file-000.parquet")
+    }
+
+    def record() -> LeRobotDataset:
+        with EpisodeRecorder(
+            root, robot, calibration, environment={"goal": 3, "cube_age": 1}, extra=load
+        ) as recorder:
+            extra = {"servo.load": np.full(robot.n, 0.25)}
+            for k in range(9):
+                features = {"goal": np.zeros(3), "cube_age": np.zeros(1)}
+                recorder.add(
+                    time=k / 30, state=robot.home, action=robot.home, executed=robot.home,
+                    environment=features, extra=extra,
+                )  # fmt: skip
+            recorder.save("reach", True)
+        return check_consistent(root)
+
+    def look(dataset: LeRobotDataset, count: int) -> None:
+        assert len(dataset) == count and dataset.features["servo.load"].shape == (robot.n,)
+        for k, columns in enumerate(before):
+            now = dataset.columns(k)
+            assert np.isnan(now.pop("servo.load")).all()
+            assert now.keys() == columns.keys()
+            for name, values in columns.items():
+                np.testing.assert_array_equal(now[name], values)
+        assert (dataset.columns(count - 1)["servo.load"] == 0.25).all()
+
+    look(record(), 3)
+    stats = json.loads((root / "meta/stats.json").read_text())["servo.load"]
+    assert stats["mean"] == [0.25] * robot.n
+    # Killed before the set was entered as widened: the next recording finds some files done, and goes on.
+    for name, content in old.items():
+        (root / name).write_bytes(content)
+    look(record(), 3)
+    look(record(), 4)
+
+
+def test_a_policy_does_not_learn_from_what_was_not_measured(
+    robot: Robot, calibration: Calibration, tmp_path: Path
+) -> None:
+    with EpisodeRecorder(tmp_path, robot, calibration) as recorder:
+        recorder.add(time=0, state=robot.home, action=robot.home, executed=robot.home)
+        recorder.save("reach", True)
+    for changes in ({"environment": {"goal": 3}}, {"extra": {"mark": FeatureSpec("int64", (1,))}}):
+        with pytest.raises(UserError, match="other features"):
+            EpisodeRecorder(tmp_path, robot, calibration, **changes)

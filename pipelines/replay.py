@@ -106,6 +106,7 @@ def gap(log: ArmLog, simulated: Array, robot: Robot) -> Gap:
 
 def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, Array, Array]:
     """Servo parameters (n, F), inertials (n, 10) and gravity (3,) as the world has them under these nominal values."""
+    from sim2real.conditions import apply_conditions
     from sim2real.dynamics import add_point_mass, gravity_vector
 
     parameters = servo.nominal_parameters(robot)
@@ -115,7 +116,7 @@ def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, A
             key = f"servo.{joint}.{name}"
             if key in nominal:
                 parameters[j, column] = servo.checked(name, nominal[key], key)
-    parameters[:, servo.VOLTAGE] *= nominal.get("servo.voltage", 1.0)
+    apply_conditions(parameters, nominal, robot.gripper)
     for i, link in enumerate(robot.model.link_names):
         inertials[i, 0] = nominal.get(f"link.{link}.mass", inertials[i, 0])
         for k, axis in enumerate("xyz"):

@@ -14,7 +14,7 @@ from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
 from sim2real import __version__
 from sim2real.errors import UserError
-from sim2real.parameters import Draw, Parameter
+from sim2real.parameters import Draw, Parameter, unseen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,8 +159,11 @@ class SweepPlan:
         return TaskRollout(self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth)
 
     def bind(self) -> BoundSpace:
-        """The space over this world's parameters, with the twin's nominal values."""
-        parameters = all_parameters(self.robot, self.task)
+        """The space over this world's parameters, with the twin's nominal values.
+
+        Nothing is rendered in these runs: what changes pictures only varies where the space names it.
+        """
+        parameters = unseen(all_parameters(self.robot, self.task))
         unknown = [name for name in self.nominal if name not in parameters]
         if unknown:
             raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")

@@ -4,7 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -18,7 +18,8 @@ class Parameter:
 
     `low..high` is the range it is drawn from by default, in the same unit as `nominal`; `low == high` means
     that it is not randomized unless asked for. `scale="log"` draws uniformly in the logarithm. `when` says
-    whether the value holds for an episode or is the scale of noise redrawn at every step.
+    whether the value holds for an episode or is the scale of noise redrawn at every step. A `visual` one changes
+    pictures and nothing else.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Parameter:
     scale: Literal["linear", "log"] = "linear"
     when: Literal["episode", "step"] = "episode"
     description: str = ""
+    visual: bool = False
 
     def __post_init__(self) -> None:
         for bound in ("low", "high"):
@@ -45,6 +47,16 @@ class Parameter:
     def randomized(self) -> bool:
         """Whether the default range is more than one point."""
         return self.high > self.low
+
+
+def unseen(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The parameters of a run that renders no pictures: visual ones have no default range.
+
+    They would cost a design dimensions, and an analysis candidates, for what cannot have an effect.
+    """
+    return {
+        name: replace(p, low=p.nominal, high=p.nominal) if p.visual else p for name, p in parameters.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import json
 
 HELP = (
     "List the simulation parameters of a robot (and a task): name, unit, nominal value, default range, whether "
-    "it is drawn once per episode or sets the size of noise within it. --save writes the default ranges as a "
-    "space file to edit."
+    "it is drawn once per episode or sets the size of noise within it. Those drawn per picture change nothing but "
+    "pictures; they vary where pictures are rendered, and elsewhere only if a space names them. --save writes the "
+    "default ranges as a space file to edit."
 )
 EXAMPLES = """  sim2real parameters --robot so101 --task lift
   sim2real parameters 'servo.*.coulomb' 'object.*'          # only these
@@ -30,9 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.sweep import all_parameters
     from randomization.space import Space, default_variation, nearest_names
     from sim2real.errors import UserError
+    from sim2real.parameters import unseen
 
     parameters = all_parameters(args.robot, args.task)
-    bound = (Space.load(args.space) if args.space else Space()).bind(parameters)
+    bound = (Space.load(args.space) if args.space else Space()).bind(unseen(parameters))
     varying = {name: column for column in bound.columns for name in column.targets}
     wanted = list(parameters)
     if args.pattern:
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for name in wanted:
         p, column = parameters[name], varying.get(name)
-        low, high = bound.range(name)
+        low, high = (p.low, p.high) if p.visual and column is None else bound.range(name)
         rows.append(
             {
                 "name": name,
@@ -55,13 +57,15 @@ def run(args: argparse.Namespace) -> int:
                 "varies": column is not None,
                 "distribution": column.variation.to_toml() if column else None,
                 "when": p.when,
+                "visual": p.visual,
                 "description": p.description,
             }
         )
     if args.save:
         if args.space:
             raise UserError("--save writes default ranges; with --space there is nothing to write")
-        entries = {n: default_variation(parameters[n]) for n in wanted if parameters[n].randomized}
+        named = parameters if args.pattern else unseen(parameters)
+        entries = {n: default_variation(named[n]) for n in wanted if named[n].randomized}
         about = f"default ranges of {args.robot}" + (f" for {args.task}" if args.task else "")
         try:
             Space(entries).save(Path(args.save), about=about)
@@ -77,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
 def _print_table(rows: list[dict[str, object]]) -> None:
     cells = [("name", "nominal", "range", "unit", "drawn per", "")]
     for row in rows:
-        span = f"{row['low']:.4g} … {row['high']:.4g}" if row["varies"] else "–"
+        span = f"{row['low']:.4g} … {row['high']:.4g}" if row["low"] != row["high"] else "–"
         cells.append(
             (
                 str(row["name"]),
                 f"{row['nominal']:.4g}",
                 span,
                 str(row["unit"]),
-                str(row["when"]),
+                "picture" if row["visual"] else str(row["when"]),
                 str(row["description"]),
             )
         )
@@ -93,3 +97,6 @@ def _print_table(rows: list[dict[str, object]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, [*widths, 0])).rstrip())
     varying = sum(bool(row["varies"]) for row in rows)
     print(f"\n{len(rows)} parameters, {varying} of them randomized")
+    idle = sum(bool(row["visual"] and not row["varies"]) for row in rows)
+    if idle:
+        print(f"{idle} more change pictures only and vary where pictures are rendered")

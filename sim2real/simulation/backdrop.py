@@ -24,8 +24,8 @@ LIGHT_REACH = 0.5
 """The light's picture covers this much around its target, m."""
 SHADOW = 0.4
 """Share of the direct light that is left in a shadow, as in TinyRenderer."""
-GRAIN = 0.02
-"""Size of the table's texture, m."""
+BACKGROUND_BLOTCH = 40.0
+"""Size of what is behind the table, pixels at 640 pixels' width."""
 
 
 def light_direction(values: Mapping[str, float]) -> Array:
@@ -65,12 +65,12 @@ class Backdrop:
         lit = colour * (values["light.ambient"] + direct)
         shaded = colour * (values["light.ambient"] + SHADOW * direct)
         self._dark = (shaded / lit).astype(np.float32)
-        self._lit = np.full((camera.height, camera.width, 3), 255 * values["colour.background"], np.float32)
+        self._lit = _behind(camera, values, seed)
         self._lit[on_table] = lit
         places = points[on_table]
         if values["texture.table"] > 0:
-            grain = _grain(places[:, :2] / GRAIN, seed)
-            self._lit[on_table] *= 1 + np.float32(values["texture.table"]) * grain[:, None]
+            pattern = _pattern(places[:, :2] / values["texture.size"], int(values["texture.kind"]), seed)
+            self._lit[on_table] *= 1 + np.float32(values["texture.table"]) * pattern[:, None]
         # Where each pixel of the table is in the light's picture.
         pixels = np.rint(self.light.project(places))
         seen = self.light.contains(pixels)
@@ -85,6 +85,32 @@ class Backdrop:
             dark = self._pixels[shadow.ravel()[self._in_light]]
             picture.reshape(-1, 3)[dark] *= self._dark
         return picture
+
+
+def _behind(camera: CameraModel, values: Mapping[str, float], seed: int) -> NDArray[np.float32]:
+    """(H, W, 3) what is seen where there is no table: a wall far away, blotched by whatever is in the room."""
+    warmth = values["colour.background_warmth"]
+    colour = 255 * values["colour.background"] * np.array([1 + warmth, 1.0, 1 - warmth])
+    picture = np.full((camera.height, camera.width, 3), colour, np.float32)
+    if values["texture.background"] > 0:
+        columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        size = BACKGROUND_BLOTCH * camera.width / 640
+        places: Array = np.stack([columns.ravel() / size, rows.ravel() / size], axis=1)
+        blotches = _grain(places, seed + 1).reshape(camera.height, camera.width, 1)
+        picture *= 1 + np.float32(values["texture.background"]) * blotches
+    return picture
+
+
+def _pattern(places: Array, kind: int, seed: int) -> NDArray[np.float32]:
+    """A pattern in -1..1 at `places` (K, 2), in units of its size: 0 grain, 1 wood, 2 checks."""
+    if kind <= 0:
+        return _grain(places, seed)
+    if kind == 1:
+        # Rings seen lengthwise: stripes along x that wander.
+        wander = _grain(places * (0.1, 0.5), seed)
+        return np.asarray(np.sin(2 * math.pi * (places[:, 1] + wander)), dtype=np.float32)
+    tiles = np.floor(places).sum(axis=1) % 2
+    return np.asarray(2 * tiles - 1, dtype=np.float32)
 
 
 def _grain(places: Array, seed: int) -> NDArray[np.float32]:

@@ -37,10 +37,14 @@ from sim2real.servo import (
     BACKLASH,
     COMMAND_COLUMNS,
     DRIVE_COLUMNS,
+    DUTY,
     OFFSET,
     PLAY,
+    RESISTANCE,
     SENSED,
     STATE_COLUMNS,
+    TORQUE_CONSTANT,
+    VOLTAGE,
     F,
     drive_into,
     nominal_command,
@@ -66,7 +70,7 @@ class Views(NamedTuple):
     """The arrays in the buffer of `n` joints; SI units, joint order."""
 
     scalars: Array
-    """(2,): dt in s, number of steps taken."""
+    """(3,): dt in s, number of steps taken, resistance of the supply in Ω."""
     gravity: Array
     chain: Array
     inertials: Array
@@ -101,12 +105,14 @@ class Views(NamedTuple):
     """(HISTORY, 2 n): sensed angles and speeds of past steps, a ring."""
     external: Array
     """(n,) N·m on the joints from outside that Bullet knows nothing of."""
+    supply: Array
+    """(n,) V of the supply that nothing is drawn from."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _views(buffer: Array, n: int) -> Views:
-    vectors = buffer[5 : 5 + 13 * n].reshape(13, n)
-    at = 5 + 13 * n
+    vectors = buffer[6 : 6 + 14 * n].reshape(14, n)
+    at = 6 + 14 * n
     squares = buffer[at : at + 2 * n * n].reshape(2, n, n)
     at += 2 * n * n
     chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
@@ -129,16 +135,16 @@ def _views(buffer: Array, n: int) -> Views:
     at += n * WORK_COLUMNS
     history = buffer[at : at + HISTORY * 2 * n].reshape(HISTORY, 2 * n)
     return Views(
-        buffer[0:2], buffer[2:5], chain, inertials, vectors[11], parameters, command, state,
+        buffer[0:3], buffer[3:6], chain, inertials, vectors[11], parameters, command, state,
         vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5], vectors[6], vectors[7],
         vectors[8], vectors[9], vectors[10], squares[0], squares[1], drive, rotations, origins, work, history,
-        vectors[12],
+        vectors[12], vectors[13],
     )  # fmt: skip
 
 
 def _size(n: int) -> int:
     columns = CHAIN_COLUMNS + INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
-    return 5 + n * (13 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+    return 6 + n * (14 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -165,6 +171,24 @@ def _skeleton_into(chain: Array, skeleton: Array, work: Array, mass: Array, bias
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _sag_into(supply: Array, resistance: float, speed: Array, state: Array, parameters: Array) -> None:
+    """What is left of the supply's voltage under the current that all motors draw: fills `parameters`' VOLTAGE.
+
+    Under PWM a motor at duty u draws u·i from the supply, i = (V u − kt w)/R. The drop is taken from the duties
+    and speeds of the last step but solved for the current that flows under it, so that no resistance makes it
+    oscillate. A supply takes nothing back: braking motors do not raise it.
+    """
+    drawn, slope = 0.0, 0.0
+    for i in range(len(supply)):
+        p, duty = parameters[i], state[i, DUTY]
+        drawn += duty * (supply[i] * duty - p[TORQUE_CONSTANT] * speed[i]) / p[RESISTANCE]
+        slope += duty * duty / p[RESISTANCE]
+    drop = max(resistance * drawn / (1.0 + resistance * slope), 0.0)
+    for i in range(len(supply)):
+        parameters[i, VOLTAGE] = max(supply[i] - drop, 0.5 * supply[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _step(buffer: Array, n: int) -> None:
     """One physics step from the measured `position` and `velocity`: fills `torque`."""
     a = _views(buffer, n)
@@ -178,6 +202,8 @@ def _step(buffer: Array, n: int) -> None:
         a.chain, a.inertials, position, velocity, a.gravity, a.rotations, a.origins, a.work, a.mass, a.bias
     )
     _skeleton_into(a.chain, a.skeleton, a.work, a.mass_carried, a.bias_carried)
+    if a.scalars[2] > 0.0:
+        _sag_into(a.supply, a.scalars[2], velocity, a.state, a.parameters)
     drive_into(a.parameters, a.command, a.state, position, dt, a.drive)
     row = a.history[int(a.scalars[1]) % HISTORY]
     a.scalars[1] += 1.0

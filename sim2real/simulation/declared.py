@@ -2,12 +2,13 @@
 
 The ranges are starting points from the literature; the real ones come from identification on logs of the arm.
 Parameters of the task (`task.*`) are the task's own. What each one does is in the module that reads it: the
-servos and links in `coupling.py`, objects in `scene.py`, delays and the detector in `link.py` and `sensing.py`,
-camera and light in `renderer.py`.
+servos and links in `coupling.py` and `sim2real/conditions.py`, objects in `scene.py`, delays, losses and pushes in
+`disturbance.py`, readings and the detector in `sensing.py`, camera and light in `renderer.py` and `backdrop.py`.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
@@ -24,6 +25,10 @@ def world_parameters(robot: Robot) -> dict[str, Parameter]:
             declared[parameter.name] = parameter
     for parameter in _COMMON:
         declared[parameter.name] = parameter
+    if robot.gripper is None:
+        del declared["gripper.lag"]
+    for parameter in _VISUAL:
+        declared[parameter.name] = replace(parameter, visual=True)
     return declared
 
 
@@ -74,11 +79,17 @@ _COMMON = (
     # Shared by all servos, so that joints vary together as they do on one supply.
     Parameter("servo.voltage", 1.0, "", 0.9, 1.1, description="factor on every servo's supply voltage"),
     Parameter(
-        "servo.friction", 1.0, "", 0.7, 1.4, scale="log", description="factor on all friction (temperature)"
+        "servo.sag", 0.0, "Ω", 0.0, 0.3, description="resistance of the supply: its voltage sags under load"
+    ),
+    Parameter(
+        "servo.temperature", 0.0, "K", -10.0, 40.0, description="motors warmer than when they were nominal"
+    ),
+    Parameter(
+        "servo.friction", 1.0, "", 0.7, 1.4, scale="log", description="factor on all friction (grease, wear)"
     ),
     Parameter("payload.mass", 0.0, "kg", 0.0, 0.05, description="point mass at the tool frame"),
     # The scene.
-    Parameter("world.gravity", 9.81, "m/s²", 9.78, 9.83, description="gravity"),
+    Parameter("world.gravity", 9.81, "m/s²", 9.6, 9.9, description="gravity"),
     Parameter("world.tilt_x", 0.0, "rad", -DEGREE, DEGREE, description="tilt of the base about its x axis"),
     Parameter("world.tilt_y", 0.0, "rad", -DEGREE, DEGREE, description="tilt of the base about its y axis"),
     Parameter("world.table_height", 0.0, "m", -0.002, 0.002, description="height of the table over the base"),
@@ -88,6 +99,14 @@ _COMMON = (
     Parameter("object.friction", 0.8, "", 0.3, 1.5, description="friction coefficient of the cube"),
     Parameter("object.restitution", 0.0, "", 0.0, 0.5, description="coefficient of restitution of the cube"),
     Parameter("gripper.friction", 1.0, "", 0.5, 1.5, description="friction coefficient of the fingers"),
+    Parameter(
+        "gripper.lag",
+        0.0,
+        "s",
+        0.0,
+        0.18,
+        description="delay of the gripper's commands, on top of its servo's",
+    ),
     # The way from the controller to the servos and back.
     Parameter(
         "command.delay", 0.0, "s", 0.0, 0.02, description="delay of all commands, on top of the servos' own"
@@ -96,7 +115,7 @@ _COMMON = (
         "command.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra delay of a command"
     ),
     Parameter(
-        "command.dropout", 0.0, "", 0.0, 0.02, when="step", description="fraction of commands that get lost"
+        "command.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of commands that get lost"
     ),
     Parameter("command.burst", 1.0, "", 1.0, 3.0, description="mean number of commands lost in a row"),
     Parameter("policy.latency", 0.0, "s", 0.0, 0.03, description="time from an observation to its chunk"),
@@ -129,10 +148,11 @@ _COMMON = (
         0.0,
         "",
         0.0,
-        0.02,
+        0.05,
         when="step",
         description="fraction of readings that are old ones",
     ),
+    Parameter("sensor.burst", 1.0, "", 1.0, 3.0, description="mean number of old readings in a row"),
     # Disturbances.
     Parameter(
         "push.force", 0.0, "N", 0.0, 1.0, when="step", description="size of random pushes on the arm's links"
@@ -164,6 +184,14 @@ _COMMON = (
     Parameter("camera.yaw", 0.0, "rad", -0.05, 0.05, description="turn about its own down axis"),
     Parameter("camera.roll", 0.0, "rad", -0.05, 0.05, description="turn about its own forward axis"),
     Parameter("camera.focal", 1.0, "", 0.93, 1.07, description="factor on the focal length"),
+    Parameter("camera.drift", 0.0, "m/s", 0.0, 3e-4, description="how fast it moves away, one way or other"),
+    Parameter(
+        "camera.drift_turn", 0.0, "rad/s", 0.0, 5e-4, description="how fast it turns away, one way or other"
+    ),
+)
+
+_VISUAL = (
+    # What the camera makes of its picture.
     Parameter(
         "camera.distortion", 0.0, "", -0.05, 0.05, description="added to the distortion coefficient k1"
     ),
@@ -194,9 +222,15 @@ _COMMON = (
     Parameter("colour.mark", 0.62, "", 0.45, 0.8, description="brightness of the green mark"),
     Parameter("colour.arm", 1.0, "", 0.5, 1.1, description="factor on the brightness of the arm"),
     Parameter("colour.background", 0.9, "", 0.2, 1.0, description="brightness of what is behind the table"),
-    Parameter("texture.table", 0.0, "", 0.0, 0.15, description="contrast of the table's grain"),
+    Parameter("colour.background_warmth", 0.0, "", -0.15, 0.15, description="red up and blue down"),
+    Parameter("texture.table", 0.0, "", 0.0, 0.15, description="contrast of the table's pattern"),
     Parameter(
-        "distractors.count", 0.0, "", 0.0, 4.0, description="other blocks in the picture, rounded down"
+        "texture.kind", 0.0, "", 0.0, 3.0, description="pattern: 0 grain, 1 wood, 2 checks (rounded down)"
+    ),
+    Parameter("texture.size", 0.02, "m", 0.008, 0.05, scale="log", description="size of the table's pattern"),
+    Parameter("texture.background", 0.0, "", 0.0, 0.3, description="contrast of what is behind"),
+    Parameter(
+        "distractors.count", 0.0, "", 0.0, 4.9, description="other blocks in the picture, rounded down"
     ),
     Parameter("distractors.layout", 0.0, "", 0.0, 1.0, description="where they are"),
 )

@@ -15,29 +15,39 @@ MAX_EPISODE = 60.0
 """Pushes are planned this far ahead, s."""
 
 
-class CommandLine:
-    """The way of each command to the servos: a delay that varies, and losses in bursts.
+class BurstLosses:
+    """Messages that get lost in bursts: on average the fraction `rate` of them, `burst` in a row.
 
-    Losses follow a two-state chain (E. N. Gilbert, "Capacity of a burst-noise channel", 1960): a lost command
-    is followed by another with probability 1 − 1/burst, and the fraction lost is `command.dropout`.
+    A two-state chain (E. N. Gilbert, "Capacity of a burst-noise channel", 1960): a lost message is followed by
+    another one with probability 1 − 1/burst.
     """
 
-    def __init__(self, values: Mapping[str, float], rng: np.random.Generator) -> None:
+    def __init__(self, rate: float, burst: float, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._delay, self._jitter = values["command.delay"], values["command.jitter"]
-        rate, burst = values["command.dropout"], max(values["command.burst"], 1.0)
-        self._end = 1.0 / burst
+        self._end = 1.0 / max(burst, 1.0)
         self._begin = min(1.0, rate / (1.0 - rate) * self._end) if rate < 1.0 else 1.0
         self._lossless = rate <= 0.0
         self._lost = False
 
+    def next(self) -> bool:
+        """Whether the next message is lost."""
+        if not self._lossless:
+            self._lost = self._rng.random() < (1.0 - self._end if self._lost else self._begin)
+        return self._lost
+
+
+class CommandLine:
+    """The way of each command to the servos: a delay that varies, and losses in bursts."""
+
+    def __init__(self, values: Mapping[str, float], rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._delay, self._jitter = values["command.delay"], values["command.jitter"]
+        self._losses = BurstLosses(values["command.dropout"], values["command.burst"], rng)
+
     def send(self) -> float | None:
         """The delay of the next command, s; None when it is lost."""
-        if not self._lossless:
-            chance = 1.0 - self._end if self._lost else self._begin
-            self._lost = self._rng.random() < chance
-            if self._lost:
-                return None
+        if self._losses.next():
+            return None
         if self._jitter > 0.0:
             return self._delay + self._jitter * float(self._rng.random())
         return self._delay

@@ -81,7 +81,9 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         draw = (options or {}).get("draw")
         if draw is None:
             names = None if self._randomize else "task."
-            draw = random_draw(self.world.parameters, self.np_random, prefix=names)
+            draw = random_draw(
+                self.world.parameters, self.np_random, prefix=names, visual=self.render_mode is not None
+            )
         self.world.reset(draw)
         self.world.gate.reset(self.world.goal)
         self._player.reset(self.world.goal, 0.0)
@@ -153,17 +155,25 @@ class _Clock:
 
 
 def random_draw(
-    parameters: Mapping[str, Parameter], rng: np.random.Generator, prefix: str | None = None
+    parameters: Mapping[str, Parameter],
+    rng: np.random.Generator,
+    prefix: str | None = None,
+    visual: bool = True,
 ) -> Draw:
-    """A draw of every randomized parameter (or of those whose name starts with `prefix`), independently."""
+    """A draw of every randomized parameter (or of those whose name starts with `prefix`), independently.
+
+    Without `visual` those that only change pictures stay nominal; all others are the same as with them.
+    """
     values = {}
     for name, p in parameters.items():
         if not p.randomized or (prefix is not None and not name.startswith(prefix)):
             continue
         if p.scale == "log":
-            values[name] = float(np.exp(rng.uniform(np.log(p.low), np.log(p.high))))
+            value = float(np.exp(rng.uniform(np.log(p.low), np.log(p.high))))
         else:
-            values[name] = float(rng.uniform(p.low, p.high))
+            value = float(rng.uniform(p.low, p.high))
+        if visual or not p.visual:
+            values[name] = value
     return Draw(seed=int(rng.integers(2**31)), values=values)
 
 

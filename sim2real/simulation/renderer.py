@@ -17,6 +17,7 @@ from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
+from sim2real.simulation.drift import Drift
 from sim2real.simulation.quiet import bullet
 from sim2real.simulation.studio import CUBE_COLOUR, MARK_COLOUR, Studio, View
 
@@ -26,6 +27,8 @@ Image = NDArray[np.uint8]
 NEAR, FAR = 0.02, 5.0
 """Clipping distances, m."""
 SPECULAR = 0.05
+DRIFT_STEP = 0.25
+"""s between two places of a drifting camera."""
 
 
 def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
@@ -77,24 +80,33 @@ class Renderer:
         self._backdrops: dict[tuple[str, int, int], Backdrop] = {}
         self._maps: dict[tuple[str, int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         self._cameras: dict[str, CameraModel] = {}
+        self._moment = 0
+        self.drift = Drift(np.zeros(3), np.zeros(3))
 
     def reset(self, values: Mapping[str, float], seed: int) -> None:
         """Take the parameters of an episode; `seed` determines noise and textures."""
         self._values = values
         self._rng = np.random.default_rng((seed, 0xCA))
         self._seed = seed
-        self._backdrops.clear()
         self._maps.clear()
         self._cameras.clear()
+        self._backdrops.clear()
+        self._moment = 0
+        self.drift = Drift.drawn(values, seed)
 
-    def camera(self, name: str) -> CameraModel:
-        """The camera as it really stands in this episode. Raises UserError for an unknown name."""
+    def camera(self, name: str, time: float = 0.0) -> CameraModel:
+        """The camera as it really stands `time` s into this episode. Raises UserError for an unknown name."""
         if name not in self._cameras:
             nominal = self._robot.cameras
             if name not in nominal:
                 raise UserError(f"there is no camera '{name}'; this robot has {sorted(nominal) or 'none'}")
             self._cameras[name] = perturbed(nominal[name], self._values)
-        return self._cameras[name]
+        moment = self._moments(time)
+        return self.drift.after(self._cameras[name], moment * DRIFT_STEP) if moment else self._cameras[name]
+
+    def _moments(self, time: float) -> int:
+        """How often the camera has moved by `time`: in small steps, because each needs the table drawn anew."""
+        return int(time / DRIFT_STEP + 1e-9) if self.drift else 0
 
     def close(self) -> None:
         """Free what it draws with."""
@@ -102,9 +114,17 @@ class Renderer:
             self._studio.close()
             self._studio = None
 
-    def image(self, name: str, view: View, width: int | None = None, height: int | None = None) -> Image:
-        """(height, width, 3) RGB of `view`. Another size than the camera's must have its proportions."""
-        camera = self.camera(name)
+    def image(
+        self, name: str, view: View, width: int | None = None, height: int | None = None, time: float = 0.0
+    ) -> Image:
+        """(height, width, 3) RGB of `view`, `time` s into the episode.
+
+        Another size than the camera's must have its proportions.
+        """
+        camera = self.camera(name, time)
+        if self._moments(time) != self._moment:
+            self._moment = self._moments(time)
+            self._backdrops.clear()
         if width is not None or height is not None:
             camera = camera.resized(width or camera.width, height or camera.height)
         if self._studio is None:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sim2real.camera import CameraModel
 from sim2real.observation import MAX_AGE
 from sim2real.simulation.coupling import Coupling
+from sim2real.simulation.disturbance import BurstLosses
+from sim2real.simulation.drift import Drift
 from sim2real.simulation.quiet import bullet
 from sim2real.simulation.scene import CubeState, SceneBodies
 
@@ -45,12 +47,12 @@ class JointSensor:
         self._coupling, self._rng = coupling, rng
         self._delay, self._jitter = values["sensor.delay"], values["sensor.jitter"]
         self._noise, self._speed_noise = values["sensor.noise"], values["sensor.velocity_noise"]
-        self._dropout = values["sensor.dropout"]
+        self._losses = BurstLosses(values["sensor.dropout"], values["sensor.burst"], rng)
         self._last: tuple[Array, Array] | None = None
 
     def read(self) -> tuple[Array, Array]:
         """Angles (n,) rad and speeds (n,) rad/s as they would be received now."""
-        if self._dropout > 0.0 and self._rng.random() < self._dropout and self._last is not None:
+        if self._losses.next() and self._last is not None:
             return self._last
         age = self._delay
         if self._jitter > 0.0:
@@ -80,11 +82,12 @@ class CubeDetector:
         self,
         values: Mapping[str, float],
         camera: CameraModel | None,
+        drift: Drift,
         bodies: SceneBodies,
         rng: np.random.Generator,
         now: float,
     ) -> None:
-        self._values, self._camera, self._bodies, self._rng = values, camera, bodies, rng
+        self._values, self._camera, self._drift, self._bodies, self._rng = values, camera, drift, bodies, rng
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
         self._pending: deque[tuple[float, Detection]] = deque()
@@ -137,6 +140,14 @@ class CubeDetector:
         clear = (self._bodies.cube, -1)
         return sum(hit[0] in clear and seen for hit, seen in zip(hits, inside.tolist())) / len(points)
 
+    def _seen(self, camera: CameraModel, position: Array, time: float) -> Array:
+        """Where a point appears on the plane half a cube above the table, to one who knows the camera as it was."""
+        if not self._drift:
+            return camera.seen_on_plane(position, KNOWN_SIZE / 2)
+        now = self._drift.after(camera, time)
+        ray = now.rotation.T @ (position - now.position)
+        return camera.meet_plane(camera.rotation @ ray, KNOWN_SIZE / 2)
+
     def _detect(self, time: float, cube: CubeState, dropout: float) -> Detection | None:
         v = self._values
         visible = self.visible(cube)
@@ -148,7 +159,7 @@ class CubeDetector:
             return None
         position = cube.position
         if self._camera is not None:
-            position = self._camera.seen_on_plane(position, KNOWN_SIZE / 2)
+            position = self._seen(self._camera, position, time)
             if not math.isfinite(position[0]):
                 return None
         spread = v["detector.noise"] / visible

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sim2real import servo
 from sim2real.camera import CameraModel
+from sim2real.conditions import apply_conditions
 from sim2real.dynamics import add_point_mass, gravity_vector
 from sim2real.errors import UserError
 from sim2real.gate import Gate
@@ -48,16 +49,6 @@ SOFTNESS = 1e-5
 than once, as in a cube pressed on the table, make the direct solver chatter; ten times as much lets a grip creep."""
 DETECTOR_CAMERA = "front"
 """The camera that looks for the cube."""
-
-_FRICTION = (
-    servo.COULOMB,
-    servo.VISCOUS,
-    servo.STRIBECK,
-    servo.LOAD_MOTOR,
-    servo.LOAD_EXTERNAL,
-    servo.LOAD_MOTOR_STRIBECK,
-    servo.LOAD_EXTERNAL_STRIBECK,
-)
 
 
 class World:
@@ -189,8 +180,9 @@ class World:
         )
         n = self.robot.n
         views.parameters[:] = np.fromiter(map(values.__getitem__, names.servo), np.float64).reshape(n, -1)
-        views.parameters[:, servo.VOLTAGE] *= values["servo.voltage"]
-        views.parameters[:, _FRICTION] *= values["servo.friction"]
+        apply_conditions(views.parameters, values, self.robot.gripper)
+        views.supply[:] = views.parameters[:, servo.VOLTAGE]
+        views.scalars[2] = values["servo.sag"]
         links = np.array([values.get(name, 0.0) for name in names.links]).reshape(n, 5)
         views.inertials[:] = model.inertials
         views.inertials[:, 0] = links[:, 0]
@@ -325,18 +317,21 @@ class World:
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
         view = View(self.position, self.bodies.cube_state(), self.bodies.cube_size, self.scene.mark_xy)
-        return self.renderer.image(camera, view, width, height)
+        return self.renderer.image(camera, view, width, height, time=self.time)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
-        """The camera as it really stands in this episode (the draw may have moved it)."""
-        return self.renderer.camera(name)
+        """The camera as it really stands by now (the draw may have moved it, and let it drift)."""
+        return self.renderer.camera(name, self.time)
 
     @property
     def detector(self) -> CubeDetector:
         """The camera's imitated detector. It watches from the first time in an episode that somebody asks."""
         if self._detector is None:
-            camera = self.camera() if DETECTOR_CAMERA in self.robot.cameras else None
-            self._detector = CubeDetector(self.values, camera, self.bodies, self._detector_rng, self.time)
+            known = DETECTOR_CAMERA in self.robot.cameras
+            camera = self.renderer.camera(DETECTOR_CAMERA) if known else None
+            self._detector = CubeDetector(
+                self.values, camera, self.renderer.drift, self.bodies, self._detector_rng, self.time
+            )
         return self._detector
 
     @cached_property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from sim2real.parameters import Draw, Parameter
+from sim2real.parameters import Draw, Parameter, unseen
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
 from sim2real.tasks.base import load_task
@@ -29,6 +29,9 @@ CONTEXT = {
     "push.rate": {"push.force": 1.0},
     "push.duration": {"push.force": 3.0, "push.rate": 30.0},
     "distractors.layout": {"distractors.count": 3.0},
+    "sensor.burst": {"sensor.dropout": 0.3},
+    "texture.kind": {"texture.table": 0.15},
+    "texture.size": {"texture.table": 0.15},
 }
 # Where there is no default range, or one too small for a short test, a value that a user might give.
 VALUES = {
@@ -125,6 +128,7 @@ MEASURES: dict[str, Callable[[World], Array]] = {
     "policy.": episode,
     "control.": episode,
     "sensor.": readings,
+    "camera.drift": readings,
     "detector.": readings,
     "camera.": picture,
     "light.": picture,
@@ -175,6 +179,16 @@ def test_every_parameter_changes_something(world: World) -> None:
         if before.shape == after.shape and not np.abs(after - before).max() > 1e-7:
             dead.append(name)
     assert not dead, f"{len(dead)} parameters change nothing: {', '.join(dead)}"
+
+
+def test_what_changes_pictures_changes_nothing_else(world: World) -> None:
+    looks = {name: changed(p) for name, p in world.parameters.items() if p.visual}
+    assert len(looks) > 20
+    for kind in (readings, start):
+        assert np.array_equal(measure(world, kind, {}), measure(world, kind, looks))
+    idle = unseen(world.parameters)
+    assert {name for name in looks if idle[name].randomized} == set()
+    assert all(idle[name] == p for name, p in world.parameters.items() if not p.visual)
 
 
 def test_default_ranges_contain_the_nominal_value(world: World) -> None:

@@ -19,6 +19,13 @@ from sim2real.errors import PortError, UserError
 _DEATHS = (OSError, termios.error)
 """What the system raises when a port has gone away (pyserial's own exception is an OSError)."""
 
+WATCH = 60e-6
+"""s before and after the earliest moment at which all that is asked for can have arrived, in which the port is
+watched without sleeping: waking up, and finding everything where the processor left it, takes as long."""
+
+_SELECTABLE = 1024
+"""Descriptors that select() can take; it counts in microseconds, poll() in milliseconds."""
+
 _UNABLE = (*_DEATHS, ValueError, TypeError, NotImplementedError, AttributeError)
 """What pyserial raises when a device cannot do, or no longer do, what it is asked for."""
 
@@ -66,6 +73,10 @@ class SerialPort:
         self._fd: int = self._serial.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._byte_time = 10 / baud
+        self._passed = (
+            0.0  # when what was written last, and what was read since, has passed the wire at the earliest
+        )
         self._can_write = select.poll()
         self._can_write.register(self._fd, select.POLLOUT)
         self.low_latency = self._set_low_latency()
@@ -84,7 +95,9 @@ class SerialPort:
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
-        give_up = time.monotonic() + 0.1
+        now = time.monotonic()
+        self._passed = max(now, self._passed) + len(data) * self._byte_time
+        give_up = now + 0.1
         try:
             while view:
                 try:
@@ -98,22 +111,33 @@ class SerialPort:
 
     def read(self, size: int, deadline: float) -> bytes:
         try:
-            while True:
-                remaining = deadline - time.monotonic()
-                events = self._poll.poll(ceil(remaining * 1000) if remaining > 0 else 0)
-                if not events:
-                    if remaining <= 0:
-                        return b""
-                    continue
+            while self._await(self._passed + size * self._byte_time, deadline):
                 try:
                     data = os.read(self._fd, size)
                 except BlockingIOError:
                     continue
                 if not data:
                     raise OSError(errno.EIO, "hung up")
+                self._passed += len(data) * self._byte_time
                 return data
+            return b""
         except _DEATHS as error:
             raise self._gone(error) from error
+
+    def _await(self, expected: float, deadline: float) -> bool:
+        """Whether there is something to read before `deadline`. Wakes up shortly before `expected`."""
+        now, ready = time.monotonic(), self._poll.poll
+        early = min(expected - WATCH, deadline) - now
+        if early > 0 and 0 <= self._fd < _SELECTABLE and select.select([self._fd], [], [], early)[0]:
+            return True
+        end = min(expected + WATCH, deadline)
+        while True:
+            if ready(0):
+                return True
+            now = time.monotonic()
+            if now >= end:
+                break
+        return now < deadline and bool(ready(ceil((deadline - now) * 1000)))
 
     def discard_input(self) -> int:
         dropped = 0

@@ -17,8 +17,15 @@ _TCGETS2 = 0x802C542A
 _BURST = 0.001
 """Replies that follow one another within this time, s, are handed over together: fewer wake-ups, same end."""
 
-_IDLE = 0.01
-"""How long the arm may go unattended while nobody talks to it, s."""
+_IDLE = 1 / 300
+"""How often the arm is attended to while nobody talks to it, s: a step of its physics."""
+
+_ROOM = 0.0005
+"""Physics and housekeeping are done when so much time is left until the next reply is due, or nobody has spoken
+for so long: who has just been answered speaks again at once, s."""
+
+_OVERDUE = 0.01
+"""After this time they are done in any case, s."""
 
 _SPIN = 50e-6
 """The last stretch before a reply is due is waited out busily: the system's sleep is not that precise, s."""
@@ -66,7 +73,7 @@ class Pty:
         return int(struct.unpack_from("I", answer, 40)[0])
 
     def serve(self, *, until: Callable[[], bool], watch: dict[int, Callable[[], None]] | None = None) -> None:
-        """Handle requests in real time until `until()` is true (asked about every 10 ms).
+        """Handle requests in real time until `until()` is true (asked at least every 10 ms or so).
 
         `watch` maps further file descriptors to what is called when they can be read.
         """
@@ -76,31 +83,37 @@ class Pty:
             poller.register(descriptor, select.POLLIN | select.POLLHUP)
         flush: float | None = None  # when `ready` has passed the wire
         ready = b""
-        attended = 0.0
-        while not until():
-            now = self.now()
+        attended = spoken = -_OVERDUE
+        while True:
             if flush is None:
                 flush = self.bus.burst_end(_BURST)
                 ready = b"" if flush is None else self.bus.due(flush)
-            wait = _IDLE if flush is None else flush - now
+            now = self.now()
+            free = now - spoken if flush is None else flush - now
+            if free >= _ROOM or now - attended >= _OVERDUE:
+                if until():
+                    break
+                now = self.now()
+                self.bus.advance(now)
+                attended = now
+            if flush is None:
+                wait = _IDLE if free >= _ROOM else 2 * _ROOM
+            else:
+                wait = flush - self.now()
             # poll() counts in milliseconds; select() would not, but cannot take large descriptors.
             events = poller.poll(0 if wait < 0.001 else int(wait * 1000))
             if not events and flush is not None:
                 self._sleep_until(flush)
-                self._put(ready)
-                flush = None
             for descriptor, _ in events:
                 if descriptor == self._master:
                     self._take()
+                    spoken = self.now()
                 else:
                     watch[descriptor]()
-            now = self.now()
-            if flush is not None and now >= flush:
+            if flush is not None and self.now() >= flush:
                 self._put(ready)
                 flush = None
-            if now - attended >= (2 * _IDLE if events else _IDLE):
-                self.bus.advance(now)
-                attended = now
+                spoken = self.now()
 
     def _take(self) -> None:
         try:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.bench_logs import BenchRun, load_bench
 from pipelines.identify_results import training_ranges, write_space
-from pipelines.logs import BenchRun, load_bench
 from pipelines.sweep import provenance
 from randomization.identification import Fit, Unknown, fit
 from randomization.sweep import write_text

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate
+from pipelines.logs import informative, load_arm_log
+from pipelines.recording_checks import (
+    MOVING,
+    contradicts,
+    fastest,
+    glitches,
+    hand_guided,
+    measured_rate,
+    rate_doubt,
+)
+from pipelines.standing import misplaced
 from sim2real.calibration import RADIANS_PER_TICK, Calibration
 from sim2real.episode import Episode
 from sim2real.errors import Sim2RealError, UserError
@@ -20,13 +30,6 @@ from sim2real.lerobot.units import UnitsFound
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
-
-FASTEST = 8.0
-"""No joint of these arms turns faster, rad/s: a hobby servo's no-load speed is about 5."""
-MOVING = np.deg2rad(5.0)
-"""A joint that moves less than this in a whole data set tells nothing about its servo."""
-TYPICAL_LAG = (0.08, 0.20)
-"""s; commands to such servos over USB are answered within these lags at the true rate."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,26 @@ def check(
         "joints": joints,
         "suspicious": _suspicious(dataset, loaded, robot),
     }
-    report["uses"] = _uses(dataset, report, tasks, robot.n)
+    report["notes"], useless = _as_replayed(dataset, robot, calibration, units)
+    report["uses"] = _uses(dataset, report, tasks, robot.n, useless)
     return report
+
+
+def _as_replayed(
+    dataset: LeRobotDataset, robot: Robot, calibration: str | None, units: str
+) -> tuple[list[str], str | None]:
+    """What `replay` and `identify` would remark, and why `identify` would refuse it, if it would."""
+    try:
+        log = load_arm_log(dataset.root, robot, calibration=calibration, units=units, arm=dataset.arm)
+        doubt = misplaced(log, robot)
+        notes = [*log.remarks, *([doubt] if doubt else [])]
+    except UserError:
+        return [], None  # told elsewhere
+    try:
+        informative(log, robot, str(dataset.root))
+    except UserError as error:
+        return notes, str(error)
+    return notes, None
 
 
 def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units: str) -> _Loaded:
@@ -98,7 +119,7 @@ def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units:
     if convert is None:
         # Lags and everything relative can be told all the same, taking ranges to be the URDF's.
         guess = UnitsFound("degrees" if units == "degrees" else "normalised", "assumed")
-        convert = Converter(calibrated or Calibration.nominal(robot), guess)
+        convert = Converter(calibrated or Calibration.nominal(robot), guess, robot)
     episodes, broken = {}, {}
     for position in range(len(dataset)):
         try:
@@ -144,7 +165,7 @@ def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str,
         beyond = (state[:, j] < robot.lower[j] - tick) | (state[:, j] > robot.upper[j] + tick)
         report[name] = {
             "range_deg": [float(np.rad2deg(state[:, j].min())), float(np.rad2deg(state[:, j].max()))],
-            "moves": bool(np.ptp(state[:, j]) > MOVING),
+            "moves": bool(max(np.ptp(episode.state[:, j]) for episode in episodes) > MOVING),
             "speed_p95_deg_s": float(np.rad2deg(np.quantile(speed, 0.95))) if len(speed) else 0.0,
             "speed_max_deg_s": float(np.rad2deg(speed.max(initial=0.0))),
             "lag_frames": _number(frames),
@@ -168,40 +189,23 @@ def _rate(
 ) -> dict[str, Any]:
     """The stated rate against what was measured, or else what lags and speeds allow."""
     rate: dict[str, Any] = {"stated": dataset.fps, "measured": None, "suggested": None, "note": ""}
-    if schema.TIME in dataset.features and episodes:
+    measured = measured_rate([episode.time for episode in episodes])
+    captured = schema.TIME in dataset.features
+    if measured is not None and (captured or contradicts(measured, dataset.fps)):
+        stamps = "capture times" if captured else "timestamps"
         steps = np.concatenate([np.diff(episode.time) for episode in episodes])
-        measured = measured_rate([episode.time for episode in episodes])
-        if measured is not None:
-            rate["measured"] = measured
-            rate["jitter_ms_p99"] = float(np.quantile(np.abs(steps - np.median(steps)), 0.99) * 1000)
-            rate["note"] = (
-                f"capture times say {measured:.1f} Hz, not {dataset.fps:g} Hz"
-                if contradicts(measured, dataset.fps)
-                else "capture times agree with the stated rate"
-            )
-            return rate
-    lags = [j["lag_ms"] / 1000 for j in joints.values() if j["moves"] and j["lag_ms"] is not None]
-    fastest = max((j["speed_max_deg_s"] for j in joints.values() if not j["glitches"]), default=0.0)
-    if guided or not lags:
-        rate["note"] = "no capture times; nothing in the data tells the true rate"
+        rate["measured"] = measured
+        rate["jitter_ms_p99"] = float(np.nanquantile(np.abs(steps - np.nanmedian(steps)), 0.99) * 1000)
+        rate["note"] = (
+            f"{stamps} say {measured:.1f} Hz, not {dataset.fps:g} Hz"
+            if contradicts(measured, dataset.fps)
+            else f"{stamps} agree with the stated rate"
+        )
         return rate
-    typical = float(np.median(lags))
-    low, high = TYPICAL_LAG
-    rate["note"] = (
-        f"no capture times; joints trail the commands by {typical * 1000:.0f} ms at the stated rate, "
-    )
-    if np.deg2rad(fastest) > FASTEST:
-        rate["suggested"] = dataset.fps * FASTEST / float(np.deg2rad(fastest))
-        rate["note"] += f"but they would turn at up to {fastest:.0f} deg/s, which no such servo does"
-    elif typical < low:
-        rate["suggested"] = dataset.fps * typical / low
-        rate["note"] += f"less than such servos need ({low * 1000:.0f}-{high * 1000:.0f} ms)"
-    elif typical > high:
-        rate["suggested"] = dataset.fps * typical / high
-        rate["note"] += f"more than such servos need ({low * 1000:.0f}-{high * 1000:.0f} ms)"
-    else:
-        rate["suggested"] = dataset.fps
-        rate["note"] += "as such servos do: it looks right"
+    lags = [j["lag_ms"] / 1000 for j in joints.values() if j["moves"] and j["lag_ms"] is not None]
+    speed = fastest([episode.state for episode in episodes], dataset.fps)
+    rate["suggested"], note = rate_doubt([] if guided else lags, speed, dataset.fps)
+    rate["note"] = f"no capture times; {note}"
     return rate
 
 
@@ -272,21 +276,27 @@ def _longest_run(values: Array) -> tuple[int, int] | None:
     return int(bounds[longest]), int(bounds[longest + 1])
 
 
-def _uses(dataset: LeRobotDataset, report: dict[str, Any], tasks: tuple[str, ...], n: int) -> dict[str, Any]:
+def _uses(
+    dataset: LeRobotDataset, report: dict[str, Any], tasks: tuple[str, ...], n: int, useless: str | None
+) -> dict[str, Any]:
     """For each use whether it is possible, and what is missing."""
     missing = []
     if schema.ACTION not in dataset.features:
         missing.append("action: the commands were not recorded")
     if report["units"]["found"] is None:
         missing.append(f"units: {report['units']['why']}")
-    if not report["calibrated"]:
-        missing.append("calibration.json of the arm (or --calibration FILE), which says where it stops")
+    elif not report["calibrated"] and report["units"]["found"] == "normalised":
+        missing.append(
+            "calibration.json of the arm (or --calibration FILE), which says what 100 % of a range are"
+        )
     uses: dict[str, Any] = {"replay": _verdict(list(missing))}
-    if report["hand_guided"]:
-        missing.append("commands: the arm was guided by hand (action[t] == state[t+1]), no servo was at work")
     still = [name for name, joint in report["joints"].items() if not joint["moves"]]
     if still and len(still) == len(report["joints"]):
         missing.append("motion: no joint moves")
+    elif useless:
+        missing.append(f"information about the servos: {useless}")
+    elif report["hand_guided"]:
+        missing.append("commands: the arm was guided by hand, no servo was at work")
     note = f"{', '.join(still)} hardly move: nothing can be learned about them" if still else ""
     uses["identify"] = _verdict(list(missing), note)
     uses["finetune"] = {task: _finetune(dataset, report, task, n) for task in tasks}
@@ -339,6 +349,7 @@ def as_text(report: dict[str, Any]) -> str:
         lines.append(f"        the data suggest about {suggested:.1f} Hz")
     if not report["calibrated"]:
         lines.append("  no calibration: angles below take the ranges to be the URDF's")
+    lines += [f"  note: {note}" for note in report["notes"]]
     if report["hand_guided"]:
         lines.append("  hand-guided: action[t] == state[t+1], no servo followed a command")
     if report["joints"]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.logs import ArmLog, refuse_without_information
+from pipelines.logs import ArmLog, informative
 from pipelines.replay import physics_rate, replay_in_twin
 from randomization.identification import Fit, Unknown, fit
 from sim2real import servo, twin
@@ -235,7 +235,7 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
     """Fit the arm to the log. Raises UserError for data without information, naming the reason."""
     began = time.perf_counter()
     tell = say or (lambda _: None)
-    refuse_without_information(log, source)
+    log = informative(log, robot, source)
     model = ArmModelFit.build(robot)
     unknowns: Sequence[Unknown] = model.unknowns
     for what, part, iterations, rounds in (("pilot fit", _pilot(log), 8, 2), ("fit", log, 8, 2)):

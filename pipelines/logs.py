@@ -1,21 +1,40 @@
-"""Real logs as what simulation replays: a data set's commands and states in radians, or a servo bench's runs."""
+"""Real logs of arms as what simulation replays: a data set's commands and states in radians, at an even rate."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.recording_checks import contradicts, glitches, hand_guided, measured_rate, moving_frames
+from pipelines.recording_checks import (
+    contradicts,
+    doubts,
+    frame_numbers,
+    glitches,
+    hand_guided,
+    leading,
+    listed,
+    measured_rate,
+    moving_frames,
+    opposed,
+    without_turns,
+)
+from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.lerobot import schema
-from sim2real.lerobot.reader import LeRobotDataset
+from sim2real.lerobot.reader import Converter, LeRobotDataset
 from sim2real.robot import Robot
 from sim2real.twin import Recording
 
 Array = NDArray[np.float64]
+
+LEAST_FRAMES = 10
+"""Shorter episodes tell nothing."""
+WHOLE = 1e-3
+"""A measured rate that is so near to a whole number is that number."""
+MOST_BRIDGED = 3
+"""Missing frames in a row over which commands are interpolated; where more are missing, an episode is cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,37 +74,59 @@ class ArmLog:
 
 def load_arm_log(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
-    episodes: str | None = None,
+    episodes: str | None = None, arm: str | None = None, fps: float | None = None,
 ) -> ArmLog:  # fmt: skip
-    """Read a LeRobot data set. Raises UserError for whatever is missing or unclear in it, naming what to do."""
-    dataset = LeRobotDataset.open(data)
+    """Read a LeRobot data set; `arm` chooses one of several, `fps` overrules the stated rate and the time stamps.
+
+    Raises UserError for whatever is missing or unclear in it, naming what to do.
+    """
+    dataset = LeRobotDataset.open(data, arm)
     convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
-    chosen = dataset.select(episodes)
-    loaded = [(position, dataset.episode(position, robot, convert)) for position in chosen]
-    short = [dataset.episodes[position].index for position, episode in loaded if len(episode.state) < 10]
-    loaded = [(position, episode) for position, episode in loaded if len(episode.state) >= 10]
-    if not loaded:
-        raise UserError(f"{data} has no episode of at least 10 frames among those asked for")
-    remarks = [f"episodes {short} are shorter than 10 frames and left out"] if short else []
-    lengths = [len(episode.state) for _, episode in loaded]
-    state = np.concatenate([episode.state for _, episode in loaded])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    fps = measured_rate([episode.time for _, episode in loaded]) or dataset.fps
-    valid = np.concatenate([~glitches(episode.state, fps) for _, episode in loaded])
-    if not valid.all():
-        remarks.append(f"{int((~valid).sum())} single-sample read errors are ignored")
-        state = _mended(state, valid, starts)
-    if not contradicts(fps, dataset.fps):
-        fps = dataset.fps
-    else:
+    loaded, remarks = _readable(dataset, robot, convert, dataset.select(episodes))
+    # Without a rate of their own, time stamps say nothing.
+    times = [episode.time for episode in loaded] if fps is None else []
+    rate = fps or measured_rate(times) or dataset.fps
+    if abs(rate - round(rate)) < WHOLE * rate:
+        rate = float(round(rate))
+    if not contradicts(rate, dataset.fps):
+        rate = dataset.fps
+    elif fps is None:
         remarks.append(
-            f"the data set says {dataset.fps:g} Hz, its timestamps {fps:.2f} Hz: the timestamps are used"
+            f"the data set says {dataset.fps:g} Hz, its timestamps {rate:.2f} Hz: the timestamps are used"
         )
+    parts = [part for episode in loaded for part in _parts(episode, rate, fps is None)]
+    lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)
+    if lost:
+        remarks.append(f"by the timestamps {lost} frames are missing: commands are interpolated there")
+    if len(parts) > len(loaded):
+        remarks.append(
+            f"there are longer gaps in the timestamps: episodes are cut into {len(parts)} pieces there"
+        )
+    short = [part.episode for part in parts if len(part.state) < LEAST_FRAMES]
+    parts = [part for part in parts if len(part.state) >= LEAST_FRAMES]
+    if not parts:
+        raise UserError(f"{data} has no episode of at least {LEAST_FRAMES} frames among those asked for")
+    if short:
+        remarks.append(f"what is shorter than {LEAST_FRAMES} frames is left out, in episodes {listed(short)}")
+    wrong = sum(int((part.glitches & part.valid).sum()) for part in parts)
+    if wrong:
+        remarks.append(f"{wrong} single-sample read errors are ignored")
+    if any(part.unwrapped for part in parts):
+        remarks.append("encoders jump by a whole turn and back: the turns are taken out")
+    starts = np.concatenate([[0], np.cumsum([len(part.state) for part in parts])])
+    valid = np.concatenate([part.valid & ~part.glitches for part in parts])
+    state = _mended(np.concatenate([part.state for part in parts]), valid, starts)
     lower, upper = convert.calibration.limits
-    ramp = schema.EXECUTED in dataset.features
     recording = Recording(
-        np.concatenate([episode.executed for _, episode in loaded]), state, starts, fps, ramp
+        np.concatenate([part.command for part in parts]),
+        state,
+        starts,
+        rate,
+        schema.EXECUTED in dataset.features,
     )
+    if fps is None:
+        bounds = recording.starts[1:-1]
+        remarks += doubts(np.split(recording.command, bounds), np.split(recording.state, bounds), rate)
     return ArmLog(
         recording=recording,
         # A calibration that is nominal can be narrower than where the arm has been.
@@ -94,25 +135,99 @@ def load_arm_log(
         valid=valid,
         units=convert.found.units,
         reason=convert.found.reason,
-        episodes=tuple(dataset.episodes[position].index for position, _ in loaded),
+        episodes=tuple(part.episode for part in parts),
         remarks=tuple(remarks),
     )
 
 
-def refuse_without_information(log: ArmLog, source: str) -> None:
-    """Raise UserError for hand-guided recordings: their actions are the measured states and say nothing of servos."""
+def _readable(
+    dataset: LeRobotDataset, robot: Robot, convert: Converter, positions: Sequence[int]
+) -> tuple[list[Episode], list[str]]:
+    """The episodes that can be read, and a remark on the others. Raises the first's error when none can."""
+    dataset.require(schema.STATE, schema.ACTION)
+    loaded, problems = [], []
+    for position in positions:
+        try:
+            loaded.append(dataset.episode(position, robot, convert))
+        except UserError as error:
+            problems.append(error)
+    if not loaded:
+        raise problems[0]
+    more = f"; {len(problems) - 1} more episodes likewise" if problems[1:] else ""
+    return loaded, [f"left out: {problem}{more}" for problem in problems[:1]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """An episode's frames on an even grid of time, or what is between two gaps in it."""
+
+    episode: int
+    command: Array
+    state: Array
+    valid: NDArray[np.bool_]
+    """(T, n) False where a frame is missing."""
+    glitches: NDArray[np.bool_]
+    unwrapped: bool
+
+
+def _parts(episode: Episode, rate: float, stamped: bool) -> list[_Part]:
+    """The episode at an even `rate`: single missing frames filled in, cut where more are missing, turns taken out."""
+    command, state, unwrapped = without_turns(episode.executed, episode.state)
+    numbers = frame_numbers(episode.time, rate) if stamped else np.arange(len(state))
+    cuts = np.flatnonzero(np.diff(numbers) > MOST_BRIDGED + 1) + 1
+    parts = []
+    for rows in np.split(np.arange(len(state)), cuts):
+        there = numbers[rows] - numbers[rows[0]]
+        grid = np.arange(there[-1] + 1)
+        filled_command, filled_state = (
+            np.stack([np.interp(grid, there, values[rows, j]) for j in range(values.shape[1])], axis=1)
+            for values in (command, state)
+        )
+        valid = np.repeat(np.isin(grid, there)[:, None], state.shape[1], axis=1)
+        wrong = glitches(filled_state, rate)
+        parts.append(_Part(episode.info["episode"], filled_command, filled_state, valid, wrong, unwrapped))
+    return parts
+
+
+def informative(log: ArmLog, robot: Robot, source: str) -> ArmLog:
+    """The log without hand-guided episodes: their actions are the measured states and say nothing of servos.
+
+    Raises UserError when nothing is left, or nothing moves, or a joint turns against its commands.
+    """
     recording = log.recording
     bounds = recording.starts[1:-1]
     command, state = np.split(recording.command, bounds), np.split(recording.state, bounds)
     if moving_frames(state) < 10:
         raise UserError(f"in {source} the arm does not move, so nothing can be identified; record it moving")
-    repeats = hand_guided(command, state)
-    if repeats is not None:
+    repeats = [hand_guided([c], [s]) for c, s in zip(command, state)]
+    of_servos = [e for e, how in enumerate(repeats) if how is None and moving_frames([state[e]])]
+    whole = hand_guided(command, state)
+    if whole or not of_servos:
+        whole = whole or next(how for how in repeats if how)
         raise UserError(
-            f"{source} was guided by hand: action[t] equals {repeats} in nearly all frames that move, so the "
+            f"{source} was guided by hand: action[t] equals {whole} in nearly all frames that move, so the "
             "recording carries no information about the servos; use a data set recorded by teleoperation or "
             "by a policy"
         )
+    lead = leading(command, state)
+    if lead is not None:
+        raise UserError(
+            f"in {source} the commands come {lead:.1f} frames after the motion that they should have caused (guided by "
+            "hand, or action and state stored in different rows), so the recording carries no information about the "
+            "servos; use a data set recorded by teleoperation or by a policy"
+        )
+    against = [name for name, wrong in zip(robot.joint_names, opposed(command, state)) if wrong]
+    if against:
+        raise UserError(
+            f"in {source} {', '.join(against)} turns against its commands: actions and states are counted in opposite "
+            "directions; convert one of them, or record again with one calibration for both"
+        )
+    guided = [e for e, how in enumerate(repeats) if how]
+    if not guided:
+        return log
+    chosen = log.select([e for e in range(recording.episodes) if e not in guided])
+    remark = f"episodes {listed([log.episodes[e] for e in guided])} were guided by hand and are left out"
+    return replace(chosen, remarks=(*log.remarks, remark))
 
 
 def _mended(state: Array, valid: NDArray[np.bool_], starts: NDArray[np.int64]) -> Array:
@@ -121,88 +236,3 @@ def _mended(state: Array, valid: NDArray[np.bool_], starts: NDArray[np.int64]) -
     for row, joint in zip(*np.nonzero(~valid)):
         state[row, joint] = state[row + 1 if row in starts else row - 1, joint]
     return state
-
-
-# Servo benches
-
-
-@dataclass(frozen=True, eq=False)
-class BenchRun:
-    """One run of a single servo that swings a pendulum; angles are 0 when it hangs straight down.
-
-    Arrays (T,): `time` s, `goal` and `position` rad, `enabled` 0/1, `duty` −1…1 (NaN where not recorded); `valid`
-    which positions are believed. `p_gain` is the P register, `mass` kg at `length` m.
-    """
-
-    name: str
-    servo: str
-    p_gain: float
-    mass: float
-    length: float
-    time: Array
-    goal: Array
-    position: Array
-    enabled: Array
-    voltage: float
-    valid: NDArray[np.bool_]
-
-
-def load_bench(folder: str | Path, servo: str | None = None) -> list[BenchRun]:
-    """Read the runs that `folder`/index.csv lists (of one kind of servo).
-
-    The index needs the columns file, servo, kp_register, mass_kg, length_m; runs the columns timestamp_s, goal_rad,
-    position_rad, voltage_v, torque_enable. Raises UserError for whatever is missing.
-    """
-    folder = Path(folder)
-    index = folder / "index.csv"
-    if not index.is_file():
-        raise UserError(f"{folder} is no folder of bench runs: it has no index.csv that lists them")
-    runs = []
-    with index.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wanted = ("file", "servo", "kp_register", "mass_kg", "length_m")
-    if not rows or any(column not in rows[0] for column in wanted):
-        raise UserError(f"{index} needs the columns {', '.join(wanted)} and at least one run")
-    for row in rows:
-        if servo is not None and row["servo"] != servo:
-            continue
-        runs.append(_bench_run(folder / row["file"], row))
-    if not runs:
-        kinds = sorted({row["servo"] for row in rows})
-        raise UserError(f"{index} lists no run of a servo called '{servo}'; it has {', '.join(kinds)}")
-    return runs
-
-
-def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
-    try:
-        table = np.genfromtxt(path, delimiter=",", names=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the bench run {path}: {error}") from None
-    wanted = ("timestamp_s", "goal_rad", "position_rad", "voltage_v", "torque_enable")
-    missing = [name for name in wanted if name not in (table.dtype.names or ())]
-    if missing:
-        raise UserError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.dtype.names or ())}"
-        )
-    if len(table) < 20 or not (np.diff(table["timestamp_s"]) > 0).all():
-        raise UserError(f"{path} needs at least 20 samples with rising time stamps")
-    position = np.asarray(table["position_rad"], dtype=np.float64)
-    time = np.asarray(table["timestamp_s"], dtype=np.float64)
-    try:
-        numbers = {key: float(row[key]) for key in ("kp_register", "mass_kg", "length_m")}
-    except ValueError as error:
-        raise UserError(f"{path.parent / 'index.csv'}, {path.name}: {error}") from None
-    return BenchRun(
-        name=path.name,
-        servo=row["servo"],
-        p_gain=numbers["kp_register"],
-        mass=numbers["mass_kg"],
-        length=numbers["length_m"],
-        time=time,
-        goal=np.asarray(table["goal_rad"], dtype=np.float64),
-        position=position,
-        enabled=np.asarray(table["torque_enable"], dtype=np.float64),
-        # Single outliers occur; the supply is steady.
-        voltage=float(np.median(table["voltage_v"])),
-        valid=~glitches(position[:, None], 1.0 / float(np.median(np.diff(time))))[:, 0],
-    )

@@ -9,31 +9,71 @@ if TYPE_CHECKING:
     from sim2real.robot import Robot
 
 
+UNITS = ("auto", "normalised", "degrees", "radians", "old-degrees")
+"""Those of `sim2real.lerobot.units`, which help pages do not load."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--data or --bench, and what says how to read them."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", metavar="DIR", help="a LeRobot data set of teleoperation or of a policy")
     source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
-    parser.add_argument("--robot", default="so101", help="name or TOML file (default: so101)")
-    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
-    parser.add_argument("--units", default="auto", choices=["auto", "normalised", "degrees"])
-    parser.add_argument("--episodes", metavar="A:B", help="as in Python; default: all")
+    add_reading(parser)
+    parser.add_argument("--episodes", metavar="A:B", help="as in Python, or several: 0:4,6 (default: all)")
+    parser.add_argument(
+        "--fps", type=positive, metavar="HZ", help="the true rate, where the data set is wrong"
+    )
     parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """What says how to read a LeRobot data set."""
+    parser.add_argument("--robot", help="name or TOML file (default: what the data say, else so101)")
+    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
+    parser.add_argument(
+        "--units", default="auto", choices=UNITS, help="how joint angles are stored (default: find out)"
+    )
+    parser.add_argument("--arm", metavar="NAME", help="which of several: left takes joints named left_…")
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
+    return value
 
 
 def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
     """The data set that --data names; says on standard error how it was read. Raises UserError."""
+    from dataclasses import replace
+
     from pipelines.logs import load_arm_log
+    from pipelines.standing import misplaced
     from sim2real.errors import UserError
-    from sim2real.robot import Robot
 
     if args.runs is not None:
         raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
-    robot = Robot.load(args.robot)
+    robot = robot_of(args.robot, args.data)
     log = load_arm_log(
-        args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes
-    )
-    print(f"units: {log.units} ({log.reason})", file=sys.stderr)
+        args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes, arm=args.arm,
+        fps=args.fps,
+    )  # fmt: skip
+    doubt = misplaced(log, robot)
+    if doubt:
+        log = replace(log, remarks=(*log.remarks, doubt))
+    print(f"robot: {robot.name}, units: {log.units} ({log.reason})", file=sys.stderr)
     for remark in log.remarks:
         print(f"note: {remark}", file=sys.stderr)
     return log, robot
+
+
+def robot_of(name: str | None, data: str) -> "Robot":
+    """The robot called `name`, by default the one that the data set says it is of, else the SO-101."""
+    from sim2real.lerobot import LeRobotDataset
+    from sim2real.robot import Robot, robot_names
+
+    if name is not None:
+        return Robot.load(name)
+    dataset = LeRobotDataset.open(data)
+    stated = str(dataset.notes.get("robot") or dataset.robot_type.removesuffix("_follower"))
+    return Robot.load(stated if "robot" in dataset.notes or stated in robot_names() else "so101")

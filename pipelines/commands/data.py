@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from pipelines.commands import _source
+
 HELP = (
     "What is in a LeRobot data set: episodes, rate, units, how far joints trail their commands, clipping, "
     "glitches, episodes that look wrong, and what it can and cannot be used for."
@@ -17,14 +19,7 @@ EXAMPLES = """  sim2real data recordings/lift
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DIR", help="the data set's folder (holds meta/ and data/)")
-    parser.add_argument("--robot", help="the robot it is of (default: what the data say, else so101)")
-    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
-    parser.add_argument(
-        "--units",
-        default="auto",
-        choices=["auto", "normalised", "degrees"],
-        help="how joint angles are stored (default: find out)",
-    )
+    _source.add_reading(parser)
     parser.add_argument("--task", action="append", help="tasks to judge its use for (default: all that ship)")
     parser.add_argument(
         "--recover",
@@ -38,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.dataset_check import as_text, check
     from sim2real.lerobot import LeRobotDataset
     from sim2real.lerobot.journal import pending, recover
-    from sim2real.robot import Robot
     from sim2real.tasks import task_names
 
     if args.recover:
@@ -54,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
             "--recover finishes what was broken off",
             file=sys.stderr,
         )
-    dataset = LeRobotDataset.open(args.data)
+    dataset = LeRobotDataset.open(args.data, args.arm)
     report = check(
         dataset,
-        Robot.load(args.robot or str(dataset.notes.get("robot", "so101"))),
+        _source.robot_of(args.robot, args.data),
         calibration=args.calibration,
         units=args.units,
         tasks=tuple(args.task or task_names()),

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.commands._source import UNITS
 from pipelines.commands.pretrain import add_trainer_arguments
 
 HELP = (
@@ -28,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", metavar="T", help="task (default: the policy's own); module:Class for yours"
     )
     parser.add_argument("--calibration", metavar="FILE", help="default: calibration.json beside the data")
-    parser.add_argument(
-        "--units", default="auto", choices=("auto", "normalised", "degrees"), help="of the data (%(default)s)"
-    )
+    parser.add_argument("--units", default="auto", choices=UNITS, help="of the data (%(default)s)")
     parser.add_argument(
         "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
     )

@@ -3,59 +3,33 @@
 Opening reads the metadata only; rows are read per file when an episode is asked for, pictures when they are.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.lerobot import schema
+from sim2real.lerobot.metadata import EpisodeEntry, metadata_v2, metadata_v3, read_json, read_parquet
 from sim2real.lerobot.schema import FeatureSpec
-from sim2real.lerobot.units import UnitsFound, find_units
+from sim2real.lerobot.units import UnitsFound, find_units, modern
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Video:
-    """Where an episode's pictures are: seconds `start`..`end` of a file (`end` may be infinite)."""
-
-    path: Path
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class EpisodeEntry:
-    """What the metadata says of an episode.
-
-    `success` is None when nobody judged it. `ended` says what is unusual about its end: "recovered" (the
-    recorder died, this is what it had written), "stopped" or "fault"; empty for others.
-    """
-
-    index: int
-    length: int
-    tasks: tuple[str, ...]
-    data: Path
-    videos: Mapping[str, Video] = field(default_factory=dict)
-    success: bool | None = None
-    ended: str = ""
-
-
 class LeRobotDataset:
     """A data set on disk. Made by `LeRobotDataset.open`.
 
-    `fps` is the stated rate, Hz; `features` holds what each frame has; `episodes` the metadata of each.
+    `fps` is the stated rate, Hz; `features` holds what each frame has; `episodes` the metadata of each; `arm` which
+    of several arms is meant ("left"), where joints are named `left_shoulder_pan` and `right_shoulder_pan`.
     """
 
     def __init__(
@@ -65,8 +39,10 @@ class LeRobotDataset:
         features: dict[str, FeatureSpec],
         tasks: tuple[str, ...],
         episodes: tuple[EpisodeEntry, ...],
+        arm: str | None = None,
     ) -> None:
         self.root = root
+        self.arm = arm
         self.info = info
         self.version = str(info["codebase_version"])
         self.fps = float(info["fps"])
@@ -86,8 +62,8 @@ class LeRobotDataset:
         )
 
     @classmethod
-    def open(cls, root: str | Path) -> "LeRobotDataset":
-        """Open the data set in folder `root`.
+    def open(cls, root: str | Path, arm: str | None = None) -> "LeRobotDataset":
+        """Open the data set in folder `root`; `arm` chooses one of several.
 
         Raises UserError when it is not one, of an unknown version, or its metadata is missing or broken.
         """
@@ -98,7 +74,7 @@ class LeRobotDataset:
                 f"{root} is not a LeRobot data set: there is no {info_path}; "
                 "give the folder that contains meta/ and data/"
             )
-        info = _read_json(info_path)
+        info = read_json(info_path)
         try:
             version = str(info["codebase_version"])
             if not float(info["fps"]) > 0:
@@ -107,12 +83,12 @@ class LeRobotDataset:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{info_path} is not a LeRobot info file: {error!r}") from None
         if version.startswith("v3"):
-            tasks, episodes = _metadata_v3(root, info, features)
+            tasks, episodes = metadata_v3(root, info, features)
         elif version.startswith("v2"):
-            tasks, episodes = _metadata_v2(root, info, features)
+            tasks, episodes = metadata_v2(root, info, features)
         else:
             raise UserError(f"{root} is a data set of version {version}; v3.0 and v2.x can be read")
-        return cls(root, info, features, tasks, episodes)
+        return cls(root, info, features, tasks, episodes, arm)
 
     # What else lies beside the data
 
@@ -120,7 +96,7 @@ class LeRobotDataset:
     def notes(self) -> Mapping[str, Any]:
         """What our own recordings say beyond the format (units, robot, task); empty for others."""
         path = self.root / schema.NOTES_FILE
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def calibration(self, robot: Robot, path: str | Path | None = None) -> Calibration | None:
         """The calibration in `path`, by default the one beside the data; None when there is none."""
@@ -141,25 +117,27 @@ class LeRobotDataset:
     # Rows
 
     def select(self, text: str | None) -> tuple[int, ...]:
-        """Positions of the episodes in `A:B` (as in Python; either may be missing), of `A`, or of all."""
+        """Positions of the episodes in `A:B` (as in Python; either may be missing), of `A`, of several, or of all."""
         positions = range(len(self))
         if text is None:
             return tuple(positions)
+        chosen: set[int] = set()
         try:
-            if ":" in text:
-                first, last = (int(part) if part else None for part in text.split(":"))
-                chosen = positions[first:last]
-            else:
-                chosen = positions[int(text) : int(text) + 1 or None]
+            for part in text.split(","):
+                if ":" in part:
+                    first, last = (int(end) if end else None for end in part.split(":"))
+                    chosen.update(positions[first:last])
+                else:
+                    chosen.update(positions[int(part) : int(part) + 1 or None])
         except ValueError:
             raise UserError(
-                f"--episodes needs A:B with whole numbers (10:20, :5, -3:), got '{text}'"
+                f"--episodes needs A:B with whole numbers (10:20, :5, -3:, or 0:4,6), got '{text}'"
             ) from None
         if not chosen:
             raise UserError(
                 f"--episodes {text} selects nothing: {self.root} has {len(self)} episodes, from 0"
             )
-        return tuple(chosen)
+        return tuple(sorted(chosen))
 
     def columns(self, position: int) -> dict[str, NDArray[Any]]:
         """All numeric features of the episode at `position`: {name: (T,) or (T, size)} as stored.
@@ -186,7 +164,10 @@ class LeRobotDataset:
             )
 
     def joint_order(self, feature: str, robot: Robot) -> NDArray[np.intp]:
-        """Columns of `feature` in the order of the robot's joints, (n,). Raises UserError on other joints."""
+        """Columns of `feature` in the order of the robot's joints, (n,). Raises UserError on other joints.
+
+        Joints that the robot does not have (a mobile base, a second arm) are left alone.
+        """
         self.require(feature)
         names = self.features[feature].names
         expected = robot.joint_names
@@ -196,12 +177,29 @@ class LeRobotDataset:
                 f"which; add names to meta/info.json, in the recorded order, out of {', '.join(expected)}"
             )
         found = [schema.joint_of(name) for name in names]
-        if sorted(found) != sorted(expected):
+        arms = schema.arms_of(found, expected)
+        if self.arm is not None:
+            wanted = f"{self.arm}_"
+            if wanted not in arms:
+                there = ", ".join(arm.rstrip("_") for arm in arms if arm) or "no such names"
+                raise UserError(
+                    f"{self.root} has no arm '{self.arm}' with the joints of {robot.name}; its arms are {there}, its "
+                    f"joints {', '.join(names)}"
+                )
+        elif len(arms) == 1 or "" in arms:
+            wanted = "" if "" in arms else arms[0]
+        elif arms:
+            raise UserError(
+                f"{self.root} is of {len(arms)} arms; choose one with --arm "
+                f"{' or '.join(arm.rstrip('_') for arm in arms)}, and its --calibration"
+            )
+        else:
             raise UserError(
                 f"{feature} of {self.root} has the joints {', '.join(names)}, but {robot.name} has "
-                f"{', '.join(expected)}; choose the robot that was recorded with --robot"
+                f"{', '.join(expected)}; choose the robot that was recorded with --robot, or mend the names in "
+                "meta/info.json"
             )
-        return np.array([found.index(name) for name in expected], dtype=np.intp)
+        return np.array([found.index(wanted + name) for name in expected], dtype=np.intp)
 
     def joints(self, position: int, feature: str, robot: Robot) -> Array:
         """(T, n) of a joint feature as stored, in the order of the robot's joints.
@@ -214,7 +212,7 @@ class LeRobotDataset:
         if len(bad):
             raise UserError(
                 f"{feature} of episode {self.episodes[position].index} in {self.root} holds values that are "
-                f"not numbers, first at frame {bad[0]}; leave the episode out with --episodes"
+                f"not numbers, first at frame {bad[0]}: the episode cannot be used"
             )
         return values
 
@@ -223,16 +221,27 @@ class LeRobotDataset:
     ) -> UnitsFound:
         """In which units joint angles are stored, and how that is known.
 
-        `requested` is auto, normalised or degrees. Raises UserError when auto cannot tell.
+        `requested` is one of `units.CHOICES`. Raises UserError when auto cannot tell.
         """
         if requested == "auto" and "units" in self.notes:
             return UnitsFound(self.notes["units"], f"{schema.NOTES_FILE} says so")
-        # A few thousand frames tell as much as all of them.
-        some = np.unique(np.linspace(0, len(self) - 1, min(len(self), 12)).round().astype(int))
-        state, action = (
-            np.concatenate([self.joints(i, feature, robot) for i in some])
-            for feature in (schema.STATE, schema.ACTION)
-        )
+        if not len(self):
+            raise UserError(f"the data set {self.root} has no episodes")
+        features = [name for name in (schema.STATE, schema.ACTION) if name in self.features]
+        readable: list[list[Array]] = []
+        problem: UserError | None = None
+        # A few thousand frames tell as much as all of them; what cannot be read is not this function's concern.
+        for i in np.random.default_rng(0).permutation(len(self)):
+            try:
+                readable.append([self.joints(int(i), feature, robot) for feature in features])
+            except UserError as error:
+                problem = problem or error
+            if len(readable) == 12:
+                break
+        if not readable:
+            assert problem is not None
+            raise problem
+        state, action = (np.concatenate([part[k] for part in readable]) for k in (0, -1))
         return find_units(state, action, robot, calibration, requested, str(self.root))
 
     def episode(self, position: int, robot: Robot, convert: "Converter | None" = None) -> Episode:
@@ -279,8 +288,8 @@ class LeRobotDataset:
     ) -> "Converter":
         """The function that takes stored joint values to radians; its `found` says from which units.
 
-        `calibration` defaults to the one beside the data; `units` is auto, normalised or degrees. Values in
-        degrees can do without a calibration. Raises UserError when units are unclear, or normalised and no
+        `calibration` defaults to the one beside the data; `units` is one of `units.CHOICES`. Values in degrees
+        and radians can do without a calibration. Raises UserError when units are unclear, or normalised and no
         calibration is there.
         """
         calibration = calibration or self.calibration(robot)
@@ -292,7 +301,7 @@ class LeRobotDataset:
                     f"{schema.CALIBRATION_FILE}; give the arm's calibration file with --calibration"
                 )
             calibration = Calibration.nominal(robot)
-        return Converter(calibration, found)
+        return Converter(calibration, found, robot)
 
     def _environment(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
         """The parts of observation.environment_state by the name of the observation, (T, k) each."""
@@ -337,23 +346,15 @@ class Converter:
 
     calibration: Calibration
     found: UnitsFound
+    robot: Robot
 
     def __call__(self, values: Array) -> Array:
-        return self.calibration.to_radians(values, self.found.units)
-
-
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole parquet file. Raises UserError when it is missing or broken."""
-    if not path.is_file():
-        raise UserError(f"the data set is incomplete: {path} does not exist; copy it in, or record again")
-    try:
-        return pq.ParquetFile(path).read(columns)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is not readable as parquet ({reason}); a recorder that is killed leaves such a file: "
-            "what it holds is lost, remove the episodes in it or record them again"
-        ) from None
+        units = self.found.units
+        if units == "radians":
+            return np.array(values, dtype=np.float64)
+        if units == "old-degrees":
+            return self.calibration.degrees_to_radians(modern(values, self.robot))
+        return self.calibration.to_radians(values, units)
 
 
 def _to_numpy(column: pa.ChunkedArray, spec: FeatureSpec, path: Path, name: str) -> NDArray[Any]:
@@ -369,119 +370,3 @@ def _to_numpy(column: pa.ChunkedArray, spec: FeatureSpec, path: Path, name: str)
 
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"cannot read {path}: expected a JSON object")
-    return content
-
-
-def _metadata_v3(
-    root: Path, info: Mapping[str, Any], features: Mapping[str, FeatureSpec]
-) -> tuple[tuple[str, ...], tuple[EpisodeEntry, ...]]:
-    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
-    if not files:
-        if int(info.get("total_episodes", 0)) > 0:
-            raise UserError(f"the data set is incomplete: there is nothing in {root}/meta/episodes")
-        return (), ()
-    task_table = read_parquet(root / "meta" / "tasks.parquet").to_pydict()
-    numbers = task_table.pop("task_index", None)
-    # The frame's index: pandas calls it so when it has no name of its own.
-    texts = next(iter(task_table.values()), None)
-    if numbers is None or texts is None:
-        raise UserError(f"{root}/meta/tasks.parquet needs the tasks and their task_index")
-    tasks = tuple(text for _, text in sorted(zip(numbers, texts)))
-
-    videos = [name for name, spec in features.items() if spec.dtype == "video"]
-    entries = []
-    for path in files:
-        wanted = [name for name in _column_names(path) if not name.startswith("stats/")]
-        for row in read_parquet(path, wanted).to_pylist():
-            try:
-                entries.append(_entry_v3(root, info, row, videos))
-            except (KeyError, TypeError) as error:
-                raise UserError(f"{path} lacks {error} for an episode") from None
-    return tasks, tuple(sorted(entries, key=lambda entry: entry.index))
-
-
-def _column_names(path: Path) -> list[str]:
-    """Names of a parquet file's columns. Raises UserError when it cannot be read."""
-    try:
-        return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not readable as parquet: {str(error).splitlines()[0]}") from None
-
-
-def _entry_v3(
-    root: Path, info: Mapping[str, Any], row: Mapping[str, Any], videos: Sequence[str]
-) -> EpisodeEntry:
-    data = str(info["data_path"]).format(
-        chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-    )
-    found = {}
-    for name in videos:
-        prefix = f"videos/{name}/"
-        if row.get(prefix + "file_index") is None:
-            continue
-        path = str(info["video_path"]).format(
-            video_key=name,
-            chunk_index=row[prefix + "chunk_index"],
-            file_index=row[prefix + "file_index"],
-        )
-        found[name] = Video(root / path, row[prefix + "from_timestamp"], row[prefix + "to_timestamp"])
-    return EpisodeEntry(
-        index=int(row["episode_index"]),
-        length=int(row["length"]),
-        tasks=tuple(row["tasks"] or ()),
-        data=root / data,
-        videos=found,
-        success=row.get("success"),
-        ended=row.get("ended") or "",
-    )
-
-
-def _metadata_v2(
-    root: Path, info: Mapping[str, Any], features: Mapping[str, FeatureSpec]
-) -> tuple[tuple[str, ...], tuple[EpisodeEntry, ...]]:
-    def lines(name: str) -> list[dict[str, Any]]:
-        path = root / "meta" / name
-        if not path.is_file():
-            raise UserError(f"the data set is incomplete: {path} does not exist")
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"cannot read {path}: {error}") from None
-
-    try:
-        tasks = tuple(
-            str(row["task"]) for row in sorted(lines("tasks.jsonl"), key=lambda row: int(row["task_index"]))
-        )
-        chunk_size = int(info.get("chunks_size", 1000))
-        videos = [name for name, spec in features.items() if spec.dtype == "video"]
-        entries = []
-        for row in lines("episodes.jsonl"):
-            index = int(row["episode_index"])
-            where = {"episode_chunk": index // chunk_size, "episode_index": index}
-            entries.append(
-                EpisodeEntry(
-                    index=index,
-                    length=int(row["length"]),
-                    tasks=tuple(row.get("tasks") or ()),
-                    data=root / str(info["data_path"]).format(**where),
-                    videos={
-                        name: Video(
-                            root / str(info["video_path"]).format(video_key=name, **where), 0.0, float("inf")
-                        )
-                        for name in videos
-                    },
-                    success=row.get("success"),
-                )
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the metadata of {root} lacks {error}") from None
-    return tasks, tuple(sorted(entries, key=lambda entry: entry.index))

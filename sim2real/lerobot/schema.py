@@ -78,8 +78,17 @@ class FeatureSpec:
 
 
 def joint_of(name: str) -> str:
-    """A joint's own name: `shoulder_pan` of `shoulder_pan.pos`, and of `main_shoulder_pan` in older sets."""
-    return name.removesuffix(".pos").removeprefix("main_")
+    """A joint's own name: `shoulder_pan` of `shoulder_pan.pos`, `Shoulder Pan`, older sets' `main_shoulder_pan`."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    return plain.removesuffix(".pos").removesuffix(".position").removeprefix("main_")
+
+
+def arms_of(found: Sequence[str], expected: Sequence[str]) -> list[str]:
+    """What stands before the names of each arm's joints ("left_", or nothing), for arms that have all `expected`."""
+    first = expected[0]
+    heads = [name.removesuffix(first) for name in found if name.endswith(first)]
+    complete = [head for head in heads if all(found.count(head + name) == 1 for name in expected)]
+    return [head for head in complete if not head or head.endswith("_")]
 
 
 def grouped(names: Sequence[str]) -> dict[str, list[int]]:

@@ -10,9 +10,10 @@ import pytest
 
 from pipelines import cli
 from pipelines.bench import BenchSet, parameters_of
+from pipelines.bench_logs import load_bench
 from pipelines.identify import ArmModelFit, identify_arm
 from pipelines.identify_results import advice, excite_command, training_ranges, write_results
-from pipelines.logs import ArmLog, load_bench
+from pipelines.logs import ArmLog
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -219,7 +220,7 @@ def test_a_bench_fit_holds_on_another_load_and_gain(
 
 def pendulum_runs(folder: Path, fields: dict[str, float], cut: bool = False) -> None:
     """A bench folder made by the model itself."""
-    from pipelines.logs import BenchRun
+    from pipelines.bench_logs import BenchRun
 
     time = np.arange(300) / 100
     rows = ["file,servo,kp_register,mass_kg,length_m"]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipelines import cli
-from pipelines.logs import load_arm_log, refuse_without_information
+from pipelines.logs import informative, load_arm_log
 from pipelines.replay import gap, physics_rate, replay_in_twin, replay_in_world
+from pipelines.standing import misplaced
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
@@ -143,14 +144,86 @@ def test_hand_guided_data_are_refused(robot: Robot, tmp_path: Path) -> None:
     action, state = path[1:], path[:-1]
     log = load_arm_log(write(tmp_path / "set", robot, [episode(robot, action, state)]), robot)
     with pytest.raises(UserError, match=r"guided by hand: action\[t\] equals state\[t\+1\]"):
-        refuse_without_information(log, "set")
+        informative(log, robot, "set")
+
+
+def test_guided_episodes_among_others_are_left_out(robot: Robot, tmp_path: Path) -> None:
+    path = commands(robot, 8, 100)
+    served = episode(robot, path[4:], path[:-4])
+    guided = episode(robot, path[1:], path[:-1])
+    log = load_arm_log(write(tmp_path / "set", robot, [served, guided, served]), robot)
+    left = informative(log, robot, "set")
+    assert left.episodes == (0, 2) and "episodes 1 were guided by hand" in left.remarks[-1]
+
+
+def test_a_joint_against_its_commands_is_refused(robot: Robot, tmp_path: Path) -> None:
+    path = commands(robot, 8, 100)
+    state = path[:-4].copy()
+    state[:, 2] = 2 * robot.home[2] - state[:, 2]
+    log = load_arm_log(write(tmp_path / "set", robot, [episode(robot, path[4:], state)]), robot)
+    with pytest.raises(UserError, match="elbow_flex turns against its commands"):
+        informative(log, robot, "set")
+
+
+def test_missing_frames_are_bridged_and_gaps_cut(robot: Robot, tmp_path: Path) -> None:
+    action = commands(robot, 3, 200)
+    whole = episode(robot, action[4:], action[:-4])
+    kept = np.delete(np.arange(196), [20, 90, 91, *range(120, 150)])
+    broken = Episode(
+        **{**vars(whole), "time": kept / 30}
+        | {name: getattr(whole, name)[kept] for name in ("state", "action", "executed")}
+    )
+    log = load_arm_log(write(tmp_path / "set", robot, [broken]), robot)
+    assert log.recording.starts.tolist() == [0, 120, 166] and log.recording.fps == 30.0
+    assert np.flatnonzero(~log.valid.any(axis=1)).tolist() == [20, 90, 91]
+    assert log.recording.command[:120] == pytest.approx(action[4:124], abs=0.03)
+    assert log.episodes == (0, 0) and "3 frames are missing" in log.remarks[0]
+    # Who knows better than the time stamps may say so.
+    told = load_arm_log(tmp_path / "set", robot, fps=25.0)
+    assert told.recording.fps == 25.0 and len(told.recording.command) == len(kept)
+
+
+def test_an_unreadable_episode_is_left_out(robot: Robot, tmp_path: Path) -> None:
+    action = commands(robot, 3, 100)
+    good = episode(robot, action[4:], action[:-4])
+    bad = episode(robot, action[4:], action[:-4].copy())
+    bad.state[7, 2] = np.nan
+    log = load_arm_log(write(tmp_path / "set", robot, [good, bad, good]), robot)
+    assert log.episodes == (0, 2) and "left out: observation.state of episode 1" in log.remarks[0]
+    with pytest.raises(UserError, match="not numbers, first at frame 7"):
+        load_arm_log(tmp_path / "set", robot, episodes="1")
+
+
+@pytest.mark.parametrize(
+    ("joint", "sign", "shift", "told"),
+    [(1, -1, 0.0, "turned around"), (2, -1, 0.0, "turned around"), (1, 1, np.pi / 2, "a quarter turn back")],
+)
+def test_a_joint_that_is_counted_wrongly_shows_in_how_the_arm_sags(
+    robot: Robot, tmp_path: Path, joint: int, sign: float, shift: float, told: str
+) -> None:
+    """The simulated arm hangs where it is; the recording says that one joint stands elsewhere."""
+    actions = [commands(robot, seed, 200) for seed in (0, 1)]
+    right = load_arm_log(write(tmp_path / "a", robot, [episode(robot, a, a) for a in actions]), robot)
+    moved = replay_in_twin(right, robot, {"servo.elbow_flex.kp": 2.6, "link.lower_arm.mass": 0.13})
+    shown = [np.concatenate([a[:1], s[:-1]]) for a, s in zip(actions, np.split(moved, 2))]
+    log = load_arm_log(
+        write(tmp_path / "b", robot, [episode(robot, *both) for both in zip(actions, shown)]), robot
+    )
+    assert misplaced(log, robot) is None
+    for values in (*actions, *shown):
+        values[:, joint] = sign * values[:, joint] + shift
+    log = load_arm_log(
+        write(tmp_path / "c", robot, [episode(robot, *both) for both in zip(actions, shown)]), robot
+    )
+    doubt = misplaced(log, robot)
+    assert doubt is not None and f"{robot.joint_names[joint]} stood otherwise: {told}" in doubt
 
 
 def test_an_arm_that_stands_still_is_refused(robot: Robot, tmp_path: Path) -> None:
     still = np.tile(robot.home, (50, 1))
     log = load_arm_log(write(tmp_path / "set", robot, [episode(robot, still, still)]), robot)
     with pytest.raises(UserError, match="does not move"):
-        refuse_without_information(log, "set")
+        informative(log, robot, "set")
 
 
 @needs_logs

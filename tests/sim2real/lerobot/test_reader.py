@@ -19,7 +19,7 @@ from .conftest import NAMES, make_episode
 def write_v21(root: Path, states: list[np.ndarray], actions: list[np.ndarray], names: list[str]) -> None:
     """A data set as LeRobot 0.3 laid it out, one file per episode, with a video."""
     (root / "meta").mkdir(parents=True)
-    joints = {"dtype": "float32", "shape": [6], "names": names}
+    joints = {"dtype": "float32", "shape": [len(names)], "names": names}
     features = {
         "action": joints,
         "observation.state": joints,
@@ -76,7 +76,7 @@ def write_v21(root: Path, states: list[np.ndarray], actions: list[np.ndarray], n
         video.parent.mkdir(parents=True, exist_ok=True)
         encoder = VideoEncoder(video, 32, 32, 30)
         for j in range(count):
-            encoder.add(np.full((32, 32, 3), 5 * j, np.uint8))
+            encoder.add(np.full((32, 32, 3), 5 * j % 256, np.uint8))
         encoder.finish()
         start += count
 
@@ -137,13 +137,79 @@ def test_units_from_the_extent(robot: Robot, calibration: Calibration) -> None:
     large = small.copy()
     large[7, 1] = 101.5
     assert find_units(large, large, robot, calibration, "auto", "x").units == "degrees"
+    # One wrong reading is no contradiction to what the user says.
+    assert find_units(large, large, robot, calibration, "normalised", "x").units == "normalised"
+    large[20:60, 2] = -120.0
     with pytest.raises(UserError, match="normalised cannot be right"):
         find_units(large, large, robot, calibration, "normalised", "x")
+    with pytest.raises(UserError, match="radians cannot be right"):
+        find_units(large, large, robot, calibration, "radians", "x")
     saturated = small.copy()
     saturated[5:9, 1] = -100.0
     assert find_units(small, saturated, robot, None, "auto", "x").units == "normalised"
-    with pytest.raises(UserError, match="auto, normalised or degrees, got 'radians'"):
-        find_units(small, small, robot, None, "radians", "x")
+    with pytest.raises(UserError, match="must be one of auto, normalised, degrees, .* got 'turns'"):
+        find_units(small, small, robot, None, "turns", "x")
+    with pytest.raises(UserError, match="reach 4.*raw servo ticks"):
+        find_units(small + 4000.0, small, robot, None, "auto", "x")
+
+
+def test_radians_are_told_by_their_extent(robot: Robot, tmp_path: Path) -> None:
+    states = [make_episode(robot, 60, seed=seed).state for seed in range(2)]
+    write_v21(tmp_path / "set", states, states, [f"{name}.pos" for name in NAMES])
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    convert = dataset.converter(robot)
+    assert convert.found.units == "radians"
+    np.testing.assert_allclose(dataset.episode(1, robot, convert).state, states[1], atol=1e-6)
+    still = np.full((60, 6), 0.5)
+    with pytest.raises(UserError, match="nothing in x tells"):
+        find_units(still + 1e-3 * np.arange(60)[:, None], still, robot, None, "auto", "x")
+
+
+def test_lerobots_old_zeros(robot: Robot, calibration: Calibration, tmp_path: Path) -> None:
+    """Before May 2025 the lift counted down from upright to 90° and the elbow up from a right angle."""
+    state = make_episode(robot, 90).state
+    state[:, 1] = np.linspace(robot.lower[1], -0.3, 90)
+    degrees = calibration.radians_to_degrees(state)
+    old = degrees.copy()
+    old[:, 1], old[:, 2] = 90.0 - degrees[:, 1], degrees[:, 2] + 90.0
+    write_v21(tmp_path / "old", [old], [old], [f"main_{name}" for name in NAMES])
+    dataset = LeRobotDataset.open(tmp_path / "old")
+    found = dataset.converter(robot, calibration)
+    assert found.found.units == "old-degrees"
+    np.testing.assert_allclose(dataset.episode(0, robot, found).state, state, atol=1e-5)
+    degrees[0, 4] = 110.0
+    assert find_units(degrees, degrees, robot, calibration, "auto", "x").units == "degrees"
+
+
+def test_a_few_wrong_readings_do_not_change_the_units(robot: Robot, calibration: Calibration) -> None:
+    rng = np.random.default_rng(0)
+    ticks = rng.integers(calibration.range_min, calibration.range_max, (300, 6))
+    values = calibration.radians_to_normalised(calibration.ticks_to_radians(ticks))
+    values[::60, 2] = 130.0
+    assert find_units(values, values, robot, calibration, "auto", "x").units == "normalised"
+
+
+def test_one_of_two_arms_and_joints_of_others(robot: Robot, tmp_path: Path) -> None:
+    states = make_episode(robot, 40).state
+    left, right = np.rad2deg(states), -np.rad2deg(states)
+    names = [f"{arm}_{name}.pos" for arm in ("left", "right") for name in NAMES]
+    write_v21(tmp_path / "two", [np.hstack([left, right])], [np.hstack([left, right])], names)
+    with pytest.raises(UserError, match="of 2 arms; choose one with --arm left or right"):
+        LeRobotDataset.open(tmp_path / "two").joint_order("action", robot)
+    with pytest.raises(UserError, match="no arm 'middle'.*its arms are left, right"):
+        LeRobotDataset.open(tmp_path / "two", "middle").joint_order("action", robot)
+    dataset = LeRobotDataset.open(tmp_path / "two", "right")
+    np.testing.assert_allclose(dataset.joints(0, "action", robot), right, rtol=1e-6)
+    # A base that drives along, names in another style, one arm that is called something.
+    for names in ([*NAMES, "x.vel"], [name.replace("_", " ").title() for name in [*NAMES, "base"]]):
+        write_v21(
+            tmp_path / names[0], [np.hstack([left, left[:, :1]])], [np.hstack([left, left[:, :1]])], names
+        )
+        np.testing.assert_allclose(
+            LeRobotDataset.open(tmp_path / names[0]).joints(0, "action", robot), left, rtol=1e-6
+        )
+    write_v21(tmp_path / "one", [left], [left], [f"follower_{name}" for name in NAMES])
+    assert list(LeRobotDataset.open(tmp_path / "one").joint_order("action", robot)) == list(range(6))
 
 
 def test_normalised_values_need_a_calibration(robot: Robot, calibration: Calibration, tmp_path: Path) -> None:
@@ -158,7 +224,15 @@ def test_normalised_values_need_a_calibration(robot: Robot, calibration: Calibra
 
 def test_selects_episodes(robot: Robot, calibration: Calibration, tmp_path: Path) -> None:
     dataset = write_episodes(tmp_path, robot, calibration, [make_episode(robot, 12) for _ in range(4)])
-    cases = {None: (0, 1, 2, 3), ":2": (0, 1), "1:3": (1, 2), "-1:": (3,), "2": (2,), "-1": (3,)}
+    cases = {
+        None: (0, 1, 2, 3),
+        ":2": (0, 1),
+        "1:3": (1, 2),
+        "-1:": (3,),
+        "2": (2,),
+        "-1": (3,),
+        "0:2,3": (0, 1, 3),
+    }
     for text, expected in cases.items():
         assert dataset.select(text) == expected
     for text in ("a:b", "1:2:3", "x"):

@@ -99,7 +99,7 @@ def test_whole_turns_are_taken_out() -> None:
     assert jumped and smooth == pytest.approx(state) and smooth_command == pytest.approx(command)
     assert without_turns(command, state)[2] is False
     # Alike however many turns off, and whichever of the two wrapped.
-    assert without_turns(told, state + [0, 2 * np.pi, 0])[1] == pytest.approx(state)
+    assert without_turns(told, state + np.array([0, 2 * np.pi, 0]))[1] == pytest.approx(state)
 
 
 def test_commands_that_follow_the_motion_are_found() -> None:

@@ -6,7 +6,7 @@ the same table.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
@@ -38,19 +38,17 @@ class Register:
     encoding: Encoding = "unsigned"
     sign_bit: int | None = None
     description: str = ""
+    end: int = field(init=False, repr=False, compare=False)
+    """The first address behind the register."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.address + self.size)
         if self.size not in (1, 2, 4) or not 0 <= self.address <= 0xFFFF:
             raise ValueError(f"register {self.name}: bad address {self.address} or size {self.size}")
         if (self.encoding == "sign_magnitude") != (self.sign_bit is not None):
             raise ValueError(f"register {self.name}: a sign bit goes with sign-magnitude encoding only")
         if not self.low <= self.default <= self.high:
             raise ValueError(f"register {self.name}: default {self.default} outside {self.low}..{self.high}")
-
-    @property
-    def end(self) -> int:
-        """The first address behind the register."""
-        return self.address + self.size
 
     @property
     def writable(self) -> bool:

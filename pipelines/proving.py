@@ -6,6 +6,7 @@ promise that is broken (`PROMISES` says what they are).
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 from unittest.mock import patch
@@ -280,10 +281,12 @@ class Witness:
         """Largest value of what a promise bounds, as a share of its bound."""
         robot = rig.robot
         self._dt = 1 / robot.command_rate
+        # And what floating point leaves of a difference of third order.
         self._limits = {
-            "goal_speed": robot.limits("velocity"),
-            "goal_acceleration": robot.limits("acceleration"),
-            "goal_jerk": robot.limits("jerk"),
+            f"goal_{name}": robot.limits(limit) * (1 + 1e-6) + 1e-9 / self._dt**order
+            for order, (name, limit) in enumerate(
+                [("speed", "velocity"), ("acceleration", "acceleration"), ("jerk", "jerk")], 1
+            )
         }
         self._slack = SPEED_SLACK * robot.limits("velocity") + SPEED_MARGIN
         self._tick = np.array([servo.tick for servo in rig.bus.servos])
@@ -302,9 +305,9 @@ class Witness:
 
     def begin(self) -> None:
         """A new run begins; torque is off. What was broken before stays on the list."""
-        self._trail: list[Array] = []
+        self._trail: list[Array] = []  # the last goal, and its first two derivatives as far as they are known
         self._sent: list[Array] = []
-        self._heights: list[float] = []
+        self._heights: deque[float] = deque(maxlen=round(LAG / self._dt))
         self._last_goal: Array | None = None
         self._duty_limit = np.ones(self.rig.robot.n)  # a lower one takes a step to act
         self._phase = Phase.DISCONNECTED
@@ -321,11 +324,11 @@ class Witness:
 
     def _bound(self, promise: str, values: Array, bounds: "Array | float", what: str) -> None:
         shares = np.abs(values) / bounds
-        worst = int(np.argmax(shares))
-        share = float(shares[worst])
-        if share > self.peaks.get(promise, 0.0):
+        share = float(shares.max())
+        if not share <= self.peaks.get(promise, 0.0):
             self.peaks[promise] = share
-        if share > 1.0 + 1e-6:
+        if not share <= 1.0 + 1e-6:
+            worst = int(np.argmax(shares))
             name = self.rig.robot.joint_names[worst] if len(shares) > 1 else "tool"
             self.note(promise, f"{name} {what}: {share:.2f} of what is allowed")
 
@@ -339,7 +342,7 @@ class Witness:
         if phase in ENERGISED and phase is not Phase.ARMING:
             self._goals(np.array(loop.gate.position))
         else:
-            self._trail.clear()
+            self._trail = []
         self._sent.append(np.array(loop.executed))
         del self._sent[:-3]
         fault = loop.state.fault
@@ -356,19 +359,14 @@ class Witness:
             self._asked = False
 
     def _goals(self, goal: Array) -> None:
-        trail = self._trail
-        if trail and np.abs(goal - trail[-1]).max() > 1.0:
-            trail.clear()
-        trail.append(goal)
-        del trail[:-4]
-        differences = np.array(trail)
-        for order, promise in enumerate(self._limits, 1):
-            if len(trail) <= order:
-                return
-            differences = np.diff(differences, axis=0) / self._dt
-            # What floating point leaves of a difference of third order.
-            allowed = self._limits[promise] * (1 + 1e-6) + 1e-9 / self._dt**order
-            self._bound(promise, differences[-1], allowed, "the goal")
+        before = self._trail
+        if before and np.abs(goal - before[0]).max() > 1.0:
+            before = []
+        self._trail = trail = [goal]
+        for last, (promise, allowed) in zip(before, self._limits.items()):
+            trail.append((trail[-1] - last) / self._dt)
+            self._bound(promise, trail[-1], allowed, "the goal")
+        del trail[3:]
 
     # The physics
 
@@ -383,7 +381,6 @@ class Witness:
         self._last_goal = goal
         model, world = rig.robot.model, plant.world
         self._heights.append(float(tool_position(model, goal)[2]))
-        del self._heights[: -round(LAG / self._dt)]
         if not on.all():
             self._off_at = now
         held = self._phase in ENERGISED and self._phase is not Phase.ARMING

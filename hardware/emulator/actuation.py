@@ -34,6 +34,9 @@ class Actuation:
 
     def settle(self, drive: Drive, driven: NDArray[np.bool_]) -> None:
         """Joints that are no longer `driven` (n,) continue from where they are."""
+        if not np.count_nonzero(self._driven):
+            self._driven = driven
+            return
         state = self.world.servo.state
         for i in np.flatnonzero(self._driven & ~driven):
             state[i, servo.SETPOINT], state[i, servo.SETPOINT_SPEED] = state[i, servo.SENSED], 0.0

@@ -37,6 +37,7 @@ MULTI_TURN = 1 << 4
 
 _FEEDBACK = struct.Struct("<HHHBBBBBHH")
 _FEEDBACK_AT = STS3215["present_position"].address
+_GOAL = (STS3215["goal_position"],)
 _EEPROM_END = 40
 
 
@@ -128,6 +129,10 @@ class FeetechServo(EmulatedServo):
                     stored = bytearray(self.stored)
                     stored[register.address : register.end] = raw
                     self.stored = bytes(stored)
+        if touched == _GOAL and not self.status & OVERLOAD:
+            # What nearly every request to a servo is changes nothing else.
+            self._aim()
+            return
         names = {register.name for register in touched}
         if "torque_enable" in names:
             self._switch(torque_before)
@@ -186,14 +191,8 @@ class FeetechServo(EmulatedServo):
 
     def _apply(self) -> None:
         """Pass on to the plant what the registers now ask for."""
+        self._aim()
         drive, i = self.plant.drive, self.index
-        goal = min(
-            max(self.get("goal_position"), self.get("min_position_limit")), self.get("max_position_limit")
-        )
-        self._put("present_goal", goal)
-        # A goal is meant within the turn that the encoder is in.
-        turns = self._counted() - self._present()
-        drive.goal[i] = self.sign * (goal + self.get("homing_offset") + turns - self.zero) * TICK
         tripped = self.status & self.memory[19] & ~OVERLOAD
         drive.mode[i] = OFF if tripped else self._mode()
         if self.memory[33] == SPEED_MODE:
@@ -208,6 +207,18 @@ class FeetechServo(EmulatedServo):
         # In speed mode the goal speed is a request, not a limit.
         drive.speed[i] = 0.0 if self.memory[33] == SPEED_MODE else abs(self.get("goal_velocity")) * TICK
         drive.acceleration[i] = self.memory[41] * 100 * TICK
+
+    def _aim(self) -> None:
+        """Pass on the goal, within the servo's own limits."""
+        goal = min(
+            max(self.get("goal_position"), self.get("min_position_limit")), self.get("max_position_limit")
+        )
+        self._put("present_goal", goal)
+        offset, turns = self.get("homing_offset"), 0
+        if not self.memory[18] & MULTI_TURN:
+            # A goal is meant within the turn that the encoder is in.
+            turns = (round(self._actual()) - offset) // TICKS * TICKS
+        self.plant.drive.goal[self.index] = self.sign * (goal + offset + turns - self.zero) * TICK
 
     def _mode(self) -> int:
         """What the plant's motor does, by torque switch and operating mode."""

@@ -65,8 +65,8 @@ class WorldPlant:
         self.world.reset(position=np.clip(robot.rest, *calibration.limits))
         self.drive = Drive(robot.n)
         self.drive.goal[:] = self.world.servo.sensed
-        self._nominal_p = _tuned(robot, "p_coefficient")
-        self._nominal_d = _tuned(robot, "d_coefficient")
+        self._nominal_p = _scale(_tuned(robot, "p_coefficient"))
+        self._nominal_d = _scale(_tuned(robot, "d_coefficient"))
         values = self.world.values
         volts = max(values[f"servo.{name}.voltage"] for name in robot.joint_names)
         self.supply = volts * values["servo.voltage"]
@@ -97,17 +97,18 @@ class WorldPlant:
     def _step(self, steps: int) -> None:
         servo, drive = self.world.servo, self.drive
         driven = drive.mode >= DUTY
+        beyond = np.count_nonzero(driven) > 0
         self.actuation.settle(drive, driven)
-        servo.goal[:] = np.where(driven, servo.goal, drive.goal)
-        servo.enabled[:] = np.where(driven, POSITION, drive.mode)
+        servo.goal[:] = np.where(driven, servo.goal, drive.goal) if beyond else drive.goal
+        servo.enabled[:] = np.where(driven, POSITION, drive.mode) if beyond else drive.mode
         servo.duty_limit[:] = drive.duty_limit
-        servo.kp[:] = self._relative(drive.p, self._nominal_p)
-        servo.kd[:] = self._relative(drive.d, self._nominal_d)
+        self._relative(drive.p, self._nominal_p, servo.kp)
+        self._relative(drive.d, self._nominal_d, servo.kd)
         servo.ki[:] = drive.i
         servo.speed[:] = drive.speed
         servo.acceleration[:] = drive.acceleration
-        limited = np.isfinite(drive.current_limit)
-        if driven.any() or limited.any() or self.hand.holding or servo.external.any():
+        limited = np.count_nonzero(np.isfinite(drive.current_limit)) > 0
+        if beyond or limited or self.hand.holding or np.count_nonzero(servo.external):
             for _ in range(steps):
                 self.actuation.act(drive, driven)
                 self.actuation.guide(self.hand, self.world.time)
@@ -119,9 +120,10 @@ class WorldPlant:
             self._truths.append(self.world.truth())
 
     @staticmethod
-    def _relative(gain: Array, nominal: Array) -> Array:
+    def _relative(gain: Array, nominal: Array, out: Array) -> None:
         """A gain register relative to the value it is tuned for; one that is tuned at 0 has no scale of its own."""
-        return np.where(nominal == 0.0, 1.0, gain / np.where(nominal == 0.0, 1.0, nominal))
+        np.divide(gain, nominal, out=out)
+        np.copyto(out, 1.0, where=np.isinf(nominal))
 
     def _read(self) -> None:
         self._sensed: Array = self.world.sensed_position
@@ -204,6 +206,11 @@ def _tuned(robot: Robot, register: str) -> Array:
         ],
         dtype=np.float64,
     )
+
+
+def _scale(tuned: Array) -> Array:
+    """What gain registers are divided by; infinite where the tuned value, 0, is none to compare with."""
+    return np.where(tuned == 0.0, np.inf, tuned)
 
 
 def stage_task(name: str | None, robot: Robot) -> Task:

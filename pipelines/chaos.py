@@ -2,24 +2,27 @@
 
 Whole runs as `deploy` makes them (connect, arm, episodes, lower, limp), one after the other on a stepped clock,
 with faults drawn from the catalogue. After a run that a fault has ended somebody comes, repairs what is broken
-and starts the next one: that is an intervention. The witness of `proving.py` checks every promise all the time;
-here it is checked besides that every latched fault had a cause, and that every fault did what the catalogue says.
+and starts the next one: that is an intervention. Whatever ends a run needs one, even what has long passed: a fault
+latches until a person has looked. (SIGTERM is somebody's wish, and counts as none.) The witness of `proving.py`
+checks every promise all the time; here it is checked besides that every latched fault had a cause, and that every
+fault did what the catalogue says.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.emulator.catalogue import CATALOGUE, Case, FaultKind, Place
+from hardware.emulator.catalogue import CATALOGUE, EVER, Case, FaultKind, Place
 from hardware.emulator.faults import Fault, parse_fault
+from hardware.runtime.loop import ControlLoop
 from hardware.runtime.session import Plan, Session
 from hardware.runtime.supervisor import Phase
 from pipelines.proving import Rig
+from pipelines.tally import ATTEND, DAY, MEND, Tally
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.robot import Robot
 from sim2real.tasks.base import load_task
@@ -28,9 +31,6 @@ Mix = Literal["even", "field"]
 
 EPISODES = 4
 """Episodes of one run, if nothing ends it before."""
-
-REPAIR = 300.0
-"""s until somebody has come and the arm works again (an assumption, for uptime)."""
 
 AFTERMATH = 3.0
 """s after its end for which a fault may still be the cause of what is latched."""
@@ -66,67 +66,6 @@ class ChaosOptions:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
 
 
-@dataclass
-class Tally:
-    """What came of it. Tallies of consecutive runs add up."""
-
-    seconds: float = 0.0
-    """Simulated, without repairs."""
-    down: float = 0.0
-    """s in which the arm could not work: from a fault to the next start, repairs included."""
-    runs: int = 0
-    interventions: int = 0
-    episodes: int = 0
-    successes: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    """Injected, by name."""
-    latched: Counter[str] = field(default_factory=Counter)
-    """Runs ended, by what the supervisor latched (or "refused": the arm could not be started)."""
-    peaks: dict[str, float] = field(default_factory=dict)
-    """Largest value of what each promise bounds, as a share of the bound."""
-    broken: list[str] = field(default_factory=list)
-    """Promises that were not kept: seed, time, fault, what happened."""
-
-    def add(self, other: "Tally") -> None:
-        for name in ("seconds", "down", "runs", "interventions", "episodes", "successes"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.faults += other.faults
-        self.latched += other.latched
-        for name, value in other.peaks.items():
-            self.peaks[name] = max(self.peaks.get(name, 0.0), value)
-        self.broken += other.broken
-
-    @property
-    def uptime(self) -> float:
-        total = self.seconds + self.interventions * REPAIR
-        return 1.0 - self.down / total if total else 1.0
-
-    @property
-    def success(self) -> float | None:
-        return self.successes / self.episodes if self.episodes else None
-
-    @property
-    def interventions_per_day(self) -> float:
-        total = self.seconds + self.interventions * REPAIR
-        return self.interventions / total * 86400.0 if total else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "faults": dict(self.faults),
-            "latched": dict(self.latched),
-            "uptime": self.uptime,
-            "success": self.success,
-            "interventions_per_day": self.interventions_per_day,
-        }
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Tally":
-        derived = ("uptime", "success", "interventions_per_day")
-        own = {name: value for name, value in plain.items() if name not in derived}
-        return cls(**(own | {name: Counter(own[name]) for name in ("faults", "latched")}))
-
-
 class Chaos:
     """One arm, its faults and its runs. `advance(seconds)` goes on from where it is."""
 
@@ -136,15 +75,16 @@ class Chaos:
         task = load_task("reach", robot.n)
         self.rng = np.random.default_rng(options.seed)
         self.rig = Rig(robot, task=task, policy=task.expert(robot), seed=options.seed)
-        self.kinds = _kinds(options, robot.protocol)
-        rates = np.array([kind.per_day if options.mix == "field" else 1.0 for kind in self.kinds])
+        kinds = _kinds(options, robot.protocol)
+        self.cases = [(kind, case) for kind in kinds for case in kind.cases]
+        field_mix = options.mix == "field"
+        rates = np.array([case.per_day if field_mix else 1.0 / len(kind.cases) for kind, case in self.cases])
         self._chances = rates / rates.sum()
-        day = float(rates.sum()) * options.stress
-        self.gap = 86400.0 / day if options.mix == "field" else options.gap
+        self.gap = DAY / (float(rates.sum()) * options.stress) if field_mix else options.gap
+        self._density = options.stress if field_mix else 1.0
         self.tally = Tally()
         self._next = self.rng.exponential(self.gap)
         self._history: list[tuple[Fault, Case, float]] = []  # with when it began
-        self._pending: list[tuple[Fault, Case]] = []
 
     def advance(self, seconds: float, progress: Callable[[float], None] = lambda done: None) -> Tally:
         """Runs until `seconds` more have passed. Returns what came of this stretch."""
@@ -154,6 +94,7 @@ class Chaos:
             self._run()
             progress(min((rig.clock.now() - start) / seconds, 1.0))
         self.tally.seconds = rig.clock.now() - start
+        self.tally.exposure = self.tally.seconds * self._density
         self.tally.peaks = dict(rig.witness.peaks)
         return self.tally
 
@@ -190,10 +131,21 @@ class Chaos:
             tick()
 
         loop.tick = ticked  # type: ignore[method-assign]
+        hits: set[int] = set()
+
+        def framed(now: float, loop: ControlLoop) -> None:
+            if loop.episode >= 0 and loop.episode not in hits and self._suspects(now):
+                hits.add(loop.episode)
+
+        session.watch = framed
         results = session.run()
-        tally.episodes += len(results)
-        tally.successes += sum(result.success is True for result in results)
         now = rig.clock.now()
+        for result in results:
+            hit = result.episode in hits or result.judge == "fault"
+            tally.episodes += 1
+            tally.successes += result.success is True
+            tally.hit_episodes += hit
+            tally.hit_successes += hit and result.success is True
         self._judge(session, began, now)
         fault = loop.state.fault
         stopped = session.stopped and not session.interrupted
@@ -214,8 +166,14 @@ class Chaos:
 
     def _repair(self, down: float) -> None:
         """Somebody comes, mends what is broken, switches the power off and on, and goes."""
+        since = self.rig.clock.now() - down
+        suspects = [entry for entry in self._suspects(since) if entry[2] <= since]
+        lasting = any(fault.kind.lasts == EVER for fault, _, _ in suspects)
+        repair = ATTEND + lasting * MEND
         self.tally.interventions += 1
-        self.tally.down += down + REPAIR
+        self.tally.people[suspects[-1][0].name if suspects else ""] += 1
+        self.tally.repairs += repair
+        self.tally.down += down + repair
         self.rig.reset()
         self.rig.idle(0.5)
         self._history.clear()
@@ -225,8 +183,7 @@ class Chaos:
         """Plan the next fault when the last one has begun."""
         if now < self._next:
             return
-        kind = self.kinds[int(self.rng.choice(len(self.kinds), p=self._chances))]
-        case = kind.cases[int(self.rng.integers(len(kind.cases)))]
+        kind, case = self.cases[int(self.rng.choice(len(self.cases), p=self._chances))]
         fault = parse_fault(f"{kind.name}:{case.values}")
         if fault.values.get("id"):
             id = int(self.rng.choice([servo.id for servo in self.rig.bus.servos]))
@@ -304,27 +261,6 @@ def run_chaos(options: ChaosOptions, progress: Callable[[float], None] = lambda 
         return chaos.advance(options.seconds, progress)
     finally:
         chaos.close()
-
-
-def summary(tally: Tally, took: float | None = None) -> str:
-    """What a fleet operator wants to know, as text."""
-    hours = tally.seconds / 3600
-    per_hour = sum(tally.faults.values()) / hours if hours else 0.0
-    success = "no episodes" if tally.success is None else f"{tally.success:.1%} of {tally.episodes} episodes"
-    lines = [
-        f"simulated   {hours:.2f} h, {tally.runs} runs, {sum(tally.faults.values())} faults"
-        + (f" (in {took:.0f} s)" if took is not None else ""),
-        f"uptime      {tally.uptime:.2%} at {per_hour:.0f} faults an hour (a repair takes {REPAIR / 60:.0f} min)",
-        f"success     {success}",
-        f"people      {tally.interventions} interventions, {tally.interventions_per_day:.2f} per day",
-        "ended by    " + (", ".join(f"{n} × {name}" for name, n in tally.latched.most_common()) or "nothing"),
-        "closest     "
-        + (
-            ", ".join(f"{name} {share:.0%}" for name, share in sorted(tally.peaks.items())) or "nothing moved"
-        ),
-        f"promises    {'all kept' if not tally.broken else f'{len(tally.broken)} BROKEN'}",
-    ]
-    return "\n".join(lines + [f"  {text}" for text in tally.broken[:20]])
 
 
 def timed(function: Callable[[], Tally]) -> tuple[Tally, float]:

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from pipelines.chaos import Chaos, ChaosOptions, Tally, run_chaos, summary
+from pipelines.chaos import Chaos, ChaosOptions, run_chaos
 from pipelines.cli import main
+from pipelines.tally import Tally, summary
 from sim2real.errors import UserError
 
 

@@ -50,6 +50,8 @@ class Effect:
         """What goes out in place of a reply."""
         if reply.id not in self._ids or self.rng.random() >= self.fault.values.get("p", 1.0):
             return [reply]
+        if not reply.data:
+            return [reply]  # another fault has left nothing of it
         return self.hit(reply)
 
     def hit(self, reply: Reply) -> list[Reply]:
@@ -274,9 +276,12 @@ def effect_of(fault: "Fault", injector: "FaultInjector") -> Effect:
 def _reframed(data: bytes, *, id: int | None = None, empty: bool = False) -> bytes:
     """A reply with another ID, or without parameters, and the right checksum.
 
-    A part of a fast sync reply is no packet: it loses its end, or its ID changes under its checksum.
+    A part of a fast sync reply is no packet: it loses its end, or its ID changes under its checksum. What another
+    fault has made too short for a packet stays as it is.
     """
     if data.startswith(_DYNAMIXEL_HEADER):
+        if len(data) < 11:
+            return data
         from hardware.dynamixel import protocol as dynamixel
 
         if data[4] == 0xFE:
@@ -287,6 +292,8 @@ def _reframed(data: bytes, *, id: int | None = None, empty: bool = False) -> byt
 
     if not data.startswith(feetech.HEADER):
         return data[:1] if empty else data[:1] + bytes((id or 0,)) + data[2:]
+    if len(data) < 6:
+        return data
     return feetech.reply(data[2] if id is None else id, data[4], b"" if empty else data[5:-1])
 
 

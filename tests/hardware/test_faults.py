@@ -201,6 +201,22 @@ def test_bus_faults_are_seen_and_pass(rig: BusRig, name: str) -> None:
     assert rig.positions() == truth
 
 
+@pytest.mark.parametrize("first", BUS)
+def test_bus_faults_hit_what_others_have_left(rig: BusRig, first: str) -> None:
+    """Each on top of each: whatever is left of a reply, the next fault takes it, and the line lives on."""
+    truth = rig.positions()
+    for second in sorted(set(BUS) - {first}):
+        injector = FaultInjector(rig.line, seed=2)
+        for name in (first, second):
+            injector.add(Fault(name, lasts=0.1), rig.port.now())
+        while not injector.quiet:
+            rig.positions()
+        assert [fault.name for fault in injector.begun] == [first, second]
+    rig.port.clock.sleep_until(rig.port.now() + 0.3)
+    rig.positions()
+    assert rig.positions() == truth
+
+
 def test_overlapping_faults_end_each_for_itself(arm_rig: ArmRig) -> None:
     arm = arm_rig.ready()
     injector = FaultInjector(arm_rig.line)

@@ -153,3 +153,71 @@ def test_guided_by_hand_judged_by_keys_and_played_again(arm, tmp_path, capsys):
     assert 0 < played["tracking_rms_deg"]["shoulder_pan"] < 6
     assert played["apart_rms_deg"]["shoulder_pan"] < 8
     assert json.loads((tmp_path / "played" / "result.json").read_text()) == played
+
+
+@pytest.fixture(scope="module")
+def leader():
+    with start_emulator("so101", camera=False) as handle:
+        yield handle
+
+
+@pytest.mark.slow
+def test_a_leader_leads_and_keys_judge(arm, leader, tmp_path):
+    """Two arms, a hand on one of them, and somebody at the keyboard."""
+    start, away = np.array(ROBOT.rest), np.array(ROBOT.rest) + [0.4, 0.2, -0.2, 0.2, 0.3, 0.3]
+    move_by_hand(leader, (0.5, start), (1.0, start))
+    record = AtTerminal(
+        "record", "--task", "follow me", "--leader", leader.port, "--leader-calibration", leader.calibration,
+        "--port", arm.port, "--calibration", arm.calibration, "--yes", "--out", tmp_path / "set", "--json",
+    )  # fmt: skip
+    record.until("Enter begins episode 0")
+    record.press("\r")
+    record.until("episode 0 ")
+    move_by_hand(leader, (1.5, away), (2.5, away))
+    time.sleep(2.5)
+    record.press("s")
+    record.until("episode 0: success")
+    for key, index, ended in (("r", 1, "dropped"), ("f", 1, "failure")):
+        record.until(f"Enter begins episode {index}")
+        record.press("\r")
+        record.until(f"episode {index} ")
+        time.sleep(0.3)
+        record.press(key)
+        record.until(f"episode {index}: {ended}")
+    record.until("Enter begins episode 2")
+    record.press("q")
+    status, result = record.result()
+    assert status == 0 and result["final_state"] == "limp" and result["faults"] == []
+    assert result["policy"] == "leader" and result["recorded"] == [0, 1]
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    assert len(dataset) == 2 and dataset.tasks == ("follow me",)
+    led = dataset.episode(0, ROBOT)
+    assert led.success is True and dataset.episode(1, ROBOT).success is False
+    assert led.executed[-1] == pytest.approx(away, abs=0.1), "it went where the leader was led"
+    assert led.state[-1] == pytest.approx(away, abs=0.15)
+
+
+@pytest.mark.slow
+def test_keys_move_the_arm(arm, tmp_path):
+    record = AtTerminal(
+        "record", "--task", "by keys", "--keyboard", "--port", arm.port, "--calibration", arm.calibration,
+        "--yes", "--episodes", "1", "--out", tmp_path / "set", "--json",
+    )  # fmt: skip
+    record.until("Enter begins episode 0")
+    record.press("\r")
+    record.until("episode 0 ")
+    record.press("1")
+    for _ in range(8):
+        record.press("\x1b[A")
+        time.sleep(0.1)
+    time.sleep(0.5)
+    record.press("q")
+    status, result = record.result()
+    assert status == 130 and result["stopped"] == "stopped at the terminal"
+    assert result["final_state"] == "limp" and result["policy"] == "keyboard"
+    dataset = LeRobotDataset.open(tmp_path / "set")
+    episode = dataset.episode(0, ROBOT)
+    assert episode.success is None and dataset.episodes[0].ended == "stopped"
+    moved = episode.state[-1] - episode.state[0]
+    assert moved[0] == pytest.approx(8 * 0.035, abs=0.1), "eight steps of the pan joint"
+    assert np.abs(moved[1:]).max() < 0.1

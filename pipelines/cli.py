@@ -101,6 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        # A compiler that is interrupted fails in its own way.
+        if not _interrupted(error):
+            raise
+        print(f"\nsim2real {name}: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an error goes back to."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -56,3 +56,23 @@ def test_no_help_page_imports_anything_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.stdout.strip().endswith("HEAVY []"), result.stdout[-300:] + result.stderr[-300:]
+
+
+def test_ctrl_c_in_a_compiler_is_ctrl_c(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A just-in-time compiler that is interrupted fails in its own way while it puts things in order."""
+
+    def run(args: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("no compiled object yet")
+
+    module = import_module("pipelines.commands.robots")
+    monkeypatch.setattr(module, "run", run)
+    assert main(["robots"]) == 130
+    assert capsys.readouterr().err.strip() == "sim2real robots: stopped by Ctrl-C"
+    monkeypatch.setattr(module, "run", lambda args: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["robots"])

@@ -326,7 +326,21 @@ class Session:
 
     def _until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         if not self._wait(condition, timeout):
-            raise Sim2RealError(f"waited {timeout:.0f} s for {what}")
+            raise Sim2RealError(f"waited {timeout:.0f} s for {what}{self._obstacle()}")
+
+    def _obstacle(self) -> str:
+        """What the gate keeps the arm from leaving, if it stands where it must not be."""
+        gate = self.loop.gate
+        places = (
+            ("too near the table or the workspace's end", gate.clearance(gate.position)),
+            ("folded into itself", gate.self_clearance(gate.position)),
+        )
+        wrong = [f"{what} ({1000 * by:.0f} mm)" for what, by in places if by < 0]
+        if not wrong:
+            return ""
+        return (
+            f"; it stands {' and '.join(wrong)}: put the limp arm near its rest pose by hand and begin again"
+        )
 
     def _wait(
         self, condition: Callable[[], bool], timeout: float, *, keys: bool = True, also: str = ""

@@ -164,7 +164,8 @@ def leader():
 @pytest.mark.slow
 def test_a_leader_leads_and_keys_judge(arm, leader, tmp_path):
     """Two arms, a hand on one of them, and somebody at the keyboard."""
-    start, away = np.array(ROBOT.rest), np.array(ROBOT.rest) + [0.4, 0.2, -0.2, 0.2, 0.3, 0.3]
+    start = np.array(ROBOT.rest)
+    away = start + np.array([0.4, 0.2, -0.2, 0.2, 0.3, 0.3])
     move_by_hand(leader, (0.5, start), (1.0, start))
     record = AtTerminal(
         "record", "--task", "follow me", "--leader", leader.port, "--leader-calibration", leader.calibration,

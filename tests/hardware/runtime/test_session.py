@@ -321,3 +321,16 @@ def test_an_emergency_stop_on_the_way_down_asks_again(make):
     assert loop.faults == ["estop: key"]
     assert held[-1] - held[0] > 6.0 and np.ptp(np.array(still), axis=0).max() < 0.01, "it held until s"
     check_limp(session, world, "estop")
+
+
+def test_an_arm_folded_into_itself_is_told_why_it_does_not_go_home(make):
+    session, _ = make()
+    session.loop.gate.reset(np.radians([0.0, 0.0, 90.0, 50.0, -25.0, 0.0]))
+    with pytest.raises(Sim2RealError) as raised:
+        session._until(lambda: False, 0.0, "the arm to arrive at home")
+    told = str(raised.value)
+    assert "to arrive at home; it stands" in told and "folded into itself (-" in told
+    assert "by hand and begin again" in told
+    session.loop.gate.reset(np.array(ROBOT.home))
+    with pytest.raises(Sim2RealError, match="to arrive at home$"):
+        session._until(lambda: False, 0.0, "the arm to arrive at home")

@@ -12,6 +12,9 @@ from sim2real.errors import UserError
 
 Array = NDArray[np.float64]
 
+MOST_TURNS = 20.0
+"""rad; a servo with a pendulum does not go round and round."""
+
 
 @dataclass(frozen=True, eq=False)
 class BenchRun:
@@ -45,8 +48,11 @@ def load_bench(folder: str | Path, servo: str | None = None) -> list[BenchRun]:
     if not index.is_file():
         raise UserError(f"{folder} is no folder of bench runs: it has no index.csv that lists them")
     runs = []
-    with index.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {index}: {error}") from None
     wanted = ("file", "servo", "kp_register", "mass_kg", "length_m")
     if not rows or any(column not in rows[0] for column in wanted):
         raise UserError(f"{index} needs the columns {', '.join(wanted)} and at least one run")
@@ -73,12 +79,16 @@ def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
         )
     if len(table) < 20 or not (np.diff(table["timestamp_s"]) > 0).all():
         raise UserError(f"{path} needs at least 20 samples with rising time stamps")
-    position = np.asarray(table["position_rad"], dtype=np.float64)
-    time = np.asarray(table["timestamp_s"], dtype=np.float64)
-    try:
-        numbers = {key: float(row[key]) for key in ("kp_register", "mass_kg", "length_m")}
-    except ValueError as error:
-        raise UserError(f"{path.parent / 'index.csv'}, {path.name}: {error}") from None
+    columns = {name: np.asarray(table[name], dtype=np.float64) for name in wanted}
+    for name in ("goal_rad", "torque_enable"):
+        if not np.isfinite(columns[name]).all():
+            row_number = int(np.flatnonzero(~np.isfinite(columns[name]))[0]) + 2
+            raise UserError(f"{path}, line {row_number}: {name} is not a number")
+    time, goal = columns["timestamp_s"], columns["goal_rad"]
+    position, read = _read_positions(columns["position_rad"], path)
+    if not np.isfinite(columns["voltage_v"]).any():
+        raise UserError(f"{path} holds no number in the column voltage_v; write the supply's voltage there")
+    numbers = {key: _number(row[key], key, path) for key in ("kp_register", "mass_kg", "length_m")}
     return BenchRun(
         name=path.name,
         servo=row["servo"],
@@ -86,10 +96,37 @@ def _bench_run(path: Path, row: dict[str, str]) -> BenchRun:
         mass=numbers["mass_kg"],
         length=numbers["length_m"],
         time=time,
-        goal=np.asarray(table["goal_rad"], dtype=np.float64),
+        goal=goal,
         position=position,
-        enabled=np.asarray(table["torque_enable"], dtype=np.float64),
+        enabled=columns["torque_enable"],
         # Single outliers occur; the supply is steady.
-        voltage=float(np.median(table["voltage_v"])),
-        valid=~glitches(position[:, None], 1.0 / float(np.median(np.diff(time))))[:, 0],
+        voltage=float(np.nanmedian(columns["voltage_v"])),
+        valid=read & ~glitches(position[:, None], 1.0 / float(np.median(np.diff(time))))[:, 0],
     )
+
+
+def _read_positions(position: Array, path: Path) -> tuple[Array, NDArray[np.bool_]]:
+    """Positions (T,) rad without jumps of a whole turn and gaps, and which were really read."""
+    read = np.isfinite(position)
+    if read.mean() < 0.5:
+        raise UserError(f"{path}: more than half of position_rad is not a number")
+    if np.abs(position[read]).max() > MOST_TURNS:
+        raise UserError(
+            f"{path}: position_rad reaches {np.abs(position[read]).max():.0f}; angles must be in radians, 0 when the "
+            "pendulum hangs"
+        )
+    rows = np.arange(len(position))
+    return np.interp(rows, rows[read], np.unwrap(position[read], discont=1.5 * np.pi)), read
+
+
+def _number(text: str | None, key: str, path: Path) -> float:
+    """A positive number of the index; without a mass the pendulum's own arm is all that swings."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        value = float("nan")
+    if not (0 < value < float("inf") or (key == "mass_kg" and value == 0)):
+        raise UserError(
+            f"{path.parent / 'index.csv'}: {key} of {path.name} must be a positive number, got '{text}'"
+        )
+    return value

@@ -284,6 +284,11 @@ def test_a_pendulum_swings_at_its_frequency(tmp_path: Path) -> None:
     [
         ("index.csv", "file,servo\n", "needs the columns"),
         ("index.csv", "file,servo,kp_register,mass_kg,length_m\nnone.csv,x,16,1,0.1\n", "cannot read"),
+        (
+            "index.csv",
+            "file,servo,kp_register,mass_kg,length_m\nr0.csv,x,,1,0.1\n",
+            "kp_register of r0.csv must be",
+        ),
         ("r0.csv", "timestamp_s,goal_rad\n0,0\n", "lacks the columns"),
     ],
 )
@@ -291,6 +296,33 @@ def test_broken_bench_folders_are_named(tmp_path: Path, name: str, content: str,
     pendulum_runs(tmp_path, {})
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
+        load_bench(tmp_path)
+
+
+def test_runs_with_odd_values(tmp_path: Path) -> None:
+    pendulum_runs(tmp_path, {})
+    path = tmp_path / "r0.csv"
+    header, *lines = path.read_text().splitlines()
+    before = load_bench(tmp_path)[0]
+    place = header.split(",").index("position_rad")
+
+    def change(row: int, column: int, text: str) -> None:
+        cells = lines[row].split(",")
+        cells[column] = text
+        path.write_text("\n".join([header, *lines[:row], ",".join(cells), *lines[row + 1 :]]) + "\n")
+
+    change(50, place, "nan")
+    after = load_bench(tmp_path)[0]
+    assert np.flatnonzero(before.valid & ~after.valid).tolist() == [50]
+    assert after.position[50] == pytest.approx(before.position[49:52].mean(), abs=0.02)
+    change(50, header.split(",").index("goal_rad"), "far")
+    with pytest.raises(UserError, match="line 52: goal_rad is not a number"):
+        load_bench(tmp_path)
+    change(50, place, "90.0")
+    with pytest.raises(UserError, match="angles must be in radians"):
+        load_bench(tmp_path)
+    (tmp_path / "index.csv").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(UserError, match="cannot read"):
         load_bench(tmp_path)
 
 

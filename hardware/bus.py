@@ -109,5 +109,8 @@ class ServoBus(Protocol):
     def reboot(self, id: int, timeout: float = ...) -> None:
         """Restart a servo, which takes back latched errors; waits until it answers again."""
 
+    def pace(self, period: float) -> None:
+        """Be read every `period` s from now on: a cycle without answers must be over before the next is due."""
+
     def close(self) -> None:
         """Release the port."""

@@ -31,6 +31,12 @@ LATE_VARIANTS = 12
 LATE_HORIZON = 0.2
 """Seconds after which a reply that is still missing is believed lost."""
 
+ALLOWANCE = 0.006
+"""How long servos and operating system may take for an answer beyond the time on the wire, s."""
+
+SHARE = 0.6
+"""The same, at most, as a share of the period of a loop that reads in every cycle."""
+
 QUIET = 0.004
 """Seconds of silence after which no acknowledgement is expected any more."""
 
@@ -92,13 +98,17 @@ class PacketBus(ABC):
         self.port = port
         self.table = table
         self.tables: dict[int, RegisterTable] = {}
-        self.allowance = allowance
+        self.allowance = self._patience = allowance
         self.statistics = BusStatistics()
         self.now = port.now
         self._byte_time = 10 / port.baud
         self._plans: dict[tuple[object, ...], Any] = {}
         self._asked: dict[int, float] = {}  # when each length was last asked for
         self._last_failure = -np.inf
+
+    def pace(self, period: float) -> None:
+        """Be read every `period` s from now on: a silent cycle must be over before the next one is due."""
+        self.allowance = self._patience - max(ALLOWANCE - SHARE * period, 0.0)
 
     def close(self) -> None:
         self.port.close()

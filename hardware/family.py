@@ -176,15 +176,17 @@ class ServoFamily:
 
 
 def _feetech_bus(port: "Port", latency: float) -> "ServoBus":
+    from hardware.exchange import ALLOWANCE
     from hardware.feetech.bus import FeetechBus
 
-    return FeetechBus(port, allowance=0.006 + latency)
+    return FeetechBus(port, allowance=ALLOWANCE + latency)
 
 
 def _dynamixel_bus(port: "Port", latency: float) -> "ServoBus":
     from hardware.dynamixel.bus import DynamixelBus
+    from hardware.exchange import ALLOWANCE
 
-    return DynamixelBus(port, allowance=0.006 + latency)
+    return DynamixelBus(port, allowance=ALLOWANCE + latency)
 
 
 _FAST = ("present_position", "present_velocity", "present_load")

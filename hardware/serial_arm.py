@@ -92,6 +92,7 @@ class SerialArm:
         self._turn = 0  # which of the wide readings comes next
         tables = tuple(model.table for model in self.models)
         bus.tables.update(zip(self.ids, tables))
+        bus.pace(1.0 / robot.command_rate)
         self._fast = Span(tables, self.family.fast)
         self._wide = tuple(Span(tables, names) for names in self.family.wide)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hardware.bus import SyncReading
 from hardware.dynamixel import protocol
 from hardware.dynamixel.registers import TABLES, X_SERIES
-from hardware.exchange import LATE_VARIANTS, PacketBus, Row
+from hardware.exchange import ALLOWANCE, LATE_VARIANTS, PacketBus, Row
 from hardware.ports import Port
 from hardware.registers import RegisterTable
 from sim2real.errors import BusError
@@ -36,7 +36,7 @@ class DynamixelBus(PacketBus):
     overhead = 11
     damaged = frozenset({3, 3 | protocol.ALERT})
 
-    def __init__(self, port: Port, *, table: RegisterTable = X_SERIES, allowance: float = 0.006) -> None:
+    def __init__(self, port: Port, *, table: RegisterTable = X_SERIES, allowance: float = ALLOWANCE) -> None:
         super().__init__(port, table, allowance)
         self.firmware: dict[int, int] = {}
         self.fast = False

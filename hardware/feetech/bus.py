@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hardware.exchange import LATE_VARIANTS, PacketBus
+from hardware.exchange import ALLOWANCE, LATE_VARIANTS, PacketBus
 from hardware.feetech import protocol
 from hardware.feetech.registers import STS3215
 from hardware.ports import Port
@@ -16,7 +16,7 @@ class FeetechBus(PacketBus):
     packets = protocol
     overhead = 6
 
-    def __init__(self, port: Port, *, table: RegisterTable = STS3215, allowance: float = 0.006) -> None:
+    def __init__(self, port: Port, *, table: RegisterTable = STS3215, allowance: float = ALLOWANCE) -> None:
         super().__init__(port, table, allowance)
 
     def ping(self, id: int, timeout: float = 0.05) -> int:

@@ -20,11 +20,11 @@ Array = NDArray[np.float64]
 STEPS_PER_BEAT = 20
 """Ticks of the descent that are computed per cycle: a tenth of a millisecond, a new descent every 0.2–0.5 s."""
 
-EVERY = 5
-"""Every fifth tick of the descent is kept; the watchdog interpolates."""
+SPACING = 0.05
+"""s between the ticks of the descent that are kept; the watchdog interpolates."""
 
-LONGEST = 2400
-"""Ticks after which a descent counts as complete wherever it is."""
+LONGEST = 24.0
+"""s after which a descent counts as complete wherever it is."""
 
 
 class DescentPlanner:
@@ -34,6 +34,9 @@ class DescentPlanner:
         self.robot = robot
         self._gate = Gate(robot, speed)
         self._descent = Descent(robot, self._gate)
+        self.every = max(round(SPACING * robot.command_rate), 1)
+        """Every so many-th tick is kept."""
+        self.longest = round(LONGEST * robot.command_rate)  # ticks
         self._points: list[Array] = []
         self._ticks = 0
         self._busy = False
@@ -53,9 +56,9 @@ class DescentPlanner:
         for _ in range(ticks):
             self._descent.step()
             self._ticks += 1
-            if self._ticks % EVERY == 0:
+            if self._ticks % self.every == 0:
                 self._points.append(self._gate.position)
-            if self._descent.done or self._ticks >= LONGEST:
+            if self._descent.done or self._ticks >= self.longest:
                 self._points.append(self._gate.position)
                 self._busy = False
                 return self._points
@@ -77,7 +80,7 @@ class Watchdog:
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
         self._memory = watchdog.Memory(memory)
-        self._memory.start(robot.n, EVERY / robot.command_rate)
+        self._memory.start(robot.n, self._planner.every / robot.command_rate)
         theirs, self._pipe = os.pipe()
         ready, answered = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -116,14 +119,14 @@ class Watchdog:
             if self._mode != watchdog.ARMED:
                 # The first descent must be there when it counts from now on.
                 self._planner.begin(executed)
-                self._publish(self._planner.advance(LONGEST))
+                self._publish(self._planner.advance(self._planner.longest))
             points = self._planner.advance(STEPS_PER_BEAT)
             if points is not None:
                 self._publish(points)
                 self._planner.begin(executed)
         elif self._mode != watchdog.LIMP:
             # A limp arm is moved, and its servos restarted: the old descent is no way from anywhere.
-            self._memory.start(self.robot.n, EVERY / self.robot.command_rate)
+            self._memory.start(self.robot.n, self._planner.every / self.robot.command_rate)
         self._write(watchdog.ARMED if armed else watchdog.LIMP)
 
     def busy(self) -> None:

@@ -73,7 +73,13 @@ class ControlLoop:
         self.policy = policy
         self.perception: PerceptionSource = GoalOnly() if perception is None else perception
         given = Deadlines() if deadlines is None else deadlines
-        self.deadlines = replace(given, settling=given.settling * max(1.0, SPEED / speed))
+        self.period = 1.0 / self.robot.command_rate
+        self.deadlines = replace(
+            given,
+            settling=given.settling * max(1.0, SPEED / speed),
+            # However fast the loop: one lost reading is nothing, after two it holds before three periods are over.
+            feedback_hold=min(given.feedback_hold, 2 * self.period),
+        )
         self.guardian = guardian
         self.counts = Counts()
         self.link = Link(arm, clock, guardian, self.counts)
@@ -94,7 +100,6 @@ class ControlLoop:
         self.gate = self.gates[Action.FOLLOW]
         self.descent = Descent(self.robot, self.gates[Action.DESCEND])
         self.player = ChunkPlayer()
-        self.period = 1.0 / self.robot.command_rate
 
         self.state = State(since=clock.now())
         self.doing = Action.NOTHING

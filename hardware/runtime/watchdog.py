@@ -48,7 +48,7 @@ HOLD = 1.2
 APPROACH = 0.25
 """rad/s, speed of the way to the beginning of the descent."""
 
-RATE = 50.0
+RATE = 60.0
 """Hz at which goals are sent."""
 
 MAX_POINTS = 512
@@ -120,7 +120,7 @@ class Descent:
             steps = max(abs(a - b) for a, b in zip(last, points[0])) * self.family.tick / APPROACH * RATE
             self._move(last, points[0], int(steps) + 1)
             for a, b in pairwise(points):
-                self._move(a, b, max(int(period * RATE), 1))
+                self._move(a, b, max(round(period * RATE), 1))
             time.sleep(0.5)
         return self._let_go()
 

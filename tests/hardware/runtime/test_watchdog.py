@@ -15,7 +15,7 @@ import pytest
 from hardware.ports import holders
 from hardware.runtime import watchdog
 from hardware.runtime.descent import SPEED
-from hardware.runtime.guardian import EVERY, DescentPlanner
+from hardware.runtime.guardian import SPACING, DescentPlanner
 from hardware.runtime.watchdog import Descent, Memory
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -215,7 +215,7 @@ def test_the_descent_is_gated_and_ends_at_rest():
         points = np.array(points)
         assert calls < 130 and len(points) <= watchdog.MAX_POINTS
         assert np.allclose(points[0], start) and np.allclose(points[-1], ROBOT.rest, atol=1e-6)
-        speed = np.abs(np.diff(points[:-1], axis=0)) * ROBOT.command_rate / EVERY
+        speed = np.abs(np.diff(points[:-1], axis=0)) / SPACING
         assert (speed <= SPEED * ROBOT.limits("velocity") + 1e-9).all()
         assert min(check.clearance(q) for q in points) > -ROBOT.gate.table_clearance
 

@@ -137,7 +137,9 @@ def seen(out: Path, rate: int) -> dict[str, float]:
         out / "log.parquet", columns=["t", "period_error", "work", "feedback_age", "remaining", "state"]
     )
     states = np.array(table["state"].to_pylist())
-    acting = np.isin(states, ["running", "degraded"]) & (table["remaining"].to_numpy() != 0.0)
+    remaining = table["remaining"].to_numpy()  # 0 unless the policy acts
+    first = int(np.flatnonzero(remaining > 0)[0])
+    acting = np.isin(states, ["running", "degraded"]) & (remaining != 0) & (np.arange(len(states)) >= first)
     column = {name: table[name].to_numpy()[acting] for name in table.column_names if name != "state"}
     since = (column["t"] - column["t"][0]) * rate
     phase = since - np.round(since)  # of a period; skipped periods leave it as it is

@@ -1,11 +1,15 @@
 """The whole loop on a simulated arm and clock: assertions are about the simulated physics and what was sent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from hardware.emulator.plant import IdealPlant
+from hardware.emulator.stepped import SteppedArm
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Phase, Request
+from hardware.runtime.supervisor import Action, Phase, Request
 from sim2real.clock import SimulatedClock
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
@@ -253,6 +257,33 @@ def test_bus_silence_holds_at_once_and_recovers(rig):
     rig.stop()
     rig.settle()
     rig.check_ended()
+
+
+@pytest.mark.parametrize("rate", [100, 200])
+def test_a_silent_line_is_noticed_within_three_periods_at_any_rate(rate):
+    robot = replace(ROBOT, command_rate=rate, physics_rate=3 * rate)
+    arm = SteppedArm(robot, IdealPlant(robot.n, robot.home))
+    arm.arm.identify()
+    arm.arm.configure()
+    loop = ControlLoop(arm.arm, arm.clock)
+    loop.run(lambda: loop.phase is Phase.LIMP, 1)
+    loop.request = Request.ARM
+    assert loop.run(lambda: loop.phase is Phase.HOLD, 3)
+    loop.travel(robot.home + 0.3)
+    loop.request = Request.RUN
+    loop.run(lambda: False, 0.5)
+    arm.line.tamper = lambda reply: () if reply.id == 6 else (reply,)
+    loop.tick()
+    assert loop.doing is Action.FOLLOW, "a single lost reply holds nothing up"
+    arm.line.tamper = None
+    loop.run(lambda: False, 0.1)
+    assert loop.phase is Phase.RUNNING and loop.counts.overruns == 0
+    arm.line.tamper = lambda reply: ()
+    assert loop.reading is not None
+    heard = loop.reading.time
+    assert loop.run(lambda: loop.doing is Action.HOLD, 1)
+    assert arm.clock.now() - heard <= 3 / rate
+    assert np.diff(loop.log.columns()["t"]).min() > 0.5 / rate, "no burst of cycles"
 
 
 def test_bus_silence_that_lasts_ends_in_limp_fault(rig):

@@ -1,15 +1,15 @@
 """Real processes on an emulated arm, killed or stopped at a random moment, and what the arm physically did.
 
-One trial: an emulated arm in a process of its own that logs its physics, and a run as `sim2real record` makes it
-(control, inference, camera, recorder, watchdog). A victim gets SIGKILL or SIGSTOP; the log says what followed.
-
-    python -m pipelines.killing arm LINK LOG           python -m pipelines.killing control LINK OUT SECONDS
+One trial: a run as `sim2real record` makes it (control, inference, camera, recorder, watchdog) on an emulated arm in
+a process of its own that logs its physics. A victim gets SIGKILL or SIGSTOP; the log says what followed. A `Bench`
+makes one trial after the other on the same arm; `victims.py` has its processes.
 """
 
+import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -28,13 +28,15 @@ Array = NDArray[np.float64]
 ROLES: Final = ("control", "inference", "camera", "recorder")
 SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
-PERIOD = 0.005
-"""s between rows of the arm's log."""
+AFTERMATH: Final = {"control": 30.0, "inference": 4.0, "camera": 4.5, "recorder": 1.0}
+"""s that the policy would go on after the last signal, by victim: until what may be latched would be."""
 WINDOW = 0.1
 """s over which the speed of goals and joints is taken: rows come when the machine lets them."""
 HELD, LEAST_HOLD = 0.1, 1.0
 """Goals stand still so soon after control is gone, and so long."""
 START_TIMEOUT, END_TIMEOUT = 240.0, 120.0
+LEAVE_TIMEOUT = 20.0
+"""s for what control has started to end, once control has."""
 
 
 @dataclass
@@ -53,42 +55,91 @@ class Trial:
         return asdict(self)
 
 
-def run_trial(folder: Path, victims: Sequence[tuple[str, str]], seed: int, seconds: float = 8.0) -> Trial:
-    """One trial in `folder`: (role, "kill" | "stop") one after the other, at random moments; then judge the arm."""
-    rng = np.random.default_rng(seed)
-    trial = Trial([f"{how} {role}" for role, how in victims], seed)
-    link, log = folder / "arm", folder / "arm.npz"
-    arm = _spawn("arm", str(link), str(log))
-    pids: dict[str, int] = {}
-    control = None
-    try:
-        _await(arm, {"ready": {}}, START_TIMEOUT)
-        control = _spawn("control", str(link), str(folder / "out"), str(seconds), state=folder / "state")
-        pids = _await(control, {"running": pids}, START_TIMEOUT)
-        pids["control"] = control.pid
-        hit: list[float] = []
-        for role, how in victims:
-            time.sleep(float(rng.uniform(0.1, 1.5)))
-            hit.append(time.monotonic())
-            os.kill(pids[role], SIGNALS[how])
-        control.wait(END_TIMEOUT)
-        _await_end(pids["watchdog"], END_TIMEOUT)
-        trial.ended = f"{_last_words(control)}status {control.returncode}"
-    except (subprocess.TimeoutExpired, TimeoutError, EOFError) as error:
-        trial.problems.append(f"{type(error).__name__}: {error}")
-    finally:
-        for pid in pids.values():
-            _kill(pid)
-        if control is not None:
-            _kill(control.pid)
-            control.wait()
-        if arm.poll() is None:
-            arm.terminate()
-            arm.wait(60)
-    if not trial.problems:
-        with np.load(log) as kept:
-            judge(trial, kept["rows"], hit[-1], victims[-1][0] == "control")
-    return trial
+class Bench:
+    """An emulated arm and a nursery of control processes, in `folder`. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._link, self._log = folder / "arm", folder / "arm.npz"
+        self._count = 0
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def trial(self, victims: Sequence[tuple[str, str]], seed: int) -> Trial:
+        """(role, "kill" | "stop") one after the other, at random moments; then judge the arm."""
+        rng = np.random.default_rng(seed)
+        trial = Trial([f"{how} {role}" for role, how in victims], seed)
+        delays = rng.uniform(0.1, 1.5, len(victims))
+        self._count += 1
+        out = self.folder / f"out{self._count}"
+        request = {
+            "out": str(out),
+            "state": str(self.folder / f"state{self._count}"),
+            "seconds": float(delays.sum() + AFTERMATH[victims[-1][0]]),
+            # Near rest it is lowered sooner; now and then from as far out as it works.
+            "reach": float(rng.uniform(0.2, 1.0 if seed % 4 == 0 else 0.4)),
+        }
+        pids: dict[str, int] = {}
+        try:
+            self._start()
+            arm, nursery = self._processes
+            arm.send_signal(signal.SIGUSR2)
+            assert nursery.stdin is not None
+            nursery.stdin.write(json.dumps(request) + "\n")
+            nursery.stdin.flush()
+            _await(nursery, "running", START_TIMEOUT, pids)
+            hit = []
+            for (role, how), delay in zip(victims, delays):
+                time.sleep(float(delay))
+                hit.append(time.monotonic())
+                os.kill(pids[role], SIGNALS[how])
+            said = _await(nursery, "exit", END_TIMEOUT, pids)
+            words = [line.removeprefix("ended ") for line in said if line.startswith("ended ")]
+            trial.ended = ", ".join([*words, f"status {said[-1].removeprefix('exit ')}"])
+            _await_end(pids["watchdog"], END_TIMEOUT)
+            stopped = {role for role, how in victims if how == "stop"}
+            for role in pids.keys() - stopped:
+                _await_end(pids[role], LEAVE_TIMEOUT)
+            arm.send_signal(signal.SIGUSR1)
+            _await(arm, "saved", END_TIMEOUT, {})
+            with np.load(self._log) as kept:
+                judge(trial, kept["rows"], hit[-1], victims[-1][0] == "control")
+        except (OSError, TimeoutError, EOFError) as error:
+            trial.problems.append(f"{type(error).__name__}: {error}")
+        finally:
+            for pid in pids.values():
+                _kill(pid)
+        if trial.problems:
+            self.close()
+        shutil.rmtree(out, ignore_errors=True)
+        return trial
+
+    def _start(self) -> None:
+        if self._processes:
+            return
+        self._processes = [_spawn("arm", str(self._link), str(self._log)), _spawn("nursery", str(self._link))]
+        for process in self._processes:
+            _await(process, "ready", START_TIMEOUT, {})
+
+    def close(self) -> None:
+        """End both processes; the next trial starts them anew."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                stream.close()
+        self._processes = []
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def judge(trial: Trial, rows: Array, hit: float, control_gone: bool) -> None:
@@ -133,105 +184,35 @@ def judge(trial: Trial, rows: Array, hit: float, control_gone: bool) -> None:
         problems.append(f"goals moved for {trial.held * 1000:.0f} ms after control was gone")
 
 
-# The processes of a trial
+# Processes
 
 
-def arm_process(link: str, log: str) -> None:
-    """An emulated arm that logs its physics until SIGTERM."""
-    from hardware.emulator.session import EmulatorOptions, Session
-
-    session = Session(EmulatorOptions(link=link, task="push", seed=1))
-    plant, ended, rows, latest = session.plant, session._ended, [], 0.0
-
-    def watched() -> bool:
-        nonlocal latest
-        now = time.monotonic()
-        if now - latest >= PERIOD:
-            latest = now
-            rows.append(np.concatenate([[now], plant.world.position, plant.drive.goal, plant.drive.mode]))
-        return ended()
-
-    session._ended = watched  # type: ignore[method-assign]
-    try:
-        print("ready", flush=True)
-        session.run()
-    finally:
-        session.close()
-        np.savez(log, rows=np.array(rows))
-
-
-def control_process(link: str, out: str, seconds: str) -> int:
-    """A recorded run that says which process is which, and when a policy moves the arm."""
-    from hardware.cameras import CameraProcess
-    from hardware.runtime.guardian import Watchdog
-    from hardware.runtime.inference import InferenceProcess
-    from hardware.runtime.loop import ControlLoop
-    from hardware.runtime.recorder import RecorderProcess
-    from pipelines.arm_request import Options
-    from pipelines.deploy import run
-
-    roles = {
-        "camera": CameraProcess,
-        "watchdog": Watchdog,
-        "inference": InferenceProcess,
-        "recorder": RecorderProcess,
-    }
-    for role, kind in roles.items():
-        _announced(kind, role)
-    start = ControlLoop.start_policy
-
-    def started(self: ControlLoop, seed: int) -> None:
-        start(self, seed)
-        print("running", flush=True)
-
-    ControlLoop.start_policy = started  # type: ignore[method-assign]
-    result, status = run(
-        Options(
-            command="record", port=link, out=out, task="push", calibration=f"{link}.calibration.json",
-            cameras=f"{link}.cameras.toml", seconds=float(seconds), record=True, yes=True,
-        )
-    )  # fmt: skip
-    print(f"ended {result['final_state']} {result['faults']}", flush=True)
-    return status
-
-
-def _announced(kind: Any, role: str) -> None:
-    begin = kind.__init__
-
-    def announced(self: Any, *args: Any, **options: Any) -> None:
-        begin(self, *args, **options)
-        print(f"{role} {self._process.pid}", flush=True)
-
-    kind.__init__ = announced
-
-
-# Their parent
-
-
-def _spawn(*arguments: str, state: Path | None = None) -> "subprocess.Popen[str]":
+def _spawn(*arguments: str) -> "subprocess.Popen[str]":
     return start_module(
-        "pipelines.killing",
+        "pipelines.victims",
         *arguments,
-        environment={} if state is None else {"SIM2REAL_STATE": str(state)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
 
 
-def _await(
-    process: "subprocess.Popen[str]", wanted: dict[str, dict[str, int]], timeout: float
-) -> dict[str, int]:
-    """Read "role pid" lines until the word that is wanted; raises EOFError, TimeoutError."""
+def _await(process: "subprocess.Popen[str]", word: str, timeout: float, pids: dict[str, int]) -> list[str]:
+    """Read lines until one that begins with `word`, and note the "role pid" among them in `pids`.
+
+    Raises EOFError when the process ends before or has to be killed after `timeout` s.
+    """
     assert process.stdout is not None
-    (word, pids), stream = next(iter(wanted.items())), process.stdout
     timer = threading.Timer(timeout, process.kill)
     timer.start()
+    lines = []
     try:
-        for text in stream:
+        for text in process.stdout:
+            lines.append(text.strip())
             parts = text.split()
-            if parts == [word]:
-                return pids
+            if parts[:1] == [word]:
+                return lines
             if len(parts) == 2 and parts[1].isdecimal():
                 pids[parts[0]] = int(parts[1])
         raise EOFError(f"a process ended before it said '{word}'")
@@ -257,17 +238,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def _last_words(process: "subprocess.Popen[str]") -> str:
-    """How a run that could end by itself says that it did."""
-    assert process.stdout is not None
-    said = [line.strip() for line in process.stdout if line.startswith("ended ")]
-    return f"{said[-1].removeprefix('ended ')}, " if said else ""
-
-
-if __name__ == "__main__":
-    what, *rest = sys.argv[1:]
-    if what == "control":
-        sys.exit(control_process(*rest))
-    arm_process(*rest)

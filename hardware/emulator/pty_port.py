@@ -108,7 +108,7 @@ class Pty:
                 if descriptor == self._master:
                     self._take()
                     spoken = self.now()
-                else:
+                elif descriptor in watch:  # else it was a port that has been hung up meanwhile
                     watch[descriptor]()
             if flush is not None and self.now() >= flush:
                 self._put(ready)

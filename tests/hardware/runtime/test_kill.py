@@ -2,13 +2,14 @@
 
 import pytest
 
-from pipelines.killing import run_trial
+from pipelines.killing import Bench
 
 
 @pytest.mark.slow
 def test_whoever_dies_the_arm_ends_at_rest(tmp_path) -> None:
     """The recorder is killed and the run goes on; inference hangs and the arm holds, is lowered and let go."""
-    trial = run_trial(tmp_path, [("recorder", "kill"), ("inference", "stop")], seed=1, seconds=30.0)
+    with Bench(tmp_path) as bench:
+        trial = bench.trial([("recorder", "kill"), ("inference", "stop")], seed=1)
     assert trial.problems == []
     assert trial.lowered
     assert trial.ended.startswith("limp_fault ['policy_late") and trial.ended.endswith("status 1")

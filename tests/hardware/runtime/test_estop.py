@@ -1,11 +1,15 @@
 """Emergency stop inputs: lines that are watched, a signal that is sent, a run that is stopped by it."""
 
+import errno
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +72,39 @@ def test_a_port_without_modem_lines_is_refused():
         for spec in (os.ttyname(slave), f"{os.ttyname(slave)}:dsr"):
             with pytest.raises(UserError, match="modem lines"):
                 reader(spec)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize(("spec", "wanted", "driven"), [("", "CTS", "RTS"), (":dsr", "DSR", "DTR")])
+def test_a_serial_line_is_pressed_unless_it_is_asserted(monkeypatch, spec, wanted, driven):
+    """A pty has no modem lines, so the kernel's answers are stood in for; all else is real."""
+    state = {"lines": 0, "error": False}
+    real = fcntl.ioctl
+
+    def ioctl(descriptor, request, argument=0, *rest):
+        if request == termios.TIOCMBIS:
+            state["driven"] = struct.unpack("i", argument)[0]
+            return argument
+        if request == termios.TIOCMGET:
+            if state["error"]:
+                raise OSError(errno.EIO, "gone")
+            return struct.pack("i", state["lines"])
+        return real(descriptor, request, argument, *rest)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    master, slave = pty.openpty()
+    try:
+        pressed = reader(os.ttyname(slave) + spec)
+        assert state["driven"] == getattr(termios, f"TIOCM_{driven}"), "it feeds the button"
+        assert pressed(), "the line is down: the button is pressed, or its wire broken"
+        state["lines"] = getattr(termios, f"TIOCM_{wanted}")
+        assert not pressed()
+        state["lines"] = ~getattr(termios, f"TIOCM_{wanted}") & 0xFFF
+        assert pressed(), "the other lines do not count"
+        state["lines"], state["error"] = getattr(termios, f"TIOCM_{wanted}"), True
+        assert pressed(), "an adapter that was pulled"
     finally:
         os.close(master)
         os.close(slave)

@@ -60,9 +60,20 @@ GRIPPER_FIELDS = ("kp", "viscous", "armature", "coulomb", "command_delay")
 SHARED_FIELDS = (
     Fitted("speed", 0.5, 1.0, 30.0, "log", 0.03, 4.0),
     Fitted("acceleration", 0.7, 5.0, 2000.0, "log", 0.03, 40.0),
+    Fitted("resistance", 0.4, 1.5, 20.0, "log", 0.03),
 )
-"""The firmware's profile, alike on all servos. Arms are set up with register value 254, which means 39 rad/s²."""
-LINK_MASS = Fitted("mass", 0.5, 0.3, 3.0, "log", 0.05)
+"""What the servos of one arm have in common. The firmware's profile: arms are set up with register value 254, which
+means 39 rad/s². The resistance is the scale of all torques: servos of one name are sold for 7.4 V and for 12 V, and
+without it the links would have to be two or three times as heavy on the former."""
+STOP_STIFFNESS = Fitted("stop_stiffness", 0.7, 2.0, 100.0, "log", 0.1)
+STOP_SHARE = Fitted("stop_share", 0.5, -1.0, 1.0, "linear", 0.05, 0.0)
+STOP_BEFORE, STOP_PRIOR, STOP_STEP = 0.05, 0.08, 0.004
+"""rad: how far before the end of a joint's calibrated range a yielding stop is expected, how far off that may be, and
+the finite difference."""
+NEAR = 0.15
+"""rad: a recording that comes so near to the end of a joint's range may tell of a stop there."""
+NEAR_FRAMES = 10
+LINK_MASS = Fitted("mass", 0.35, 0.3, 3.0, "log", 0.05)
 """Relative to the URDF: cables, cameras and prints differ."""
 PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
@@ -87,7 +98,8 @@ class ArmModelFit:
     _targets: tuple[tuple[str, Any, int], ...] = field(repr=False)
 
     @classmethod
-    def build(cls, robot: Robot) -> "ArmModelFit":
+    def build(cls, robot: Robot, log: ArmLog | None = None) -> "ArmModelFit":
+        """The unknowns of this robot; those of its stops only where the log comes near the ends of joints' ranges."""
         unknowns: list[Unknown] = []
         targets: list[tuple[str, Any, int]] = []
         base = servo.nominal_parameters(robot)
@@ -101,8 +113,12 @@ class ArmModelFit:
                 targets.append(("servo", [j], column))
         for what in SHARED_FIELDS:
             column = servo.FIELD_INDEX[what.field]
-            unknowns.append(_unknown(f"servo.*.{what.field}", what, float(what.mean or 0.0)))
+            mean = what.mean if what.mean is not None else float(base[:, column].mean())
+            unknowns.append(_unknown(f"servo.*.{what.field}", what, mean))
             targets.append(("servo", list(range(robot.n)), column))
+        for unknown, joints in _stops(robot, base, log):
+            unknowns.append(unknown)
+            targets.append(("servo", joints, servo.FIELD_INDEX[unknown.name.rsplit(".", 1)[-1]]))
         carried = int(robot.model.tool[0])
         for i in _loading_links(robot):
             if i == carried:
@@ -179,6 +195,32 @@ def _unknown(
     )  # fmt: skip
 
 
+def _stops(robot: Robot, base: Array, log: ArmLog | None) -> list[tuple[Unknown, list[int]]]:
+    """Unknowns of the yielding stops that the log comes near, each with the joints it is for."""
+    found: list[tuple[Unknown, list[int]]] = []
+    if log is None:
+        return found
+    state, arm = log.recording.state, [int(j) for j in robot.arm]
+    pushed = []
+    for j in arm:
+        for which, end, inwards in (("stop_lower", log.lower[j], 1.0), ("stop_upper", log.upper[j], -1.0)):
+            if (inwards * (state[:, j] - end) < NEAR).sum() < NEAR_FRAMES:
+                continue
+            low, high = sorted((end + 0.3 * inwards, end - 0.1 * inwards))
+            name = f"servo.{robot.joint_names[j]}.{which}"
+            start = float(end + STOP_BEFORE * inwards)
+            found.append((Unknown(name, start, low, high, STOP_PRIOR, step=STOP_STEP, channel=j), [j]))
+            if j + 1 in arm and j not in pushed:
+                pushed.append(j)
+    for j in pushed:
+        name = f"servo.{robot.joint_names[j + 1]}.stop_share"
+        found.append((_unknown(name, STOP_SHARE, 0.0, j + 1), [j + 1]))
+    if found:
+        mean = float(base[:, servo.STOP_STIFFNESS].mean())
+        found.append((_unknown("servo.*.stop_stiffness", STOP_STIFFNESS, mean), list(range(robot.n))))
+    return found
+
+
 def _loading_links(robot: Robot) -> list[int]:
     """Links of the arm whose weight its joints feel: not the first, which turns about an upright axis."""
     return [int(i) for i in robot.arm if i > 0]
@@ -236,7 +278,7 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
     began = time.perf_counter()
     tell = say or (lambda _: None)
     log = informative(log, robot, source)
-    model = ArmModelFit.build(robot)
+    model = ArmModelFit.build(robot, log)
     unknowns: Sequence[Unknown] = model.unknowns
     for what, part, iterations, rounds in (("pilot fit", _pilot(log), 8, 2), ("fit", log, 8, 2)):
         found = fit(

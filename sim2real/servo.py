@@ -13,19 +13,25 @@ output shaft (angle q, speed w, motor torque τm; everything reflected through t
                        + exp(−|w/ws|^α) (stribeck + |load_motor_stribeck τm − load_external_stribeck τe| + quad)
                 τf opposes w, plus viscous·w; quad = quadratic_motor τe² where the motor drives the load,
                 quadratic_external τm² where the load drives the motor
-    motion      (M(q) + diag(armature)) ẇ = τm − τf − viscous w − h(q, w) + τ_ext                          (7)
+    stops       τs = −stop_stiffness · (how far q + offset is beyond stop_lower…stop_upper)                 (7)
+                     + stop_share · (τs of the joint before, its share left out)
+    motion      (M(q) + diag(armature)) ẇ = τm − τf − viscous w − h(q, w) + τs + τ_ext                     (8)
 
 (5) is the brushed motor under slow-decay PWM, the one in M. Duclusaud, G. Passault et al., "Extended Friction
 Models for the Physics Simulation of Servo Actuators", ICRA 2025, arXiv 2410.08650, whose friction family is (6): M1
 coulomb + viscous; M2 adds stribeck; M3 load_motor = load_external; M4 both; M5 directional (motor and external
-side differ); M6 quadratic. τe is the load at the shaft, −h + τ_ext. `enabled`: 0 off (no motor at all: friction and
+side differ); M6 quadratic. τe is the load at the shaft, −h + τs + τ_ext. `enabled`: 0 off (no motor at all: friction and
 armature remain), 1 position control, 2 damping (u = 0, the motor's back-EMF brakes).
+
+(7) is what a folded arm leans on: links, cables and prints that yield by degrees before anything hard is reached, and
+that press on the next joint as well (not a conservative force: it is a linearized contact whose place on the next link
+does not enter). By default the stops lie out of reach.
 
 The nominal values lie in the middle of what replays of real SO-101 arms ask for (`docs/twin.md`); speed limit and
 gain agree with single servos on a bench, where the duty after a step of the goal rises in a straight line.
 
-Time stepping. `drive_into` runs (1)–(4) for one step and leaves the duty as a function of the speed at the *end* of
-the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(7) implicitly for w⁺: Gauss–Seidel over joints, each
+Time stepping. `drive_into` runs (1)–(4) and (7) for one step and leaves the duty as a function of the speed at the *end* of
+the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(8) implicitly for w⁺: Gauss–Seidel over joints, each
 joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
 friction being implicit, the step is stable at 240 Hz with links a hundred times lighter than the armature.
 Friction's *level* (6) is taken from the speed and torques at the beginning of the step.
@@ -160,6 +166,40 @@ SERVO_FIELDS: tuple[ServoField, ...] = (
         0.2,
     ),
     _F("offset", "rad", 0.0, -0.035, 0.035, False, "sensed angle minus true angle", -0.5, 0.5),
+    _F(
+        "stop_lower",
+        "rad",
+        -10.0,
+        -10.0,
+        -10.0,
+        False,
+        "sensed angle below which a yielding stop pushes back",
+        -10.0,
+        10.0,
+    ),
+    _F(
+        "stop_upper",
+        "rad",
+        10.0,
+        10.0,
+        10.0,
+        False,
+        "sensed angle above which a yielding stop pushes back",
+        -10.0,
+        10.0,
+    ),
+    _F("stop_stiffness", "N·m/rad", 15.0, 15.0, 15.0, True, "stiffness of these stops", 0.0, 1e4),
+    _F(
+        "stop_share",
+        "1",
+        0.0,
+        0.0,
+        0.0,
+        False,
+        "torque from the stop of the joint before, per torque there",
+        -2.0,
+        2.0,
+    ),
 )
 
 F = len(SERVO_FIELDS)
@@ -167,6 +207,7 @@ F = len(SERVO_FIELDS)
     VOLTAGE, TORQUE_CONSTANT, RESISTANCE, KP, KI, KD, FEEDFORWARD, DUTY_LIMIT, DEAD_BAND, SPEED, ACCELERATION,
     COMMAND_DELAY, ARMATURE, COULOMB, VISCOUS, STRIBECK, STRIBECK_VELOCITY, STRIBECK_EXPONENT, LOAD_MOTOR,
     LOAD_EXTERNAL, LOAD_MOTOR_STRIBECK, LOAD_EXTERNAL_STRIBECK, QUADRATIC_MOTOR, QUADRATIC_EXTERNAL, BACKLASH, OFFSET,
+    STOP_LOWER, STOP_UPPER, STOP_STIFFNESS, STOP_SHARE,
 ) = range(F)  # fmt: skip
 FIELD_INDEX: Mapping[str, int] = {field.name: i for i, field in enumerate(SERVO_FIELDS)}
 """Column of a parameter array by the field's name."""
@@ -198,9 +239,10 @@ DELAY_LENGTH = 128
 """Steps that the delay line holds: 0.42 s at 300 Hz."""
 STATE_COLUMNS = DELAY_LINE + DELAY_LENGTH
 
-# Columns of the scratch array between drive_into and solve_velocity_into: u(w⁺) = u0 − u1 w⁺, limited to ± limit.
-DRIVE_U0, DRIVE_U1, DRIVE_LIMIT = 0, 1, 2
-DRIVE_COLUMNS = 3
+# Columns of the scratch array between drive_into and solve_velocity_into: u(w⁺) = u0 − u1 w⁺, limited to ± limit, and
+# the stops' torque τs − yield w⁺.
+DRIVE_U0, DRIVE_U1, DRIVE_LIMIT, DRIVE_STOP, DRIVE_YIELD = 0, 1, 2, 3, 4
+DRIVE_COLUMNS = 5
 
 SWEEPS = 30
 """Most Gauss–Seidel sweeps; typically 4 to 8 reach TOLERANCE."""
@@ -307,10 +349,21 @@ def profile(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def yielding(p: Array, angle: float) -> float:
+    """Torque (7), N·m, of a joint's own yielding stops at the sensed `angle`, rad; `p` (F,)."""
+    return float(-p[STOP_STIFFNESS] * (max(angle - p[STOP_UPPER], 0.0) + min(angle - p[STOP_LOWER], 0.0)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def drive_into(parameters: Array, command: Array, state: Array, q: Array, dt: float, drive: Array) -> None:
-    """Equations (1)–(4) for one step of `dt` s at joint angles `q` (n,): fills `drive` (n, DRIVE_COLUMNS)."""
+    """Equations (1)–(4) and (7) for one step of `dt` s at joint angles `q` (n,): fills `drive` (n, DRIVE_COLUMNS)."""
+    before_it = 0.0
     for i in range(len(q)):
         p, c, s = parameters[i], command[i], state[i]
+        stop = yielding(p, q[i] + p[OFFSET])
+        drive[i, DRIVE_STOP] = stop + p[STOP_SHARE] * before_it
+        drive[i, DRIVE_YIELD] = p[STOP_STIFFNESS] * dt if stop != 0.0 else 0.0
+        before_it = stop
         head = (int(s[HEAD]) + 1) % DELAY_LENGTH
         s[HEAD] = head
         s[DELAY_LINE + head] = c[GOAL]
@@ -384,7 +437,7 @@ def solve_velocity_into(
     mass: Array, bias: Array, external: Array, speed: Array, parameters: Array, command: Array, state: Array,
     drive: Array, dt: float, low: Array, high: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Equations (4)–(7): fill `out` (n,) with the speeds at the end of the step, rad/s.
+    """Equations (4)–(8): fill `out` (n,) with the speeds at the end of the step, rad/s.
 
     mass (n, n), bias (n,), external (n,), speed (n,) at the beginning of the step; `low`, `high` (n,) bound the
     result. `state` receives TORQUE, DUTY and CURRENT.
@@ -392,18 +445,19 @@ def solve_velocity_into(
     n = len(speed)
     for i in range(n):
         # Scratch: friction level in CURRENT until the end of this function.
-        state[i, CURRENT] = friction_level(parameters[i], speed[i], state[i, TORQUE], external[i] - bias[i])
+        load = external[i] - bias[i] + drive[i, DRIVE_STOP]
+        state[i, CURRENT] = friction_level(parameters[i], speed[i], state[i, TORQUE], load)
         out[i] = speed[i]
     for _ in range(SWEEPS):
         change = 0.0
         for i in range(n):
             p = parameters[i]
             inertia = (mass[i, i] + p[ARMATURE]) / dt
-            force = inertia * speed[i] - bias[i] + external[i]
+            force = inertia * speed[i] - bias[i] + external[i] + drive[i, DRIVE_STOP]
             for j in range(n):
                 if j != i:
                     force -= mass[i, j] * (out[j] - speed[j]) / dt
-            slope = inertia + p[VISCOUS]
+            slope = inertia + p[VISCOUS] + drive[i, DRIVE_YIELD]
             if command[i, ENABLED] != 0.0:
                 slope += p[TORQUE_CONSTANT] * p[TORQUE_CONSTANT] / p[RESISTANCE]
             per_duty = p[TORQUE_CONSTANT] * p[VOLTAGE] / p[RESISTANCE]

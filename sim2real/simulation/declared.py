@@ -35,7 +35,8 @@ def world_parameters(robot: Robot) -> dict[str, Parameter]:
 def _servos(robot: Robot) -> Iterator[Parameter]:
     for field in SERVO_FIELDS:
         override = robot.servo.get(field.name)
-        for joint in robot.joint_names:
+        # No joint comes before the first, whose stop could press on it.
+        for joint in robot.joint_names[1 if field.name == "stop_share" else 0 :]:
             nominal, low, high = field.nominal, field.low, field.high
             own = override.get(joint) if isinstance(override, dict) else override
             if own is not None:

@@ -179,7 +179,7 @@ class World:
             values["world.gravity"], values["world.tilt_x"], values["world.tilt_y"]
         )
         n = self.robot.n
-        views.parameters[:] = np.fromiter(map(values.__getitem__, names.servo), np.float64).reshape(n, -1)
+        views.parameters[:] = np.array([values.get(name, 0.0) for name in names.servo]).reshape(n, -1)
         apply_conditions(views.parameters, values, self.robot.gripper)
         views.supply[:] = views.parameters[:, servo.VOLTAGE]
         views.scalars[2] = values["servo.sag"]

@@ -257,6 +257,37 @@ def test_stops_are_bounds_on_the_speed() -> None:
     assert joint.q[0] == pytest.approx(0.1, abs=1e-12)
 
 
+@pytest.mark.parametrize(("offset", "load"), [(0.0, -0.8), (0.02, -0.8), (0.0, 0.8)])
+def test_a_limp_joint_sinks_into_a_yielding_stop_by_torque_over_stiffness(offset: float, load: float) -> None:
+    side = -np.sign(load)
+    joint = Joint(
+        lambda q: load, viscous=0.3, stop_lower=-0.3, stop_upper=0.3, stop_stiffness=10.0, offset=offset
+    )
+    joint.command[0, servo.ENABLED] = 0
+    assert joint.run(6.0)[-1, 0] == pytest.approx(side * (0.3 + 0.08) - offset, abs=1e-6)
+
+
+def test_a_stop_presses_on_the_next_joint_by_its_share() -> None:
+    """The first joint rests 0.08 rad in its stop (0.8 N·m); half of it turns the second one's spring of 6 N·m."""
+    table = OFF | {"viscous": 0.3, "stop_stiffness": 10.0, "kp": 6.0 / STALL}
+    ends = {"stop_upper": {"a": 0.3}, "stop_share": {"b": 0.5}}
+    p = servo.parameters_from(table | ends, ["a", "b"], "test")
+    command, state = servo.nominal_command(2), np.zeros((2, servo.STATE_COLUMNS))
+    drive, q, w, out = np.zeros((2, servo.DRIVE_COLUMNS)), np.zeros(2), np.zeros(2), np.zeros(2)
+    mass, none, wide = INERTIA * np.eye(2), np.zeros(2), np.full(2, np.inf)
+    servo.reset_into(p, q, command, state)
+    command[0, servo.ENABLED] = 0
+    for _ in range(2000):
+        servo.drive_into(p, command, state, q, DT, drive)
+        servo.solve_velocity_into(
+            mass, np.array([-0.8, 0.0]), none, w, p, command, state, drive, DT, -wide, wide, out
+        )
+        w[:] = out
+        q += DT * w
+    assert q[0] == pytest.approx(0.38, abs=1e-6)
+    assert q[1] == pytest.approx(-0.5 * 0.8 / 6.0, abs=1e-6)
+
+
 def test_step_response_does_not_depend_on_the_time_step() -> None:
     names = ("coulomb", "viscous", "command_delay", "speed")
     ends = []
@@ -292,7 +323,11 @@ def test_coupled_joints_solve_the_coupled_equation() -> None:
     root = rng.normal(size=(n, n))
     mass = root @ root.T * 0.01 + 0.001 * np.eye(n)
     p = servo.parameters_from(OFF, [f"j{i}" for i in range(n)], "test")
-    command, state, drive = servo.nominal_command(n), np.zeros((n, servo.STATE_COLUMNS)), np.zeros((n, 3))
+    command, state, drive = (
+        servo.nominal_command(n),
+        np.zeros((n, servo.STATE_COLUMNS)),
+        np.zeros((n, servo.DRIVE_COLUMNS)),
+    )
     q, w, bias, external = np.zeros(n), rng.normal(size=n), rng.normal(size=n) * 0.1, rng.normal(size=n) * 0.1
     servo.reset_into(p, q, command, state)
     command[:, servo.GOAL] = rng.normal(size=n) * 0.02

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sim2real.parameters import Draw, Parameter, unseen
+from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
 from sim2real.tasks.base import load_task
@@ -21,6 +22,8 @@ CONTEXT = {
     # Friction that grows with the load needs one, on every joint: one that moves it, one that does not.
     "quadratic_motor": PUSHED,
     "quadratic_external": {"kp": 0.5, **PUSHED},
+    "stop_stiffness": {"stop_upper": -2.0},
+    "stop_share": {f"servo.{joint}.stop_upper": -3.0 for joint in Robot.load("so101").joint_names},
     # The jaw has a load only when it holds something.
     "servo.gripper.quadratic_motor": {},
     "servo.gripper.quadratic_external": {},
@@ -45,6 +48,10 @@ VALUES = {
     "load_external_stribeck": 0.2,
     "quadratic_motor": 0.3,
     "quadratic_external": 0.3,
+    "stop_lower": 2.0,
+    "stop_upper": -2.0,
+    "stop_stiffness": 30.0,
+    "stop_share": 0.3,
     "command.dropout": 0.3,
     "sensor.dropout": 0.3,
     "push.rate": 10.0,

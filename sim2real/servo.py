@@ -20,8 +20,8 @@ output shaft (angle q, speed w, motor torque τm; everything reflected through t
 (5) is the brushed motor under slow-decay PWM, the one in M. Duclusaud, G. Passault et al., "Extended Friction
 Models for the Physics Simulation of Servo Actuators", ICRA 2025, arXiv 2410.08650, whose friction family is (6): M1
 coulomb + viscous; M2 adds stribeck; M3 load_motor = load_external; M4 both; M5 directional (motor and external
-side differ); M6 quadratic. τe is the load at the shaft, −h + τs + τ_ext. `enabled`: 0 off (no motor at all: friction and
-armature remain), 1 position control, 2 damping (u = 0, the motor's back-EMF brakes).
+side differ); M6 quadratic. τe is the load at the shaft, −h + τs + τ_ext. `enabled`: 0 off (no motor at all: friction
+and armature remain), 1 position control, 2 damping (u = 0, the motor's back-EMF brakes).
 
 (7) is what a folded arm leans on: links, cables and prints that yield by degrees before anything hard is reached, and
 that press on the next joint as well (not a conservative force: it is a linearized contact whose place on the next link
@@ -30,8 +30,8 @@ does not enter). By default the stops lie out of reach.
 The nominal values lie in the middle of what replays of real SO-101 arms ask for (`docs/twin.md`); speed limit and
 gain agree with single servos on a bench, where the duty after a step of the goal rises in a straight line.
 
-Time stepping. `drive_into` runs (1)–(4) and (7) for one step and leaves the duty as a function of the speed at the *end* of
-the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(8) implicitly for w⁺: Gauss–Seidel over joints, each
+Time stepping. `drive_into` runs (1)–(4) and (7) for one step and leaves the duty as a function of the speed at the
+*end* of the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(8) implicitly for w⁺: Gauss–Seidel over joints, each
 joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
 friction being implicit, the step is stable at 240 Hz with links a hundred times lighter than the armature.
 Friction's *level* (6) is taken from the speed and torques at the beginning of the step.

@@ -31,8 +31,8 @@ The nominal values lie in the middle of what replays of real SO-101 arms ask for
 gain agree with single servos on a bench, where the duty after a step of the goal rises in a straight line.
 
 Time stepping. `drive_into` runs (1)–(4) and (7) for one step and leaves the duty as a function of the speed at the
-*end* of the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(8) implicitly for w⁺: Gauss–Seidel over joints, each
-joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
+*end* of the step, u(w⁺) = u0 − u1 w⁺. `solve_velocity_into` solves (4)–(8) implicitly for w⁺: Gauss–Seidel over joints,
+each joint exactly (its equation is monotonic: friction a soft threshold, u a clipped line). Stiffness, back-EMF and
 friction being implicit, the step is stable at 240 Hz with links a hundred times lighter than the armature.
 Friction's *level* (6) is taken from the speed and torques at the beginning of the step.
 

@@ -61,19 +61,19 @@ def serve(reader: CameraReader, objects: frozenset[str], parent: int) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    board = _Board(reader)
+    board = Board(reader)
     grabber = _Grabber(reader.camera, board)
-    watcher = _Watcher(reader.camera, objects, board)
+    watcher = Watcher(reader.camera, objects, board)
     threading.Thread(target=grabber.run, daemon=True).start()
     numbers = reader._numbers
     while os.getppid() == parent:
-        watcher.look(grabber.take(0.1))
+        watcher.look(grabber.take(0.1), time.monotonic())
         numbers[BEAT] = time.monotonic()
         numbers[READY] = watcher.warm
     os._exit(0)
 
 
-class _Board:
+class Board:
     """The writing end."""
 
     def __init__(self, reader: CameraReader) -> None:
@@ -115,7 +115,7 @@ _INDEX = {"state": STATE, "healthy": HEALTHY, "pictures": PICTURES, "rate": RATE
 class _Grabber:
     """Drains the camera in a thread and keeps its newest picture; opens it again when it fails."""
 
-    def __init__(self, camera: CameraModel, board: _Board) -> None:
+    def __init__(self, camera: CameraModel, board: Board) -> None:
         self.camera, self.board = camera, board
         self._new = threading.Condition()
         self._newest: tuple[float, Image] | None = None
@@ -231,10 +231,10 @@ def _open(camera: CameraModel) -> tuple[_Capture | None, str]:
     return _Capture(capture, os.path.isfile(source)), ""
 
 
-class _Watcher:
+class Watcher:
     """Judges each picture, publishes it, and looks for the objects in it."""
 
-    def __init__(self, camera: CameraModel, objects: frozenset[str], board: _Board) -> None:
+    def __init__(self, camera: CameraModel, objects: frozenset[str], board: Board) -> None:
         from hardware.perception import Detector
 
         self.camera, self.board = camera, board
@@ -246,11 +246,10 @@ class _Watcher:
             # Loading what was compiled takes a moment, compiling it the first time much longer.
             threading.Thread(target=self._warm_up, daemon=True).start()
         self._digest = b""
-        self._changed = self._seen = time.monotonic()
+        self._changed = self._seen = -np.inf
 
-    def look(self, found: tuple[float, Image] | None) -> None:
-        """Take one picture (time, BGR); None when none came."""
-        now = time.monotonic()
+    def look(self, found: tuple[float, Image] | None, now: float) -> None:
+        """Take one picture (time, BGR) at `now`, s on the pictures' clock; None when none came."""
         if found is None:
             if now - self._seen > STALL and self.board._reader._numbers[STATE] in (STREAMING, FROZEN, BLACK):
                 self.board.say(f"no picture for {now - self._seen:.1f} s")

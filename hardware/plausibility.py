@@ -43,13 +43,16 @@ class Plausibility:
         the ends of what an encoder can say."""
         possible = (position >= low) & (position <= high) & (np.abs(velocity) <= 2 * self.max_speed)
         # While a joint is silent it may go anywhere at full speed; while it is heard but not believed, no
-        # further than its speed says: otherwise a jump would become plausible by waiting.
+        # further than its speed says, nor any other way: otherwise a jump would become plausible by waiting, and
+        # one that the servo's own controller takes back by turning.
         unheard = np.minimum(now - self._heard_at, 1e3)
         first = ~np.isfinite(self.at)
         disbelieved = np.where(first, 0.0, np.maximum(now - self.at - unheard, 0.0))
-        speed = np.minimum(1.5 * np.maximum(np.abs(self.velocity), np.abs(velocity)), self.max_speed)
-        bound = self.max_speed * unheard + speed * disbelieved + JUMP_MARGIN
-        near = first | (np.abs(position - self.position) <= bound)
+        forth = np.minimum(1.5 * np.maximum(np.maximum(self.velocity, velocity), 0.0), self.max_speed)
+        back = np.maximum(1.5 * np.minimum(np.minimum(self.velocity, velocity), 0.0), -self.max_speed)
+        anyway = self.max_speed * unheard + JUMP_MARGIN
+        step = position - self.position
+        near = first | ((step <= anyway + forth * disbelieved) & (step >= back * disbelieved - anyway))
         good = answered & possible & near & (self._rejected < JUMPED_AFTER)
         self._rejected = np.where(good, 0, self._rejected + (answered & ~good))
         self._heard_at = np.where(answered, now, self._heard_at)

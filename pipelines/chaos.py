@@ -35,8 +35,10 @@ EPISODES = 4
 AFTERMATH = 3.0
 """s after its end for which a fault may still be the cause of what is latched."""
 
-OUTSIDE = frozenset({"kill_control", "stop_control", "kill_helper", "disk_full"})
-"""Faults that need real processes and disks: benchmarks/kill.py."""
+OUTSIDE = frozenset(
+    {"kill_control", "stop_control", "kill_helper", "disk_full", "server_gone", "estop", "operator_gone"}
+)
+"""Faults that need real processes and disks (benchmarks/kill.py), a policy server, or an operator."""
 
 GENERAL = frozenset({"arming_failed", "rest_unreachable", "settling_too_long", "feedback_lost"})
 """Latched faults that any fault on the bus or of a servo may lead to, if it comes at the wrong moment."""

@@ -14,8 +14,10 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.camera_worker import Board, Watcher
+from hardware.cameras import HEALTHY, NUMBERS, SLOTS, TEXT, CameraReader
 from hardware.emulator.assembly import build_servos, emulated_calibration
-from hardware.emulator.faults import FaultInjector
+from hardware.emulator.faults import Fault, FaultInjector
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
 from hardware.emulator.world_plant import WorldPlant
@@ -25,6 +27,7 @@ from hardware.runtime.loop import ControlLoop
 from hardware.runtime.sources import GoalOnly, LocalPolicy, PerceptionSource
 from hardware.runtime.supervisor import ENERGISED, Phase, Request
 from hardware.serial_arm import SerialArm
+from sim2real.camera import CameraModel
 from sim2real.clock import SimulatedClock
 from sim2real.kinematics import tool_position
 from sim2real.observation import Observation
@@ -40,6 +43,8 @@ PROMISES: Final = {
     "goal_jerk": "and its limits of jerk",
     "goal_origin": "a servo's goal is always one that passed the gate",
     "joint_speed": "no joint turns faster than its limit and a fifth, while it is held",
+    "joint_acceleration": "nor speeds up or slows down much harder than its goal may, over 30 ms",
+    "joint_jerk": "nor changes that much faster than its goal may",
     "torque": "no servo uses more than the share of its torque that it is configured for",
     "sag": "the tool stays within 3 cm of the height that the goals mean, while the arm is held",
     "stop_time": "after a fault the goal stands still within 0.3 s, the joints within 0.8 s",
@@ -49,8 +54,17 @@ PROMISES: Final = {
 }
 """Every promise by its name."""
 
-SPEED_SLACK, SPEED_MARGIN = 1.2, 0.25
-"""True joints may overshoot the limit of their goals by this factor and this much, rad/s: servos are springs."""
+SPEED_MARGIN = 0.25
+"""rad/s by which true joints may overshoot the limit of their goals besides: servos are springs."""
+
+SHARE = 1.2
+"""How much faster a joint may turn than its goal."""
+RATTLE: Final = {"feetech": 1.2, "dynamixel": 4.0}
+"""How much harder it may accelerate and jerk: small gears in light joints rattle, with nothing wrong at all."""
+DRAGGED = 2.0
+"""And how much harder than that while the joint beside it has let go."""
+WINDOW = 3
+"""Ticks over which accelerations of joints are taken."""
 
 SAG = 0.03
 STOPPED: Final = (Phase.FAULT_HOLD, Phase.ESTOP)
@@ -61,6 +75,7 @@ TICKS = 1.6
 LAG = 0.3
 """s by which an arm that is on its way up may lag behind its goals without sagging."""
 
+CAMERA_PERIOD = 1 / 30
 SETTLED = 0.5
 """s after torque has come on during which an arm may settle."""
 
@@ -126,8 +141,73 @@ class FaultySource(LocalPolicy):
         self._injector = policy.injector
 
     def send(self, time: float, observation: Observation) -> None:
-        if self._injector.active("policy_stall") is None:
+        if self._injector.active("policy_stall") is None and self._injector.active("server_gone") is None:
             super().send(time, observation)
+
+
+class FaultyCamera(GoalOnly):
+    """A camera on the rig's clock. The pictures are noise and go wrong while a fault says so; what is made of them
+    is what a camera's process makes of them."""
+
+    needed = True
+
+    def __init__(self, injector: FaultInjector) -> None:
+        super().__init__()
+        model = CameraModel.looking_at((0.55, 0.2, 0.4), (0.22, 0.0, 0.0), width=32, height=24, name="front")
+        memory = (
+            bytearray(8 * NUMBERS),
+            bytearray(TEXT),
+            bytearray(SLOTS * (8 + model.width * model.height * 3)),
+        )
+        self._injector, self._reader = injector, CameraReader(model, *memory)
+        self._reader._numbers[HEALTHY] = -np.inf
+        self._watcher = Watcher(model, frozenset(), Board(self._reader))
+        self._rng = np.random.default_rng(0)
+        self._shape = (model.height, model.width, 3)
+        self._picture = self._noise()
+        self._due = -np.inf
+
+    def _noise(self) -> NDArray[np.uint8]:
+        return self._rng.integers(20, 255, self._shape, dtype=np.uint8)
+
+    def advance(self, now: float) -> None:
+        """Take what pictures there are by `now`, s."""
+        active, found = self._injector.active, None
+        stale = active("camera_stale")
+        if now >= self._due and active("camera_stall") is None:
+            self._due = now + (CAMERA_PERIOD if stale is None else stale["every"])
+            if active("camera_frozen") is None:
+                self._picture = self._noise()
+            black = active("camera_black") is not None
+            found = (now, np.zeros_like(self._picture) if black else self._picture)
+        elif stale is None:
+            self._due = min(self._due, now + CAMERA_PERIOD)
+        self._watcher.look(found, now)
+
+    def frame_age(self, time: float) -> float:
+        return self._reader.age(time)
+
+    @property
+    def problem(self) -> str:  # type: ignore[override]
+        status = self._reader.status()
+        return f"front {status.state} ({status.problem})"
+
+
+class FaultyGuardian:
+    """Stands for the watchdog process, whose work needs real time: there until a fault takes it away."""
+
+    def __init__(self, injector: FaultInjector) -> None:
+        self._injector = injector
+
+    @property
+    def alive(self) -> bool:
+        return self._injector.active("kill_watchdog") is None
+
+    def beat(self, armed: bool, executed: Array) -> None:
+        pass
+
+    def busy(self) -> None:
+        pass
 
 
 class Sway:
@@ -204,12 +284,22 @@ class Rig:
             source,
             GoalOnly() if perception is None else perception,
             limits=self.calibration.limits,
+            guardian=FaultyGuardian(self.injector),
             **options,
         )
         tick = loop.tick
+        pressed: list[Fault] = []
 
         def watched() -> None:
             self.injector.advance(self.clock.now())
+            if isinstance(perception, FaultyCamera):
+                perception.advance(self.clock.now())
+            press = self.injector.active("estop")
+            if press is not None and press not in pressed:
+                pressed.append(press)
+                loop.estop.press("somebody")
+            if self.injector.active("operator_gone") is None:
+                loop.operator_sign()
             jump = self.injector.active("clock_jump")
             if jump is None:
                 tick()
@@ -245,14 +335,16 @@ class Rig:
             self.bus.advance(self.clock.now())
             self.injector.advance(self.clock.now())
 
-    def reset(self) -> None:
-        """As new, but for the clock: repaired, plugged in, limp at rest, every random number as at the start."""
+    def reset(self, position: Array | None = None) -> None:
+        """As new, but for the clock: repaired, plugged in, limp at rest or at `position` (n,) rad, every random
+        number as at the start."""
         self.injector.clear()
         self.injector.rng = np.random.default_rng(self.seed)
         self.line.plug(renamed=False)
         self.loop = self.arm = None
         plant = self.plant
-        plant.world.reset(position=np.clip(self.robot.rest, *self.calibration.limits))
+        start = self.robot.rest if position is None else position
+        plant.world.reset(position=np.clip(start, *self.calibration.limits))
         plant.world.servo.enabled[:] = 0.0
         # The world's clock begins anew, the line's goes on.
         self.bus.advance(self.clock.now())
@@ -261,6 +353,16 @@ class Rig:
         for servo in self.bus.servos:
             servo.temperature = servo.thermal.ambient + 3.0
             servo.power_up()
+
+    @property
+    def weakened(self) -> NDArray[np.bool_]:
+        """(n,) joints whose servo has had a fault since the start that takes its strength or turns it."""
+        hit = np.zeros(self.robot.n, dtype=np.bool_)
+        for fault in self.injector.begun:
+            if not fault.kind.strength:
+                id = int(fault.values.get("id", 0))
+                hit |= np.array([id in (0, servo.id) for servo in self.bus.servos])
+        return hit
 
     @property
     def torque(self) -> NDArray[np.bool_]:
@@ -288,7 +390,9 @@ class Witness:
                 [("speed", "velocity"), ("acceleration", "acceleration"), ("jerk", "jerk")], 1
             )
         }
-        self._slack = SPEED_SLACK * robot.limits("velocity") + SPEED_MARGIN
+        self._speed = SHARE * robot.limits("velocity") + SPEED_MARGIN
+        rattle = RATTLE[robot.protocol]
+        self._acceleration, self._jerk = (rattle * robot.limits(what) for what in ("acceleration", "jerk"))
         self._tick = np.array([servo.tick for servo in rig.bus.servos])
         self._looked = -np.inf
         self.begin()
@@ -308,6 +412,8 @@ class Witness:
         self._trail: list[Array] = []  # the last goal, and its first two derivatives as far as they are known
         self._sent: list[Array] = []
         self._heights: deque[float] = deque(maxlen=round(LAG / self._dt))
+        self._times: list[float] = []
+        self._speeds: list[Array] = []
         self._last_goal: Array | None = None
         self._duty_limit = np.ones(self.rig.robot.n)  # a lower one takes a step to act
         self._phase = Phase.DISCONNECTED
@@ -384,13 +490,22 @@ class Witness:
         if not on.all():
             self._off_at = now
         held = self._phase in ENERGISED and self._phase is not Phase.ARMING
-        if not held or now - self._off_at < SETTLED:
+        weak = rig.weakened
+        strong, hurt = ~weak, bool(weak.any())
+        # The others go on as if nothing were: where a servo has let go, they hold.
+        if not held or (now - self._off_at < SETTLED and not hurt):
+            self._times.clear()
+            self._speeds.clear()
             return
         self._bound("torque", plant.duty, np.maximum(drive.duty_limit, self._duty_limit) + 0.02, "the duty")
         self._duty_limit = drive.duty_limit.copy()
-        if any(not fault.kind.strength for fault in rig.injector.begun):
+        self._bound("joint_speed", strong * world.velocity, self._speed, "the joint")
+        self._changes(world.time, strong * world.velocity, DRAGGED if hurt else 1.0)
+        still = self._phase in STOPPED and now - self._stopping_since > JOINTS_STOP
+        if still and np.abs(strong * world.velocity).max() > STANDING:
+            self.note("stop_time", f"joints still turn {now - self._stopping_since:.2f} s after the fault")
+        if hurt:
             return
-        self._bound("joint_speed", world.velocity, self._slack, "the joint")
         drop = min(self._heights) - float(tool_position(model, world.position)[2])
         self._bound("sag", np.array([max(drop, 0.0)]), SAG, "hangs lower than its goal")
         if before is not None and self._sent:
@@ -398,6 +513,17 @@ class Witness:
             self._bound(
                 "goal_origin", np.where(goal != before, near, 0.0), TICKS * self._tick, "the servo's goal"
             )
-        still = self._phase in STOPPED and now - self._stopping_since > JOINTS_STOP
-        if still and np.abs(world.velocity).max() > STANDING:
-            self.note("stop_time", f"joints still turn {now - self._stopping_since:.2f} s after the fault")
+
+    def _changes(self, time: float, speed: Array, slack: float) -> None:
+        """Acceleration and jerk of the joints, from their true speeds (n,) rad/s at `time`."""
+        t, v = self._times, self._speeds
+        t.append(time)
+        v.append(speed)
+        if len(t) <= 2 * WINDOW:
+            return
+        del t[: -2 * WINDOW - 1], v[: -2 * WINDOW - 1]
+        before = (v[WINDOW] - v[0]) / (t[WINDOW] - t[0])
+        after = (v[-1] - v[WINDOW]) / (t[-1] - t[WINDOW])
+        self._bound("joint_acceleration", after, slack * self._acceleration, "the joint")
+        jerk = (after - before) / ((t[-1] - t[0]) / 2)
+        self._bound("joint_jerk", jerk, slack * self._jerk, "the joint")

@@ -24,6 +24,7 @@ class Place(StrEnum):
     POLICY = "policy"
     PROCESS = "process"
     DISK = "disk"
+    OPERATOR = "operator"
 
 
 EMULATED: Final = frozenset({Place.BUS, Place.PORT, Place.SERVO, Place.CAMERA})
@@ -264,22 +265,22 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "camera_stale", camera, "pictures come rarely",
             "degraded while the newest picture is too old; goes on by itself",
-            (Case("every=0.5,for=2", per_day=2),), (_CAMERA_LOOP, _CAMERA),
+            (Case("every=0.5,for=2", per_day=2),), (_MATRIX, _CAMERA),
             (Parameter("every", 0.5, "s", 0.05, 60, "time between pictures"),), lasts=2.0,
         ),
         FaultKind(
             "camera_frozen", camera, "the same picture again and again",
             "detected by its hash; degraded, then latched", (Case("for=8", ("camera_lost",), per_day=0.02),),
-            (_CAMERA, "test_cameras.py::test_repeated_pictures_do_not_count_as_new"), lasts=8.0,
+            (_MATRIX, _CAMERA, "test_cameras.py::test_repeated_pictures_do_not_count_as_new"), lasts=8.0,
         ),
         FaultKind(
             "camera_black", camera, "pictures are black", "detected by brightness; degraded, then latched",
-            (Case("for=1", per_day=0.5), Case("for=5", ("camera_lost",), per_day=0.02)), (_CAMERA, _CAMERA_LOOP),
+            (Case("for=1", per_day=0.5), Case("for=5", ("camera_lost",), per_day=0.02)), (_MATRIX, _CAMERA, _CAMERA_LOOP),
             lasts=5.0,
         ),
         FaultKind(
             "camera_stall", camera, "no more pictures", "degraded at the deadline, then latched",
-            (Case("for=1", per_day=1), Case("for=5", ("camera_lost",), per_day=0.05)), (_CAMERA, _CAMERA_LOOP),
+            (Case("for=1", per_day=1), Case("for=5", ("camera_lost",), per_day=0.05)), (_MATRIX, _CAMERA, _CAMERA_LOOP),
             lasts=5.0,
         ),
         FaultKind(
@@ -310,6 +311,13 @@ def _kinds() -> tuple[FaultKind, ...]:
             "the chunk is played out, the arm holds; latched, with the exception's text",
             (Case("for=0.1", ("policy_died",), per_day=0.02),),
             (_MATRIX, "runtime/test_inference.py::test_failures_are_named"),
+        ),
+        FaultKind(
+            "server_gone", policy, "the policy server elsewhere does not answer any more",
+            "as when no more chunks come; it is asked again for as long",
+            (Case("for=0.8", per_day=0.5), Case("for=1.4", ("policy_late",), per_day=0.05)),
+            (_MATRIX, "runtime/test_remote.py::test_whatever_a_server_does_the_arm_is_lowered_and_let_go"),
+            lasts=1.4,
         ),
         FaultKind(
             "overrun", Place.PROCESS, "the control loop is kept from running",
@@ -345,8 +353,36 @@ def _kinds() -> tuple[FaultKind, ...]:
             (_KILL, "runtime/test_inference.py::test_failures_are_named"), lasts=EVER,
         ),
         FaultKind(
+            "kill_watchdog", Place.PROCESS, "the watchdog process dies",
+            "nobody could lower the arm if control died as well: stop, hold, lower, limp; latched",
+            (Case("", ("watchdog_lost",), per_day=0.01),),
+            (_MATRIX, "runtime/test_watchdog.py::test_a_dead_watchdog_ends_the_session"), lasts=EVER,
+        ),
+        FaultKind(
+            "estop", Place.OPERATOR, "somebody presses the emergency stop",
+            "brake with full deceleration and hold, whatever else is asked; latched. Unattended it is lowered then",
+            (Case("", ("estop",), per_day=0.05),),
+            (
+                _MATRIX,
+                "runtime/test_loop.py::test_an_emergency_stop_brakes_hard_and_holds",
+                "runtime/test_loop.py::test_a_second_press_lets_go_but_a_held_key_does_not",
+            ),
+            lasts=0.05,
+        ),
+        FaultKind(
+            "operator_gone", Place.OPERATOR, "the operator shows no sign of life where one is required",
+            "stop, hold, lower, limp; latched after the operator's deadline",
+            (Case("for=0.5", per_day=5), Case("for=2", ("operator_lost",), per_day=0.1)),
+            (_MATRIX, "runtime/test_loop.py::test_an_operator_who_falls_silent_stops_the_arm"),
+            lasts=2.0,
+        ),
+        FaultKind(
             "disk_full", Place.DISK, "nothing more can be written", "the episode is lost, the arm goes on",
-            (Case(per_day=0.02),), ("runtime/test_recorder.py::test_a_full_disk_is_reported_and_the_loop_goes_on",),
+            (Case(per_day=0.02),),
+            (
+                "runtime/test_recorder.py::test_a_full_disk_is_reported_and_the_loop_goes_on",
+                "runtime/test_session.py::test_trouble_of_the_recorder_does_not_stop_the_arm",
+            ),
             lasts=EVER,
         ),
     )  # fmt: skip

@@ -73,7 +73,7 @@ class Health(NamedTuple):
     torque_lost: bool = False
     """A servo that should hold has let go (brown-out, reset)."""
     torque_gone: bool = False
-    """All of them have."""
+    """All of them have, or none ever did hold."""
     servo_fault: bool = False
     """A servo reports overload, heat, voltage or current."""
     policy_needed: bool = False
@@ -108,3 +108,5 @@ class Health(NamedTuple):
     """Monitors that see a fault."""
     retreated: bool = False
     """The way out after the fault has been gone."""
+    obstructed: bool = False
+    """The arm pushes against something on that way, or where the fault stopped it."""

@@ -24,11 +24,13 @@ from hardware.runtime.supervisor import (
     CODES,
     ENERGISED,
     MONITORS,
+    OBSTRUCTIONS,
     Action,
     Deadlines,
     Health,
     Phase,
     Request,
+    Retreat,
     State,
     action,
     advance,
@@ -124,6 +126,7 @@ class ControlLoop:
         self._last_start: float | None = None
         self._descending = False
         self._withdrawal: Withdrawal | None = None
+        self._yielded = False  # once per fault: what pushes back then is the arm's own weight
         self._bad_chunks = 0
         self._rejected = 0.0
         self._compile()
@@ -196,7 +199,11 @@ class ControlLoop:
         self.gate.limit_velocity(REDUCED if health.warned else 1.0)
         flags = self._act(start, doing)
         if self.guardian is not None:
-            self.guardian.beat(self.link.torque, self.executed)
+            if self.link.torque and not self.link.enabled:
+                # Half armed: there is nothing to come down from, whoever takes over lets go.
+                self.guardian.busy()
+            else:
+                self.guardian.beat(self.link.torque, self.executed)
 
         if self.reading is not None:
             self.log.add(
@@ -262,19 +269,22 @@ class ControlLoop:
         estop, estop_press = self.vitals.stop(now)
         verdict = Verdict() if reading is None else self._judge(now, reading)
         camera_needed = policy_on and self.perception.needed
-        holds = self.link.torque and self.state.phase in ENERGISED and self.state.phase is not Phase.ARMING
-        off = ~self.arm.enabled if holds else np.zeros(self.robot.n, dtype=np.bool_)
+        phase = self.state.phase
+        should_hold = phase in ENERGISED and phase is not Phase.ARMING
+        off = (
+            ~self.arm.enabled if should_hold and self.link.torque else np.zeros(self.robot.n, dtype=np.bool_)
+        )
         return Health(
             request=self.request,
             connected=self.link.connected,
             identified=self.identified,
             feedback_age=age,
             bus_age=bus_age,
-            armed=self.state.phase is Phase.ARMING and self.link.still_armed(now),
+            armed=phase is Phase.ARMING and self.link.still_armed(now),
             torque_lost=bool(off.any()),
-            torque_gone=bool(off.all()),
+            torque_gone=bool(off.all()) or (should_hold and not self.link.enabled),
             servo_fault=self.vitals.servo_fault(now, reading),
-            policy_needed=policy_on and self.state.phase in (Phase.RUNNING, Phase.DEGRADED),
+            policy_needed=policy_on and phase in (Phase.RUNNING, Phase.DEGRADED),
             policy_alive=self.policy is not None and self.policy.alive,
             remaining=self.player.remaining(now) if policy_on else 0.0,
             bad_chunks=self._bad_chunks,
@@ -282,7 +292,7 @@ class ControlLoop:
             camera_needed=camera_needed,
             camera_age=self.perception.frame_age(now) if camera_needed else 0.0,
             still=self.gate.at_rest,
-            rested=self.state.phase is Phase.SETTLING and self._descending and self.descent.done,
+            rested=phase is Phase.SETTLING and self._descending and self.descent.done,
             attended=self.attended,
             relaxed=self.link.relaxed,
             guarded=self.guardian is None or self.guardian.alive,
@@ -291,10 +301,11 @@ class ControlLoop:
             warned=verdict.warned,
             faulty=verdict.faulty,
             operator_age=self.vitals.operator_age(now),
-            retreated=(
-                self.state.phase is Phase.RETREATING
-                and self._withdrawal is not None
-                and self._withdrawal.done
+            retreated=(phase is Phase.RETREATING and self._withdrawal is not None and self._withdrawal.done),
+            obstructed=(
+                phase in (Phase.RETREATING, Phase.FAULT_HOLD)
+                and not self._yielded
+                and bool(verdict.faulty & OBSTRUCTIONS)
             ),
         )
 
@@ -371,12 +382,17 @@ class ControlLoop:
             if link.connected and (link.torque or (doing is Action.RELAX and not link.relaxed)):
                 self._relax()
             return 0
+        if not self.link.enabled:
+            # Torque never came on as it should, or only here and there: no goal of ours was ever measured.
+            if self.link.connected and self.link.torque:
+                self._relax()
+            return 0
         flags = 0
         if doing in (Action.HOLD, Action.BRAKE):
             self.gate.brake(hard=doing is Action.BRAKE)
             self.requested = self.gate.position
         elif doing is Action.RETREAT:
-            flags = self._retreat()
+            flags = self._retreat(self.state.retreat)
         elif doing is Action.DESCEND:
             if not self._descending:
                 self._use(Action.DESCEND)
@@ -394,11 +410,12 @@ class ControlLoop:
         self.link.send(self.gate.position)
         return flags
 
-    def _retreat(self) -> int:
-        if self._withdrawal is None:
-            assert self.reading is not None and self.state.retreat is not None
+    def _retreat(self, way: Retreat | None) -> int:
+        if self._withdrawal is None or self._withdrawal.kind is not way:
+            assert self.reading is not None and way is not None
             self._use(Action.HOLD)
-            self._withdrawal = Withdrawal(self.state.retreat, self.robot, self.gate, self.reading.position)
+            self._withdrawal = Withdrawal(way, self.robot, self.gate, self.reading.position)
+            self._yielded = self._yielded or way is Retreat.YIELD
         self.requested = self._withdrawal.request
         return self._withdrawal.step()
 
@@ -425,7 +442,7 @@ class ControlLoop:
 
     def _relax(self) -> None:
         if self.link.relax():
-            self._descending, self._withdrawal = False, None
+            self._descending, self._withdrawal, self._yielded = False, None, False
         self.resync()
 
     def operator_sign(self) -> None:

@@ -104,6 +104,9 @@ MONITORS: Final[dict[str, Retreat | None]] = {
 """The monitors of `monitors.py`, each a latching fault of its own name, with the way out of it."""
 
 
+OBSTRUCTIONS: Final = frozenset(name for name, way in MONITORS.items() if way is Retreat.YIELD)
+"""Monitors that see an arm pushing against something."""
+
 Condition = Callable[[float, Health, Deadlines], bool]
 """(seconds in this state, health, deadlines) → whether it holds."""
 
@@ -167,6 +170,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     ),
     "retreat_possible": lambda t, h, d: h.still and h.feedback_age <= d.feedback_hold and not h.torque_lost,
     "retreated": lambda t, h, d: h.retreated,
+    "obstructed": lambda t, h, d: h.obstructed,
     "retreat_too_long": lambda t, h, d: t > d.retreat,
     "retreat_barred": lambda t, h, d: (
         h.feedback_age > d.feedback_fault or h.torque_lost or h.servo_fault or not h.guarded
@@ -174,6 +178,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "silent": lambda t, h, d: t >= d.silent and h.bus_age > d.feedback_fault,
     "rested": lambda t, h, d: h.rested,
     "settling_too_long": lambda t, h, d: t > d.settling,
+    "torque_gone": lambda t, h, d: h.torque_gone,
     "rest_unreachable": lambda t, h, d: h.bus_age > d.silent or h.torque_gone,
     "acknowledged": lambda t, h, d: (
         h.request is Request.ACKNOWLEDGE and h.relaxed and h.connected and not h.estop
@@ -184,8 +189,8 @@ CONDITIONS: Final[dict[str, Condition]] = {
 class Transition(NamedTuple):
     """One row of the table.
 
-    `latch` makes the condition's name the latched fault (`fault`), `retreat` is then the way out. A row that leads
-    to `retreating` counts only while there is one.
+    `latch` makes the condition's name the latched fault (`fault`). `retreat` is the way out that a row opens; a row
+    that leads to `retreating` counts only while there is one.
     """
 
     sources: tuple[Phase, ...]
@@ -239,8 +244,10 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition((P.RUNNING,), "impaired", P.DEGRADED),
     Transition((P.DEGRADED,), "unimpaired", P.RUNNING),
     Transition((P.STOPPING,), "still", P.HOLD),
+    Transition((P.FAULT_HOLD, P.ESTOP), "torque_gone", P.LIMP_FAULT),
     Transition((P.FAULT_HOLD,), "retreat_possible", P.RETREATING),
     Transition((P.RETREATING,), "retreat_barred", P.FAULT_HOLD),
+    Transition((P.FAULT_HOLD, P.RETREATING), "obstructed", P.FAULT_HOLD, retreat=Retreat.YIELD),
     Transition((P.RETREATING,), "retreated", P.FAULT_HOLD),
     Transition((P.RETREATING,), "retreat_too_long", P.FAULT_HOLD),
     Transition((P.FAULT_HOLD,), "held", P.SETTLING),
@@ -262,6 +269,9 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
     for row in _ROWS[state.phase]:
         if row.target is P.RETREATING and state.retreat is None:
             continue
+        opened = None if row.latch else row.retreat
+        if opened is not None and state.retreat is opened:
+            continue
         if not CONDITIONS[row.condition](elapsed, health, deadlines):
             continue
         fault, since, retreat = state.fault, state.fault_since, state.retreat
@@ -275,8 +285,10 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
         elif fault is not None and target is P.IDENTIFYING:
             # A port that comes back after a fault is left alone until somebody has looked.
             return state
-        # A way out is gone once, and only from where the fault stopped the arm.
-        if target not in (P.FAULT_HOLD, P.RETREATING) or state.phase is P.RETREATING:
+        # A way out is gone once, and only from where the fault stopped the arm. One that is barred may open another.
+        if opened is not None:
+            retreat = opened
+        elif target not in (P.FAULT_HOLD, P.RETREATING) or state.phase is P.RETREATING:
             retreat = None
         return State(target, time, fault, since, retreat)
     return state

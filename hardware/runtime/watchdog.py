@@ -69,6 +69,7 @@ class Memory:
     def start(self, joints: int, period: float) -> None:
         """Clear everything; `period` is the time between the points of a descent, s."""
         _HEADER.pack_into(self._map, 0, 0, joints, period)
+        _LAST.pack_into(self._map, _HEADER.size, *[0] * MAX_JOINTS)
 
     def set_last(self, ticks: Sequence[int]) -> None:
         """The goal that was last sent."""

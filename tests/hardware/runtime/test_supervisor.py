@@ -56,6 +56,7 @@ health = st.builds(
     warned=st.frozensets(st.sampled_from(sorted(MONITORS)), max_size=2),
     faulty=st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from(sorted(MONITORS)), max_size=2)),
     retreated=st.booleans(),
+    obstructed=st.sampled_from([False, False, False, True]),
 )
 steps = st.lists(st.tuples(health, st.sampled_from([0.01, 0.01, 0.2, 1.5, 30.0])), min_size=1, max_size=60)
 
@@ -101,7 +102,7 @@ def test_promises_hold_for_every_sequence(steps):
             if state.phase is Phase.SETTLING and h.attended:
                 assert not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)
             if state.phase is Phase.LIMP_FAULT:
-                assert h.estop_press or h.bus_age > D.feedback_fault
+                assert h.estop_press or h.bus_age > D.feedback_fault or h.torque_gone
         stoppable = before.phase in ENERGISED and before.phase not in (Phase.SETTLING, Phase.ESTOP)
         if stoppable and h.estop and h.connected:
             assert state.phase is Phase.ESTOP and action(state, h, D) is Action.BRAKE
@@ -109,7 +110,8 @@ def test_promises_hold_for_every_sequence(steps):
         if changed and state.phase is Phase.RETREATING:
             assert before.phase is Phase.FAULT_HOLD and before.retreat is not None and state.fault is not None
         if before.phase is Phase.RETREATING and changed:
-            assert state.retreat is None
+            assert state.retreat is None or (state.retreat is Retreat.YIELD is not before.retreat)
+            assert state.retreat is None or (state.phase is Phase.FAULT_HOLD and h.obstructed)
         if changed and state.phase is Phase.LIMP and before.phase in ENERGISED:
             assert before.phase is Phase.SETTLING and h.rested
         doing = action(state, h, D)
@@ -162,6 +164,7 @@ def test_every_row_can_be_taken(row):
             {"policy_needed": True, "rejected": 2.0}, {"camera_needed": True, "camera_age": 5.0},
             {"camera_needed": True, "camera_age": 1.0}, {"rested": True}, {"rested": False}, {"guarded": False},
             {"estop": True}, {"estop": True, "estop_press": True}, {"operator_age": 9.0}, {"retreated": True},
+            {"obstructed": True},
             *({"faulty": frozenset([name])} for name in MONITORS),
         ):  # fmt: skip
             h = Health(
@@ -306,6 +309,27 @@ def test_a_lost_camera_sends_the_arm_home_first():
     assert there == State(Phase.FAULT_HOLD, 3.0, "camera_lost", 1.0)
     assert run(there, h, 2, 3).phase is Phase.SETTLING, "once there it is lowered like after any fault"
     assert run(going, h, 11, 1).phase is not Phase.RETREATING, "not for ever"
+
+
+def test_an_arm_that_is_obstructed_on_its_way_out_stops_pushing():
+    going = State(Phase.RETREATING, 1.0, "camera_lost", 1.0, Retreat.HOME)
+    h = GOOD._replace(obstructed=True, retreated=False, rested=False)
+    barred = advance(2.0, going, h, D)
+    assert barred == State(Phase.FAULT_HOLD, 2.0, "camera_lost", 1.0, Retreat.YIELD)
+    yielding = advance(2.01, barred, h._replace(obstructed=False), D)
+    assert (yielding.phase, yielding.retreat) == (Phase.RETREATING, Retreat.YIELD)
+    assert advance(3.0, yielding, GOOD, D) == State(Phase.FAULT_HOLD, 3.0, "camera_lost", 1.0)
+    # The same where the fault has stopped it.
+    held = State(Phase.FAULT_HOLD, 1.0, "policy_late", 1.0)
+    assert advance(2.0, held, h, D) == State(Phase.FAULT_HOLD, 2.0, "policy_late", 1.0, Retreat.YIELD)
+
+
+@pytest.mark.parametrize("phase", [Phase.FAULT_HOLD, Phase.ESTOP])
+def test_an_arm_that_nothing_holds_is_not_said_to_be_held(phase):
+    """Whoever attends is not asked to lower an arm that has fallen, or was never up."""
+    state = State(phase, 0.0, "torque_lost", 0.0)
+    h = GOOD._replace(attended=True, torque_lost=True, torque_gone=True)
+    assert advance(0.01, state, h, D) == State(Phase.LIMP_FAULT, 0.01, "torque_lost", 0.0)
 
 
 def test_warnings_degrade_and_faults_latch_by_name():

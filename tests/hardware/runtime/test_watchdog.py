@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware.emulator.stepped import SteppedArm
 from hardware.ports import holders
 from hardware.runtime import watchdog
 from hardware.runtime.descent import SPEED
-from hardware.runtime.guardian import SPACING, DescentPlanner
+from hardware.runtime.guardian import SPACING, DescentPlanner, Watchdog
 from hardware.runtime.watchdog import Descent, Memory
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -199,6 +200,24 @@ def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():
     assert reader.read()[1] == [[30] * 6]
     writer.set_descent([[k] * 6 for k in range(watchdog.MAX_POINTS)])
     assert len(reader.read()[1]) == watchdog.MAX_POINTS
+
+
+def test_a_descent_is_forgotten_once_the_arm_is_limp():
+    """A hand may have moved it since: whoever takes over while it is armed anew must not send it back."""
+    stepped = SteppedArm("so101")
+    guard = Watchdog(stepped.robot, "/dev/null", stepped.calibration)
+    try:
+        guard.busy()
+        guard.beat(True, stepped.robot.home)
+        last, points, _ = guard._memory.read()
+        assert last == stepped.calibration.radians_to_ticks(stepped.robot.home).tolist() == points[0]
+        guard.beat(False, stepped.robot.home)
+        assert guard._memory.read()[:2] == ([0] * 6, [])
+        guard.busy()
+        assert guard._memory.read()[1] == []
+        guard.beat(False, stepped.robot.home)
+    finally:
+        guard.close()
 
 
 def test_the_descent_is_gated_and_ends_at_rest():

@@ -275,7 +275,8 @@ def _kinds() -> tuple[FaultKind, ...]:
         ),
         FaultKind(
             "camera_black", camera, "pictures are black", "detected by brightness; degraded, then latched",
-            (Case("for=1", per_day=0.5), Case("for=5", ("camera_lost",), per_day=0.02)), (_MATRIX, _CAMERA, _CAMERA_LOOP),
+            (Case("for=1", per_day=0.5), Case("for=5", ("camera_lost",), per_day=0.02)),
+            (_MATRIX, _CAMERA, _CAMERA_LOOP),
             lasts=5.0,
         ),
         FaultKind(

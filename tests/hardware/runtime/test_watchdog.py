@@ -205,7 +205,7 @@ def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():
 def test_a_descent_is_forgotten_once_the_arm_is_limp():
     """A hand may have moved it since: whoever takes over while it is armed anew must not send it back."""
     stepped = SteppedArm("so101")
-    guard = Watchdog(stepped.robot, "/dev/null", stepped.calibration)
+    guard = Watchdog(stepped.robot, "/dev/null", stepped.calibration.radians_to_ticks)
     try:
         guard.busy()
         guard.beat(True, stepped.robot.home)

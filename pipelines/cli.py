@@ -5,15 +5,17 @@ Only the module of the chosen command is imported, and command modules import wh
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 from sim2real import __version__
-from sim2real.errors import Sim2RealError
+from sim2real.errors import Sim2RealError, UserError
 
 COMMANDS = {
     "robots": "list the robots and what is known of them",
@@ -44,6 +46,9 @@ COMMANDS = {
     "demo": "the whole loop on the emulated arm",
 }
 """Every command with its line in the overview; `commands/<name>.py` holds the rest."""
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""Errors that are the disk's, or its permissions', and not ours."""
 
 OVERVIEW = """From simulation to a serial-connected arm.
 
@@ -88,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         module = import_module(f"pipelines.commands.{name.replace('-', '_')}")
-        return int(module.run(_parser(name, module).parse_args(rest)) or 0)
+        parser = _parser(name, module)
+        args = parser.parse_args(rest)
+        _check_folder(parser, args)
+        return int(module.run(args) or 0)
     except SystemExit as stop:  # argparse, after --help or a wrong flag
         return stop.code if isinstance(stop.code, int) else 2
     except Sim2RealError as error:
@@ -101,6 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(f"sim2real {name}: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 1
     except Exception as error:
         # A compiler that is interrupted fails in its own way.
         if not _interrupted(error):
@@ -114,6 +127,19 @@ def _interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
+
+
+def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raise UserError when the folder that --out names cannot be made or written to, before any work is done."""
+    wanted = next((action for action in parser._actions if action.dest == "out"), None)
+    if wanted is None or wanted.metavar != "DIR" or args.out is None:
+        return
+    folder = Path(args.out)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {args.out}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"--out {args.out}: {there} cannot be written to; name another folder")
 
 
 def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:

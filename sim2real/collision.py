@@ -179,14 +179,3 @@ def keep_apart(buffer: Array, robot: Robot) -> None:
             link_poses_into(g.chain, np.array(pose), g.rotations, g.origins)
             gaps.append(pair_gap(g, pair, math.inf))
         g.pairs[pair, 2] = -math.inf if gaps[0] < 0.0 else min(robot.gate.self_clearance, min(gaps) - SLACK)
-
-
-def linked_names(buffer: Array, robot: Robot) -> list[tuple[str, str, float]]:
-    """The pairs of links that are kept apart, by name, and what they keep, m."""
-    g: Geometry = views(buffer)
-
-    def name(group: float) -> str:
-        link = int(g.groups[int(group), 0])
-        return "base" if link < 0 else robot.model.link_names[link]
-
-    return [(name(a), name(b), keep) for a, b, keep in g.pairs.tolist() if keep > -math.inf]

@@ -10,7 +10,6 @@ from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.observation import Observation
 from sim2real.robot import Robot
-from sim2real.tasks.base import Task
 
 Array = NDArray[np.float64]
 
@@ -31,6 +30,13 @@ class Policy(Protocol):
 
     def act(self, observation: Observation) -> Array:
         """(H, n) rad: row i is due (i + 1) / policy_rate after the observation."""
+
+
+class Taught(Protocol):
+    """What a policy may be loaded for: a task, of which only its expert matters here."""
+
+    def expert(self, robot: Robot) -> Policy:
+        """A policy that can do it."""
 
 
 class ZeroPolicy:
@@ -104,7 +110,7 @@ class ReplayPolicy:
         return chunk
 
 
-def load_policy(spec: str, task: Task, robot: Robot) -> Policy:
+def load_policy(spec: str, task: Taught, robot: Robot) -> Policy:
     """A policy that is no network: "expert", "zero", "random", a trajectory (.npy) or a user's "module:Class".
 
     A user's class is called with (task, robot). Policy files are loaded by `hardware.policy_file`. Raises

@@ -1,8 +1,10 @@
 """The command line from outside: overview, help of every command, mistakes, what gets imported."""
 
+import errno
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,27 @@ def test_ctrl_c_in_a_compiler_is_ctrl_c(
     monkeypatch.setattr(module, "run", lambda args: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         main(["robots"])
+
+
+@pytest.mark.parametrize(
+    "command", ["sweep --task reach", "pretrain --task reach", "identify --data x", "demo"]
+)
+def test_a_folder_for_results_that_cannot_be_is_told_before_any_work(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper" / "still"):
+        assert main([*command.split(), "--out", str(out)]) == 2
+        assert capsys.readouterr().err.endswith(
+            f"--out {out}: {tmp_path / 'file'} is a file; name a folder\n"
+        )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/config.json")
+
+    monkeypatch.setattr(import_module("pipelines.commands.robots"), "run", run)
+    assert main(["robots"]) == 1
+    assert capsys.readouterr().err == "sim2real robots: runs/x/config.json: No space left on device\n"

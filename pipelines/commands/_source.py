@@ -20,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
     add_reading(parser)
     parser.add_argument("--episodes", metavar="A:B", help="as in Python, or several: 0:4,6 (default: all)")
-    parser.add_argument(
-        "--fps", type=positive, metavar="HZ", help="the true rate, where the data set is wrong"
-    )
+    parser.add_argument("--fps", type=rate, metavar="HZ", help="the true rate, where the data set is wrong")
     parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
 
 
@@ -36,10 +34,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arm", metavar="NAME", help="which of several: left takes joints named left_…")
 
 
-def positive(text: str) -> float:
+def rate(text: str) -> float:
+    """--fps: what recordings of arms have."""
     value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be 1 to 1000 Hz, got {text}")
     return value
 
 

@@ -77,11 +77,13 @@ class LeRobotDataset:
         info = read_json(info_path)
         try:
             version = str(info["codebase_version"])
-            if not float(info["fps"]) > 0:
-                raise UserError(f"{info_path}: fps must be positive, got {info['fps']}")
+            if not 1 <= float(info["fps"]) <= 1000:
+                raise UserError(f"{info_path}: fps must be 1 to 1000 Hz, got {info['fps']}")
             features = {name: FeatureSpec.from_info(raw) for name, raw in info["features"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{info_path} is not a LeRobot info file: {error!r}") from None
+        except KeyError as error:
+            raise UserError(f"{info_path} is not a LeRobot info file: it lacks {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{info_path} is not a LeRobot info file: {error}") from None
         if version.startswith("v3"):
             tasks, episodes = metadata_v3(root, info, features)
         elif version.startswith("v2"):

@@ -17,10 +17,10 @@ from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.observation import Feature, Observation
 from sim2real.parameters import Parameter
+from sim2real.policy import Policy
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
-    from sim2real.policy import Policy
     from sim2real.truth import Truth
 
 Array = NDArray[np.float64]
@@ -113,7 +113,7 @@ class Task:
         """For reinforcement learning: the larger the closer to the task's condition."""
         return float(self.satisfied(truth))
 
-    def expert(self, robot: Robot) -> "Policy":
+    def expert(self, robot: Robot) -> Policy:
         """A scripted policy: a function of the observation alone. Raises UserError for unsuitable robots."""
         raise UserError(f"the task '{self.name}' has no scripted expert; give a policy")
 

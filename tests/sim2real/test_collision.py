@@ -1,5 +1,6 @@
 """Distances between links against Coal and Bullet, and what a gate makes of them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim2real.collision import boxes_gap, forget, known_gap, linked_names, self_gap
+from sim2real.collision import boxes_gap, forget, known_gap, self_gap
 from sim2real.gate import COLLISION, Gate
 from sim2real.geometry import Geometry, views
 from sim2real.kinematics import link_poses, link_poses_into
@@ -18,7 +19,20 @@ from sim2real.simulation.quiet import bullet
 
 ROBOT = Robot.load("so101")
 GATE = Gate(ROBOT)
-KEPT = {(a, b): keep for a, b, keep in linked_names(GATE._geometry, ROBOT)}
+
+
+def kept() -> dict[tuple[str, str], float]:
+    """The pairs of links that are kept apart, by name, and what they keep, m."""
+    g: Geometry = views(GATE._geometry)
+
+    def name(group: float) -> str:
+        link = int(g.groups[int(group), 0])
+        return "base" if link < 0 else ROBOT.model.link_names[link]
+
+    return {(name(a), name(b)): keep for a, b, keep in g.pairs.tolist() if keep > -math.inf}
+
+
+KEPT = kept()
 SMOOTHING = 0.004
 """m by which the mean of five ticks may cut a corner of the way that was checked, see docs/gate.md."""
 

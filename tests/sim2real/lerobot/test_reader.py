@@ -255,7 +255,7 @@ def test_says_what_is_wrong(robot: Robot, calibration: Calibration, tmp_path: Pa
 
     with pytest.raises(UserError, match=r"version v1\.6; v3"):
         opened(codebase_version="v1.6")
-    with pytest.raises(UserError, match="fps must be positive"):
+    with pytest.raises(UserError, match="fps must be 1 to 1000 Hz"):
         opened(fps=0)
     (root / "meta/info.json").write_text("{")
     with pytest.raises(UserError, match="cannot read"):

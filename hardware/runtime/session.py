@@ -68,6 +68,8 @@ class Session:
     watch: Callable[[float, ControlLoop], None] | None = None
     """Called for every frame with its time: whoever looks on. Must not wait."""
     _said: str = ""
+    _asking: str = ""
+    """The keys that answer a question, while there is one."""
     _activity: str = "starting"
     _since: float = 0.0
     _rate: tuple[float, int, float] = (0.0, 0, 0.0)
@@ -295,8 +297,10 @@ class Session:
         """The arm holds until the operator wants it lowered, or has gone."""
         loop = self.loop
         self.operator.tell(f"FAULT: {loop.faults[-1]}. The arm holds. Press s to lower it to rest.")
+        self._asking = "s lower the arm to rest  space EMERGENCY STOP"
         if loop.phase is Phase.ESTOP:
             self.operator.tell("Space once more lets go at once: the arm drops.")
+            self._asking = "s lower the arm to rest  space let go: the arm drops"
 
         def decided() -> bool:
             if loop.ended() or self.interrupted:
@@ -309,6 +313,7 @@ class Session:
             return True
 
         loop.run(decided)
+        self._asking = ""
         # Whoever ends the program is not there to decide any more.
         loop.attended = loop.attended and not self.interrupted
 
@@ -452,7 +457,7 @@ class Session:
                 recorded=0 if recorder is None else recorder.taken,
                 lost=0 if recorder is None else recorder.lost,
                 problem="" if recorder is None else recorder.problem,
-                keys=self._keys(),
+                keys=self._asking or self._keys(),
             )
         )
 

@@ -301,7 +301,8 @@ def test_an_emergency_stop_on_the_way_down_asks_again(make):
     operator = Keys()
     session, world = make(operator, episodes=1)
     loop, still, held = session.loop, [], []
-    original, settling = loop.tick, []
+    original, settling, shown = loop.tick, [], []
+    operator.show = shown.append
 
     def watching():
         original()
@@ -320,6 +321,10 @@ def test_an_emergency_stop_on_the_way_down_asks_again(make):
     session.run()
     assert loop.faults == ["estop: key"]
     assert held[-1] - held[0] > 6.0 and np.ptp(np.array(still), axis=0).max() < 0.01, "it held until s"
+    assert {status.keys for status in shown if status.state == "estop"} == {
+        "s lower the arm to rest  space let go: the arm drops"
+    }
+    assert "space EMERGENCY STOP" in shown[-1].keys, "the question has been answered"
     check_limp(session, world, "estop")
 
 

@@ -169,6 +169,8 @@ class SweepPlan:
             raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
         for name, value in self.nominal.items():
             old = parameters[name]
+            if problem := old.refusal(value):
+                raise UserError(f"the twin's {problem}")
             # As the world does: the default range reaches the twin's value.
             low, high = min(old.low, value), max(old.high, value)
             parameters[name] = replace(old, nominal=float(value), low=low, high=high)

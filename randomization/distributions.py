@@ -377,7 +377,8 @@ def from_toml(raw: object, where: str) -> Distribution:
 def _from_table(table: Mapping[str, Any], where: str) -> Distribution:
     kind = table.get("distribution")
     if kind not in _KINDS:
-        raise UserError(f"unknown distribution {kind!r}; allowed are {', '.join(sorted(_KINDS))}")
+        problem = f"unknown distribution {kind!r}" if kind is not None else "'distribution' is missing"
+        raise UserError(f"{problem}; allowed are {', '.join(sorted(_KINDS))}")
     cls = _KINDS[kind]
     arguments: dict[str, Any] = {}
     allowed = {field.name: field for field in fields(cls)}

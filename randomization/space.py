@@ -157,13 +157,13 @@ class Space:
         entries, groups = raw.get("parameters", {}), raw.get("correlated", [])
         if not isinstance(entries, Mapping):
             raise UserError(f"{where}: [parameters] must be a table")
+        if not isinstance(groups, list):
+            raise UserError(f"{where}: 'correlated' must be an array of tables, [[correlated]]")
         flat = _flatten(entries)
         variations = {name: Variation.from_toml(value, f"{where}: {name}") for name, value in flat.items()}
         correlations = []
         for group in groups:
-            if not isinstance(group, Mapping) or set(group) != {"parameters", "matrix"}:
-                raise UserError(f"{where}: each [[correlated]] needs exactly 'parameters' and 'matrix'")
-            correlations.append(Correlation(group["parameters"], group["matrix"]))
+            correlations.append(_correlation(group, where))
         return cls(variations, raw.get("base", "default"), tuple(correlations))
 
     def to_dict(self) -> dict[str, Any]:
@@ -274,10 +274,12 @@ class BoundSpace:
             drawn = np.full(len(points), np.nan)
             drawn[known] = column.variation.distribution.ppf(points[known, j])
             for target in column.targets:
-                nominal = self.parameters[target].nominal
+                parameter = self.parameters[target]
+                nominal, lowest, highest = parameter.nominal, parameter.minimum, parameter.maximum
                 for row, number in zip(rows, drawn.tolist()):
-                    unset = math.isnan(number)
-                    row[target] = nominal if unset else column.variation.apply(number, nominal)
+                    value = nominal if math.isnan(number) else column.variation.apply(number, nominal)
+                    # Tails without an end reach beyond what can be, one time in a thousand at most.
+                    row[target] = min(max(value, lowest), highest)
         return rows
 
     def range(self, name: str, tail: float = 0.005) -> tuple[float, float]:
@@ -408,7 +410,14 @@ def _bind(space: Space, parameters: Mapping[str, Parameter]) -> BoundSpace:
             if variation.shared:
                 shared[pattern] = len(columns)
             columns.append(Column(pattern if variation.shared else name, variation, (name,)))
-    return BoundSpace(dict(parameters), tuple(columns), fixed, _factors(space, columns))
+    bound = BoundSpace(dict(parameters), tuple(columns), fixed, _factors(space, columns))
+    for name in [*bound.names, *fixed]:
+        for end in bound.range(name, tail=0.001):
+            if problem := parameters[name].refusal(end):
+                pattern, variation = chosen[name]
+                hint = "; a truncated_normal keeps within" if variation.distribution.kind == "normal" else ""
+                raise UserError(f"'{pattern}' would be drawn too far: {problem}{hint}")
+    return bound
 
 
 def _factors(space: Space, columns: list[Column]) -> tuple[tuple[tuple[int, ...], Array], ...]:
@@ -444,11 +453,46 @@ def _unknown(pattern: str, parameters: Mapping[str, Parameter]) -> str:
     )
 
 
+def _correlation(group: object, where: str) -> Correlation:
+    """One [[correlated]] table."""
+    if not isinstance(group, Mapping) or set(group) != {"parameters", "matrix"}:
+        raise UserError(f"{where}: each [[correlated]] needs exactly 'parameters' and 'matrix'")
+    names, matrix = group["parameters"], group["matrix"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where}: correlated parameters must be a list of names, got {names!r}")
+    rows = matrix if isinstance(matrix, list) else [matrix]
+    if not all(isinstance(row, list) and all(_is_number(v) for v in row) for row in rows):
+        raise UserError(
+            f"{where}: correlated {names}: the matrix must be a list of rows of numbers, got {matrix!r}"
+        )
+    return Correlation(tuple(names), tuple(tuple(row) for row in rows))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_ENTRY = {
+    "distribution",
+    "mode",
+    "shared",
+    "low",
+    "high",
+    "mean",
+    "std",
+    "alpha",
+    "beta",
+    "values",
+    "components",
+}
+"""Keys that make a table an entry, and not a group of them."""
+
+
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`object.mass = 1` without quotes parses as nested tables; read it as the name it was meant to be."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, Mapping) and "distribution" not in value:
+        if isinstance(value, Mapping) and not _ENTRY & value.keys():
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value

@@ -19,7 +19,7 @@ class Parameter:
     `low..high` is the range it is drawn from by default, in the same unit as `nominal`; `low == high` means
     that it is not randomized unless asked for. `scale="log"` draws uniformly in the logarithm. `when` says
     whether the value holds for an episode or is the scale of noise redrawn at every step. A `visual` one changes
-    pictures and nothing else.
+    pictures and nothing else. Values below `minimum` or above `maximum` have no meaning.
     """
 
     name: str
@@ -31,6 +31,8 @@ class Parameter:
     when: Literal["episode", "step"] = "episode"
     description: str = ""
     visual: bool = False
+    minimum: float = -math.inf
+    maximum: float = math.inf
 
     def __post_init__(self) -> None:
         for bound in ("low", "high"):
@@ -40,8 +42,26 @@ class Parameter:
             raise ValueError(f"parameter {self.name}: nominal value must be finite, got {self.nominal}")
         if not self.low <= self.high:
             raise ValueError(f"parameter {self.name}: low must not exceed high, got {self.low} > {self.high}")
+        if not self.minimum <= self.low <= self.high <= self.maximum:
+            raise ValueError(f"parameter {self.name}: {self.low} … {self.high} must lie within {self.limits}")
         if self.scale == "log" and self.low <= 0:
             raise ValueError(f"parameter {self.name}: a log scale needs low > 0, got {self.low}")
+
+    @property
+    def limits(self) -> str:
+        """What values can be, in words."""
+        if math.isinf(self.maximum):
+            text = f"{self.minimum:g} or more" if math.isfinite(self.minimum) else "any number"
+        else:
+            text = f"{self.minimum:g} … {self.maximum:g}"
+        return f"{text} {self.unit}".rstrip()
+
+    def refusal(self, value: float) -> str:
+        """What is wrong with this value; empty when nothing is."""
+        slack = 1e-9 * abs(value)  # a range scaled from nominal may end a rounding error beyond
+        if self.minimum - slack <= value <= self.maximum + slack:
+            return ""
+        return f"{self.name} cannot be {value:g}; it can be {self.limits}"
 
     @property
     def randomized(self) -> bool:

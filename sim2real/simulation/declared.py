@@ -13,6 +13,7 @@ from dataclasses import replace
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.servo import SERVO_FIELDS
+from sim2real.simulation.limits import limited
 
 DEGREE = math.pi / 180
 
@@ -29,7 +30,7 @@ def world_parameters(robot: Robot) -> dict[str, Parameter]:
         del declared["gripper.lag"]
     for parameter in _VISUAL:
         declared[parameter.name] = replace(parameter, visual=True)
-    return declared
+    return {name: limited(parameter) for name, parameter in declared.items()}
 
 
 def _servos(robot: Robot) -> Iterator[Parameter]:
@@ -48,10 +49,12 @@ def _servos(robot: Robot) -> Iterator[Parameter]:
                 f"servo.{joint}.{field.name}",
                 nominal,
                 field.unit,
-                low,
-                high,
+                max(low, field.minimum),
+                min(high, field.maximum),
                 scale="log" if field.log else "linear",
                 description=field.description,
+                minimum=field.minimum,
+                maximum=field.maximum,
             )
 
 

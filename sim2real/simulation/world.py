@@ -86,7 +86,7 @@ class World:
         parameters = world_parameters(self.robot)
         if self.task is not None:
             parameters |= self.task.parameters(self.robot)
-        _refuse_unknown(nominal, parameters, "nominal value")
+        _refuse(nominal, parameters, "nominal value")
         for name, value in nominal.items():
             old = parameters[name]
             parameters[name] = replace(
@@ -123,10 +123,11 @@ class World:
     def reset(self, draw: Draw | None = None, *, position: Array | None = None) -> None:
         """Start an episode with this draw, the arm at rest at `position` (n,) rad (default: the task's, or home).
 
-        The servos are on, their goal where they are. Raises UserError for parameters that do not exist.
+        The servos are on, their goal where they are. Raises UserError for parameters that do not exist and values
+        that they cannot have.
         """
         draw = draw or Draw()
-        _refuse_unknown(draw.values, self.parameters, "drawn value")
+        _refuse(draw.values, self.parameters, "drawn value")
         values = self._nominal | dict(draw.values)
         self.draw, self.values = draw, values
         streams = np.random.SeedSequence(draw.seed).spawn(6)
@@ -375,7 +376,7 @@ class _ParameterNames:
         self.links = [f"link.{link}.{q}" for link in robot.model.link_names for q in quantities]
 
 
-def _refuse_unknown(given: Mapping[str, float], known: Mapping[str, Parameter], what: str) -> None:
+def _refuse(given: Mapping[str, float], known: Mapping[str, Parameter], what: str) -> None:
     unknown = given.keys() - known.keys()
     if unknown:
         name = sorted(unknown)[0]
@@ -384,3 +385,6 @@ def _refuse_unknown(given: Mapping[str, float], known: Mapping[str, Parameter], 
             f"{what} for '{name}', which is not a parameter of this world"
             + (f"; did you mean {' or '.join(near)}?" if near else "; 'sim2real parameters' lists them")
         )
+    for name, value in given.items():
+        if problem := known[name].refusal(value):
+            raise UserError(f"{what}: {problem}")

@@ -18,7 +18,7 @@ def pushing(world: World, values: dict[str, float]) -> np.ndarray:
 
 
 def test_the_supply_sags_by_its_resistance_times_the_current(arm: World) -> None:
-    slow = {f"servo.{j}.armature": 100.0 for j in arm.robot.joint_names}
+    slow = {f"servo.{j}.armature": 1.0 for j in arm.robot.joint_names}
     sagging = pushing(arm, slow | {"servo.sag": 0.2, "servo.voltage": 0.95})
     nominal = servo.nominal_parameters(arm.robot)[:, servo.VOLTAGE]
     drop = 0.95 * nominal - sagging[:, servo.VOLTAGE]

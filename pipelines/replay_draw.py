@@ -151,7 +151,7 @@ def _page(
                 "parameter": name,
                 "value": value,
                 "nominal": nominal,
-                "unit": unit,
+                "unit": "" if unit == "1" else unit,
                 "away": f"{share:.0%} of the range",
             }
             for share, name, value, nominal, unit in unusual[:12]

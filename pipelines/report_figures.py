@@ -120,7 +120,7 @@ def intervals(
         if percent:
             # Noisy estimates may exceed the whole; what they say ends there.
             ax.set_xlim(right=min(ax.get_xlim()[1], 1.05))
-            _percent(ax.xaxis, max(highs, default=1.0))
+            _percent(ax.xaxis)
     return c.uri
 
 
@@ -156,17 +156,17 @@ def curve(
         ax.plot(x, [p.mean for p in levels], "o-", color=ACCENT, markersize=3.8)
         if log:
             ax.set_xscale("log")
-            _plain_log(ax)
+            _plain_log(ax, min(p.start for p in levels), max(p.stop for p in levels))
         else:
-            ax.locator_params(axis="x", nbins=5)
+            ax.locator_params(axis="x", nbins=4)
         if nominal is not None and min(p.start for p in levels) <= nominal <= max(p.stop for p in levels):
             ax.axvline(nominal, color=SOFT, lw=0.9, ls=(0, (4, 3)))
         if rate:
             ax.set_ylim(
                 min(0.0, *(p.low for p in levels)) if min(p.low for p in levels) < 0.5 else None, 1.02
             )
-            _percent(ax.yaxis, 1.0)
-        ax.set_xlabel(x_label)
+            _percent(ax.yaxis)
+        ax.set_xlabel(_fit_label(x_label, 26))
         ax.set_ylabel(y_label)
     return c.uri
 
@@ -195,12 +195,13 @@ def success_map(
                 )  # fmt: skip
         if nominal is not None:
             ax.plot(*nominal, marker="+", color=BAD, markersize=11, markeredgewidth=2)
+        ax.locator_params(nbins=5)
         ax.set_xlabel(x_label)
-        ax.set_ylabel(y_label)
+        ax.set_ylabel(_fit_label(y_label, 36))
         bar = c.figure.colorbar(mesh, ax=ax, shrink=0.9, pad=0.02)
         bar.outline.set_visible(False)
         if rate:
-            _percent(bar.ax.yaxis, 1.0)
+            _percent(bar.ax.yaxis)
         else:
             bar.set_label("s")
     return c.uri
@@ -299,16 +300,35 @@ def thin(x: Any, y: Any, most: int = 1500) -> tuple[NDArray[np.float64], NDArray
     return x[keep], y[keep]
 
 
-def _percent(axis: Any, largest: float) -> None:
+def _percent(axis: Any) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0 if largest > 0.05 else 1))
+    # As many decimals as the ticks need: 2.5 % must not be written as 2 %.
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 
 
-def _plain_log(ax: Any) -> None:
-    """Readable numbers instead of powers of ten on a short logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _plain_log(ax: Any, low: float, high: float) -> None:
+    """Readable numbers instead of powers of ten on a logarithmic axis over `low` … `high`, and few of them."""
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+        NullLocator,
+    )
 
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    if high < 10 * low:
+        ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+        locator: Any = FixedLocator([t for t in ticks if low <= t <= high])
+    else:
+        locator = LogLocator(subs=(1.0, 3.0) if high < 300 * low else (1.0,))
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _fit_label(label: str, width: int) -> str:
+    """A label in two lines where one would not fit."""
+    return label if len(label) <= width else label.replace(" (", "\n(")

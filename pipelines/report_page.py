@@ -26,6 +26,7 @@ figure img { max-width: 100%; height: auto; display: block; }
 figcaption { margin-top: .35rem; max-width: 52em; }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; align-items: flex-start; }
 .figures figure { flex: 0 1 auto; }
+.figures figcaption { max-width: 21rem; }
 .part { margin: 3.2rem 0 0; }
 .part h1 { font-size: 1.4rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: 1rem 2.6rem; margin: .6rem 0 .4rem; }
@@ -45,6 +46,10 @@ pre { background: #f3f5f7; border-radius: 6px; padding: .7rem .9rem; overflow-x:
 details summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
 footer { color: var(--soft); font-size: .84rem; margin-top: 2rem; }
 nav a { color: var(--accent); text-decoration: none; margin-right: 1.2rem; font-size: .92rem; }
+@media (max-width: 640px) {
+  main { padding: 1.2rem .6rem 2.5rem; } section { padding: 1rem .9rem; } .tiles { gap: .8rem 1.6rem; }
+  figure { overflow-x: auto; } figure img { min-width: 17.5rem; max-width: none; width: 100%; }
+}
 @media print { body { background: #fff; } section { border: 0; padding: 0; break-inside: avoid; } }
 """
 

@@ -1,6 +1,9 @@
 """The report of a sweep: how often, what decides it, where it fails, what to do next."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ from pipelines import report_figures as draw
 from pipelines.report_page import Section
 from pipelines.sweep import compare_sweeps, dimensions
 from randomization.analysis import Analysis, analyse, nearest_failures
-from randomization.sensitivity import Level
+from randomization.sensitivity import Level, PairMap
 from randomization.sweep import SweepStore, read_json
 
 _BARS = 12
@@ -25,7 +28,7 @@ def sections(directory: Path) -> list[Section]:
     found = analyse(table, dimensions(identity), design=design, seed=identity["seed"])
     result = [_overview(found, config, table.num_rows)]
     if found.effects or found.indices:
-        result.append(_causes(found))
+        result.append(_causes(found, info))
     if found.curves:
         result.append(_curves(found, info, design))
     # Without any effect beyond chance a map would invite to read patterns into noise.
@@ -78,13 +81,37 @@ class _Info:
         self._columns = dimensions(config["sweep"])
         self._nominal = config["sweep"]["space"]["nominal"]
 
+    def scale(self, parameter: str) -> tuple[float, str]:
+        """Factor and unit that this parameter's values are shown in: millimetres rather than 0.004 m."""
+        facts = self._facts.get(parameter, {})
+        unit = "" if facts.get("unit") == "1" else str(facts.get("unit", ""))
+        largest = max(abs(facts.get("low", 1.0)), abs(facts.get("high", 1.0)))
+        factor, shown, below = _SHOWN.get(unit, (1.0, unit, 0.0))
+        return (factor, shown) if largest < below else (1.0, unit)
+
     def label(self, name: str) -> str:
-        unit = self._facts.get(self._columns[name], {}).get("unit", "")
-        return f"{name} ({unit})" if unit not in ("", "1") else name
+        unit = self.scale(self._columns[name])[1]
+        return f"{name} ({unit})" if unit else name
+
+    def factor(self, name: str) -> float:
+        """From SI units to those that `label` says."""
+        return self.scale(self._columns[name])[0]
+
+    def shown(self, name: str, value: float) -> float:
+        """A value of the dimension `name` in the unit that `label` says."""
+        return value * self.factor(name)
+
+    def text(self, name: str, value: float) -> str:
+        unit = self.scale(self._columns[name])[1]
+        return f"{self.shown(name, value):.3g} {unit}".replace(" °", "°").rstrip()
+
+    def levels(self, name: str, levels: Sequence[Level]) -> list[Level]:
+        k = self.scale(self._columns[name])[0]
+        return [replace(p, value=k * p.value, start=k * p.start, stop=k * p.stop) for p in levels]
 
     def nominal(self, name: str) -> float | None:
         value = self._nominal.get(self._columns[name])
-        return None if value is None else float(value)
+        return None if value is None else self.shown(name, float(value))
 
     def log(self, name: str) -> bool:
         return self._facts.get(self._columns[name], {}).get("scale") == "log"
@@ -98,6 +125,17 @@ class _Info:
                 half = (facts["high"] - facts["low"]) / 2
                 found[name] = (float(self._nominal[column]), half)
         return found
+
+
+_SHOWN = {
+    "m": (1e3, "mm", 0.5),
+    "s": (1e3, "ms", 0.5),
+    "kg": (1e3, "g", 0.5),
+    "rad": (math.degrees(1), "°", math.inf),
+    "rad/s": (math.degrees(1), "°/s", math.inf),
+    "m/s": (1e3, "mm/s", 0.5),
+}
+"""Unit → what people say instead (factor, unit) where values stay below a bound."""
 
 
 def _overview(found: Analysis, config: Mapping[str, Any], rows: int) -> Section:
@@ -140,7 +178,7 @@ def _overview(found: Analysis, config: Mapping[str, Any], rows: int) -> Section:
     return section
 
 
-def _causes(found: Analysis) -> Section:
+def _causes(found: Analysis, info: _Info) -> Section:
     rate = found.outcome == "success"
     what = "whether a draw succeeds" if rate else "the time to success"
     section = Section("What decides it")
@@ -161,7 +199,7 @@ def _causes(found: Analysis) -> Section:
         )  # fmt: skip
         return section
     strong = [e for e in found.effects if e.significant]
-    section.text(_verdict(strong, found.curves, what, rate))
+    section.text(_verdict(strong, found.curves, what, info))
     shown_effects = found.effects[: max(len(strong) + 3, 6)][:_BARS]
     totals = {t.name: t for t in found.totals}
     useful = found.q2 is not None and found.q2 >= 0.03
@@ -198,7 +236,7 @@ def _causes(found: Analysis) -> Section:
     return section
 
 
-def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what: str, rate: bool) -> str:
+def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what: str, info: _Info) -> str:
     if not strong:
         return (
             f"No single parameter decides {what} beyond what chance would show with this many draws. Either it is "
@@ -210,13 +248,14 @@ def _verdict(strong: Sequence[Any], curves: Mapping[str, Sequence[Level]], what:
     levels = curves.get(first.name)
     if levels:
         worst, best = min(levels, key=lambda p: p.mean), max(levels, key=lambda p: p.mean)
-        if rate:
+        at = [info.text(first.name, level.value) for level in (worst, best)]
+        if what == "whether a draw succeeds":
             text += (
-                f" Success goes from {worst.mean:.0%} [{worst.low:.0%}, {worst.high:.0%}] around {worst.value:.3g} to "
-                f"{best.mean:.0%} [{best.low:.0%}, {best.high:.0%}] around {best.value:.3g}."
+                f" Success goes from {worst.mean:.0%} [{worst.low:.0%}, {worst.high:.0%}] around {at[0]} to "
+                f"{best.mean:.0%} [{best.low:.0%}, {best.high:.0%}] around {at[1]}."
             )
         else:
-            text += f" It takes {worst.mean:.2f} s around {worst.value:.3g}, {best.mean:.2f} s around {best.value:.3g}."
+            text += f" It takes {worst.mean:.2f} s around {at[0]}, {best.mean:.2f} s around {at[1]}."
     others = ", ".join(e.name for e in strong[1:4])
     return text + (f" Then come {others}." if others else " No other parameter stands out.")
 
@@ -233,7 +272,7 @@ def _curves(found: Analysis, info: _Info, design: str) -> Section:
     images = []
     for name, levels in list(found.curves.items())[: None if told else 3]:
         uri = draw.curve(
-            levels,
+            info.levels(name, levels),
             x_label=info.label(name),
             y_label="success" if rate else "time to success (s)",
             nominal=info.nominal(name),
@@ -254,11 +293,14 @@ def _curves(found: Analysis, info: _Info, design: str) -> Section:
 def _maps(found: Analysis, info: _Info) -> Section:
     rate = found.outcome == "success"
     section = Section("Pairs that act together")
+    alone = {e.name: e.index for e in found.effects}
     images = []
     for pair in found.pairs:
         nominal = (info.nominal(pair.x), info.nominal(pair.y))
         uri = draw.success_map(
-            pair,
+            replace(
+                pair, x_edges=info.factor(pair.x) * pair.x_edges, y_edges=info.factor(pair.y) * pair.y_edges
+            ),
             x_label=info.label(pair.x),
             y_label=info.label(pair.y),
             rate=rate,
@@ -268,7 +310,7 @@ def _maps(found: Analysis, info: _Info) -> Section:
             (
                 uri,
                 f"Map over {pair.x} and {pair.y}",
-                f"Together they explain {pair.joint:.0%} of the variance.",
+                _together(pair, alone),
             )
         )
     section.figures(images)
@@ -278,6 +320,12 @@ def _maps(found: Analysis, info: _Info) -> Section:
         "note",
     )
     return section
+
+
+def _together(pair: PairMap, alone: Mapping[str, float]) -> str:
+    parts = [f"{name} alone {alone[name]:.0%}" for name in (pair.x, pair.y) if name in alone]
+    more = f" ({', '.join(parts)})" if parts else ""
+    return f"Together they explain {pair.joint:.0%} of the variance{more}."
 
 
 def _failures(
@@ -309,7 +357,7 @@ def _failures(
     explained = [read_json(path) for path in sorted(directory.glob("explain-*.json"))]
     if explained:
         section.heading("Stripped to the smallest change that still fails")
-        section.table([_stripped(e) for e in explained])
+        section.table([_stripped(e, info) for e in explained])
     failed = [row for row in rows if not row["success"]]
     section.heading(
         f"All {len(failed)}" if len(failed) <= _FAILURES else f"The first {_FAILURES} of {len(failed)}"
@@ -317,14 +365,22 @@ def _failures(
     section.table(
         [
             {"draw": row["index"], "failure": _shorten(row["failure"])}
-            | ({"s": row["seconds"]} if "seconds" in row else {})
-            | {info.label(name): row[columns[name]] for name in strongest[:5]}
+            | ({"after (s)": row["seconds"]} if "seconds" in row else {})
+            | {info.label(name): _rounded(info, name, row[columns[name]]) for name in strongest[:4]}
             for row in failed[:_FAILURES]
         ]
     )
     section.text(
         "Look at one again, with video and joint plots; or ask which of its changes are to blame:", "note"
     )
+    if replays := sorted(
+        directory.glob("replay-*/report.html"), key=lambda p: int(p.parent.name.split("-")[1])
+    ):
+        links = [
+            f'<a href="{escape(p.parent.name)}/report.html">draw {escape(p.parent.name.split("-")[1])}</a>'
+            for p in replays
+        ]
+        section.blocks.append(f"<p>Looked at: {', '.join(links)}</p>")
     example = rows[near[0][0] if near else table["success"].to_pylist().index(False)]["index"]
     section.code(
         f"sim2real sweep --replay {example} --out {directory}\nsim2real sweep --explain {example} --out {directory}"
@@ -332,19 +388,27 @@ def _failures(
     return section
 
 
-def _stripped(found: Mapping[str, Any]) -> dict[str, Any]:
+def _rounded(info: _Info, name: str, value: float | None) -> float | None:
+    return None if value is None else float(f"{info.shown(name, value):.3g}")
+
+
+def _stripped(found: Mapping[str, Any], info: _Info) -> dict[str, Any]:
     changes = []
     for name, change in found["changes"].items():
-        unit = found["units"].get(name, "").removeprefix("1")
-        changes.append(f"{name} {change['nominal']:.4g} → {change['value']:.4g} {unit}".rstrip())
+        factor, unit = info.scale(name)
+        changes.append(
+            f"{name} {factor * change['nominal']:.3g} → {factor * change['value']:.3g} {unit}".rstrip()
+        )
     return {
         "draw": found["index"],
         "failure": _shorten(found["failure"]),
-        "fails with only": ", ".join(changes) or "nothing changed: where the task starts is enough",
         "episodes run": found["trials"],
+        "fails with only": ", ".join(changes) or "nothing changed: where the task starts is enough",
     }
 
 
 def _shorten(text: str, length: int = 60) -> str:
     first = text.split("\n")[0]
+    if not first.startswith("error: "):
+        first = first.replace("_", " ")
     return first if len(first) <= length else first[: length - 1] + "…"

@@ -231,6 +231,12 @@ def run(
     if bound.dimension == 0:
         raise UserError("nothing varies in this space; check --base, --space and --param")
     draws, enlargeable = plan.make_draws(bound)
+    unseen_here = [name for name in bound.names if bound.parameters[name].visual]
+    if unseen_here:
+        print(
+            f"note: nothing is rendered in a sweep, so {', '.join(unseen_here[:5])} cannot matter",
+            file=sys.stderr,
+        )
     about = provenance("sweep") | {
         "seed": plan.seed,
         "workers": workers,
@@ -379,10 +385,11 @@ def compare_sweeps(a: Path, b: Path) -> dict[str, Any]:
     for key in ("robot", "task", "seed", "design", "nominal", "space"):
         if kinds[0][key] != kinds[1][key]:
             raise UserError(f"{a} and {b} cannot be compared pair by pair: they differ in '{key}'")
-    rows = [
-        {r["index"]: r for r in store.read().select(["index", "seed", "success"]).to_pylist()}
-        for store in stores
-    ]
+    # Draws of the same number need not be the same draw: a Latin hypercube of another size has others.
+    shown = ["index", "seed", *dimensions(kinds[0]).values()]
+    rows = [{r["index"]: r for r in store.read().select([*shown, "success"]).to_pylist()} for store in stores]
     common = sorted(set(rows[0]) & set(rows[1]))
+    if any(rows[0][i][name] != rows[1][i][name] for i in common for name in shown):
+        raise UserError(f"{a} and {b} cannot be compared pair by pair: their draws differ")
     found = compare([rows[0][i]["success"] for i in common], [rows[1][i]["success"] for i in common])
     return found.to_dict() | {"against": str(a)}

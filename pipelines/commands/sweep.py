@@ -75,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if args.replay is not None:
         from pipelines.replay_draw import replay_draw
+        from pipelines.report import write_report
 
         answer = replay_draw(out, args.replay)
+        write_report([out])  # it links to what has been looked at
         text = f"draw {answer['index']}: {answer['outcome']}; {answer['report']}"
     elif args.explain is not None:
         answer, text = _explain(out, args.explain)
@@ -146,6 +148,7 @@ def _plan_against(args: argparse.Namespace) -> Any:
     from dataclasses import replace
 
     from pipelines.sweep import check_policy, plan_of
+    from randomization.designs import load_design
     from sim2real.errors import UserError
 
     given = [f"--{name}" for name in ("task", "space", "base", "twin", "param") if getattr(args, name)]
@@ -159,7 +162,14 @@ def _plan_against(args: argparse.Namespace) -> Any:
         privileged=None if args.sees is None else args.sees == "truth",
     )
     check_policy(plan)
-    return plan if args.draws is None else replace(plan, draws=args.draws)
+    if args.draws is None or args.draws == plan.draws:
+        return plan
+    if not load_design(plan.design).prefix_stable:
+        raise UserError(
+            f"the draws of the design {plan.design} are others when there are more or fewer of them, and "
+            f"{args.against} has {plan.draws}; leave out --draws"
+        )
+    return replace(plan, draws=args.draws)
 
 
 def _text(summary: dict[str, Any]) -> str:
@@ -174,7 +184,8 @@ def _text(summary: dict[str, Any]) -> str:
     if "sobol_indices" in summary:
         lines.append(f"what decides {what} (total Sobol index, 95 % interval; what it explains alone):")
         lines += [
-            f"  {i['total']:5.1%} [{i['total_low']:.1%}, {i['total_high']:.1%}]  {i['name']}  ({i['first']:.1%} alone)"
+            f"  {i['total']:5.1%} [{i['total_low']:.1%}, {min(i['total_high'], 1.0):.1%}]  {i['name']}  "
+            f"({i['first']:.1%} alone)"
             for i in summary["sobol_indices"][:5]
         ]
         effects = []

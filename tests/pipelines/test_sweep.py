@@ -55,6 +55,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_draws_of_another_size_are_not_taken_for_pairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 3 of a Latin hypercube of 8 is not row 3 of one of 12."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    for out, draws in ((first, "8"), (second, "12")):
+        command = ["sweep", "--task", "reach", "--policy", "zero", "--design", "lhs", "--draws", draws]
+        assert main([*command, "--base", "task", "--workers", "0", "--out", str(out)]) == 0
+    with pytest.raises(UserError, match="their draws differ"):
+        compare_sweeps(first, second)
+    command = ["sweep", "--policy", "zero", "--against", str(first), "--draws", "12", "--workers", "0"]
+    assert main([*command, "--out", str(tmp_path / "c")]) == 2
+    assert "leave out --draws" in capsys.readouterr().err
+
+
+def test_a_sweep_says_that_it_renders_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sweep", "--task", "reach", "--policy", "zero", "--base", "nominal", "--draws", "2"]
+    assert (
+        main([*command, "--param", "light.azimuth=0:1", "--workers", "0", "--out", str(tmp_path / "a")]) == 0
+    )
+    assert "so light.azimuth cannot matter" in capsys.readouterr().err
+
+
 def test_the_answer_keeps_the_contract(finished: Path) -> None:
     answer = json.loads((finished / "answer.json").read_text())
     assert answer["draws"] == 40

@@ -34,7 +34,7 @@ LATE_HORIZON = 0.2
 ALLOWANCE = 0.006
 """How long servos and operating system may take for an answer beyond the time on the wire, s."""
 
-SHARE = 0.6
+SHARE = 0.5
 """The same, at most, as a share of the period of a loop that reads in every cycle."""
 
 QUIET = 0.004

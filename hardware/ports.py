@@ -126,18 +126,23 @@ class SerialPort:
 
     def _await(self, expected: float, deadline: float) -> bool:
         """Whether there is something to read before `deadline`. Wakes up shortly before `expected`."""
-        now, ready = time.monotonic(), self._poll.poll
+        now = time.monotonic()
         early = min(expected - WATCH, deadline) - now
-        if early > 0 and 0 <= self._fd < _SELECTABLE and select.select([self._fd], [], [], early)[0]:
+        if early > 0 and self._ready(early):
             return True
         end = min(expected + WATCH, deadline)
         while True:
-            if ready(0):
+            if self._poll.poll(0):
                 return True
             now = time.monotonic()
             if now >= end:
-                break
-        return now < deadline and bool(ready(ceil((deadline - now) * 1000)))
+                return now < deadline and self._ready(deadline - now)
+
+    def _ready(self, timeout: float) -> bool:
+        """Whether there is something to read, or the port has gone, within `timeout` s."""
+        if 0 <= self._fd < _SELECTABLE:
+            return bool(select.select([self._fd], [], [], timeout)[0])
+        return bool(self._poll.poll(ceil(1000 * timeout)))
 
     def discard_input(self) -> int:
         dropped = 0

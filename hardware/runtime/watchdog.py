@@ -12,6 +12,7 @@ plays it, and switches the torque off. It reads nothing to do so, but to confirm
 """
 
 import argparse
+import math
 import mmap
 import os
 import select
@@ -21,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from hardware.family import FAMILIES, FEETECH, ServoFamily
 from hardware.ports import Port, SerialPort
@@ -33,7 +35,13 @@ SILENCE = 0.1
 """s without a heartbeat, while armed, after which a stopped control process is taken over."""
 
 PATIENCE = 0.5
-"""The same for one that the system may simply not have let run."""
+"""The same for one that is not stopped. What this process itself was kept from running does not count."""
+
+STARVATION = 3.0
+"""The same for one that wants to run and is not let: the arm holds its last goal meanwhile, as it would with us."""
+
+STARVED = 0.2
+"""Share of the time that a process has had a processor, below which it was not let run."""
 
 BUSY_SILENCE = 5.0
 """The same while a long exchange is under way."""
@@ -163,34 +171,66 @@ class Descent:
         return False
 
 
-def _process_state(pid: int) -> str:
-    """One letter from the system: R running, S sleeping, T stopped, Z dead; "" when there is none."""
+class Scheduling(NamedTuple):
+    """What the system says about a process: one letter (R wants to run, S sleeps, T stopped, Z dead; "" when there
+    is none) and how long its main thread has run in all, s (infinite where the system does not say)."""
+
+    state: str
+    ran: float
+
+
+def _scheduling(pid: int) -> Scheduling:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode()
+            state = file.read().rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
-        return ""
+        return Scheduling("", math.inf)
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return Scheduling(state, int(file.read().split()[0]) / 1e9)
+    except (OSError, IndexError, ValueError):
+        return Scheduling(state, math.inf)
+
+
+def overdue(mode: bytes, silent: float, slept: float, state: str, share: float) -> bool:
+    """Whether a control process that has been silent for `silent` s is to be taken over.
+
+    For `slept` s of them this process was not let run itself. `share` is how much of the time control has had a
+    processor since it fell silent.
+    """
+    if mode == LIMP or silent < (BUSY_SILENCE if mode == BUSY else SILENCE):
+        return False
+    if state not in ("R", "S", "D", "I"):
+        return True
+    starved = state == "R" and share < STARVED
+    return silent - slept >= (STARVATION if starved else PATIENCE)
 
 
 def watch(pipe: int, pid: int) -> str:
     """Wait until control ends or hangs. Returns "quit", "limp" (it ended with torque off) or why to take over."""
     poller = select.poll()
     poller.register(pipe, select.POLLIN | select.POLLHUP)
-    mode, heard = LIMP, time.monotonic()
+    mode, heard, slept = LIMP, time.monotonic(), 0.0
+    first: tuple[float, float] | None = None
+    """When it had just fallen silent, and how long it had run by then."""
     while True:
-        if poller.poll(50 if mode == ARMED else 500):
+        pause, asked = 0.05 if mode == ARMED else 0.5, time.monotonic()
+        if poller.poll(1000 * pause):
             data = os.read(pipe, 65536)
             if not data:
                 return "limp" if mode == LIMP else "control died"
-            mode, heard = data[-1:], time.monotonic()
+            mode, heard, slept, first = data[-1:], time.monotonic(), 0.0, None
             if mode == QUIT:
                 return "quit"
             continue
-        silent = time.monotonic() - heard
-        if mode == LIMP or silent < SILENCE or (mode == BUSY and silent < BUSY_SILENCE):
-            continue
-        if silent >= PATIENCE or _process_state(pid) in ("T", "t", "Z", "X", ""):
-            return f"control has been silent for {silent * 1000:.0f} ms"
+        now = time.monotonic()
+        slept += max(now - asked - pause, 0.0)
+        found = _scheduling(pid)
+        if first is None:
+            first = now, found.ran
+        share = (found.ran - first[1]) / max(now - first[0], 1e-3)
+        if overdue(mode, now - heard, slept, found.state, share):
+            return f"control has been silent for {1000 * (now - heard):.0f} ms"
 
 
 def end_process(descriptor: int, grace: float, timeout: float = 5.0) -> bool:

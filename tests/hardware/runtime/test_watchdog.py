@@ -148,7 +148,9 @@ def test_control_is_gone(bench, how):
     assert control.wait(30) == -signal.SIGKILL
     end = time.monotonic() + 60
     while (
-        os.path.exists(f"/proc/{guard}") and watchdog._process_state(guard) != "Z" and time.monotonic() < end
+        os.path.exists(f"/proc/{guard}")
+        and watchdog._scheduling(guard).state != "Z"
+        and time.monotonic() < end
     ):
         time.sleep(0.05)
     said = control.stderr.read()
@@ -181,6 +183,37 @@ def test_a_dead_watchdog_ends_the_session(bench):
     truth = bench.finish()
     assert (truth["mode"][-1] == 0).all()
     assert np.abs(truth["position"][-1] - ROBOT.rest)[:5].max() < 0.12
+
+
+@pytest.mark.parametrize(
+    ("mode", "silent", "slept", "state", "share", "expected"),
+    [
+        (watchdog.ARMED, 0.11, 0.0, "T", 0.0, True),  # stopped: at once
+        (watchdog.ARMED, 0.11, 0.1, "T", 0.0, True),  # however late we are ourselves
+        (watchdog.ARMED, 0.11, 0.0, "", 0.0, True),
+        (watchdog.ARMED, 0.09, 0.0, "T", 0.0, False),
+        (watchdog.ARMED, 0.30, 0.0, "S", 0.0, False),
+        (watchdog.ARMED, 0.51, 0.0, "S", 0.0, True),  # waits for something that does not come
+        (watchdog.ARMED, 0.51, 0.0, "R", 0.9, True),  # busy with something else
+        (watchdog.ARMED, 0.51, 0.1, "R", 0.9, False),  # we were not let run either
+        (watchdog.ARMED, 1.0, 0.0, "R", 0.05, False),  # wants to run, and is not let
+        (watchdog.ARMED, 3.1, 0.0, "R", 0.05, True),
+        (watchdog.ARMED, 1.0, 0.0, "R", float("nan"), True),  # nobody knows
+        (watchdog.BUSY, 4.9, 0.0, "S", 0.0, False),
+        (watchdog.BUSY, 5.1, 0.0, "S", 0.0, True),
+        (watchdog.LIMP, 99.0, 0.0, "T", 0.0, False),
+    ],
+)
+def test_who_is_merely_starved_is_not_taken_over(mode, silent, slept, state, share, expected):
+    assert watchdog.overdue(mode, silent, slept, state, share) is expected
+
+
+def test_what_the_system_says_about_a_process():
+    before = watchdog._scheduling(os.getpid())
+    sum(range(2_000_000))
+    after = watchdog._scheduling(os.getpid())
+    assert before.state == after.state == "R" and after.ran > before.ran
+    assert watchdog._scheduling(2**22 + 1).state == ""
 
 
 def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():

@@ -131,7 +131,8 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
         name: (np.array([t for t, _ in rows]), np.array([q for _, q in rows]))
         for name, rows in (("leader", read), ("goal", sent), ("arm", seen))
     }
-    (time, angles), joints = columns["leader"], {}
+    time, angles = columns["leader"]
+    joints: dict[str, Any] = {}
     for i in robot.arm:
         name = robot.joint_names[i]
         joints[name] = {}

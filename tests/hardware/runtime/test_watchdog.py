@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.stepped import SteppedArm
 from hardware.ports import holders
 from hardware.runtime import watchdog
@@ -308,3 +309,23 @@ def test_the_order_of_what_is_sent(monkeypatch):
     assert np.diff(approach).max() * watchdog.RATE / 651.9 <= watchdog.APPROACH * 1.5
     addresses = [address for address, _ in port.sent]
     assert 40 not in addresses[: addresses.index(42) + len(goals)], "torque off comes last"
+
+
+def test_a_limp_arm_leaves_no_descent_behind():
+    """Servos may be restarted while the arm is limp and count other turns then: the old goals mean nothing."""
+    robot = Robot.load("koch")
+    calibration = emulated_calibration(robot)
+    beyond = 4096 * np.arange(robot.n)
+
+    def goals(position):
+        return calibration.radians_to_ticks(position) + beyond
+
+    with Watchdog(robot, "/dev/ttyNOT", goals) as guardian:
+        guardian.beat(True, robot.home)
+        last, descent, _ = guardian._memory.read()
+        assert last == goals(robot.home).tolist() and descent[0] == last
+        np.testing.assert_allclose(descent[-1], goals(robot.rest), atol=20)
+        guardian.busy()
+        assert guardian._memory.read()[1] == descent, "it may be needed until the torque is off"
+        guardian.beat(False, robot.home)
+        assert guardian._memory.read()[1] == []

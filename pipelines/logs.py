@@ -83,17 +83,7 @@ def load_arm_log(
     dataset = LeRobotDataset.open(data, arm)
     convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
     loaded, remarks = _readable(dataset, robot, convert, dataset.select(episodes))
-    # Without a rate of their own, time stamps say nothing.
-    times = [episode.time for episode in loaded] if fps is None else []
-    rate = fps or measured_rate(times) or dataset.fps
-    if abs(rate - round(rate)) < WHOLE * rate:
-        rate = float(round(rate))
-    if not contradicts(rate, dataset.fps):
-        rate = dataset.fps
-    elif fps is None:
-        remarks.append(
-            f"the data set says {dataset.fps:g} Hz, its timestamps {rate:.2f} Hz: the timestamps are used"
-        )
+    rate = fps or _rate(dataset, loaded, remarks)
     parts = [part for episode in loaded for part in _parts(episode, rate, fps is None)]
     lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)
     if lost:
@@ -138,6 +128,19 @@ def load_arm_log(
         episodes=tuple(part.episode for part in parts),
         remarks=tuple(remarks),
     )
+
+
+def _rate(dataset: LeRobotDataset, episodes: Sequence[Episode], remarks: list[str]) -> float:
+    """Hz: the stated rate, or that of the time stamps where they contradict it."""
+    rate = measured_rate([episode.time for episode in episodes]) or dataset.fps
+    if not contradicts(rate, dataset.fps):
+        return dataset.fps
+    if abs(rate - round(rate)) < WHOLE * rate:
+        rate = float(round(rate))
+    remarks.append(
+        f"the data set says {dataset.fps:g} Hz, its timestamps {rate:.2f} Hz: the timestamps are used"
+    )
+    return rate
 
 
 def _readable(

@@ -31,6 +31,9 @@ _AHEAD = 2
 ATTEMPTS = 2
 """How often a draw may lose its worker before it counts as failed."""
 
+STARTS = 3
+"""This many workers that die while they start, with no result between them, end the run."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,6 +80,7 @@ def run_local(
     attempts: dict[int, int] = {}
     pool: list[_Worker] = []
     left = len(todo)
+    stillborn = 0
     try:
         while left:
             while len(pool) < min(workers, left):
@@ -86,6 +90,7 @@ def run_local(
             for worker in _wait(pool):
                 outcomes, alive = _collect(worker, timeout)
                 for outcome in outcomes:
+                    stillborn = 0
                     left -= 1
                     yield outcome
                 if alive:
@@ -93,11 +98,15 @@ def run_local(
                 pool.remove(worker)
                 code = _stop(worker)
                 if not worker.ready:
-                    raise Sim2RealError(
-                        f"a worker process died while it started (exit code {code}); run with --workers 0 "
-                        "to see why"
-                    )
-                if worker.assigned:
+                    # Once may be somebody short of memory; again and again it is the simulation.
+                    stillborn += 1
+                    if stillborn >= STARTS:
+                        raise Sim2RealError(
+                            f"worker processes die while they start (exit code {code}); run with --workers 0 "
+                            "to see why"
+                        )
+                    todo.extendleft(reversed(worker.assigned))
+                elif worker.assigned:
                     # The first one was being worked on; the rest is innocent.
                     culprit = worker.assigned.popleft()
                     todo.extendleft(reversed(worker.assigned))

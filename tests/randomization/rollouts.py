@@ -74,6 +74,20 @@ def dying_factory() -> Any:
     os._exit(7)
 
 
+@dataclass(frozen=True)
+class DyingOnce:
+    """Dies while the first of its workers starts; after that it is a ball."""
+
+    scratch: Path
+
+    def __call__(self) -> Any:
+        try:
+            (self.scratch / "died").touch(exist_ok=False)
+        except FileExistsError:
+            return Ball()()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def refusing_factory() -> Any:
     return _refuse
 

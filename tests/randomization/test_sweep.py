@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_dead_worker_costs_its_episode_only(tmp_path):
     assert summarize(table)["errors"] == 1
     ran = (tmp_path / "scratch" / "ran").read_text().split()
     assert ran.count("3") == 2 and ran.count("5") == 2
+
+
+def test_a_worker_that_dies_while_it_starts_costs_nothing(tmp_path):
+    table = sweep(tmp_path / "out", 6, rollouts.DyingOnce(tmp_path), workers=2)
+    assert (tmp_path / "died").exists()
+    assert table["index"].to_pylist() == list(range(6))
+    assert summarize(table)["errors"] == 0
 
 
 def test_a_hung_worker_is_killed_and_its_episode_marked():
@@ -183,10 +191,12 @@ def test_a_killed_sweep_keeps_its_flushed_parts(tmp_path):
     try:
         while len(list(parts.glob("*.parquet"))) < 3:
             assert process.poll() is None
+            time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert SweepStore(tmp_path / "out").read().num_rows >= 12
+    # Four rows a part, or fewer on a machine so busy that a part is due by the clock.
+    assert SweepStore(tmp_path / "out").read().num_rows >= 3
     assert comparable(sweep(tmp_path / "out", 400)) == comparable(sweep(tmp_path / "whole", 400))
 
 

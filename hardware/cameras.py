@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ STARTING = 180.0
 GRABBING = 15.0
 """s that one call of the camera's driver may take before the process is killed and started again."""
 RESTART = (0.5, 10.0)
-"""s before a process is started again: the first time, doubling up to the last."""
+"""s before a process is started again that has been before: the second time, doubling up to the last. The first time
+it is at once, since an arm that needs to see gives up after 3 s."""
 SETTLED = 30.0
 """s after which a process that lives counts as good again."""
 
@@ -188,8 +190,9 @@ class CameraProcess:
     def _keep(self) -> None:
         """Start the process again when it dies or hangs."""
         numbers = self.reader._numbers
-        pause, begun = RESTART[0], time.monotonic()
-        while not self._closing.wait(0.2):
+        pause, begun = 0.0, time.monotonic()
+        while not self._closing.is_set():
+            wait([self._process.sentinel], 0.2)
             now = time.monotonic()
             patience = BEATING if numbers[READY] else STARTING
             if now - numbers[BEAT] > patience or now - numbers[GRABBED] > GRABBING:
@@ -200,10 +203,10 @@ class CameraProcess:
             self._tell("the camera's process has ended and is started again")
             numbers[STATE] = LOST
             if now - begun > SETTLED:
-                pause = RESTART[0]
+                pause = 0.0
             if self._closing.wait(pause):
                 return
-            pause, begun = min(2 * pause, RESTART[1]), time.monotonic()
+            pause, begun = min(max(2 * pause, RESTART[0]), RESTART[1]), time.monotonic()
             numbers[RESTARTS] += 1
             self._process = self._launch()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hardware.cameras import CameraProcess
     from hardware.runtime.blackbox import BlackBox
     from hardware.runtime.estop_line import LineWatcher
+    from hardware.runtime.guardian import Watchdog
     from hardware.runtime.recorder import RecorderProcess
     from hardware.serial_arm import SerialArm
     from pipelines.view import View
@@ -119,6 +120,7 @@ class Rig:
         self._needed = objects_to_see(setup)
         """What the camera must find."""
         self.guide: Guide | None = None
+        self.guardian: Watchdog | None = None
         """The person who acts, if one does."""
 
     def connect(self) -> "SerialArm":
@@ -186,7 +188,9 @@ class Rig:
         perception = self._perception(looking)
         guardian = None
         if not options.dry_run and not options.hand:
-            guardian = Watchdog(setup.robot, options.port, arm.servo_goals, speed=options.speed)
+            guardian = self.guardian = Watchdog(
+                setup.robot, options.port, arm.servo_goals, speed=options.speed
+            )
             self.stack.callback(guardian.close)
         if isinstance(source, InferenceProcess | Leader):
             source.wait_ready()

@@ -114,6 +114,10 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         finally:
             release_priority()
         arm.close()
+        if rig.guardian is not None:
+            # Nobody ticks any more. An arm that could not be reached is the watchdog's from now on; it leaves us
+            # the time to write down what happened.
+            rig.guardian.close()
         escalation.finish(ended_well=plan.motion and not loop.faults)
         result = result_of(setup, session, time.monotonic() - begin, privileges)
         if recorder is not None:

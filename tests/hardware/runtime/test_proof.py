@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hardware.emulator.catalogue import CATALOGUE, Case, FaultKind, Place
 from hardware.emulator.faults import parse_fault
@@ -234,6 +236,58 @@ def test_an_arm_that_is_held_on_its_way_home_stops_pushing(rig, request):
         rig.plant.world.set_joint_limits(*rig.calibration.limits)
     finds_its_way_out(rig, CATALOGUE["camera_stall"])
     request.node.stash[FAILED] = False
+
+
+EVENTS = st.one_of(
+    st.sampled_from(list(Request)),
+    st.sampled_from(["press", "policy", "travel", "attend", "leave"]),
+    st.sampled_from(
+        [
+            "mute:id=3,for=0.3", "mute_all:for=0.4", "mute_all:for=1.2", "brown_out:id=2", "brown_out",
+            "policy_jump:for=0.5", "policy_nan:for=0.3", "policy_stall:for=1.6", "camera_stall:for=0.6",
+            "overrun:ms=60,for=0.2", "late:ms=30,for=0.2", "ignore_writes:id=4,for=0.3", "wrong_baud:id=3,for=0.6",
+            "kill_watchdog:for=0.3", "overload:id=3,for=0.3", "encoder_jump:id=4,by=0.3,for=0.5",
+        ]
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@settings(max_examples=4, derandomize=True, database=None)
+@given(events=st.lists(st.tuples(EVENTS, st.sampled_from([0.02, 0.1, 0.5])), min_size=8, max_size=14))
+def test_whatever_is_asked_and_whatever_fails_the_promises_hold(shared, events):
+    """Requests, stops and faults in any order: limits kept, faults latched, nothing armed that nobody asked for."""
+    rig = shared.setdefault("so101", Prover("so101"))
+    rig.witness.broken.clear()
+    rig.enter(Phase.HOLD)
+    loop = rig.loop
+    for event, pause in events:
+        before = loop.state
+        if isinstance(event, Request):
+            loop.request = event
+        elif event == "press":
+            loop.estop.press("somebody")
+        elif event == "policy":
+            loop.start_policy(1)
+            loop.request = Request.RUN
+        elif event == "travel":
+            loop.travel(rig.robot.home)
+            loop.request = Request.RUN
+        elif event in ("attend", "leave"):
+            loop.attended = event == "attend"
+        else:
+            rig.inject(event)
+        rig.run(pause)
+        if before.fault is not None and loop.state.fault != before.fault:
+            assert loop.state.fault is None and loop.request in (Request.ACKNOWLEDGE, Request.ARM)
+        if loop.phase in ENERGISED and before.phase not in ENERGISED:
+            assert loop.request is Request.ARM
+    loop.attended, loop.policy_on, loop.request = False, False, Request.STOP
+    rig.run(1.0)
+    loop.request = Request.SETTLE
+    assert rig.until(loop.ended, 60.0)
+    assert not rig.torque.any() or loop.phase is Phase.DISCONNECTED
+    assert rig.witness.broken == []
 
 
 @pytest.mark.slow

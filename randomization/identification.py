@@ -13,7 +13,7 @@ error are worth one, not a hundred. The same inflation widens the Laplace poster
 the optimizer left undone.
 
 The optimizer is `scipy.optimize.least_squares` (trust region reflective: bounds, robust losses, a Jacobian from
-outside). The Jacobian comes from batched finite differences. Unknowns that act on different channels above all are
+outside). The Jacobian comes from batched central differences. Unknowns that act on different channels above all are
 perturbed together (a colouring of the Jacobian's columns, as in Curtis, Powell and Reid 1974, that drops the weak
 cross terms): an iteration costs a quarter of the simulations. The posterior uses the full Jacobian.
 """
@@ -222,20 +222,23 @@ def fit(
         chunks = [residuals(decode(unknowns, points[a : a + batch])) for a in range(0, len(points), batch)]
         return np.concatenate(chunks)
 
-    def differences(at: Array, base: Array, groups: list[list[int]]) -> Array:
-        direction = np.where(at + step > high, -step, step)
-        columns = np.zeros((*base.shape, len(at)))
+    def differences(at: Array, groups: list[list[int]]) -> Array:
+        # Central: the unknowns have directions in common along which nothing changes (all torques and masses by one
+        # factor), and the second-order errors of one-sided differences would be taken for information there.
+        above, below = np.minimum(at + step, high), np.maximum(at - step, low)
+        columns = np.zeros((*current.shape, len(at)))
         for a in range(0, len(groups), batch):
             part = groups[a : a + batch]
-            points = np.repeat(at[None], len(part), axis=0)
+            points = np.repeat(at[None], 2 * len(part), axis=0)
             for row, group in enumerate(part):
-                points[row, group] += direction[group]
-            delta = evaluate(points) - base
+                points[2 * row, group], points[2 * row + 1, group] = above[group], below[group]
+            ends = evaluate(points)
             for row, group in enumerate(part):
                 for i in group:
                     where = slice(None) if len(group) == 1 else unknowns[i].channel
-                    columns[:, where, i] = delta[row][:, where] / direction[i]
-        return columns.reshape(base.size, len(at))
+                    change = ends[2 * row][:, where] - ends[2 * row + 1][:, where]
+                    columns[:, where, i] = change / (above[i] - below[i])
+        return columns.reshape(current.size, len(at))
 
     alone = [[i] for i in range(len(unknowns))]
     together = _coloured(unknowns)
@@ -254,16 +257,12 @@ def fit(
             inflation = np.minimum(autocorrelation_time(current, starts), most_inflation)
         weight = np.broadcast_to(1.0 / (scale * np.sqrt(inflation)), current.shape).ravel()[mask]
         knee = np.broadcast_to(1.0 / np.sqrt(inflation), current.shape).ravel()[mask]
-        cache: dict[bytes, Array] = {}
 
-        def function(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
-            cache.clear()
-            cache[at.tobytes()] = evaluate(at[None])[0]
-            return np.concatenate([cache[at.tobytes()].ravel()[mask] * weight, root @ (at - centre)])
+        def function(at: Array, weight: Array = weight) -> Array:
+            return np.concatenate([evaluate(at[None])[0].ravel()[mask] * weight, root @ (at - centre)])
 
-        def jacobian(at: Array, weight: Array = weight, cache: dict[bytes, Array] = cache) -> Array:
-            base = cache[at.tobytes()] if at.tobytes() in cache else evaluate(at[None])[0]
-            rows = differences(at, base, together)[mask] * weight[:, None]
+        def jacobian(at: Array, weight: Array = weight) -> Array:
+            rows = differences(at, together)[mask] * weight[:, None]
             return np.concatenate([rows, root])
 
         def loss(squared: Array, knee: Array = knee) -> Array:
@@ -291,7 +290,7 @@ def fit(
     scale, inflation = np.maximum(robust_scale(current), noise_floor), autocorrelation_time(current, starts)
     covariance = believed
     if posterior:
-        columns = differences(z, current, alone)
+        columns = differences(z, alone)
         information = root.T @ root
         covariance, slope = _covariance(columns, current, mask, scale, inflation, information)
         # How far the optimizer stopped from where its own model of the cost puts the optimum is not known better.

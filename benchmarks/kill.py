@@ -43,8 +43,13 @@ def main() -> int:
         parser.error(f"--roles are out of {', '.join(ROLES)}, got {options.roles}")
     state = None if options.state is None else Path(options.state)
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    if state is not None and not state.parent.is_dir():
+        parser.error(f"--state {state}: there is no folder {state.parent}")
     if state is not None and state.exists():
-        done.update(json.loads(state.read_text()))
+        try:
+            done.update(json.loads(state.read_text()))
+        except ValueError:
+            parser.error(f"--state {state} is not a file of this script: choose another")
     # One of each in turn, so that an interrupted run says something about all of them.
     wanted = ((k, role, how) for k in range(options.times) for role in roles for how in SIGNALS)
     todo = deque((k, role, how) for k, role, how in wanted if len(done[f"{how} {role}"]) <= k)

@@ -87,9 +87,15 @@ def simulated(
 ) -> tuple[Tally, list[dict[str, Any]]]:
     """Stretches of `STRETCH` s; the sum of all that are done, and the resources of each process."""
     asked = {"seed": seed, "stress": stress, "stretch": STRETCH}
+    ChaosOptions(seed=seed, mix="field", stress=stress)  # refuses what cannot be
     done: dict[str, dict[str, Any]] = {}
+    if state is not None and not state.parent.is_dir():
+        raise UserError(f"--state {state}: there is no folder {state.parent}")
     if state is not None and state.exists():
-        kept = json.loads(state.read_text())
+        try:
+            kept = json.loads(state.read_text())
+        except ValueError:
+            raise UserError(f"--state {state} is not a file of this script: choose another") from None
         if kept["asked"] != asked:
             raise UserError(
                 f"--state {state} was begun with {kept['asked']}, not {asked}: choose another file"
@@ -181,6 +187,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.workers < 1 or not options.hours > 0:
         parser.error(f"--workers and --hours must be positive, got {options.workers} and {options.hours:g}")
+    if options.real is not None and not 0 < options.real < math.inf:
+        parser.error(f"--real takes minutes, got {options.real:g}")
     if options.real:
         found = real(options.real)
         if options.json:

@@ -94,13 +94,19 @@ def advice(names: Sequence[str]) -> list[str]:
         "command_delay": "sudden reversals",
         "offset": "poses on both sides of upright",
         "backlash": "slow moves that change direction where gravity pulls either way",
+        "resistance": "poses held against gravity with the arm stretched out (it is the scale of all torques)",
+        "stop_lower": "slow folding to the ends of the range, and back",
+        "stop_upper": "slow folding to the ends of the range, and back",
+        "stop_stiffness": "slow folding to the ends of the range, and back",
         "mass": "holding the arm stretched out, and folded",
         "speed": "moves of more than 60° as fast as the arm goes",
         "acceleration": "moves of more than 30° as fast as the arm goes",
     }
     lines = []
     for quantity, motion in motions.items():
-        of = sorted({name.split(".")[1] for name in names if name.endswith(f".{quantity}")})
+        of = sorted(
+            {name.split(".")[1].replace("*", "all joints") for name in names if name.endswith(f".{quantity}")}
+        )
         if of:
             lines.append(f"{quantity} of {', '.join(of)}: record {motion}")
     return lines

@@ -62,7 +62,7 @@ def test_a_broken_promise_is_found_and_named(monkeypatch, capsys) -> None:
         (["--only", "kill_control"], "cannot inject kill_control here"),
         (["--robot", "nothing"], "nothing"),
         (["--seed", "-1"], "--seed must be 0 or more"),
-        (["--out", "/dev/null/here"], "choose another folder"),
+        (["--out", "/dev/null/here"], "name a folder"),
     ],
 )
 def test_wrong_requests_are_explained(arguments, says, capsys) -> None:

@@ -176,8 +176,8 @@ def _collect(worker: _Worker, timeout: float) -> tuple[list[Outcome], bool]:
             else:
                 raise content[0]
             worker.since = time.monotonic()
-    except (EOFError, ConnectionResetError):
-        return outcomes, False
+    except (EOFError, OSError):
+        return outcomes, False  # gone, perhaps in the middle of a message
     hung = bool(worker.assigned) and time.monotonic() - worker.since > timeout
     return outcomes, not hung and worker.process.is_alive()
 

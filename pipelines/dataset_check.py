@@ -103,10 +103,10 @@ def _as_replayed(
     except UserError:
         return [], None  # told elsewhere
     try:
-        informative(log, robot, str(dataset.root))
+        used = informative(log, robot, str(dataset.root))
     except UserError as error:
         return notes, str(error)
-    return notes, None
+    return [*notes, *used.remarks[len(log.remarks) :]], None
 
 
 def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units: str) -> _Loaded:

@@ -104,11 +104,15 @@ def test_episodes_that_look_wrong(robot: Robot, tmp_path: Path) -> None:
 def test_hand_guided_data_tell_nothing_about_servos(robot: Robot, tmp_path: Path) -> None:
     episodes = [motion(robot, seed) for seed in range(2)]
     for episode in episodes:
-        episode.action[:-1] = episode.state[1:]
-    report = report_of(tmp_path, robot, episodes)
+        for commands in (episode.action, episode.executed):
+            commands[:-1] = episode.state[1:]
+    report = report_of(tmp_path / "all", robot, episodes)
     assert report["hand_guided"] and report["uses"]["replay"]["possible"]
     assert not report["uses"]["identify"]["possible"]
     assert "guided by hand" in report["uses"]["identify"]["missing"][0]
+    # With others among them, those are what there is to learn from.
+    report = report_of(tmp_path / "mixed", robot, [*episodes[:1], motion(robot, 4), motion(robot, 5)])
+    assert report["uses"]["identify"]["possible"] and "episodes 0 were guided" in report["notes"][-1]
 
 
 def test_a_wrong_rate_shows(robot: Robot, tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ COMMANDS = {
 }
 """Every command with its line in the overview; `commands/<name>.py` holds the rest."""
 
+COMPILING = frozenset(
+    "sweep ranges pretrain evaluate record play replay identify excite finetune deploy serve emulate chaos demo".split()
+)
+"""Commands that need the compiled models; compiling them takes a while once after each installation."""
+
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors that are the disk's, or its permissions', and not ours."""
 
@@ -96,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = _parser(name, module)
         args = parser.parse_args(rest)
         _check_folder(parser, args)
+        if name in COMPILING and not _compiled():
+            print(f"sim2real {name}: the first start compiles for about a minute", file=sys.stderr)
         return int(module.run(args) or 0)
     except SystemExit as stop:  # argparse, after --help or a wrong flag
         return stop.code if isinstance(stop.code, int) else 2
@@ -127,6 +134,12 @@ def _interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
+
+
+def _compiled() -> bool:
+    """Whether numba has left compiled code of ours beside the sources, or is told to keep it elsewhere."""
+    beside = Path(__file__).parents[1] / "sim2real" / "__pycache__"
+    return "NUMBA_CACHE_DIR" in os.environ or any(beside.glob("*.nbc"))
 
 
 def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

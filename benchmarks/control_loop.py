@@ -39,11 +39,12 @@ THINKING = 0.2
 
 
 class Slow:
-    """The task's expert, computing for `THINKING` s per call."""
+    """The task's expert, computing for `THINKING` s per call. The next chunk comes two calls after the observation
+    of the last one, so that chunks have to be longer than that: the expert's last action is repeated."""
 
     def __init__(self, task: Any, robot: Robot) -> None:
         self._expert = task.expert(robot)
-        self.horizon = self._expert.horizon
+        self.horizon = max(self._expert.horizon, int(3 * THINKING * robot.policy_rate))
 
     def reset(self, seed: int) -> None:
         self._expert.reset(seed)
@@ -53,7 +54,7 @@ class Slow:
         chunk = self._expert.act(observation)
         while time.monotonic() < end:
             pass
-        return chunk
+        return np.concatenate([chunk, np.repeat(chunk[-1:], self.horizon - len(chunk), axis=0)])
 
 
 def at_rate(rate: int, folder: str) -> Path:

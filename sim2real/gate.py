@@ -286,7 +286,7 @@ class Gate:
         self._geometry = guarded_geometry(robot)
         keep_apart(self._geometry, robot)
         # Ticks by what was done in them; adding up by intervention can wait until somebody asks.
-        self._ticks = np.zeros(1 << len(NAMES), dtype=np.int64)
+        self._ticks: list[int] = []
         self.reset(np.clip(robot.home, t.low, t.high))
 
     def reset(self, position: ArrayLike) -> None:
@@ -306,7 +306,7 @@ class Gate:
             row[:] = start
         t.lower[:], t.upper[:] = np.minimum(t.low, start), np.maximum(t.high, start)
         _begin(t, self._guard, views(self._geometry))
-        self._ticks[:] = 0
+        self._ticks = [0] * (1 << len(NAMES))
 
     def step(self, request: Array) -> int:
         """One tick towards `request` (n,), rad. Returns a bit mask of interventions; 0 means untouched.
@@ -361,9 +361,10 @@ class Gate:
     @property
     def counts(self) -> dict[str, int]:
         """Ticks since `reset`, in all ("ticks") and by intervention."""
-        masks = np.arange(len(self._ticks))
-        counts = {name: int(self._ticks[masks & (1 << k) > 0].sum()) for k, name in enumerate(NAMES.values())}
-        return {"ticks": int(self._ticks.sum()), **counts}
+        ticks = np.array(self._ticks)
+        masks = np.arange(len(ticks))
+        counts = {name: int(ticks[masks & (1 << k) > 0].sum()) for k, name in enumerate(NAMES.values())}
+        return {"ticks": int(ticks.sum()), **counts}
 
     @property
     def delay(self) -> float:

@@ -24,6 +24,7 @@ resolves. Joint stops are bounds on w⁺, so Bullet needs no limit constraints.
 One buffer holds all numbers, because a compiled call costs about 0.1 µs per array that is handed to it.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ from sim2real.servo import (
     COMMAND_COLUMNS,
     DRIVE_COLUMNS,
     DUTY,
+    EXTRA_DELAY,
+    GOAL,
     OFFSET,
     PLAY,
     RESISTANCE,
@@ -107,12 +110,14 @@ class Views(NamedTuple):
     """(n,) N·m on the joints from outside that Bullet knows nothing of."""
     supply: Array
     """(n,) V of the supply that nothing is drawn from."""
+    sent: Array
+    """(n,) rad, the last goal sent, whether or not it arrived."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _views(buffer: Array, n: int) -> Views:
-    vectors = buffer[6 : 6 + 14 * n].reshape(14, n)
-    at = 6 + 14 * n
+    vectors = buffer[6 : 6 + 15 * n].reshape(15, n)
+    at = 6 + 15 * n
     squares = buffer[at : at + 2 * n * n].reshape(2, n, n)
     at += 2 * n * n
     chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
@@ -138,13 +143,13 @@ def _views(buffer: Array, n: int) -> Views:
         buffer[0:3], buffer[3:6], chain, inertials, vectors[11], parameters, command, state,
         vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5], vectors[6], vectors[7],
         vectors[8], vectors[9], vectors[10], squares[0], squares[1], drive, rotations, origins, work, history,
-        vectors[12], vectors[13],
+        vectors[12], vectors[13], vectors[14],
     )  # fmt: skip
 
 
 def _size(n: int) -> int:
     columns = CHAIN_COLUMNS + INERTIAL_COLUMNS + F + COMMAND_COLUMNS + STATE_COLUMNS + DRIVE_COLUMNS
-    return 6 + n * (14 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
+    return 6 + n * (15 + 2 * n + columns + 12 + WORK_COLUMNS + 2 * HISTORY)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -248,6 +253,19 @@ def _sense(buffer: Array, n: int, age: float) -> tuple[Array, Array]:
     return sensed, speed
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _command(buffer: Array, n: int, goal: Array, delay: float) -> bool:
+    a = _views(buffer, n)
+    for i in range(n):
+        if not math.isfinite(goal[i]):
+            return False
+    for i in range(n):
+        a.sent[i] = goal[i]
+        if delay == delay:
+            a.command[i, GOAL], a.command[i, EXTRA_DELAY] = goal[i], delay
+    return True
+
+
 class ServoBank:
     """The servos of an arm as a host sees and sets them; arrays are (n,) views, written in place.
 
@@ -301,8 +319,16 @@ class Coupling:
         reset_into(v.parameters, position, v.command, v.state)
         v.scalars[1] = 0.0
         v.position[:] = position
+        v.sent[:] = self.servo.goal
         for array in (v.velocity, v.predicted, v.contact, v.external, v.torque, v.history, v.mass_carried):
             array[:] = 0.0
+
+    def command(self, goal: Array, delay: float) -> bool:
+        """Send `goal` (n,) rad to the servos, which it reaches `delay` s later than usual, or never (NaN).
+
+        False, and nothing is sent, when it is not finite.
+        """
+        return _command(self._buffer, self.n, goal, delay)  # type: ignore[no-any-return]
 
     def step(self) -> list[float]:
         """Torques (n), N·m, to send to Bullet for the next step."""

@@ -44,10 +44,10 @@ class CommandLine:
         self._delay, self._jitter = values["command.delay"], values["command.jitter"]
         self._losses = BurstLosses(values["command.dropout"], values["command.burst"], rng)
 
-    def send(self) -> float | None:
-        """The delay of the next command, s; None when it is lost."""
+    def send(self) -> float:
+        """The delay of the next command, s; NaN when it is lost."""
         if self._losses.next():
-            return None
+            return math.nan
         if self._jitter > 0.0:
             return self._delay + self._jitter * float(self._rng.random())
         return self._delay

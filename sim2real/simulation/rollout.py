@@ -105,7 +105,8 @@ def rollout(
             late = 0
             if lateness > 0.0:
                 late = min(round(lateness * world.physics_rate * float(world.policy_rng.random())), steps)
-                world.advance(None, late)
+                if late:
+                    world.advance(None, late)
             inbox.deliver((tick + late) * dt)
             request = player.sample((tick + late) * dt)
             gate.step(request)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.simulation.quiet import bullet
+from sim2real.simulation.quiet import bullet, silenced
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,14 @@ class SceneBodies:
     def __init__(self, client: int, robot: Robot) -> None:
         self.client = client
         self.robot = robot
-        self.arm = bullet.loadURDF(str(robot.urdf), useFixedBase=True, physicsClientId=client)
+        with silenced(1):
+            # Every link costs in every step, and those that are fixed to others (a tool frame) do nothing.
+            self.arm = bullet.loadURDF(
+                str(robot.urdf),
+                useFixedBase=True,
+                flags=bullet.URDF_MERGE_FIXED_LINKS,
+                physicsClientId=client,
+            )
         self.joints = joint_indices(client, self.arm, robot)
         for link in range(bullet.getNumJoints(self.arm, physicsClientId=client)):
             # Without this every joint keeps a motor that holds zero velocity.
@@ -222,8 +230,8 @@ class SceneBodies:
         """Pose of the active cube, None without one."""
         if self.cube is None:
             return None
-        position, quaternion = bullet.getBasePositionAndOrientation(self.cube, physicsClientId=self.client)
-        return CubeState(np.array(position), rotation_from_quaternion(quaternion), quaternion)
+        position, quaternion = bullet.getBasePositionAndOrientation(self.cube, self.client)
+        return CubeState(np.array(position), rotation_from_quaternion(*quaternion), quaternion)
 
     def finger_contacts(self) -> tuple[bool, bool]:
         """Whether the fixed finger and the moving jaw touch the cube."""
@@ -257,13 +265,11 @@ def joint_indices(client: int, body: int, robot: Robot) -> list[int]:
     return [names[name] for name in robot.joint_names]
 
 
-def rotation_from_quaternion(quaternion: tuple[float, float, float, float]) -> Array:
+@njit(cache=True, nogil=True, error_model="numpy")
+def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> Array:
     """(3, 3) rotation matrix of a unit quaternion (x, y, z, w)."""
-    x, y, z, w = quaternion
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    r = np.empty((3, 3))
+    r[0, 0], r[0, 1], r[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    r[1, 0], r[1, 1], r[1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    r[2, 0], r[2, 1], r[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    return r

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
@@ -174,10 +175,14 @@ class CubeDetector:
         return Detection(time, seen, yaw)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def cube_yaw(rotation: Array) -> float:
     """Rotation about the vertical, up to quarter turns, of a cube with `rotation` (3, 3), rad."""
     # Of its three axes take the one that lies flattest: the others may point up.
-    axis = int(np.argmin(np.abs(rotation[2])))
+    axis = 0
+    for k in range(1, 3):
+        if abs(rotation[2, k]) < abs(rotation[2, axis]):
+            axis = k
     return math.atan2(rotation[1, axis], rotation[0, axis])
 
 

@@ -52,7 +52,7 @@ class Lift(Task):
 
     def satisfied(self, truth: "Truth") -> bool:
         # Near the tool as well: a cube thrown into the air is not lifted.
-        at_tool = np.linalg.norm(truth.cube_position - truth.tool_position) < 2 * CUBE
+        at_tool = math.dist(truth.cube_position.tolist(), truth.tool_position.tolist()) < 2 * CUBE
         return bool(at_tool and truth.cube_position[2] >= CUBE / 2 + RISE)
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
@@ -77,7 +77,7 @@ class Lift(Task):
 
     def reward(self, truth: "Truth") -> float:
         """Metres from the tool to the cube, negative, ten times the cube's rise, and 1 when lifted."""
-        to_cube = float(np.linalg.norm(truth.tool_position - truth.cube_position))
+        to_cube = math.dist(truth.tool_position.tolist(), truth.cube_position.tolist())
         rise = min(max(float(truth.cube_position[2]) - CUBE / 2, 0.0), RISE)
         return float(self.satisfied(truth)) + 10.0 * rise - to_cube
 

@@ -77,7 +77,7 @@ class Push(Task):
 
     def reward(self, truth: "Truth") -> float:
         """Metres from the tool to the cube and from the cube to the mark, negative, and 1 at the mark."""
-        to_cube = float(np.linalg.norm(truth.tool_position - truth.cube_position))
+        to_cube = math.dist(truth.tool_position.tolist(), truth.cube_position.tolist())
         return float(self.satisfied(truth)) - to_cube - _distance(truth.cube_position, truth.goal)
 
     def expert(self, robot: Robot) -> "Policy":

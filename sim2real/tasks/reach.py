@@ -1,5 +1,6 @@
 """Reach: bring the tool to a place in space."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Reach(Task):
         return Scene(goal=np.array([x, y, v["task.goal.height"]]))
 
     def satisfied(self, truth: "Truth") -> bool:
-        return bool(np.linalg.norm(truth.tool_position - truth.goal) <= TOLERANCE)
+        return math.dist(truth.tool_position.tolist(), truth.goal.tolist()) <= TOLERANCE
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
         from sim2real.kinematics import tool_position
@@ -52,12 +53,12 @@ class Reach(Task):
         return bool(np.linalg.norm(tool - observation["goal"]) <= TOLERANCE)
 
     def stage(self, truth: "Truth") -> str:
-        distance = float(np.linalg.norm(truth.tool_position - truth.goal))
+        distance = math.dist(truth.tool_position.tolist(), truth.goal.tolist())
         return "inside" if distance <= TOLERANCE else "near" if distance <= 2.5 * TOLERANCE else "far"
 
     def reward(self, truth: "Truth") -> float:
         """Metres to the goal, negative, and 1 inside."""
-        return float(self.satisfied(truth)) - float(np.linalg.norm(truth.tool_position - truth.goal))
+        return float(self.satisfied(truth)) - math.dist(truth.tool_position.tolist(), truth.goal.tolist())
 
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.tasks.experts import ReachExpert

@@ -9,7 +9,7 @@ import pytest
 
 from sim2real.kinematics import tool_pose
 from sim2real.robot import Robot
-from sim2real.simulation.scene import CONTACT_DAMPING, CONTACT_STIFFNESS
+from sim2real.simulation.scene import CONTACT_DAMPING, CONTACT_STIFFNESS, joint_indices
 from sim2real.simulation.world import World
 
 
@@ -26,19 +26,31 @@ def test_the_tool_is_where_the_real_one_is_at_zero(robot: Robot) -> None:
 
 
 def test_bullet_and_the_model_agree_on_the_tool(arm: World) -> None:
-    rng = np.random.default_rng(0)
+    # The world's own arm has no link for it (fixed links are merged): Bullet is asked for the whole arm.
+    client, rng = bullet.connect(bullet.DIRECT), np.random.default_rng(0)
+    whole = bullet.loadURDF(str(arm.robot.urdf), useFixedBase=True, physicsClientId=client)
+    joints = joint_indices(client, whole, arm.robot)
+    tool = next(
+        i
+        for i in range(bullet.getNumJoints(whole, physicsClientId=client))
+        if bullet.getJointInfo(whole, i, physicsClientId=client)[12] == b"tool"
+    )
+
+    def frame(body: int, link: int, of: int) -> tuple[float, ...]:
+        state = bullet.getLinkState(body, link, computeForwardKinematics=1, physicsClientId=of)
+        return (*state[4], *state[5])
+
     for _ in range(5):
         q = rng.uniform(arm.robot.lower, arm.robot.upper)
         arm.reset(position=q)
-        tool = next(
-            i
-            for i in range(bullet.getNumJoints(arm.bodies.arm, physicsClientId=arm.client))
-            if bullet.getJointInfo(arm.bodies.arm, i, physicsClientId=arm.client)[12] == b"tool"
-        )
-        state = bullet.getLinkState(
-            arm.bodies.arm, tool, computeForwardKinematics=1, physicsClientId=arm.client
-        )
-        np.testing.assert_allclose(arm.truth().tool_position, state[4], atol=1e-6)
+        for joint, angle in zip(joints, q):
+            bullet.resetJointState(whole, joint, angle, physicsClientId=client)
+        np.testing.assert_allclose(arm.truth().tool_position, frame(whole, tool, client)[:3], atol=1e-6)
+        for mine, its in zip(joints, arm.bodies.joints):
+            np.testing.assert_allclose(
+                frame(arm.bodies.arm, its, arm.client), frame(whole, mine, client), atol=1e-6
+            )
+    bullet.disconnect(client)
 
 
 def test_fingertips_touch_at_the_lower_limit_and_open_upwards(arm: World) -> None:

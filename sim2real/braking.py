@@ -69,7 +69,7 @@ class Track(NamedTuple):
     """(N, n): the last N positions of the unsmoothed trajectory, a ring."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def track(buffer: Array, n: int) -> Track:
     """The state's parts in its buffer of `track_size`."""
     rows = buffer[_SCALARS : _SCALARS + _ROWS * n].reshape(_ROWS, n)

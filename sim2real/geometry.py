@@ -67,7 +67,7 @@ class Geometry(NamedTuple):
     """(2, n): poses at which the gap between links is known, see `collision.known_gap`."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def views(buffer: Array) -> Geometry:
     n, k = int(buffer[0]), int(buffer[1])
     b, g, p = int(buffer[2]), int(buffer[3]), int(buffer[4])

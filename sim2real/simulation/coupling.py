@@ -114,7 +114,7 @@ class Views(NamedTuple):
     """(n,) rad, the last goal sent, whether or not it arrived."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _views(buffer: Array, n: int) -> Views:
     vectors = buffer[6 : 6 + 15 * n].reshape(15, n)
     at = 6 + 15 * n

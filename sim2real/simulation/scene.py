@@ -249,7 +249,10 @@ class SceneBodies:
 
     def kick(self, link: int, force: tuple[float, float, float]) -> None:
         """Push the link at its centre of mass for the next physics step, N, base frame."""
-        position = bullet.getLinkState(self.arm, link, physicsClientId=self.client)[0]
+        state = bullet.getLinkState(self.arm, link, physicsClientId=self.client)
+        # Not Bullet's own centre of mass: for it a merged link without any mass weighs a kilogram.
+        centre = self.robot.model.com[self.joints.index(link)].tolist()
+        position, _ = bullet.multiplyTransforms(state[4], state[5], centre, (0.0, 0.0, 0.0, 1.0))
         bullet.applyExternalForce(
             self.arm, link, force, position, bullet.WORLD_FRAME, physicsClientId=self.client
         )

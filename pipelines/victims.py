@@ -27,7 +27,8 @@ PICTURE: Final = 0.5
 
 
 def arm_process(link: str, log: str) -> None:
-    """An emulated arm until SIGTERM. SIGUSR2 begins its log anew, SIGUSR1 writes it to `log` and says "saved"."""
+    """An emulated arm until SIGTERM, or until its parent has died. SIGUSR2 begins its log anew, SIGUSR1 writes it to
+    `log` and says "saved"."""
     from hardware.emulator.session import EmulatorOptions, Session
 
     _robots(_with_small_pictures)
@@ -56,7 +57,7 @@ def arm_process(link: str, log: str) -> None:
     signal.signal(signal.SIGUSR2, lambda number, frame: rows.clear())
     try:
         print("ready", flush=True)
-        session.run()
+        session.run(stdin_is_parent=True)
     finally:
         session.close()
 

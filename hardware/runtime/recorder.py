@@ -50,7 +50,10 @@ PIPE_SIZE = 1 << 20
 KEPT = 90
 """Pictures kept per camera for frames that are still on their way: three seconds', on a machine that is too busy."""
 
-SAVE_TIMEOUT = 120.0
+SAVE_TIMEOUT, IDLE_TIMEOUT = 120.0, 15.0
+"""s that saving an episode may take, and s of it in which the recorder process uses no processor time: then it hangs
+and the arm, which holds meanwhile, need not wait any longer."""
+
 TERMINATION = 0.5
 """Seconds between two looks whether somebody asked the recorder process to end."""
 
@@ -121,6 +124,7 @@ class RecorderProcess:
         self.recovered: list[Recovered] = []
         """Episodes that an earlier recorder had left unfinished in the folder."""
         self._problem = ""
+        self._hangs = False
         self._sent = 0
         self._pending = False
         answer = self._answer(STARTED)
@@ -206,8 +210,20 @@ class RecorderProcess:
             self._commands.send((what, sent, success, ended))
         except OSError:
             return Sim2RealError(ENDED)
+        used, since = _processor_time(self._process.pid), time.monotonic()
+
+        def over() -> bool:
+            nonlocal used, since
+            if self._commands.poll() or not self._process.is_alive():
+                return True
+            if time.monotonic() - since > IDLE_TIMEOUT:
+                before, used, since = used, _processor_time(self._process.pid), time.monotonic()
+                self._hangs = used == before
+            return self._hangs
+
         while True:
-            if not self._wait(lambda: self._commands.poll() or not self._process.is_alive(), SAVE_TIMEOUT):
+            if not self._wait(over, SAVE_TIMEOUT) or (self._hangs and not self._commands.poll()):
+                self._hangs = True
                 return Sim2RealError(
                     "the recorder process does not answer; the episodes saved before are safe"
                 )
@@ -232,12 +248,21 @@ class RecorderProcess:
             self._commands.send(("close", 0, None, ""))
         except OSError:
             pass
-        self._process.join(30.0)
+        self._process.join(0.0 if self._hangs else 30.0)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         self._frames.close()
         self._commands.close()
+
+
+def _processor_time(pid: int | None) -> int:
+    """Of a process, in ticks of the system's clock; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _serve(config: RecorderConfig, frames: Connection, commands: Connection) -> None:

@@ -145,6 +145,19 @@ def test_a_stopped_recorder_never_blocks_the_loop(make):
         os.kill(recorder._process.pid, signal.SIGCONT)
 
 
+def test_a_hung_recorder_is_given_up_long_before_a_slow_one(make, monkeypatch):
+    """Nobody answers and nobody works: the arm that holds meanwhile does not wait for the whole time allowed."""
+    monkeypatch.setattr("hardware.runtime.recorder.IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr("hardware.runtime.recorder.SAVE_TIMEOUT", 1e6)
+    recorder = make()
+    feed(recorder, 12)
+    os.kill(recorder._process.pid, signal.SIGSTOP)
+    with pytest.raises(Sim2RealError, match="does not answer"):
+        recorder.end(True)
+    recorder.close()
+    assert not recorder._process.is_alive()
+
+
 def test_a_dead_recorder_is_reported_and_keeps_what_was_saved(make, tmp_path):
     recorder = make()
     feed(recorder, 12)

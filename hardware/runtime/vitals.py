@@ -56,13 +56,18 @@ class Vitals:
         self._stop = Reading(False, 0, "")
 
     def servo_fault(self, now: float, reading: ArmState | None) -> bool:
-        """Whether a servo has reported a fault for long enough."""
-        if reading is None or not (reading.status & self._fault_bits).any():
+        """Whether a servo has reported a fault for long enough.
+
+        What was heard once, before the servo fell silent, is no report: a damaged reply may have passed for one.
+        """
+        reported = reading is not None and (reading.status & self._fault_bits) != 0
+        if reading is None or not np.any(reported):
             self._fault_since = None
             return False
         if self._fault_since is None:
             self._fault_since = now
-        return now - self._fault_since >= FAULT_TIME
+        fresh = reading.age + (now - reading.time) <= self.deadlines.feedback_hold
+        return now - self._fault_since >= FAULT_TIME and bool((reported & fresh).any())
 
     def stop(self, now: float) -> tuple[bool, bool]:
         """(an emergency stop is pressed or unanswered, it was pressed anew)."""

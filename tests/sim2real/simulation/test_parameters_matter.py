@@ -95,7 +95,7 @@ def grasp(world: World) -> Array:
     with World("so101", load_task("lift")) as lift:
         values = {name: value for name, value in world.draw.values.items() if name in lift.parameters}
         lifted = rollout(
-            lift, lift.task.expert(lift.robot), Draw(seed=2, values=values), privileged=True, max_seconds=2.4
+            lift, lift.task.expert(lift.robot), Draw(seed=2, values=values), privileged=True, max_seconds=3.0
         )
         goal = lift.goal
         goal[5] += 0.5

@@ -137,9 +137,8 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _compiled() -> bool:
-    """Whether numba has left compiled code of ours beside the sources, or is told to keep it elsewhere."""
-    beside = Path(__file__).parents[1] / "sim2real" / "__pycache__"
-    return "NUMBA_CACHE_DIR" in os.environ or any(beside.glob("*.nbc"))
+    """Whether numba has left compiled code of these sources where `sim2real` tells it to, or the user does."""
+    return next(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc"), None) is not None
 
 
 def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

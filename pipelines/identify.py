@@ -85,7 +85,7 @@ MOST_INFLATION = 10.0
 """Most that autocorrelation may weaken the data against the prior in the estimate itself; the posterior has all."""
 WIDTH = 1.3
 """By how much the posterior is widened. On simulated arms whose parameters are known, 90 % intervals of Laplace's
-approximation held 82 %, 50 % intervals 44 %; widened 90 % and 54 % (`benchmarks/posterior_coverage.py`)."""
+approximation held 82 %, 50 % intervals 44 %; `docs/benchmarks.md` says what they hold now."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,33 @@ def _compiled_code_belongs_to_these_sources() -> None:
                 (entry.path, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".py")
             ]
     key = zlib.crc32(repr(sorted(stamps)).encode())
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(cache, "sim2real", f"{__version__}-{key:08x}"))
+    os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(_cache(), f"{__version__}-{key:08x}"))
+
+
+def _cache() -> str:
+    """A folder for what can be made again: the user's own, or a private temporary one where there is no such.
+
+    Numba gives up where it finds no place to keep what it compiles, as in a container without a home.
+    """
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    own = os.path.join(own, "sim2real")
+    try:
+        os.makedirs(own, exist_ok=True)
+        if os.access(own, os.W_OK):
+            return own
+    except OSError:
+        pass
+    import tempfile  # it takes a while, and is seldom needed
+
+    # What is read from there is executed: it must be nobody else's.
+    temporary = os.path.join(tempfile.gettempdir(), f"sim2real-{os.getuid()}")
+    try:
+        os.makedirs(temporary, mode=0o700, exist_ok=True)
+        state = os.lstat(temporary)
+    except OSError:
+        return own
+    private = state.st_uid == os.getuid() and state.st_mode & 0o170077 == 0o040000
+    return temporary if private else own
 
 
 _compiled_code_belongs_to_these_sources()

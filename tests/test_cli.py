@@ -1,6 +1,7 @@
 """The command line from outside: overview, help of every command, mistakes, what gets imported."""
 
 import errno
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -102,3 +103,34 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr(import_module("pipelines.commands.robots"), "run", run)
     assert main(["robots"]) == 1
     assert capsys.readouterr().err == "sim2real robots: runs/x/config.json: No space left on device\n"
+
+
+def test_compiling_is_announced_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(import_module("pipelines.commands.chaos"), "run", lambda args: 0)
+    assert main(["chaos"]) == 0
+    assert "the first start compiles" in capsys.readouterr().err
+    (tmp_path / "sim2real_0a1b").mkdir()
+    (tmp_path / "sim2real_0a1b" / "servo.step_into-289.py311.1.nbc").touch()
+    assert main(["chaos"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_compiled_code_is_kept_without_a_home(tmp_path: Path) -> None:
+    """As in a container; the package may be read-only besides, and numba raises where it finds no place."""
+    (tmp_path / "file").touch()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    code = "import os, sim2real; print(os.environ['NUMBA_CACHE_DIR'])"
+
+    def place() -> Path:
+        words = [sys.executable, "-c", code]
+        return Path(subprocess.run(words, env=environment, capture_output=True, text=True).stdout.strip())
+
+    private = tmp_path / f"sim2real-{os.getuid()}"
+    assert place().parent == private
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o777)  # anybody could leave code there
+    assert tmp_path / "file" in place().parents

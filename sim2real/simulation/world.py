@@ -10,10 +10,11 @@ nothing of the episode before remains: the same draw gives the same episode to t
 physics steps and has no rounding drift.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class World:
             raise UserError(f"the physics rate must be 100 to 10000 Hz, got {self.physics_rate}")
         self.parameters = self._declare(nominal or {})
         self._nominal = {name: parameter.nominal for name, parameter in self.parameters.items()}
-        self._names = _ParameterNames(self.robot)
+        self._names = _ParameterNames(self.robot, self.parameters)
         self.client = bullet.connect(bullet.DIRECT)
         try:
             self._build()
@@ -179,12 +180,12 @@ class World:
         views.gravity[:] = gravity_vector(
             values["world.gravity"], values["world.tilt_x"], values["world.tilt_y"]
         )
-        n = self.robot.n
-        views.parameters[:] = np.array([values.get(name, 0.0) for name in names.servo]).reshape(n, -1)
+        views.parameters.reshape(-1)[names.servo_at] = names.servo(values)
         apply_conditions(views.parameters, values, self.robot.gripper)
         views.supply[:] = views.parameters[:, servo.VOLTAGE]
         views.scalars[2] = values["servo.sag"]
-        links = np.array([values.get(name, 0.0) for name in names.links]).reshape(n, 5)
+        links = np.zeros((self.robot.n, 5))
+        links.reshape(-1)[names.links_at] = names.links(values)
         views.inertials[:] = model.inertials
         views.inertials[:, 0] = links[:, 0]
         views.inertials[:, 1:4] += links[:, 2:5]
@@ -365,13 +366,29 @@ class World:
 
 
 class _ParameterNames:
-    """Names of the array-valued parameters in the order of the arrays."""
+    """The array-valued parameters: what reads them from the values, and where they go in the flattened arrays.
 
-    def __init__(self, robot: Robot) -> None:
+    What is not declared is a thing that does not exist, such as a joint before the first, and stays zero.
+    """
+
+    def __init__(self, robot: Robot, declared: Mapping[str, Parameter]) -> None:
         fields = [field.name for field in servo.SERVO_FIELDS]
-        self.servo = [f"servo.{joint}.{field}" for joint in robot.joint_names for field in fields]
+        self.servo, self.servo_at = _located(
+            [f"servo.{joint}.{field}" for joint in robot.joint_names for field in fields], declared
+        )
         quantities = ("mass", "inertia", "com_x", "com_y", "com_z")
-        self.links = [f"link.{link}.{q}" for link in robot.model.link_names for q in quantities]
+        self.links, self.links_at = _located(
+            [f"link.{link}.{quantity}" for link in robot.model.link_names for quantity in quantities],
+            declared,
+        )
+
+
+def _located(
+    names: list[str], declared: Mapping[str, Parameter]
+) -> tuple[Callable[[Mapping[str, float]], tuple[float, ...]], NDArray[np.intp]]:
+    """A getter of the declared ones among `names`, and their places."""
+    at = [i for i, name in enumerate(names) if name in declared]
+    return itemgetter(*(names[i] for i in at)), np.array(at)
 
 
 def _refuse(given: Mapping[str, float], known: Mapping[str, Parameter], what: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.parameters import Draw
+from sim2real.servo import SERVO_FIELDS, STOP_SHARE
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
 from sim2real.tasks.base import load_task
@@ -125,3 +126,16 @@ def test_the_physics_rate_can_be_chosen() -> None:
         assert world.time == pytest.approx(1.0)
     with pytest.raises(UserError, match="100 to 10000"):
         World("so101", physics_rate=10)
+
+
+@pytest.mark.parametrize("name", ["so101", "koch", "openmanipulator_x"])
+def test_what_a_world_does_not_declare_does_not_exist(name: str) -> None:
+    with World(name) as world:
+        robot, declared = world.robot, world.parameters
+        servos = {f"servo.{joint}.{field.name}" for joint in robot.joint_names for field in SERVO_FIELDS}
+        assert servos - declared.keys() == {f"servo.{robot.joint_names[0]}.stop_share"}
+        quantities = ("mass", "inertia", "com_x", "com_y", "com_z")
+        links = {f"link.{link}.{quantity}" for link in robot.model.link_names for quantity in quantities}
+        assert links - declared.keys() == {f"link.{robot.model.link_names[0]}.com_z"}
+        world.reset(Draw(values={f"servo.{robot.joint_names[-1]}.stop_share": 0.5}))
+        assert np.array_equal(world._coupling.views.parameters[:, STOP_SHARE], [0.0] * (robot.n - 1) + [0.5])

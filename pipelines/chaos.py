@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.emulator.catalogue import CATALOGUE, EVER, Case, FaultKind, Place
+from hardware.emulator.catalogue import CATALOGUE, EVER, Case, FaultKind
 from hardware.emulator.faults import Fault, parse_fault
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.session import Plan, Session
-from hardware.runtime.supervisor import Phase
-from pipelines.proving import Rig
+from hardware.runtime.supervisor import Deadlines, Phase
+from pipelines.proving import FaultyCamera, Rig
 from pipelines.tally import ATTEND, DAY, MEND, Tally
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.robot import Robot
@@ -35,10 +35,8 @@ EPISODES = 4
 AFTERMATH = 3.0
 """s after its end for which a fault may still be the cause of what is latched."""
 
-OUTSIDE = frozenset(
-    {"kill_control", "stop_control", "kill_helper", "disk_full", "server_gone", "estop", "operator_gone"}
-)
-"""Faults that need real processes and disks (benchmarks/kill.py), a policy server, or an operator."""
+OUTSIDE = frozenset({"kill_control", "stop_control", "kill_helper", "disk_full"})
+"""Faults that need real processes and disks: benchmarks/kill.py."""
 
 GENERAL = frozenset({"arming_failed", "rest_unreachable", "settling_too_long", "feedback_lost"})
 """Latched faults that any fault on the bus or of a servo may lead to, if it comes at the wrong moment."""
@@ -111,7 +109,8 @@ class Chaos:
         except Sim2RealError as error:
             self._refused(error)
             return
-        loop = rig.start()
+        loop = rig.start(FaultyCamera(rig.injector), deadlines=Deadlines(operator=1.0))
+        loop.vitals.operator_required = True
         # As deploy gives goals where no camera finds them.
         goals = {}
 
@@ -248,7 +247,7 @@ def _kinds(options: ChaosOptions, protocol: str) -> list[FaultKind]:
     able = {
         kind.name: kind
         for kind in CATALOGUE.values()
-        if protocol in kind.families and kind.place is not Place.CAMERA and kind.name not in OUTSIDE
+        if protocol in kind.families and kind.name not in OUTSIDE
     }
     unknown = [name for name in options.only if name not in able]
     if unknown:

@@ -62,7 +62,8 @@ SHARE = 1.2
 RATTLE: Final = {"feetech": 1.2, "dynamixel": 4.0}
 """How much harder it may accelerate and jerk: small gears in light joints rattle, with nothing wrong at all."""
 DRAGGED = 2.0
-"""And how much harder than that while the joint beside it has let go."""
+"""And how much harder than that while the joint beside it has let go. Where that makes the arm strike something, how
+hard it stops is not bounded: nobody drives it there."""
 WINDOW = 3
 """Ticks over which accelerations of joints are taken."""
 
@@ -426,7 +427,9 @@ class Witness:
     def note(self, promise: str, text: str) -> None:
         """A promise was broken."""
         if len(self.broken) < 50:
-            self.broken.append(f"{promise} at {self.rig.clock.now():.2f} s ({self._phase.value}): {text}")
+            faults = ", ".join(map(str, self.rig.injector.begun[-3:])) or "no fault"
+            when = f"{self.rig.clock.now():.2f} s ({self._phase.value}, after {faults})"
+            self.broken.append(f"{promise} at {when}: {text}")
 
     def _bound(self, promise: str, values: Array, bounds: "Array | float", what: str) -> None:
         shares = np.abs(values) / bounds
@@ -500,6 +503,9 @@ class Witness:
         self._bound("torque", plant.duty, np.maximum(drive.duty_limit, self._duty_limit) + 0.02, "the duty")
         self._duty_limit = drive.duty_limit.copy()
         self._bound("joint_speed", strong * world.velocity, self._speed, "the joint")
+        if hurt and world.bodies.arm_strikes():
+            self._times.clear()
+            self._speeds.clear()
         self._changes(world.time, strong * world.velocity, DRAGGED if hurt else 1.0)
         still = self._phase in STOPPED and now - self._stopping_since > JOINTS_STOP
         if still and np.abs(strong * world.velocity).max() > STANDING:

@@ -247,6 +247,13 @@ class SceneBodies:
             return touched, touched
         return self.fingers[0] in touching, self.fingers[1] in touching
 
+    def arm_strikes(self, within: float = 0.001) -> bool:
+        """Whether the arm touched anything but itself in the last physics step, or was `within` m of it."""
+        return any(
+            contact[2] != self.arm and contact[8] <= within
+            for contact in bullet.getContactPoints(self.arm, physicsClientId=self.client)
+        )
+
     def kick(self, link: int, force: tuple[float, float, float]) -> None:
         """Push the link at its centre of mass for the next physics step, N, base frame."""
         state = bullet.getLinkState(self.arm, link, physicsClientId=self.client)

@@ -10,6 +10,7 @@ import tty
 from collections.abc import Callable
 from pathlib import Path
 
+from hardware.emulator.tell import sidecar
 from hardware.emulator.wire import EmulatedBus
 from sim2real.errors import UserError
 
@@ -173,8 +174,8 @@ class Pty:
 
 
 def check_link(link: Path) -> None:
-    """Raise UserError unless `link` can be made: nothing is there, or a link to nothing."""
-    if link.is_symlink() and not link.exists():
+    """Raise UserError unless `link` can be made: nothing is there, or what an emulator has left that was killed."""
+    if link.is_symlink() and (not link.exists() or _abandoned(link)):
         return
     if link.is_symlink() or link.exists():
         what = f"a link to {os.readlink(link)}" if link.is_symlink() else "not a link"
@@ -187,11 +188,28 @@ def check_link(link: Path) -> None:
         )
 
 
+def _abandoned(link: Path) -> bool:
+    """Whether the emulator that made `link` is gone without having removed it.
+
+    Its terminal may long be somebody else's, so that the link leads somewhere; but nobody holds its sidecar locked.
+    """
+    if not os.readlink(link).startswith("/dev/pts/"):
+        return False
+    try:
+        with open(sidecar(str(link)), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def make_link(link: Path, target: str) -> None:
-    """Point `link` at `target`. Replaces a link to nothing; refuses to touch anything else."""
+    """Point `link` at `target`. Replaces what a killed emulator has left; refuses to touch anything else."""
     check_link(link)
     try:
-        link.unlink(missing_ok=True)
+        if link.is_symlink():
+            link.unlink()
+            Path(sidecar(str(link))).unlink(missing_ok=True)
         link.symlink_to(target)
     except OSError as error:
         raise UserError(f"cannot create the link {link}: {error.strerror}; choose another --link") from None

@@ -5,6 +5,7 @@ Two processes: this one has the bus and the physics, `web.py` the pictures and H
 true parameters); all of it goes away with the emulator.
 """
 
+import fcntl
 import gc
 import json
 import multiprocessing
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from sim2real.errors import HardwareError, UserError
 
 POSE_PERIOD = 1 / 120
 """How often poses are handed to the camera, s."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals after which an emulator leaves nothing behind."""
 
 ORPHAN_QUIET = 1.0
 """An emulator whose parent has died ends once nobody has used its bus for this long, s: a watchdog may still be
@@ -86,6 +90,7 @@ class Session:
         self._files: list[Path] = []
         self._pty: Pty | None = None
         self._web: Any = None
+        self._lock: BinaryIO | None = None
         self._stopping = ""
         try:
             planned = [parse_fault(text) for text in options.faults]
@@ -162,6 +167,9 @@ class Session:
         self._write(announcement.cameras_file, cameras)
         self._write(announcement.twin, {"robot": robot.name, "parameters": self.plant.twin})
         self._write(tell.sidecar(link), asdict(announcement))
+        # As long as it is locked, the link is in use: a lock does not survive its process, however that ends.
+        self._lock = open(tell.sidecar(link), "rb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return announcement
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
@@ -180,15 +188,16 @@ class Session:
     # Running
 
     def run(self, *, stdin_is_parent: bool = False) -> str:
-        """Serve until SIGINT or SIGTERM, or, with `stdin_is_parent`, until standard input ends.
+        """Serve until SIGINT, SIGTERM or SIGHUP, or, with `stdin_is_parent`, until standard input ends.
 
-        Returns why it ended: "SIGINT", "SIGTERM" or "parent".
+        Returns why it ended: the signal's name, or "parent".
         """
         from hardware.emulator.pty_port import prefer
 
         assert self._pty is not None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._signalled)
+        for number in ENDING:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+                signal.signal(number, self._signalled)
         watch: dict[int, Callable[[], None]] = {self._connection.fileno(): self._answer}
         if stdin_is_parent:
             watch[sys.stdin.fileno()] = self._parent_spoke
@@ -270,7 +279,7 @@ class Session:
 
     def close(self) -> None:
         """End the second process, hang up, remove the link and all files."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             try:
                 signal.signal(number, signal.SIG_IGN)
             except ValueError:
@@ -282,6 +291,8 @@ class Session:
             self._pty.close()
         for path in self._files:
             path.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
         if hasattr(self, "plant"):
             self.plant.close()
 

@@ -19,8 +19,9 @@ PROTECTION_PERIOD = 0.01
 STALL = 0.25
 """Longest stretch that is caught up with, s."""
 
-FRAGMENT_TIMEOUT = 0.005
-"""A packet that is not complete after this pause is forgotten by the servos, s."""
+FRAGMENT_TIMEOUT = 0.1
+"""A packet whose bytes pause for longer is forgotten by the servos, s: what the vendors' manuals allow between two
+bytes. Programs that write byte by byte, or that the system interrupts, are understood."""
 
 SUPPLY_RESISTANCE = 0.08  # Ω of the supply and its cable
 

@@ -73,3 +73,19 @@ def test_a_position_far_from_home_can_be_read() -> None:
         other.plant.position[0] = turns * 6.283
         assert len(other.servos[0].read(120, 27)[1]) == 27
         other.servos[0].power_up()
+
+
+@pytest.mark.parametrize("make", [_feetech, _dynamixel])
+def test_requests_written_byte_by_byte_are_understood(make: Callable) -> None:
+    line, _, ping = make()
+    for k, byte in enumerate(ping()):
+        line.receive(bytes((byte,)), 0.05 * k)
+    assert line.due(2.0)
+
+
+@pytest.mark.parametrize("make", [_feetech, _dynamixel])
+def test_half_a_request_is_forgotten_after_a_pause(make: Callable) -> None:
+    line, encode, ping = make()
+    line.receive(encode(1, 3, bytes(30))[:20], 0.0)
+    line.receive(ping(), 0.2)
+    assert line.due(1.0)

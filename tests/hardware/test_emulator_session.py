@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
+from hardware.emulator.pty_port import check_link
 from hardware.serial_arm import SerialArm
 from pipelines import cli
 from sim2real.calibration import Calibration
@@ -221,7 +223,9 @@ def _start(link: Path, *more: str) -> "subprocess.Popen[str]":
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)]
+)
 def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, status: int) -> None:
     link = tmp_path / "ttyARM"
     process = _start(link)
@@ -231,6 +235,26 @@ def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, st
     assert process.wait(20) == status
     assert list(tmp_path.iterdir()) == []
     assert tell.tell("episode", str(link))[0] == 1
+
+
+def test_starts_again_after_it_was_killed(tmp_path: Path) -> None:
+    link = tmp_path / "ttyARM"
+    process = _start(link)
+    process.kill()
+    process.wait()
+    # The system gives the number of its terminal to whoever asks next.
+    master, slave = pty.openpty()
+    link.unlink()
+    link.symlink_to(os.ttyname(slave))
+    again = _start(link)
+    assert os.readlink(link) != os.ttyname(slave)
+    with pytest.raises(UserError, match="is not overwritten"):
+        check_link(link)
+    again.terminate()
+    assert again.wait(20) == 0
+    assert list(tmp_path.iterdir()) == []
+    os.close(master)
+    os.close(slave)
 
 
 def test_refuses_to_overwrite_a_file(tmp_path: Path) -> None:

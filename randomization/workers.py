@@ -4,19 +4,27 @@ The caller hands a picklable `factory`; each worker process (spawned, never fork
 pools do not survive a fork) calls it once and then applies the function it returned to one draw after the
 other. Results come back in the order of completion. A worker that dies or hangs costs the draw it was working
 on: that draw is tried once more in a new worker and then reported as failed.
+
+The caller never waits for a worker without a deadline: what goes to one and comes from one is buffered, since it
+may stop or die before its first message, in the middle of one, or while one is sent to it; and its end of the line
+may stay open after its death, in processes that it has started.
 """
 
 import multiprocessing
 import os
+import pickle
+import selectors
 import signal
+import socket
+import struct
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import IO, Any
 
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.parameters import Draw
@@ -30,6 +38,9 @@ _AHEAD = 2
 
 ATTEMPTS = 2
 """How often a draw may lose its worker before it counts as failed."""
+
+STARTING = 600.0
+"""s a worker may take to start: it may have to compile first."""
 
 STARTS = 3
 """This many workers that die while they start, with no result between them, end the run."""
@@ -48,14 +59,71 @@ class Outcome:
     detail: str = ""
 
 
+_LENGTH = struct.Struct("!Q")
+"""Before every message, which is a pickle."""
+
+
+class _Line:
+    """The caller's end of the line to a worker. Nothing here waits."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._unsent, self._heard = bytearray(), bytearray()
+
+    @property
+    def events(self) -> int:
+        """What to wait for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send(self, message: bytes) -> None:
+        """Hand over a pickle: what does not fit now goes with the next `exchange`."""
+        self._unsent += _LENGTH.pack(len(message)) + message
+        self._push()
+
+    def exchange(self) -> tuple[list[Any], bool]:
+        """The messages that have come whole, and whether the other end is still open."""
+        self._push()
+        still = True
+        try:
+            while data := self._end.recv(1 << 20):
+                self._heard += data
+            still = False
+        except BlockingIOError:
+            pass
+        except OSError:
+            still = False
+        messages = []
+        while len(self._heard) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._heard)[0]
+            if len(self._heard) < end:
+                break
+            messages.append(pickle.loads(bytes(self._heard[_LENGTH.size : end])))
+            del self._heard[:end]
+        return messages, still
+
+    def close(self) -> None:
+        self._end.close()
+
+    def _push(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: self._end.send(self._unsent)]
+        except OSError:
+            pass  # no room now, or nobody is there any more, which reading tells
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
-    connection: Connection
+    line: _Line
     ready: bool = False
     assigned: deque[Draw] = field(default_factory=deque)
     since: float = 0.0
-    """When the worker began with the first of `assigned`, monotonic s."""
+    """When the worker began with the first of `assigned`, or to start; monotonic s."""
 
 
 def run_here(factory: Factory, draws: Sequence[Draw]) -> Iterator[Outcome]:
@@ -70,12 +138,14 @@ def run_local(
 ) -> Iterator[Outcome]:
     """Apply the factory's function to every draw in `workers` processes.
 
-    `timeout` (s) is how long one draw may take before its worker counts as hung and is killed. Raises
+    `timeout` (s) is how long one draw may take before its worker counts as hung and is killed; `STARTING` is for
+    the start of a worker. Raises
     UserError or Sim2RealError when the factory itself fails, and UserError when a rollout raises one: then
     no draw can work. Closing the generator stops every worker.
     """
     if workers < 1:
         raise ValueError(f"need at least one worker, got {workers}")
+    recipe = pickle.dumps(factory)
     todo = deque(draws)
     attempts: dict[int, int] = {}
     pool: list[_Worker] = []
@@ -84,10 +154,11 @@ def run_local(
     try:
         while left:
             while len(pool) < min(workers, left):
-                pool.append(_start(factory))
+                pool.append(_start(recipe))
             for worker in pool:
                 _feed(worker, todo)
-            for worker in _wait(pool):
+            _wait(pool)
+            for worker in list(pool):
                 outcomes, alive = _collect(worker, timeout)
                 for outcome in outcomes:
                     stillborn = 0
@@ -121,13 +192,17 @@ def run_local(
             _stop(worker)
 
 
-def _start(factory: Factory) -> _Worker:
+def _start(recipe: bytes) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, factory), daemon=True)
+    ours, theirs = socket.socketpair()
+    # The recipe goes over the line: what a process is started with is written to it before anybody looks
+    # whether it lives.
+    process = context.Process(target=_work, args=(theirs,), daemon=True)
     before = os.environ.get("OMP_NUM_THREADS")
     # One process per core: libraries in the workers must not start a thread per core each.
     os.environ["OMP_NUM_THREADS"] = "1"
+    # The first start of a process would start this one as well, and unblock the signal below.
+    resource_tracker.ensure_running()
     # Workers inherit the blocked signal: Ctrl-C at a terminal reaches the whole process group, but only
     # the parent shall act on it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -140,86 +215,102 @@ def _start(factory: Factory) -> _Worker:
         else:
             os.environ["OMP_NUM_THREADS"] = before
     theirs.close()
-    return _Worker(process, ours, since=time.monotonic())
+    line = _Line(ours)
+    line.send(recipe)
+    return _Worker(process, line, since=time.monotonic())
 
 
 def _feed(worker: _Worker, todo: deque[Draw]) -> None:
     while todo and len(worker.assigned) < _AHEAD:
         draw = todo.popleft()
-        if not worker.assigned:
+        if not worker.assigned and worker.ready:
             worker.since = time.monotonic()
         worker.assigned.append(draw)
-        try:
-            worker.connection.send(draw)
-        except OSError:
-            return  # it has died; `_collect` notices and hands the draw back
+        worker.line.send(pickle.dumps(draw))
 
 
-def _wait(pool: list[_Worker]) -> list[_Worker]:
-    ready = wait([w.connection for w in pool] + [w.process.sentinel for w in pool], timeout=1.0)
-    if not ready:
-        return list(pool)  # nobody spoke: look whether somebody hangs
-    return [w for w in pool if w.connection in ready or w.process.sentinel in ready]
+def _wait(pool: list[_Worker]) -> None:
+    """Until a worker speaks, listens or ends; at most a second, since one that hangs does nothing."""
+    with selectors.PollSelector() as selector:
+        for worker in pool:
+            selector.register(worker.line, worker.line.events)
+            selector.register(worker.process.sentinel, selectors.EVENT_READ)
+        selector.select(1.0)
 
 
 def _collect(worker: _Worker, timeout: float) -> tuple[list[Outcome], bool]:
     """Everything the worker has sent, and whether it can go on."""
     outcomes = []
-    try:
-        while worker.connection.poll():
-            kind, *content = worker.connection.recv()
-            if kind == "ready":
-                worker.ready = True
-            elif kind == "outcome":
-                worker.assigned.popleft()
-                outcomes.append(content[0])
-            else:
-                raise content[0]
-            worker.since = time.monotonic()
-    except (EOFError, OSError):
-        return outcomes, False  # gone, perhaps in the middle of a message
-    hung = bool(worker.assigned) and time.monotonic() - worker.since > timeout
-    return outcomes, not hung and worker.process.is_alive()
+    messages, alive = worker.line.exchange()
+    for kind, *content in messages:
+        if kind == "ready":
+            worker.ready = True
+        elif kind == "outcome":
+            worker.assigned.popleft()
+            outcomes.append(content[0])
+        else:
+            raise content[0]
+        worker.since = time.monotonic()
+    deadline = timeout if worker.ready else STARTING
+    hung = bool(worker.assigned) and time.monotonic() - worker.since > deadline
+    return outcomes, alive and not hung and worker.process.is_alive()
 
 
 def _stop(worker: _Worker) -> int | None:
     """End a worker and return its exit code."""
-    worker.connection.close()
+    worker.line.close()
     if worker.process.is_alive():
         worker.process.terminate()
         worker.process.join(1.0)
         if worker.process.is_alive():
             worker.process.kill()
-    worker.process.join()
+    worker.process.join(10.0)  # only the system itself can keep it for longer
     return worker.process.exitcode
 
 
-def _work(connection: Connection, factory: Factory) -> None:
+def _work(end: socket.socket) -> None:
     # Whatever a simulator or a user's policy prints must not mix with a command's JSON.
     os.dup2(2, 1)
+    end.setblocking(True)
+    stream = end.makefile("rwb")
     try:
-        rollout = factory()
+        recipe = _read(stream)
+    except OSError:
+        return  # the parent has gone
+    try:
+        rollout = pickle.loads(recipe)()
     except Sim2RealError as error:
-        connection.send(("broken", error))
+        _write(stream, ("broken", error))
         return
     except Exception as error:
         text = f"the simulation could not be set up: {type(error).__name__}: {error}\n"
-        connection.send(("broken", Sim2RealError(text + traceback.format_exc())))
+        _write(stream, ("broken", Sim2RealError(text + traceback.format_exc())))
         return
-    connection.send(("ready",))
-    while True:
-        try:
-            draw = connection.recv()
-        except (EOFError, OSError):
-            return  # the parent has gone
-        try:
-            message: tuple[str, Any] = ("outcome", attempt(rollout, draw))
-        except UserError as error:
-            message = ("broken", error)
-        try:
-            connection.send(message)
-        except OSError:
-            return
+    try:
+        _write(stream, ("ready",))
+        while True:
+            draw = pickle.loads(_read(stream))
+            try:
+                message: tuple[str, Any] = ("outcome", attempt(rollout, draw))
+            except UserError as error:
+                message = ("broken", error)
+            _write(stream, message)
+    except OSError:
+        return  # the parent has gone
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    """The next message. Raises OSError when there is none any more."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise ConnectionResetError
+    return stream.read(_LENGTH.unpack(head)[0])
+
+
+def _write(stream: IO[bytes], message: Any) -> None:
+    data = pickle.dumps(message)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
 
 
 def attempt(rollout: Rollout, draw: Draw) -> Outcome:

@@ -22,9 +22,14 @@ class Ball:
     kill_once: frozenset[int] = frozenset()
     fail: frozenset[int] = frozenset()
     hang: frozenset[int] = frozenset()
+    stop_midway: frozenset[int] = frozenset()
+    """Stopped in the middle of a message."""
+    die_midway: frozenset[int] = frozenset()
+    """Dies in the middle of a message, and what it has started keeps its end of the line until `scratch/over`."""
     interrupt: int | None = None
     scratch: Path | None = None
     slow: float = 0.0
+    bulk: int = 0
 
     def __call__(self, draw: Draw | None = None) -> Any:
         if draw is None:
@@ -45,10 +50,21 @@ class Ball:
             raise ZeroDivisionError(f"draw {draw.index}")
         if draw.index in self.hang:
             time.sleep(600)
+        if draw.index in self.stop_midway:
+            _say_half()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if draw.index in self.die_midway:
+            _say_half()
+            if os.fork() == 0:
+                assert self.scratch is not None
+                while not (self.scratch / "over").exists():
+                    time.sleep(0.05)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         if draw.index == self.interrupt:
-            os.kill(os.getppid(), signal.SIGINT)
+            os.killpg(0, signal.SIGINT)  # as Ctrl-C does
         time.sleep(self.slow)
-        return self.row(draw)
+        return {**self.row(draw), **({"bulk": bytes(self.bulk)} if self.bulk else {})}
 
     @staticmethod
     def row(draw: Draw) -> Mapping[str, Any]:
@@ -60,6 +76,21 @@ class Ball:
             "failure": "too low",
             "seconds": 1.0 + score,
         }
+
+
+def _say_half() -> None:
+    """Tell the caller that many bytes will come, and send four."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            line = os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+        except FileNotFoundError:
+            continue  # the listing's own
+        if line:
+            os.write(int(name), b"\0\0\1\0" * 2 + b"half")
+
+
+def hanging_factory() -> Any:
+    time.sleep(600)
 
 
 def broken_factory() -> Any:

@@ -1,15 +1,18 @@
 """Sweeps: worker independence, resuming, enlarging, refusals, and workers that die, hang or raise."""
 
 import json
+import multiprocessing.spawn
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 
+from randomization import workers
 from randomization.space import Space
 from randomization.sweep import (
     SweepStore,
@@ -20,7 +23,7 @@ from randomization.sweep import (
 )
 from randomization.workers import run_local
 from sim2real.errors import Sim2RealError, UserError
-from sim2real.parameters import Parameter
+from sim2real.parameters import Draw, Parameter
 from sim2real.statistics import wilson_interval
 from tests.randomization import rollouts
 from tests.randomization.rollouts import Ball
@@ -87,6 +90,43 @@ def test_a_hung_worker_is_killed_and_its_episode_marked():
     errors = {o.draw.index: o.error for o in outcomes}
     assert errors.pop(1).startswith("worker died twice")
     assert errors == {0: "", 2: "", 3: ""}
+
+
+def test_a_worker_that_stops_or_dies_in_the_middle_of_a_message_costs_its_episode_only(tmp_path):
+    ball = Ball(stop_midway=frozenset({1}), die_midway=frozenset({2}), scratch=tmp_path)
+    try:
+        outcomes = list(run_local(ball, BOUND.draws(6, 0), workers=2, timeout=1.0))
+    finally:
+        (tmp_path / "over").touch()
+    errors = {o.draw.index: o.error for o in outcomes}
+    assert sorted(errors) == list(range(6))
+    assert {i for i, error in errors.items() if error} == {1, 2}
+    assert errors[1] == errors[2] == "worker died twice (exit code -9)"
+
+
+def test_what_does_not_fit_the_line_is_not_waited_for(monkeypatch):
+    """A worker that never listens, with draws far larger than what a socket takes."""
+    monkeypatch.setattr(workers, "STARTING", 0.5)
+    monkeypatch.setattr(workers, "STARTS", 1)
+    draws = [Draw(i, i, {f"parameter {k}": 0.5 for k in range(20_000)}) for i in range(2)]
+    with pytest.raises(Sim2RealError, match="die while they start"):
+        list(run_local(rollouts.hanging_factory, draws, workers=1))
+
+
+def test_large_recipes_draws_and_rows_arrive(tmp_path):
+    ball = Ball(kill=frozenset(range(10, 50_000)), bulk=1_000_000)
+    draws = [Draw(i, i, {"x": 0.5} | {f"parameter {k}": 0.5 for k in range(20_000)}) for i in range(4)]
+    outcomes = list(run_local(ball, draws, workers=2))
+    assert sorted(o.draw.index for o in outcomes) == [0, 1, 2, 3]
+    assert all(len(o.row["bulk"]) == 1_000_000 and not o.error for o in outcomes)
+
+
+def test_workers_that_die_before_they_read_their_recipe_end_the_run(monkeypatch):
+    """As where memory is short. The recipe is larger than what a pipe takes."""
+    resource_tracker.ensure_running()
+    monkeypatch.setattr(multiprocessing.spawn, "get_executable", lambda: b"/bin/false")
+    with pytest.raises(Sim2RealError, match="exit code 1"):
+        list(run_local(Ball(kill=frozenset(range(10, 50_000))), BOUND.draws(4, 0), workers=2))
 
 
 def test_an_exception_marks_its_row(tmp_path):
@@ -170,7 +210,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_sweep_goes_on_later(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, script, tmp_path / "out"], env=env, capture_output=True, text=True)
+    words = [sys.executable, script, tmp_path / "out"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, start_new_session=True)
     assert (done.returncode, done.stderr) == (130, "")
     table = SweepStore(tmp_path / "out").read()
     assert 10 <= table.num_rows < 400 and not (tmp_path / "out" / "parts").exists()

@@ -19,6 +19,7 @@ from hardware.dynamixel.registers import (
     XL330_M288,
 )
 from hardware.emulator.dynamixel_line import DynamixelLine
+from hardware.emulator.indirect import LONG, LOWEST, SHORT, IndirectArea
 from hardware.emulator.plant import Plant
 from hardware.emulator.servos import EmulatedServo, Thermal
 from hardware.registers import Register, RegisterTable
@@ -59,8 +60,11 @@ class DynamixelMemory(EmulatedServo):
         converter = CONVERTER if plant.supply > 0.1 * table["max_voltage_limit"].high else None
         super().__init__(table, plant, index, zero=zero, sign=sign, thermal=thermal, converter=converter)
         self.brown_out = 2.8 if table["min_voltage_limit"].low < 50 else 5.0
-        self.space = 228 if table.name.startswith("XL330") else 662
+        small = table.name.startswith("XL330")
+        self.space = 228 if small else 662
         """Bytes of memory, reserved and indirect areas included."""
+        self.memory.extend(bytes(self.space - len(self.memory)))
+        self.indirect = IndirectArea(self.memory, SHORT if small else LONG)
         self.current_unit = table["present_current"].scale if "present_current" in table else 0.0
         """A per unit of the current registers; 0 for a servo that measures none."""
         self._put("id", id)
@@ -117,6 +121,7 @@ class DynamixelMemory(EmulatedServo):
         for register in self.table.values():
             if register.area == "ram":
                 self._put(register.name, register.default)
+        self.indirect.reset()
         self._reset_limits()
         startup = self.get("startup_configuration")
         if startup & 2 and self._backup is not None:
@@ -134,17 +139,63 @@ class DynamixelMemory(EmulatedServo):
             self._put("goal_current", self.get("current_limit"))
 
     def read(self, address: int, size: int) -> tuple[int, bytes]:
-        """(error, data); what lies behind the table reads as zero, what lies behind the memory is an error."""
+        """(error, data); what lies between the tables reads as zero, what lies behind the memory is an error."""
         if not size:
             return LENGTH, b""
         if address + size > self.space:
             return ACCESS, b""
+        if address + size > self.table.size and self.indirect.holds(address, size):
+            self._report()
+            return 0, self.indirect.read(address, size)
         if address < FEEDBACK.stop and address + size > FEEDBACK.start:
             self._report()
-        return 0, bytes(self.memory[address : address + size]).ljust(size, b"\0")
+        return 0, bytes(self.memory[address : address + size])
 
     def write(self, address: int, data: bytes) -> int:
         """Take all of `data`, or nothing; returns the error number, 0 for none."""
+        if address >= self.table.size:
+            return self._write_indirect(address, data)
+        error = self._check(address, data)
+        if error:
+            return error
+        touched = self.table.touching(address, len(data))
+        torque = self.memory[64]
+        for register in touched:
+            self.memory[register.address : register.end] = data[
+                register.address - address : register.end - address
+            ]
+        names = {register.name for register in touched}
+        self._react(names)
+        self._changed(names, bool(self.memory[64]) and not torque)
+        return 0
+
+    def _write_indirect(self, address: int, data: bytes) -> int:
+        area = self.indirect
+        if area.is_address(address):
+            words = area.words(address, data)
+            if words is None:
+                return LENGTH
+            if not all(LOWEST <= word < self.space for word in words):
+                return RANGE
+            self.memory[address : address + len(data)] = data
+            return 0
+        if not all(area.holds(byte, 1) for byte in range(address, address + len(data))):
+            return ACCESS
+        runs = area.runs(address, data)
+        elsewhere = [(at, part) for at, part in runs if at < self.table.size]
+        for at, part in elsewhere:
+            error = self._check(at, part)
+            if error:
+                return error
+        for at, part in runs:
+            if at < self.table.size:
+                self.write(at, part)
+            else:
+                self.memory[at : at + len(part)] = part
+        return 0
+
+    def _check(self, address: int, data: bytes) -> int:
+        """Why `data` may not be written to `address`: an error number, or 0."""
         end = address + len(data)
         touched = self.table.touching(address, len(data))
         if not touched:
@@ -157,14 +208,6 @@ class DynamixelMemory(EmulatedServo):
             )
             if error:
                 return error
-        torque = self.memory[64]
-        for register in touched:
-            self.memory[register.address : register.end] = data[
-                register.address - address : register.end - address
-            ]
-        names = {register.name for register in touched}
-        self._react(names)
-        self._changed(names, bool(self.memory[64]) and not torque)
         return 0
 
     def _refusal(self, register: Register, value: int) -> int:

@@ -80,6 +80,7 @@ class _Settings:
 class DynamixelServo(DynamixelMemory):
     """See `DynamixelMemory` and `EmulatedServo`."""
 
+    family = "dynamixel"
     tick = TICK
 
     def __init__(

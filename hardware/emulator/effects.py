@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hardware.emulator.catalogue import DYNAMIXEL
 from hardware.emulator.wire import Reply
 
 if TYPE_CHECKING:
@@ -301,17 +302,13 @@ def _position_request(servos: list[Any]) -> bytes:
     """A sync read of all positions in the servos' own protocol."""
     entry = servos[0].table["present_position"]
     ids = [servo.id for servo in servos]
-    if _speaks_dynamixel(servos[0]):
+    if servos[0].family == DYNAMIXEL:
         from hardware.dynamixel import protocol as dynamixel
 
         return dynamixel.sync_read(entry.address, entry.size, ids)
     from hardware.feetech import protocol as feetech
 
     return feetech.sync_read(entry.address, entry.size, ids)
-
-
-def _speaks_dynamixel(servo: Any) -> bool:
-    return "bus_watchdog" in servo.table
 
 
 def _wrap(servo: Any, method: str, wrapper: Wrapper) -> Wrapper:

@@ -184,16 +184,18 @@ class FaultInjector:
 
         Raises UserError for one that this arm cannot have.
         """
-        kind = fault.kind
-        if kind.place not in self.places or (kind.place is Place.PORT and self.line is None):
-            raise UserError(
-                f"fault '{fault.name}' acts on the {kind.place.value}, which is not part of the emulated arm; "
-                f"here there are {', '.join(k.name for k in CATALOGUE.values() if k.place in self.places)}"
-            )
-        ids = [servo.id for servo in self.bus.servos]
-        id = int(fault.values.get("id", 0))
+        kind, servos = fault.kind, self.bus.servos
+        places = self.places - {Place.PORT} if self.line is None else self.places
+        family = servos[0].family
+        if kind.place not in places or family not in kind.families:
+            where = f"the {kind.place.value}, which is not part of the emulated arm"
+            if kind.place in places:
+                where = f"{kind.families[0]} servos, but those of the emulated arm are {family}"
+            here = ", ".join(k.name for k in CATALOGUE.values() if k.place in places and family in k.families)
+            raise UserError(f"fault '{fault.name}' acts on {where}; here there are {here}")
+        ids, id = [servo.id for servo in servos], fault.values.get("id", 0.0)
         if id and id not in ids:
-            raise UserError(f"fault '{fault.name}': there is no servo {id}; the arm has {ids}")
+            raise UserError(f"fault '{fault.name}': there is no servo {id:g}; the arm has {ids}")
         self._waiting.append((fault, now))
 
     @property

@@ -44,6 +44,7 @@ _EEPROM_END = 40
 class FeetechServo(EmulatedServo):
     """One STS3215; see `EmulatedServo`. `values` are register contents that differ from the defaults."""
 
+    family = "feetech"
     tick = TICK
     brown_out = 3.3
 

@@ -41,6 +41,8 @@ class EmulatedServo(ABC):
     the servo off until it returns.
     """
 
+    family: str
+    """Name of the servo family, as in `robot.protocol`."""
     tick: float
     """rad per count of the encoder."""
     brown_out: float

@@ -64,10 +64,17 @@ def tell(
         with opener.open(request, timeout=10) as answer:
             return 0, answer.read().decode()
     except urllib.error.HTTPError as error:
-        text = error.read().decode()
-        return (1 if error.code in (409, 503) else 2), text
+        return (1 if error.code in (409, 503) else 2), _plain(error.read().decode())
     except OSError as error:
         return 1, f"the emulator at {link} does not answer ({error}): is it still running?"
+
+
+def _plain(text: str) -> str:
+    """What went wrong, without the JSON around it."""
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

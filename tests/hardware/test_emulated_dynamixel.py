@@ -72,6 +72,50 @@ def rig() -> Rig:
 # Memory
 
 
+@pytest.mark.parametrize(("id", "addresses", "data"), [(1, 168, 224), (1, 578, 634), (3, 168, 208)])
+def test_indirect_bytes_stand_for_others(rig: Rig, id: int, addresses: int, data: int) -> None:
+    """Goal in, position and temperature out, each with one request, as the vendor's own robots are driven."""
+    plan = [*range(116, 120), *range(132, 136), 146, 65]
+    words = b"".join(byte.to_bytes(2, "little") for byte in plan)
+    assert rig.ask(protocol.write(id, addresses, words))[0].error == 0
+    assert rig.ask(protocol.read(id, addresses, len(words)))[0].data == words
+    rig.write(id, "torque_enable", 1)
+    assert rig.ask(protocol.write(id, data, (1500).to_bytes(4, "little")))[0].error == 0
+    rig.run(2.0)
+    (reply,) = rig.ask(protocol.sync_read(data, 9, [id]))
+    goal, position = (int.from_bytes(reply.data[k : k + 4], "little") for k in (0, 4))
+    assert goal == 1500 == rig.read(id, "goal_position")
+    assert abs(position - 1500) <= 1 and reply.data[8] == rig.read(id, "present_temperature")
+    assert rig.ask(protocol.write(id, data + 9, b"\1"))[0].error == 0
+    assert rig.read(id, "led") == 1
+
+
+def test_indirect_bytes_refuse_what_their_registers_refuse(rig: Rig) -> None:
+    plan = [65, *range(116, 120), 146]
+    rig.ask(protocol.write(1, 168, b"".join(byte.to_bytes(2, "little") for byte in plan)))
+    goal = rig.read(1, "goal_position")
+    for at, data, error in (
+        (224, b"\1" + (5000).to_bytes(4, "little"), LIMIT),  # all or nothing: the LED stays off
+        (225, b"\0\x08", LENGTH),
+        (229, b"\0", ACCESS),
+        (250, bytes(10), ACCESS),
+        (169, b"\x41", LENGTH),
+        (168, (63).to_bytes(2, "little"), RANGE),
+        (168, (662).to_bytes(2, "little"), RANGE),
+        (150, b"\0", ACCESS),
+    ):
+        assert rig.ask(protocol.write(1, at, data))[0].error == error
+    assert (rig.read(1, "goal_position"), rig.read(1, "led")) == (goal, 0)
+
+
+def test_indirect_bytes_are_plain_memory_until_told_otherwise(rig: Rig) -> None:
+    assert rig.ask(protocol.write(2, 224, b"hello"))[0].error == 0
+    assert rig.ask(protocol.read(2, 223, 7))[0].data == b"\0hello\0"
+    rig.ask(protocol.reboot(2))
+    rig.run(1.0)
+    assert rig.ask(protocol.read(2, 222, 5))[0].data == b"\xfb\0\0\0\0"
+
+
 def test_eeprom_is_locked_while_the_torque_is_on(rig: Rig) -> None:
     assert rig.write(3, "drive_mode", 1) == 0
     assert rig.write(3, "torque_enable", 1) == 0
@@ -145,7 +189,7 @@ def test_reading_what_is_not_there(rig: Rig) -> None:
     assert rig.ask(protocol.read(3, 146, 10))[0].data[1:] == bytes(9)
     assert rig.ask(protocol.read(3, 220, 8))[0].data == bytes(8)
     assert rig.ask(protocol.read(3, 220, 9))[0].error == ACCESS
-    assert rig.ask(protocol.read(1, 600, 62))[0].data == bytes(62)
+    assert rig.ask(protocol.read(1, 500, 78))[0].data == bytes(78)
     assert rig.ask(protocol.read(1, 600, 0))[0].error == LENGTH
 
 

@@ -81,11 +81,3 @@ def test_requests_written_byte_by_byte_are_understood(make: Callable) -> None:
     for k, byte in enumerate(ping()):
         line.receive(bytes((byte,)), 0.05 * k)
     assert line.due(2.0)
-
-
-@pytest.mark.parametrize("make", [_feetech, _dynamixel])
-def test_half_a_request_is_forgotten_after_a_pause(make: Callable) -> None:
-    line, encode, ping = make()
-    line.receive(encode(1, 3, bytes(30))[:20], 0.0)
-    line.receive(ping(), 0.2)
-    assert line.due(1.0)

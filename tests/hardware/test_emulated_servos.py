@@ -343,7 +343,7 @@ def test_what_makes_no_sense_is_not_answered(rig: Rig) -> None:
 
 def test_a_fragment_does_not_swallow_what_follows(rig: Rig) -> None:
     rig.line.receive(b"\xff\xff\x01\xf0\x02", 0.0)
-    assert _ask(rig.line, protocol.ping(1), 0.01) == [Packet(1, 0)]
+    assert _ask(rig.line, protocol.ping(1), 0.2) == [Packet(1, 0)]
 
 
 def test_reading_behind_the_table_yields_zeros(rig: Rig) -> None:

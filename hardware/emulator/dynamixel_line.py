@@ -28,6 +28,8 @@ PING_SLOT = 0.003
 FAST_BULK_READ, BACKUP = 0x9A, 0x20
 """Instructions that our own driver never sends."""
 
+EEPROM_END = 64
+
 _BACKUP_KEY = b"\x01CTRL"
 _CLEAR_KEY = clear(0)[8:-2]
 
@@ -108,7 +110,7 @@ class DynamixelLine:
                 for servo in servos:
                     if request.id in (servo.id, BROADCAST):
                         _command(servo, request, now, None if to_all else answer)
-                    elif request.id == servo.secondary_id <= MAX_ID:
+                    elif request.id == servo.secondary_id <= MAX_ID and not _stores(request):
                         _command(servo, request, now, None)
 
 
@@ -178,6 +180,12 @@ def _command(servo: "DynamixelServo", request: Packet, now: float, answer: Answe
         _reply(servo, error, result, answer, id)
     if restart:
         servo.restart(now)
+
+
+def _stores(request: Packet) -> bool:
+    """Whether a request would change the EEPROM area, which a secondary ID cannot."""
+    writes = request.code in (Instruction.WRITE, Instruction.REG_WRITE)
+    return writes and len(request.data) > 2 and _address(request.data) < EEPROM_END
 
 
 def _address(data: bytes) -> int:

@@ -18,8 +18,8 @@ from hardware.dynamixel.registers import (
     VELOCITY_MODE,
     XL330_M288,
 )
-from hardware.emulator.dynamixel_line import DynamixelLine
-from hardware.emulator.indirect import LONG, LOWEST, SHORT, IndirectArea
+from hardware.emulator.dynamixel_line import EEPROM_END, DynamixelLine
+from hardware.emulator.indirect import LONG, SHORT, IndirectArea
 from hardware.emulator.plant import Plant
 from hardware.emulator.servos import EmulatedServo, Thermal
 from hardware.registers import Register, RegisterTable
@@ -35,7 +35,6 @@ CONVERTER = 5.0
 FEEDBACK = range(XL330_M288["realtime_tick"].address, XL330_M288["present_temperature"].end)
 """Addresses that change by themselves."""
 
-_EEPROM_END = 64
 _MODES = (CURRENT_MODE, VELOCITY_MODE, POSITION_MODE, EXTENDED_MODE, CURRENT_POSITION_MODE, PWM_MODE)
 _NEED_CURRENT = (CURRENT_MODE, CURRENT_POSITION_MODE)
 
@@ -125,7 +124,7 @@ class DynamixelMemory(EmulatedServo):
         self._reset_limits()
         startup = self.get("startup_configuration")
         if startup & 2 and self._backup is not None:
-            self.memory[_EEPROM_END : len(self._backup) + _EEPROM_END] = self._backup
+            self.memory[EEPROM_END : len(self._backup) + EEPROM_END] = self._backup
         self._put("backup_ready", int(self._backup is not None))
         self._put("status", 0)
         self._put("bus_watchdog", 0)
@@ -175,7 +174,7 @@ class DynamixelMemory(EmulatedServo):
             words = area.words(address, data)
             if words is None:
                 return LENGTH
-            if not all(LOWEST <= word < self.space for word in words):
+            if not all(EEPROM_END <= word < self.space for word in words):
                 return RANGE
             self.memory[address : address + len(data)] = data
             return 0
@@ -270,7 +269,7 @@ class DynamixelMemory(EmulatedServo):
         """Keep the writable RAM for a start with `startup_configuration` bit 1; refused with torque."""
         if self.memory[64]:
             return ACCESS
-        self._backup = bytes(self.memory[_EEPROM_END : FEEDBACK.start])
+        self._backup = bytes(self.memory[EEPROM_END : FEEDBACK.start])
         self._put("backup_ready", 1)
         return 0
 

@@ -49,6 +49,8 @@ OFFSET_LIMIT = 1024
 """Largest homing offset that counts in position mode, ticks."""
 ARRIVED = 20
 """Ticks from the goal within which `moving_status` says that it is reached."""
+UNDER_WAY = 1 << 1
+"""Bit of `moving_status`: the profile has not come to its end."""
 LAGGING = 100
 """Ticks behind its own trajectory at which `moving_status` speaks of a following error."""
 
@@ -161,7 +163,7 @@ class DynamixelServo(DynamixelMemory):
             watchdog=get("bus_watchdog") * WATCHDOG_UNIT,
             voltage=(get("min_voltage_limit"), get("max_voltage_limit")),
             temperature=get("max_temperature_limit"),
-            profile=3 if speed and acceleration else 1 if speed else 2 if acceleration else 0,
+            profile=3 if speed and acceleration else 1 if speed else 0,
         )
 
     def _angle(self, present: float) -> float:
@@ -202,7 +204,7 @@ class DynamixelServo(DynamixelMemory):
         )
 
     def _profile(self) -> tuple[float, float]:
-        """Speed rad/s and acceleration rad/s² of the profile; 0: no limit."""
+        """Speed rad/s and acceleration rad/s² of the profile; 0: no limit. Positions have none without a speed."""
         if self.halted:
             return 0.0, 0.0
         if self.memory[10] & 4:
@@ -210,6 +212,8 @@ class DynamixelServo(DynamixelMemory):
         speed = self.get("profile_velocity")
         if speed:
             speed = min(speed, self.get("velocity_limit"))
+        elif self.memory[11] != VELOCITY_MODE:
+            return 0.0, 0.0
         return speed * VELOCITY_UNIT, self.get("profile_acceleration") * ACCELERATION_UNIT
 
     def _schedule(self) -> tuple[float, float]:
@@ -280,13 +284,16 @@ class DynamixelServo(DynamixelMemory):
         effort = 1000 * duty
         if self.current_unit:
             effort = direction * float(plant.current[i]) / self.current_unit
-        moving = abs(velocity) > self._settings.still
+        moving_status = self._moving_status(present, planned)
+        moving = abs(velocity) > self._settings.still or (
+            self._settings.profile and moving_status & UNDER_WAY
+        )
         _FEEDBACK.pack_into(
             self.memory,
             FEEDBACK.start,
             round(self._now * 1000) % 32_768,
-            int(moving),
-            self._moving_status(present, planned),
+            bool(moving),
+            moving_status,
             round(duty * PWM_FULL),
             min(max(round(effort), -32_768), 32_767),
             round(velocity / VELOCITY_UNIT),
@@ -302,4 +309,4 @@ class DynamixelServo(DynamixelMemory):
         arrived = abs(goal - present) <= ARRIVED
         under_way = torque and abs(goal - planned) > 1
         lagging = abs(planned - present) > LAGGING
-        return arrived | under_way << 1 | lagging << 3 | self._settings.profile << 4
+        return arrived | under_way * UNDER_WAY | lagging << 3 | self._settings.profile << 4

@@ -4,7 +4,8 @@ A servo's memory follows the register table of the driver. Writes to the EEPROM 
 survive a loss of power only while `lock` is 0; goals beyond the stored limits are clipped; `torque_enable`
 128 recentres. Protections act as `unloading_condition` says: overload leaves `protective_torque`, the others
 cut the torque; what tripped stays in `status` until the torque is switched or, for an overload, a goal leads
-away from the load. Positions wrap from 4095 to 0 unless `phase` says otherwise, and so does what a goal means.
+away from the load. Positions wrap from 4095 to 0 unless `phase` says otherwise, and so does what a goal means;
+with both position limits at 0 goals count whole turns. In step mode a goal is so many ticks from the one before.
 """
 
 import struct
@@ -31,7 +32,7 @@ VOLTAGE, ENCODER, TEMPERATURE, CURRENT, OVERLOAD = (1 << bit for bit in (0, 1, 2
 
 CONVERTER = 12.0  # V
 MOVING_THRESHOLD = 0.03  # rad/s
-SPEED_MODE, PWM_MODE = 1, 2
+SPEED_MODE, PWM_MODE, STEP_MODE = 1, 2, 3
 MULTI_TURN = 1 << 4
 """Bit of register `phase`: positions count on beyond one turn."""
 
@@ -69,6 +70,7 @@ class FeetechServo(EmulatedServo):
         self._waiting: tuple[int, bytes] | None = None
         self._overload_since = self._current_since = None  # type: float | None
         self._load_sign = 0.0
+        self._stepped = 0  # the goal of step mode, ticks
         self.power_up()
 
     def dialect(self) -> FeetechLine:
@@ -108,6 +110,7 @@ class FeetechServo(EmulatedServo):
         self._put("goal_position", int(np.clip(self._present(), -32767, 32767)))
         self._waiting = None
         self._overload_since = self._current_since = None
+        self._stepped = self._counted()
         self._apply()
 
     def read(self, address: int, size: int) -> bytes:
@@ -130,6 +133,8 @@ class FeetechServo(EmulatedServo):
                     stored = bytearray(self.stored)
                     stored[register.address : register.end] = raw
                     self.stored = bytes(stored)
+        if self.memory[33] == STEP_MODE and STS3215["goal_position"] in touched:
+            self._stepped = self._within(self._stepped + self.get("goal_position"))
         if touched == _GOAL and not self.status & OVERLOAD:
             # What nearly every request to a servo is changes nothing else.
             self._aim()
@@ -137,6 +142,8 @@ class FeetechServo(EmulatedServo):
         names = {register.name for register in touched}
         if "torque_enable" in names:
             self._switch(torque_before)
+        if names & {"torque_enable", "operating_mode"}:
+            self._stepped = self._counted()
         if "goal_position" in names:
             self._consider_release()
         self._apply()
@@ -211,15 +218,24 @@ class FeetechServo(EmulatedServo):
 
     def _aim(self) -> None:
         """Pass on the goal, within the servo's own limits."""
-        goal = min(
-            max(self.get("goal_position"), self.get("min_position_limit")), self.get("max_position_limit")
-        )
-        self._put("present_goal", goal)
-        offset, turns = self.get("homing_offset"), 0
-        if not self.memory[18] & MULTI_TURN:
+        goal, offset, turns = self._within(self.get("goal_position")), self.get("homing_offset"), 0
+        if self.memory[33] == STEP_MODE:
+            goal = self._stepped
+        elif not (self._endless or self.memory[18] & MULTI_TURN):
             # A goal is meant within the turn that the encoder is in.
             turns = (round(self._actual()) - offset) // TICKS * TICKS
+        self._put("present_goal", max(-32767, min(goal, 32767)))
         self.plant.drive.goal[self.index] = self.sign * (goal + offset + turns - self.zero) * TICK
+
+    @property
+    def _endless(self) -> bool:
+        return not any(self.memory[9:13])
+
+    def _within(self, goal: int) -> int:
+        """`goal` within the stored position limits, ticks."""
+        if self._endless:
+            return goal
+        return min(max(goal, self.get("min_position_limit")), self.get("max_position_limit"))
 
     def _mode(self) -> int:
         """What the plant's motor does, by torque switch and operating mode."""

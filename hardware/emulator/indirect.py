@@ -1,15 +1,12 @@
 """Indirect addresses of Dynamixel X servos: bytes that stand for bytes elsewhere in the memory.
 
-A word of the address area says for which byte the byte of the same number in the data area stands; until it is told
-otherwise, for itself. Programs gather what they read and write in every cycle there, to reach it with one request.
-Source: the vendor's control tables.
+A word of the address area says for which byte the byte of the same number in the data area stands: until it is told
+otherwise for itself, and never for one of the EEPROM area. Programs gather there what they read and write in every
+cycle, to reach it with one request. Source: the vendor's control tables.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
-
-LOWEST = 64
-"""Bytes of the EEPROM area cannot be stood for."""
 
 
 @dataclass(frozen=True)

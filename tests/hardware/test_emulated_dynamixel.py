@@ -347,6 +347,26 @@ def test_profiles_reach_the_plant(rig: Rig) -> None:
     assert drive.acceleration[2] == pytest.approx(1000 * TICK / 1.5 / 0.5)
 
 
+def test_positions_have_no_profile_without_a_profile_velocity(rig: Rig) -> None:
+    drive = rig.plant.drive
+    rig.write(3, "profile_acceleration", 10)
+    assert drive.acceleration[2] == 0.0
+    assert rig.read(3, "moving_status") >> 4 == 0
+    rig.write(3, "operating_mode", MODES["velocity"])
+    rig.write(3, "profile_acceleration", 10)
+    assert drive.acceleration[2] == pytest.approx(10 * ACCELERATION_UNIT)
+
+
+def test_moving_means_that_the_profile_is_under_way_too(rig: Rig) -> None:
+    rig.write(3, "profile_velocity", 5)
+    rig.write(3, "moving_velocity_threshold", 1000)
+    rig.write(3, "torque_enable", 1)
+    assert rig.read(3, "moving") == 0
+    rig.write(3, "goal_position", 3000)
+    rig.plant.setpoint[2] = rig.plant.position[2]  # the ideal plant has no trajectory of its own
+    assert rig.servos[2].read(122, 1) == (0, b"\1")
+
+
 @pytest.mark.parametrize(
     ("mode", "register", "value", "kind", "request_"),
     [
@@ -489,6 +509,8 @@ def test_a_secondary_id_is_obeyed_without_an_answer(rig: Rig) -> None:
         rig.write(id, "secondary_id", 100)
     assert rig.ask(protocol.write(100, 65, b"\1")) == []
     assert [rig.read(id, "led") for id in (1, 2, 3, 4)] == [0, 0, 1, 1]
+    assert rig.ask(protocol.write(100, 10, b"\1")) == []
+    assert [rig.read(id, "drive_mode") for id in (3, 4)] == [0, 0]  # nothing is stored by such an ID
 
 
 def test_what_servos_do_not_understand(rig: Rig) -> None:

@@ -87,6 +87,40 @@ def test_positions_wrap_and_goals_with_them() -> None:
     assert servo._present() == 4200
 
 
+def test_without_limits_goals_count_whole_turns() -> None:
+    plant = IdealPlant(1)
+    servo = FeetechServo(1, plant, 0, values={"max_position_limit": 0})
+    servo.write(42, (3 * 4096).to_bytes(2, "little"))
+    assert plant.drive.goal[0] == pytest.approx((3 * 4096 - 2048) * TICK)
+    plant.position[0] = plant.drive.goal[0]
+    assert servo._present() == 0
+    servo.write(42, (100 | 1 << 15).to_bytes(2, "little"))
+    assert plant.drive.goal[0] == pytest.approx((-100 - 2048) * TICK)
+    assert servo.get("present_goal") == -100
+
+
+def test_step_mode_counts_from_the_goal_before() -> None:
+    plant = IdealPlant(1, np.array([0.2]))
+    servo = FeetechServo(1, plant, 0, values={"max_position_limit": 3000})
+    servo.write(33, bytes((3,)))
+    servo.write(40, bytes((1,)))
+    start = servo._present()
+    assert plant.drive.goal[0] == pytest.approx((start - 2048) * TICK)
+    for steps, expected in (
+        (100, start + 100),
+        (100, start + 200),
+        (50 | 1 << 15, start + 150),
+        (2000, 3000),
+    ):
+        servo.write(42, steps.to_bytes(2, "little"))
+        assert plant.drive.goal[0] == pytest.approx((expected - 2048) * TICK)
+    servo.write(41, bytes((9,)))  # anything else moves nothing
+    assert plant.drive.goal[0] == pytest.approx((3000 - 2048) * TICK)
+    # Back in position mode the last goal counts as it stands.
+    servo.write(33, bytes((0,)))
+    assert plant.drive.goal[0] == pytest.approx((2000 - 2048) * TICK)
+
+
 def test_torque_128_recentres_for_good() -> None:
     plant = IdealPlant(1, np.array([0.5]))
     servo = FeetechServo(1, plant, 0)

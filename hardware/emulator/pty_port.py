@@ -28,6 +28,9 @@ for so long: who has just been answered speaks again at once, s."""
 _OVERDUE = 0.01
 """After this time they are done in any case, s."""
 
+_BACKLOG = 0.05
+"""A port takes no more bytes when the line needs so long for those it has, s: what an adapter can buffer."""
+
 _SPIN = 50e-6
 """The last stretch before a reply is due is waited out busily: the system's sleep is not that precise, s."""
 
@@ -85,6 +88,7 @@ class Pty:
         flush: float | None = None  # when `ready` has passed the wire
         ready = b""
         attended = spoken = -_OVERDUE
+        listening = True
         while True:
             if flush is None:
                 flush = self.bus.burst_end(_BURST)
@@ -101,6 +105,9 @@ class Pty:
                 wait = _IDLE if free >= _ROOM else 2 * _ROOM
             else:
                 wait = flush - self.now()
+            if listening != (self.bus.backlog(now) < _BACKLOG) and self._master >= 0:
+                listening = not listening
+                poller.modify(self._master, select.POLLIN if listening else 0)
             # poll() counts in milliseconds; select() would not, but cannot take large descriptors.
             events = poller.poll(0 if wait < 0.001 else int(wait * 1000))
             if not events and flush is not None:

@@ -115,6 +115,10 @@ class EmulatedBus:
             out += self._queue.popleft().data
         return out
 
+    def backlog(self, now: float) -> float:
+        """How long the line needs for what has been said to it by `now`, replies included, s."""
+        return self._free - now
+
     @property
     def next_due(self) -> float | None:
         """When the next reply is complete, s."""

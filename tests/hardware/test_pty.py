@@ -15,7 +15,7 @@ import serial
 from hardware.emulator.pty_port import Pty
 from hardware.feetech.bus import FeetechBus
 from hardware.ports import PortUnavailable, SerialPort, holders
-from sim2real.errors import PortError, UserError
+from sim2real.errors import PortError, Sim2RealError, UserError
 
 from .conftest import Rig
 
@@ -140,6 +140,28 @@ def test_clients_get_the_same_answers(served: Served, vendor: Vendor) -> None:
 def test_a_client_at_the_wrong_rate_hears_nothing(served: Served) -> None:
     bus = FeetechBus(SerialPort(served.pty.port, baud=500_000), allowance=0.05)
     assert not bus.sync_read(served.ids, 56, 6).valid.any()
+    bus.close()
+
+
+def test_a_port_takes_no_more_than_the_line_can_carry(served: Served) -> None:
+    """Noise by the megabyte blocks its sender, as a real port does; soon after it the servos answer as ever."""
+    descriptor = os.open(served.pty.port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    written = 0
+    with pytest.raises(BlockingIOError):
+        while written < 1_000_000:
+            written += os.write(descriptor, bytes(4096))
+    assert served.line.backlog(served.pty.now()) < 1.0
+    os.close(descriptor)
+    bus = _open(served.pty.port)
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        try:
+            assert bus.ping(1, 1.0) == 0
+            break
+        except Sim2RealError:
+            continue
+    else:
+        raise AssertionError("the servos are deaf")
     bus.close()
 
 

@@ -220,20 +220,20 @@ class SerialArm:
         """(..., n) rad → (..., n) ticks within the calibrated range, as register `goal_position` takes them now."""
         return self.calibration.radians_to_ticks(position) + self._beyond
 
-    def enable(self) -> None:
-        """Torque on with the present position as goal; takes about 0.4 s.
+    def enable(self) -> Array:
+        """Torque on with the present position as goal, which is returned, (n,) rad; takes about 0.4 s.
 
         Goals are verified before the torque comes on, the torque limit rises in steps, and the arm must stay
         where it is. Servos with a watchdog of their own have it set. Raises HardwareError, with all torque
         off again, when any of it fails.
         """
         try:
-            self._arm()
+            return self._arm()
         except BaseException:
             self._relax_quietly()
             raise
 
-    def _arm(self) -> None:
+    def _arm(self) -> Array:
         self._feedback.forget()
         self._find_turns()
         before = self._fresh_reading()
@@ -262,6 +262,7 @@ class SerialArm:
         self._write_verified(self.family.torque_limit, self._full_torque)
         self.enabled[:] = True
         self._status &= ~TRIPPED
+        return self.calibration.ticks_to_radians(ticks - self._beyond)
 
     def relax(self) -> None:
         """Torque off: all at once, then each servo until it confirms, whatever the others do.

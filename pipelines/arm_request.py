@@ -25,6 +25,10 @@ Array = NDArray[np.float64]
 EMULATED = "emulated"
 """The port that starts an emulated arm."""
 
+SLOWEST = 0.01
+"""Least share of the gate's limits. An arm that is lowered takes a minute at it; far below nothing seems to move, and
+what has come to rest could not be told from what goes on."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -100,8 +104,8 @@ class Options:
             raise UserError(f"--episodes must be at least 1, got {self.episodes}")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise UserError(f"--seconds must be positive, got {self.seconds}")
-        if not 0 < self.speed <= 1:
-            raise UserError(f"--speed scales the limits and must be in (0, 1], got {self.speed}")
+        if not SLOWEST <= self.speed <= 1:
+            raise UserError(f"--speed scales the limits and must be from {SLOWEST} to 1, got {self.speed}")
         if self.operator_timeout is not None and not 0 < self.operator_timeout < float("inf"):
             raise UserError(f"--operator-timeout must be positive, got {self.operator_timeout}")
 

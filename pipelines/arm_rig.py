@@ -92,8 +92,8 @@ class DryArm:
     def command(self, position: Array) -> Array:
         return np.clip(position, *self._arm.calibration.limits)
 
-    def enable(self) -> None:
-        pass
+    def enable(self) -> Array:
+        return self._arm.observe().position
 
     def relax(self) -> None:
         pass

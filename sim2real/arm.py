@@ -46,8 +46,8 @@ class Arm(Protocol):
     def command(self, position: Array) -> Array:
         """Send joint goals (n,), rad; returns what was really sent. Non-finite: UserError."""
 
-    def enable(self) -> None:
-        """Torque on, with the present position as goal, so that nothing moves."""
+    def enable(self) -> Array:
+        """Torque on, with the present position as goal, so that nothing moves; returns these goals (n,), rad."""
 
     def relax(self) -> None:
         """Torque off on every joint, each tried even if others fail."""

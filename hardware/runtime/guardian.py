@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import struct
 import subprocess
+import termios
 from collections.abc import Callable
 
 import numpy as np
@@ -26,13 +28,16 @@ SPACING = 0.05
 LONGEST = 24.0
 """s after which a descent counts as complete wherever it is."""
 
+DEAF = 3.0
+"""s of heartbeats that nobody has read, after which the watchdog counts as gone: it is stopped, or hangs."""
+
 
 class DescentPlanner:
     """Computes the way from a goal to the rest pose through a slow gate, a few ticks at a time."""
 
-    def __init__(self, robot: Robot, speed: float = SPEED) -> None:
+    def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self._gate = Gate(robot, speed)
+        self._gate = Gate(robot, SPEED)
         self._descent = Descent(robot, self._gate)
         self.every = max(round(SPACING * robot.command_rate), 1)
         """Every so many-th tick is kept."""
@@ -69,18 +74,21 @@ class Watchdog:
     """Starts the watchdog process and keeps it informed; a `loop.Guardian`. Use as a context manager.
 
     `goals` takes joint angles (..., n) rad to what the servos' goal registers take at present
-    (`SerialArm.servo_goals`).
+    (`SerialArm.servo_goals`). `speed`: share of the gate's limits that was chosen for the whole run.
     """
 
     def __init__(
         self, robot: Robot, port: str, goals: Callable[[Array], NDArray[np.int64]], *, speed: float = 1.0
     ) -> None:
         self.robot, self._goals = robot, goals
-        self._planner = DescentPlanner(robot, min(SPEED, speed))
+        self._planner = DescentPlanner(robot)
+        # The same way takes longer where everything is slow: it must end at rest, however long that takes.
+        self._period = self._planner.every / robot.command_rate * max(1.0, SPEED / speed)
+        self._deaf = round(DEAF * robot.command_rate)  # heartbeats
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
         self._memory = watchdog.Memory(memory)
-        self._memory.start(robot.n, self._planner.every / robot.command_rate)
+        self._memory.start(robot.n, self._period)
         theirs, self._pipe = os.pipe()
         ready, answered = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -109,8 +117,11 @@ class Watchdog:
 
     @property
     def alive(self) -> bool:
-        """Whether the watchdog is there to take over."""
-        return self._pipe >= 0
+        """Whether the watchdog is there to take over, and listens."""
+        if self._pipe < 0:
+            return False
+        (unread,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))
+        return bool(unread < self._deaf)
 
     def beat(self, armed: bool, executed: Array) -> None:
         """See `loop.Guardian`. Never blocks."""
@@ -126,7 +137,7 @@ class Watchdog:
                 self._planner.begin(executed)
         elif self._mode != watchdog.LIMP:
             # A limp arm is moved, and its servos restarted: the old descent is no way from anywhere.
-            self._memory.start(self.robot.n, self._planner.every / self.robot.command_rate)
+            self._memory.start(self.robot.n, self._period)
         self._write(watchdog.ARMED if armed else watchdog.LIMP)
 
     def busy(self) -> None:
@@ -146,8 +157,7 @@ class Watchdog:
         try:
             os.write(self._pipe, mode)
         except BlockingIOError:
-            # It has not read for a long time; whatever it reads next says that we are alive.
-            pass
+            pass  # `alive` says what that means
         except OSError:
             os.close(self._pipe)
             self._pipe = -1

@@ -70,6 +70,8 @@ class Health(NamedTuple):
     """Age of the newest good reading of any joint: how long nothing at all has been heard."""
     armed: bool = False
     """Torque is on and the arm has been seen not to move."""
+    refused: bool = False
+    """It has moved while torque came on: trying once more would move it once more."""
     torque_lost: bool = False
     """A servo that should hold has let go (brown-out, reset)."""
     torque_gone: bool = False

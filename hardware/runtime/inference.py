@@ -273,8 +273,9 @@ def _think(
         if not os.read(descriptor, 65536):
             return
         got = shared.observation.read()
-        while got is None:
-            got = shared.observation.read()
+        if got is None:
+            # The next one is being written, and says so when it is complete. Whoever writes it may be dead.
+            continue
         values = got[1]
         if int(values[0]) != episode:
             episode = int(values[0])

@@ -29,6 +29,8 @@ class Link:
         """Whether torque is on, as far as is known."""
         self.relaxed = False
         """Whether torque off has been confirmed."""
+        self.refused = False
+        """Whether torque did not come on for another reason than the bus: the arm moved."""
         self.reading: ArmState | None = None
         self.executed: Array = np.array(arm.robot.home)
         """(n,) rad, the goal that was last sent."""
@@ -62,20 +64,20 @@ class Link:
             self.counts.bus_errors += 1
 
     def enable(self) -> Array | None:
-        """Torque on, which takes several exchanges; (n,) rad where the arm was then, None when it failed."""
-        assert self.reading is not None
+        """Torque on, which takes several exchanges; the goals then, (n,) rad, None when it failed."""
         self._warn()
-        self.torque, self.relaxed = True, False
+        self.torque, self.relaxed, self.refused = True, False, False
         try:
-            self.arm.enable()
+            # What the servos were told last, from now on: another goal of an earlier time must not be the last one.
+            self.executed = self._armed_at = self.arm.enable()
         except PortError as error:
             self._lose(error)
             return None
         except HardwareError as error:
             self.counts.bus_errors += 1
             self.problems["arming_failed"] = str(error)
+            self.refused = not isinstance(error, BusError)
             return None
-        self._armed_at = np.array(self.reading.position)
         self._armed_since = self.clock.now()
         return self._armed_at
 

@@ -281,6 +281,7 @@ class ControlLoop:
             feedback_age=age,
             bus_age=bus_age,
             armed=phase is Phase.ARMING and self.link.still_armed(now),
+            refused=phase is Phase.ARMING and self.link.refused,
             torque_lost=bool(off.any()),
             torque_gone=bool(off.all()) or (should_hold and not self.link.enabled),
             servo_fault=self.vitals.servo_fault(now, reading),

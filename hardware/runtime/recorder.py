@@ -126,7 +126,7 @@ class RecorderProcess:
         self._problem = ""
         self._hangs = False
         self._sent = 0
-        self._pending = False
+        self._pending = self._begun = False
         answer = self._answer(STARTED)
         if isinstance(answer, Exception):
             self.close()
@@ -136,7 +136,7 @@ class RecorderProcess:
     @property
     def problem(self) -> str:
         """Why the episode under way is not recorded any further; empty while it is. Never waits."""
-        if not self._problem and self._sent:
+        if not self._problem and self._begun:
             try:
                 if self._commands.poll():
                     self._problem = str(self._commands.recv())
@@ -152,7 +152,10 @@ class RecorderProcess:
         return self._sent
 
     def begin(self) -> None:
-        self._sent, self._pending, self._problem = 0, False, ""
+        """An episode begins. Raises Sim2RealError when nobody is there to record it."""
+        self._sent, self._pending, self._problem, self._begun = 0, False, "", True
+        if self.problem == ENDED:
+            raise Sim2RealError(ENDED)
 
     def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
         # A frame's actions are those sent until the next one starts: they are known only then.
@@ -204,6 +207,7 @@ class RecorderProcess:
         """Send a command about the frames sent so far; its answer, or the exception that stands for it."""
         problem = self.problem
         sent, self._sent, self._pending, self._problem = self._sent, 0, False, ""
+        self._begun = False
         if problem == ENDED:
             return Sim2RealError(ENDED)
         try:

@@ -72,7 +72,8 @@ class Recorder(Protocol):
     def problem(self) -> str:
         """Why the episode under way is not recorded any further, or ""."""
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """An episode begins. Raises Sim2RealError when it cannot be recorded."""
 
     def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
         """Called when a frame starts, before its actions are sent."""

@@ -7,6 +7,7 @@ command of the user or for anybody's answer, the loop goes on holding the arm.
 import os
 import signal
 import subprocess
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,8 @@ class Session:
     """Why it ended early, if it did."""
     watch: Callable[[float, ControlLoop], None] | None = None
     """Called for every frame with its time: whoever looks on. Must not wait."""
+    _typed: deque[str] = field(default_factory=deque)
+    """Keys that nobody has asked for yet."""
     _said: str = ""
     _asking: str = ""
     """The keys that answer a question, while there is one."""
@@ -96,11 +99,15 @@ class Session:
             self.stopped = str(error)
             self.loop.faults.append(self.stopped)
         finally:
-            if self.recorder is not None:
-                self.recorder.discard()
+            # No frame is looked at any more: whatever raised an exception there would do so again on the way down.
+            self.loop.episode, self.loop.policy_on = -1, False
             self._report_fault()
-            self._lower()
-            self._report_fault()
+            try:
+                if self.recorder is not None:
+                    self.recorder.discard()
+            finally:
+                self._lower()
+                self._report_fault()
         return self.results
 
     # Steps
@@ -242,6 +249,7 @@ class Session:
         if self._estimate is not None:
             return self._succeeded, "estimate"
         if self.operator.attended:
+            self._typed.clear()
             self.operator.tell(f"episode {index}: did it succeed? y, n, or u for unknown")
             answer = ""
 
@@ -296,6 +304,8 @@ class Session:
     def _ask_to_lower(self) -> None:
         """The arm holds until the operator wants it lowered, or has gone."""
         loop = self.loop
+        # What was typed before the question is no answer.
+        self._typed.clear()
         self.operator.tell(f"FAULT: {loop.faults[-1]}. The arm holds. Press s to lower it to rest.")
         self._asking = "s lower the arm to rest  space EMERGENCY STOP"
         if loop.phase is Phase.ESTOP:
@@ -318,14 +328,20 @@ class Session:
         loop.attended = loop.attended and not self.interrupted
 
     def _key(self) -> str:
-        """The key pressed since the last call; space and Escape are the emergency stop. Every key is a sign of life."""
+        """The next key that was pressed and nobody has asked for, or ""."""
+        self._listen()
+        return self._typed.popleft() if self._typed else ""
+
+    def _listen(self) -> None:
+        """Take keys as they come, whatever is waited for: space and Escape are the emergency stop, every key is a sign
+        of life. The others wait for `_key`."""
         key = self.operator.pressed()
         if key:
             self.loop.operator_sign()
         if key in ESTOP_KEYS:
             self.loop.estop.press("key")
-            return ""
-        return key
+        elif key:
+            self._typed.append(key)
 
     # Waiting
 
@@ -407,6 +423,9 @@ class Session:
         self._activity, self._since = what, self.loop.clock.now()
 
     def _frame(self, time: float, observation: Observation) -> None:
+        self._listen()
+        if self.interrupted and self.loop.request is Request.RUN:
+            self.loop.request = Request.STOP
         self._look_on(time)
         if self.loop.episode < 0 or not self._acting:
             return

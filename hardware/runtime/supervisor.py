@@ -146,7 +146,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "estop": lambda t, h, d: h.estop,
     "estop_pressed": lambda t, h, d: h.estop_press,
     **{name: _seen_by(name) for name in MONITORS},
-    "arming_failed": lambda t, h, d: t > d.arming,
+    "arming_failed": lambda t, h, d: t > d.arming or h.refused,
     # The rest.
     "connected": lambda t, h, d: h.connected,
     "reconnected": lambda t, h, d: h.connected and h.request is Request.ACKNOWLEDGE,
@@ -221,6 +221,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_STOPPABLE, "estop", P.ESTOP, latch=True),
     Transition((P.SETTLING,), "estop_pressed", P.ESTOP, latch=True),
     Transition((P.LIMP, P.IDENTIFYING), "estop", P.LIMP_FAULT, latch=True),
+    # Torque does not come on where nobody could lower the arm.
+    Transition((P.LIMP,), "watchdog_lost", P.LIMP_FAULT, latch=True),
     Transition((P.ARMING,), "arming_failed", P.LIMP_FAULT, latch=True),
     Transition(_WORKING, "torque_lost", P.FAULT_HOLD, latch=True),
     Transition((*_WORKING, P.ARMING), "servo_fault", P.FAULT_HOLD, latch=True),

@@ -80,9 +80,10 @@ class SimulatedArm:
         self.world.advance(goal, 0)
         return np.array(position, dtype=np.float64)
 
-    def enable(self) -> None:
-        self.stop()
+    def enable(self) -> Array:
+        goals = self.command(self.world.sensed_position)
         self.world.servo.enabled[:] = 1
+        return goals
 
     def relax(self) -> None:
         self._check()

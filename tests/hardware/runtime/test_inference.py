@@ -1,14 +1,16 @@
 """The inference process: real processes, real shared memory."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from hardware.runtime.inference import InferenceProcess, Slot, observed_features
+from hardware.runtime.inference import InferenceProcess, Slot, _Shared, _think, observed_features
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.tasks.base import load_task
@@ -131,6 +133,22 @@ def test_sending_to_a_stopped_process_does_not_block(start):
     finally:
         os.kill(source.pid, signal.SIGCONT)
     assert wait(source.poll).chunk.start >= 0
+
+
+def test_it_ends_when_control_dies_while_it_writes_an_observation():
+    """The half of it that is there stays a half for ever."""
+    features = observed_features(load_task("reach"), ROBOT)
+    shared = _Shared(sum(feature.size for feature in features), ROBOT.n)
+    shared.observation._sequence[0] += 1
+    reader, wake = multiprocessing.Pipe(duplex=False)
+    os.write(wake.fileno(), b".")
+    wake.close()
+    thinking = threading.Thread(target=_think, args=(None, ROBOT, features, shared, reader), daemon=True)
+    thinking.start()
+    thinking.join(10)
+    ended = not thinking.is_alive()
+    shared.observation._sequence[0] += 1  # a thread that waits for it ends in an exception
+    assert ended
 
 
 def test_it_ends_when_the_control_process_dies():

@@ -11,6 +11,7 @@ from hardware.runtime.loop import ControlLoop
 from hardware.runtime.sources import GoalOnly, LocalPolicy
 from hardware.runtime.supervisor import Action, Phase, Request
 from sim2real.clock import SimulatedClock
+from sim2real.errors import BusError, HardwareError
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
@@ -54,6 +55,18 @@ class Stalling(LocalPolicy):
     def send(self, time, observation):
         if not self.stalled:
             super().send(time, observation)
+
+
+class Gone:
+    """A watchdog that is not there."""
+
+    alive = False
+
+    def beat(self, armed, executed):
+        pass
+
+    def busy(self):
+        pass
 
 
 class Rig:
@@ -513,3 +526,67 @@ def test_nothing_is_sent_before_it_is_asked_to_arm(rig):
     rig.run(2.0)
     assert rig.loop.phase is Phase.LIMP
     assert (rig.world.servo.enabled == 0).all()
+
+
+def test_goals_go_on_from_those_that_torque_came_on_with():
+    """A hand has moved the arm since the reading before it: what is sent next is what the servos hold."""
+    rig = Rig()
+    rig.run(0.05)
+    enable, held = rig.arm.enable, []
+
+    def moved_first():
+        rig.world.reset(position=ROBOT.home - 0.05)
+        rig.arm._origin = rig.clock.now()
+        held.append(enable())
+        return held[-1]
+
+    rig.arm.enable = moved_first
+    rig.loop.request = Request.ARM
+    assert rig.run(2.0, lambda: rig.loop.phase is Phase.HOLD)
+    np.testing.assert_allclose(held[0], ROBOT.home - 0.05, atol=0.01)
+    np.testing.assert_array_equal(rig.loop.executed, held[0])
+
+
+def test_a_port_that_dies_while_torque_comes_on_leaves_no_other_goal_behind():
+    """The last goal is what a watchdog starts from: never home, where the arm has not been."""
+    rig = Rig()
+    rig.world.reset(position=ROBOT.rest)
+    rig.arm._origin = rig.clock.now()
+    rig.run(0.05)
+    enable = rig.arm.enable
+
+    def then_unplugged():
+        goals = enable()
+        rig.arm.unplugged = True
+        return goals
+
+    rig.arm.enable = then_unplugged
+    rig.loop.request = Request.ARM
+    assert rig.run(2.0, lambda: rig.loop.phase is Phase.DISCONNECTED)
+    np.testing.assert_allclose(rig.loop.executed, ROBOT.rest, atol=0.02)
+
+
+def test_torque_stays_off_without_a_watchdog():
+    rig = Rig(guardian=Gone())
+    rig.run(0.05)
+    rig.loop.request = Request.ARM
+    rig.run(0.5)
+    assert rig.loop.state.fault == "watchdog_lost" and not rig.loop.link.torque
+    assert (rig.world.servo.enabled == 0).all()
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(HardwareError("it moved"), 1), (BusError("silence"), 50)])
+def test_an_arm_that_moved_while_torque_came_on_is_left_alone(error, attempts):
+    """A bus that was disturbed is asked again; an arm that moved would move again."""
+    rig, calls = Rig(), []
+
+    def enable():
+        calls.append(error)
+        raise error
+
+    rig.arm.enable = enable
+    rig.run(0.05)
+    rig.loop.request = Request.ARM
+    assert rig.run(6.0, rig.loop.ended)
+    assert (len(calls) == 1) if attempts == 1 else (len(calls) > attempts)
+    assert rig.loop.faults == [f"arming_failed: {error}"]

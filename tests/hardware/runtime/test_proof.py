@@ -310,7 +310,9 @@ def check(rig: Prover, phase: Phase, kind: FaultKind, case: Case) -> None:
         rig.inject(text)
         rig.run(min(lasts, 0.5) + 0.3)
         assert not rig.torque.any() or phase is Phase.DISCONNECTED
-        ends = {phase, Phase.DISCONNECTED} | {Phase.LIMP_FAULT for fault in case.latches if fault == "estop"}
+        ends = {phase, Phase.DISCONNECTED}
+        if {"estop", "watchdog_lost"} & set(case.latches):
+            ends |= {Phase.LIMP_FAULT}
         assert rig.phase in ends
     elif phase is Phase.ARMING:
         arms_or_refuses(rig, text, case)

@@ -170,6 +170,20 @@ def test_a_dead_recorder_is_reported_and_keeps_what_was_saved(make, tmp_path):
     assert len(LeRobotDataset.open(tmp_path / "set")) == 1
 
 
+def test_nobody_collects_an_episode_that_nobody_records(make):
+    """Dead before the episode begins: it does not begin. Dead before its first frame: that is said."""
+    recorder = make()
+    recorder.begin()
+    assert recorder.problem == ""
+    recorder._process.kill()
+    recorder._process.join()
+    assert "has ended" in recorder.problem
+    with pytest.raises(Sim2RealError, match="saved before are safe"):
+        recorder.end(True)
+    with pytest.raises(Sim2RealError, match="saved before are safe"):
+        recorder.begin()
+
+
 def test_a_folder_that_cannot_take_it_is_refused(make, tmp_path):
     recorder = make()
     feed(recorder, 12)

@@ -8,7 +8,7 @@ import pytest
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.supervisor import Phase, Request
 from hardware.runtime.table import table
 from sim2real.clock import SimulatedClock
 from sim2real.errors import Sim2RealError
@@ -278,6 +278,70 @@ def test_trouble_of_the_recorder_does_not_stop_the_arm(make):
     assert len(frames) > 30, "the episode went on to its end"
     assert sum("the disk is full" in line for line in operator.lines) == 1
     assert session.stopped == "the disk is full" and session.loop.state.fault is None
+    check_limp(session, world)
+
+
+def saving_for(session, seconds, each):
+    """Make the recorder take its time, as it does: the loop goes on, and `each()` looks at every tick."""
+
+    def end(success, ended=""):
+        session.loop.run(lambda: each(), seconds)
+
+    session.recorder.end = end
+
+
+def test_the_emergency_stop_key_counts_while_an_episode_is_saved(make):
+    operator = Keys()
+    session, world = make(operator, episodes=2)
+    phases = []
+
+    def each():
+        operator.script = operator.script or ([("", " ")] if not phases else [])
+        operator.lines.append("")
+        phases.append(session.loop.phase)
+        return False
+
+    saving_for(session, 0.5, each)
+    operator.tell = lambda text: (
+        operator.lines.append(text) or (operator.script.append(("FAULT", "s")) if "FAULT" in text else None)
+    )
+    session.run()
+    assert phases[10] is Phase.ESTOP, "not only when it has been saved"
+    check_limp(session, world, "estop")
+
+
+def test_a_signal_stops_the_arm_while_an_episode_is_saved(make):
+    """Where a person acts the arm goes on following meanwhile."""
+    session, world = make(episodes=2)
+    session._after = lambda: None
+    requests = []
+
+    def each():
+        requests.append(session.loop.request)
+        session.interrupt()
+        return False
+
+    saving_for(session, 0.5, each)
+    session.run()
+    assert requests[0] is Request.RUN and requests[10:] == [Request.STOP] * len(requests[10:])
+    assert session.stopped == "stopped by SIGINT"
+    check_limp(session, world)
+
+
+def test_a_task_that_raises_does_not_leave_the_arm_up(make, monkeypatch):
+    """Somebody's own task, in the middle of an episode: the arm is lowered by us, then the error is theirs."""
+    session, world = make(episodes=2)
+    calls = []
+
+    def broken(observation, robot):
+        calls.append(observation)
+        if len(calls) > 20:
+            raise ZeroDivisionError("theirs")
+
+    monkeypatch.setattr(TASK, "estimate", broken)
+    session.recorder.discard = lambda: session.loop.run(lambda: False, 0.2)
+    with pytest.raises(ZeroDivisionError, match="theirs"):
+        session.run()
     check_limp(session, world)
 
 

@@ -35,6 +35,7 @@ health = st.builds(
     feedback_age=age,
     bus_age=age,
     armed=st.booleans(),
+    refused=st.sampled_from([False, False, False, True]),
     torque_lost=st.sampled_from([False, False, False, True]),
     torque_gone=st.sampled_from([False, False, False, True]),
     servo_fault=st.sampled_from([False, False, False, True]),
@@ -82,6 +83,7 @@ def test_promises_hold_for_every_sequence(steps):
         # Nothing arms by itself, and nothing arms with a fault.
         if changed and state.phase is Phase.ARMING:
             assert before.phase is Phase.LIMP and h.request is Request.ARM and state.fault is None
+            assert h.guarded
         # Torque comes on in one place only.
         if before.phase not in ENERGISED and state.phase in ENERGISED:
             assert state.phase is Phase.ARMING
@@ -339,6 +341,20 @@ def test_warnings_degrade_and_faults_latch_by_name():
     for name in MONITORS:
         latched = advance(1.0, degraded, h._replace(faulty=frozenset({name})), D)
         assert (latched.phase, latched.fault) == (Phase.FAULT_HOLD, name)
+
+
+def test_torque_does_not_come_on_where_nobody_could_lower_the_arm():
+    h = GOOD._replace(request=Request.ARM, guarded=False, armed=False)
+    after = run(State(Phase.LIMP, 0.0), h, 1.0, 0)
+    assert (after.phase, after.fault) == (Phase.LIMP_FAULT, "watchdog_lost")
+
+
+def test_an_arm_that_moves_while_torque_comes_on_is_not_tried_again():
+    arming = State(Phase.ARMING, 0.0)
+    h = GOOD._replace(request=Request.ARM, armed=False)
+    assert run(arming, h, 1.0, 0).phase is Phase.ARMING
+    failed = advance(0.1, arming, h._replace(refused=True), D)
+    assert (failed.phase, failed.fault) == (Phase.LIMP_FAULT, "arming_failed")
 
 
 def test_an_operator_who_is_gone_stops_the_arm():

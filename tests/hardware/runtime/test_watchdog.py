@@ -17,7 +17,7 @@ from hardware.emulator.stepped import SteppedArm
 from hardware.ports import holders
 from hardware.runtime import watchdog
 from hardware.runtime.descent import SPEED
-from hardware.runtime.guardian import SPACING, DescentPlanner, Watchdog
+from hardware.runtime.guardian import DEAF, SPACING, DescentPlanner, Watchdog
 from hardware.runtime.watchdog import Descent, Memory
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -271,6 +271,41 @@ def test_the_descent_is_gated_and_ends_at_rest():
         speed = np.abs(np.diff(points[:-1], axis=0)) / SPACING
         assert (speed <= SPEED * ROBOT.limits("velocity") + 1e-9).all()
         assert min(check.clearance(q) for q in points) > -ROBOT.gate.table_clearance
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.1, 0.02])
+def test_however_slow_the_run_the_way_down_ends_at_rest(speed):
+    """Its points are as few as ever; where all is slow they lie further apart in time."""
+    calibration = emulated_calibration(ROBOT)
+    with Watchdog(ROBOT, "/dev/ttyNOT", calibration.radians_to_ticks, speed=speed) as guardian:
+        guardian.beat(True, ROBOT.home)
+        last, points, period = guardian._memory.read()
+        guardian.beat(False, ROBOT.home)
+    assert last == points[0]
+    np.testing.assert_allclose(points[-1], calibration.radians_to_ticks(ROBOT.rest), atol=2)
+    tick = 2 * np.pi / 4096
+    fastest = np.abs(np.diff(points, axis=0)).max(axis=0) * tick / period
+    allowed = min(speed, SPEED) * ROBOT.limits("velocity")
+    assert (fastest <= allowed + tick / period).all() and (fastest > 0.5 * allowed).any()
+
+
+def test_a_watchdog_that_is_stopped_counts_as_gone():
+    """It still has its end of the pipe, and would not lower anything."""
+    with Watchdog(ROBOT, "/dev/ttyNOT", emulated_calibration(ROBOT).radians_to_ticks) as guardian:
+        guardian.beat(False, ROBOT.home)
+        assert guardian.alive
+        os.kill(guardian.pid, signal.SIGSTOP)
+        for _ in range(round(DEAF * ROBOT.command_rate) + 2):
+            guardian.beat(False, ROBOT.home)
+        assert not guardian.alive
+        for _ in range(5000):
+            guardian.beat(False, ROBOT.home)
+        assert not guardian.alive, "nor once the pipe is full"
+        os.kill(guardian.pid, signal.SIGCONT)
+        end = time.monotonic() + 30
+        while not guardian.alive and time.monotonic() < end:
+            time.sleep(0.01)
+        assert guardian.alive
 
 
 class FakePort:

@@ -47,7 +47,6 @@ class Trial:
     victims: list[str]
     seed: int
     held: float | None = None
-    lowered: bool = False
     ended: str = ""
     problems: list[str] = field(default_factory=list)
 
@@ -170,7 +169,6 @@ def judge(trial: Trial, rows: Array, hit: float, control_gone: bool) -> None:
         problems.append("torque was lost on the way")
     moves = np.flatnonzero(np.abs(np.diff(goal, axis=0)).max(axis=1) > 0) + 1
     after = moves[(t[moves] > hit) & (moves < off)]
-    trial.lowered = bool(len(after)) and bool(on[armed:off].all())
     if not control_gone:
         return
     # A goal that was on its way when control went may still arrive; then nothing for a second, then the descent.

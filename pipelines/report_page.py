@@ -86,7 +86,7 @@ class Section:
         self.blocks.append(f'<div class="tiles">{"".join(cells)}</div>')
 
     def figure(self, image: str, alt: str, caption: str = "") -> None:
-        """An image as made by `svg_uri` or `png_uri`, with a text for who cannot see it."""
+        """An image as made by `svg_uri`, with a text for who cannot see it."""
         self.blocks.append(figure(image, alt, caption))
 
     def figures(self, images: Sequence[tuple[str, str, str]]) -> None:
@@ -156,11 +156,6 @@ def figure(image: str, alt: str, caption: str = "") -> str:
 def svg_uri(svg: bytes) -> str:
     """An SVG as a data address; as an image of its own its identifiers cannot clash with another one's."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-
-
-def png_uri(png: bytes) -> str:
-    """A PNG as a data address."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _right(numeric: bool) -> str:

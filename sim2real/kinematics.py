@@ -1,9 +1,8 @@
 """Forward kinematics, Jacobian and inverse kinematics of an arm, compiled.
 
 All poses are in the base frame (the URDF's root link). `link_poses`, `tool_pose` and `tool_jacobian` take an
-`ArmModel` and one joint vector; `link_poses_batch` and `tool_poses` take many. Compiled callers use the functions
-with a trailing `_into`, which allocate nothing. `inverse` is a damped least-squares solver
-(Levenberg–Marquardt with joints held at their limits).
+`ArmModel` and one joint vector. Compiled callers use the functions with a trailing `_into`, which allocate nothing.
+`inverse` is a damped least-squares solver (Levenberg–Marquardt with joints held at their limits).
 """
 
 import math
@@ -120,26 +119,6 @@ def _tool_pose(chain: Array, tool: Array, q: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tool_poses(chain: Array, tool: Array, q: Array) -> tuple[Array, Array]:
-    n = chain.shape[0]
-    rotations, origins = np.empty((n, 3, 3)), np.empty((n, 3))
-    rotation, position = np.empty((len(q), 3, 3)), np.empty((len(q), 3))
-    for k in range(len(q)):
-        link_poses_into(chain, q[k], rotations, origins)
-        tool_pose_into(tool, rotations, origins, rotation[k], position[k])
-    return position, rotation
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _link_poses(chain: Array, q: Array) -> tuple[Array, Array]:
-    n = chain.shape[0]
-    rotations, origins = np.empty((len(q), n, 3, 3)), np.empty((len(q), n, 3))
-    for k in range(len(q)):
-        link_poses_into(chain, q[k], rotations[k], origins[k])
-    return rotations, origins
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _tool_jacobian(chain: Array, tool: Array, q: Array) -> Array:
     n = chain.shape[0]
     rotations, origins = np.empty((n, 3, 3)), np.empty((n, 3))
@@ -167,20 +146,11 @@ def tool_position(model: ArmModel, q: Array) -> Array:
     return _tool_pose(model.chain, model.tool, writable(q))[0]  # type: ignore[no-any-return]
 
 
-def tool_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
-    """Positions (B, 3) m and rotations (B, 3, 3) of the tool frame for joint vectors `q` (B, n) rad."""
-    return _tool_poses(model.chain, model.tool, writable(q))  # type: ignore[no-any-return]
-
-
 def link_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
     """Rotations (n, 3, 3) and origins (n, 3) m of the links in the base frame; `q` (n,) rad."""
-    rotations, origins = _link_poses(model.chain, writable(q)[None])
-    return rotations[0], origins[0]
-
-
-def link_poses_batch(model: ArmModel, q: Array) -> tuple[Array, Array]:
-    """Rotations (B, n, 3, 3) and origins (B, n, 3) m of the links for joint vectors `q` (B, n) rad."""
-    return _link_poses(model.chain, writable(q))  # type: ignore[no-any-return]
+    rotations, origins = np.empty((model.n, 3, 3)), np.empty((model.n, 3))
+    link_poses_into(model.chain, writable(q), rotations, origins)
+    return rotations, origins
 
 
 def tool_jacobian(model: ArmModel, q: Array) -> Array:

@@ -496,9 +496,3 @@ def _scalar_speed(
     elif u < -limit:
         w = (free - per_duty * limit) / slope
     return w
-
-
-def quantized(angle: Array, ticks: int = 4096) -> Array:
-    """Angles as an encoder of `ticks` per turn reports them, rad."""
-    step = 2.0 * np.pi / ticks
-    return np.round(angle / step) * step

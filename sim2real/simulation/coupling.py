@@ -289,7 +289,6 @@ class ServoBank:
         self.kd = command[:, servo.KD_SCALE]
         self.speed = command[:, servo.GOAL_SPEED]
         self.acceleration = command[:, servo.GOAL_ACCELERATION]
-        self.extra_delay = command[:, servo.EXTRA_DELAY]
         self.sensed = state[:, servo.SENSED]
         self.torque = state[:, servo.TORQUE]
         self.duty = state[:, servo.DUTY]

@@ -36,17 +36,6 @@ def test_poses_agree_with_pinocchio() -> None:
             np.testing.assert_allclose(rotations[i], link.rotation, atol=1e-12)
 
 
-def test_batches_equal_single_calls() -> None:
-    q = random_poses(7)
-    positions, rotations = kinematics.tool_poses(MODEL, q)
-    all_rotations, all_origins = kinematics.link_poses_batch(MODEL, q)
-    for k in range(len(q)):
-        position, rotation = kinematics.tool_pose(MODEL, q[k])
-        assert (positions[k] == position).all() and (rotations[k] == rotation).all()
-        links = kinematics.link_poses(MODEL, q[k])
-        assert (all_rotations[k] == links[0]).all() and (all_origins[k] == links[1]).all()
-
-
 def test_jacobian_is_the_derivative() -> None:
     step = 1e-6
     for q in random_poses(5, seed=1):

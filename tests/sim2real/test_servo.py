@@ -341,13 +341,6 @@ def test_coupled_joints_solve_the_coupled_equation() -> None:
     np.testing.assert_allclose(out, np.linalg.solve(left, right), atol=1e-5)
 
 
-def test_quantization() -> None:
-    step = 2 * math.pi / 4096
-    np.testing.assert_allclose(
-        servo.quantized(np.array([0.4, 0.6, -1.4]) * step), np.array([0, 1, -1]) * step
-    )
-
-
 def test_robots_may_change_fields_for_all_joints_or_one() -> None:
     table = {"kp": 2.0, "coulomb": {"b": 0.5}}
     p = servo.parameters_from(table, ["a", "b"], "here")

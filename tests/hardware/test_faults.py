@@ -18,7 +18,8 @@ from hardware.emulator.faults import Fault, FaultInjector, parse_fault
 from hardware.emulator.launch import start_emulator
 from hardware.emulator.tell import tell
 from hardware.serial_arm import open_bus
-from pipelines.proving import Rig, SteppedLine
+from pipelines.proving import Rig
+from pipelines.stand_ins import SteppedLine
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.robot import Robot
 from tests.hardware.conftest import ArmRig

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hardware.emulator.catalogue import CATALOGUE, Case, FaultKind, Place
 from hardware.emulator.faults import parse_fault
 from hardware.runtime.supervisor import ENERGISED, Deadlines, Phase, Request, Retreat
-from pipelines.proving import FaultyCamera, Rig, Sway
+from pipelines.proving import Rig
+from pipelines.stand_ins import FaultyCamera, Sway
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
 

@@ -11,6 +11,9 @@ decisions hinge on what the student cannot know, such as an encoder's offset of 
 average of contrary decisions and hesitates where the expert is precise. Looking at the sensors, the expert does
 nearly as well as with the true state, and what it does can be learned.
 
+An episode goes on for a while after it has succeeded: a person or a program that watches an arm needs longer than
+the simulation to see that it has, and a student that was never shown what comes then lets go of what it has lifted.
+
 Episodes depend on their draw alone, hence not on the number of workers. Workers never load torch: the student is
 a policy file.
 """
@@ -35,6 +38,10 @@ Labels = Literal["sensors", "truth"]
 
 AT_LEAST = 8
 """Episodes that a collection has even when its time is up: nothing can be learned from fewer."""
+
+LINGER = 1.5
+"""Seconds of an episode after it has succeeded: a session on an arm lets the policy go on for 1 s while it seems to
+have, and a hand at a key may take longer."""
 
 STREAM = 0xC0113C7
 """Separates the random numbers of collection from those of the world with the same draw."""
@@ -148,7 +155,7 @@ class CollectEpisode:
         driver = Labeller(world, expert, student, task.features, self.disturbance, self.labels)
 
         def run(draw: Draw) -> dict[str, Any]:
-            episode = rollout(world, driver, draw)
+            episode = rollout(world, driver, draw, linger=LINGER)
             return {
                 "observations": np.stack(driver.observations),
                 "chunks": np.stack(driver.labels).astype(np.float32),

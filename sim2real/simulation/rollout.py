@@ -5,6 +5,7 @@
 Time is counted in physics steps: policy and command clock stay in phase for ever.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,15 +37,15 @@ def rollout(
     *,
     privileged: bool = False,
     max_seconds: float | None = None,
-    stop_on_success: bool = True,
+    linger: float = 0.0,
     images: Sequence[str] = (),
     on_step: OnStep | None = None,
 ) -> Episode:
     """Reset the world to `draw` and run `policy` in it for the task's duration or `max_seconds`.
 
     privileged: the policy is given the true state (experts) instead of what sensors say; that is also what the
-    episode records. The episode ends early when the task's condition has held for 0.5 s without interruption,
-    unless `stop_on_success` is off. images: names of cameras to record at every policy step.
+    episode records. The episode has succeeded when the task's condition has held for 0.5 s without interruption, and
+    ends `linger` s later (infinite: it runs to its end). images: names of cameras to record at every policy step.
 
     `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks"
     (not finite), "latency_missed" (chunks that arrived after all of it was due).
@@ -71,7 +72,7 @@ def rollout(
     log = _Log(images)
     stage = -1
     held_since: float | None = None
-    success = False
+    succeeded_at = math.inf
     for step in range(frames):
         now = step * per_policy
         time = now * dt
@@ -83,9 +84,9 @@ def rollout(
         elif held_since is None:
             held_since = time
         elif time - held_since >= needed:
-            success = True
-            if stop_on_success:
-                break
+            succeeded_at = min(succeeded_at, time)
+        if time - succeeded_at >= linger:
+            break
         observation = world.observe(privileged=privileged)
         chunk = policy.act(observation)
         if step == 0:
@@ -124,7 +125,7 @@ def rollout(
     }
     episode = log.episode(robot.n, robot.policy_rate)
     episode.robot, episode.task, episode.draw, episode.info = robot.name, task.name, world.draw, info
-    episode.success = success
+    episode.success = succeeded_at < math.inf
     episode.stage = task.stages[stage] if stage >= 0 else ""
     return episode
 

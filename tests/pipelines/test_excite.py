@@ -1,6 +1,7 @@
 """The motion that tells most: how it is chosen, and what identification makes of it."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -140,7 +141,7 @@ def recorded(root: Path, task: Task, policies: list[Policy], seconds: float) -> 
         truth = default_twin(world.parameters) | {"world.table_height": -1.0}
     with World(ROBOT, task, nominal=truth) as world:
         episodes = [
-            rollout(world, policy, Draw(i, i, {}), max_seconds=seconds, stop_on_success=False)
+            rollout(world, policy, Draw(i, i, {}), max_seconds=seconds, linger=math.inf)
             for i, policy in enumerate(policies)
         ]
     write_episodes(root, ROBOT, Calibration.nominal(ROBOT), episodes)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from hardware.policy_file import load_policy_file
-from pipelines.collect import CollectEpisode, Disturbance, collect
+from hardware.runtime.session import ENOUGH
+from pipelines.collect import LINGER, CollectEpisode, Disturbance, collect
 from pipelines.evaluate import evaluate
 from pipelines.policy_export import load_network
 from pipelines.pretrain import PretrainSettings, TimedPace, pretrain, student_share
@@ -22,6 +23,8 @@ from pipelines.simulated import make_plan
 from pipelines.training import TrainerOptions
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from sim2real.simulation.rollout import rollout
+from sim2real.simulation.world import World
 from sim2real.tasks.base import load_task
 
 CPU = TrainerOptions(accelerator="cpu", devices="1")
@@ -222,6 +225,19 @@ def test_collection_noise_departs_from_the_expert() -> None:
     command = slice(6, 12)
     np.testing.assert_array_equal(quiet.observations[0, command], noisy.observations[0, command])
     assert np.abs(quiet.observations[:shared, command] - noisy.observations[:shared, command]).max() > 0.01
+
+
+def test_collection_goes_on_after_success() -> None:
+    """An arm's episode ends a second after it has succeeded: what to do until then must be learned as well."""
+    plan = make_plan(task="reach", draws=1, seed=3)
+    draw = plan.make_draws(plan.bind())[0][0]
+    robot, task = Robot.load("so101"), load_task("reach")
+    collected = CollectEpisode("so101", "reach", Disturbance(noise=0.0))()(draw)
+    with World(robot, task) as world:
+        episode = rollout(world, task.expert(robot), draw)
+    assert episode.success and collected["success"]
+    assert len(collected["observations"]) == len(episode) + round(LINGER * robot.policy_rate)
+    assert LINGER > ENOUGH, "longer than a session waits"
 
 
 def test_labels_are_what_the_expert_does_on_what_it_may_see() -> None:

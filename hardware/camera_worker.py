@@ -204,6 +204,9 @@ def _open(camera: CameraModel) -> tuple[_Capture | None, str]:
     """Open the camera's source with deadlines; (None, why not) when that fails."""
     import cv2
 
+    # What cannot be opened is said by us, once; the libraries would say it at every attempt, in their own words.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     source = str(camera.source)
     try:
         if source.isdecimal() or source.startswith("/dev/"):

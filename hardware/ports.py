@@ -223,7 +223,8 @@ def require_port(name: str) -> None:
 
 def _why_not(name: str, baud: int, error: BaseException) -> str:
     """One message for a port that cannot be opened: what is wrong and what to do about it."""
-    number = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    # pyserial puts what the system said about a device that is no terminal into a text.
+    number = getattr(error, "errno", None) or next(iter((error.__context__ or error).args), None)
     path = Path(name)
     if not path.exists():
         dangling = " (a link to a device that is gone)" if path.is_symlink() else ""
@@ -231,7 +232,7 @@ def _why_not(name: str, baud: int, error: BaseException) -> str:
         return f"there is no serial port {name}{dangling}; ports on this machine: {ports}"
     if not os.access(name, os.R_OK | os.W_OK) or number in (errno.EACCES, errno.EPERM):
         return f"no permission to use {name}; {_how_to_permit(name)}"
-    if not stat.S_ISCHR(path.stat().st_mode):
+    if not stat.S_ISCHR(path.stat().st_mode) or number == errno.ENOTTY:
         return f"{name} is not a serial port; ports on this machine: {', '.join(available_ports()) or 'none'}"
     if number in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
         others = ", ".join(str(pid) for pid in holders(name))

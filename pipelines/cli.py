@@ -52,7 +52,7 @@ COMPILING = frozenset(
 )
 """Commands that need the compiled models; compiling them takes a while once after each installation."""
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors that are the disk's, or its permissions', and not ours."""
 
 OVERVIEW = """From simulation to a serial-connected arm.

@@ -20,12 +20,16 @@ from hardware.runtime.processes import take_name
 from hardware.runtime.session import NoOperator, Plan, Session
 from hardware.runtime.supervisor import Phase
 from pipelines.arm_request import EMULATED, Options, goals_of, prepare
-from pipelines.arm_result import empty_result, played, result_of, status, status_of, write
+from pipelines.arm_result import empty_result, played, result_of, say, status, status_of, write
 from pipelines.arm_rig import Rig, emulate
 from sim2real.errors import UserError
 
 if TYPE_CHECKING:
     from hardware.serial_arm import SerialArm
+
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask the program to end."""
 
 
 def run(options: Options) -> tuple[dict[str, Any], int]:
@@ -35,19 +39,25 @@ def run(options: Options) -> tuple[dict[str, Any], int]:
     """
     with ExitStack() as stack:
         # Termination cleans up like Ctrl-C, and Ctrl-C works even where a shell made us ignore it.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             previous = signal.signal(number, _interrupt)
             stack.callback(signal.signal, number, previous)
-        setup = prepare(options)
-        rig = None
+        setup = rig = None
         try:
+            setup = prepare(options)
             options = emulate(options, setup, stack)
             rig = Rig(setup, options, stack)
             return _run(rig)
         except _Interrupted as stop:
             # Torque has not been on: the session handles signals by itself.
+            if setup is None:
+                say(f"sim2real {options.command}: stopped by {stop.signal.name}")
+                raise SystemExit(status_of(stop.signal)) from None
             result = empty_result(setup, Phase.DISCONNECTED if rig is None else rig.phase)
             return result | {"stopped": f"stopped by {stop.signal.name}"}, status_of(stop.signal)
+        finally:
+            # What is open is closed now, in bounded time; an impatient second Ctrl-C must not leave half of it.
+            _ignore_signals()
 
 
 def _run(rig: Rig) -> tuple[dict[str, Any], int]:
@@ -161,15 +171,20 @@ class _Interrupted(BaseException):
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()
     raise _Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _handled(session: Session) -> Iterator[None]:
     """While the arm may move, and until its story is written, signals mean: stop, lower, let go; SIGUSR1 means
     emergency stop."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, session.interrupt) for number in numbers}
+    previous = {number: signal.signal(number, session.interrupt) for number in ENDING}
     previous[signal.SIGUSR1] = signal.signal(
         signal.SIGUSR1, lambda number, frame: session.loop.estop.press("signal")
     )

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.sweep import plan_of, recorded_draw
+from pipelines.sweep import failed_draws, listed, plan_of, recorded_draw
+from sim2real.errors import UserError
 from sim2real.parameters import Draw
 
 
@@ -22,6 +23,10 @@ def explain_draw(directory: Path, index: int, progress: bool = True) -> dict[str
 
     plan = plan_of(directory)
     draw, row = recorded_draw(directory, plan, index)
+    if row["success"]:
+        failed = failed_draws(directory)
+        others = f"these failed: {listed(failed)}" if failed else "none of this sweep failed"
+        raise UserError(f"draw {index} succeeded, so there is nothing to explain; {others}")
     bound = plan.bind()
     span = {name: bound.range(name) for name in bound.names if not name.startswith("task.")}
     nominal = {name: bound.parameters[name].nominal for name in span}

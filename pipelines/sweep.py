@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -348,6 +348,20 @@ def recorded_draw(directory: Path, plan: SweepPlan, index: int) -> tuple[Draw, d
         )
     bound = plan.bind()
     return row_to_draw(rows[0], [*bound.names, *bound.fixed]), rows[0]
+
+
+def failed_draws(directory: Path) -> list[int]:
+    """Indices of the draws of the sweep in `directory` that failed, in order."""
+    from randomization.sweep import SweepStore
+
+    table = SweepStore(directory).read().select(["index", "success"])
+    return sorted(row["index"] for row in table.to_pylist() if not row["success"])
+
+
+def listed(indices: Sequence[int], most: int = 8) -> str:
+    """The first of them, and how many more there are: "3, 17, 40 and 12 more"."""
+    text = ", ".join(map(str, indices[:most]))
+    return text + (f" and {len(indices) - most} more" if len(indices) > most else "")
 
 
 def dimensions(identity: Mapping[str, Any]) -> dict[str, str]:

@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source is None and args.seconds is None and not sys.stdin.isatty():
         raise UserError("calibrating asks questions and needs a terminal; for scripts give --seconds S")
     out = Path(args.out)
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: the directory {out.parent} does not exist")
+    _check_out(out)
     bus = None
     try:
         if args.port is not None:
@@ -101,12 +100,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_out(out: Path) -> None:
+    """Raise UserError when no file can be put there: before somebody has moved every joint for it."""
+    from sim2real.errors import UserError
+
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: the directory {out.parent} does not exist")
+    try:
+        part = _part(out)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise UserError(f"--out {out}: {out.parent} cannot be written to: {error.strerror}") from None
+
+
+def _part(out: Path) -> Path:
+    """Where the file grows until it is whole."""
+    return out.with_name(f".{out.name}.part")
+
+
 def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", out: Path) -> None:
     """Into the servos and into the file: both or neither. The file appears whole or not at all."""
     from hardware.calibrating import store
     from sim2real.errors import UserError
 
-    part = out.with_name(f".{out.name}.part")
+    part = _part(out)
     try:
         calibration.save(part)
     except OSError as error:

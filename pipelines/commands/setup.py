@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = [flag for flag in ("set_id", "set_baud") if getattr(args, flag) is not None]
     if (args.joint is not None) + args.each + bool(chosen) > 1:
         raise UserError("--set-id and --set-baud, --joint, and --each exclude each other: give one of them")
+    most = max(family.max_id for family in families)
+    if args.set_id is not None and not 0 <= args.set_id <= most:
+        raise UserError(f"--set-id must be 0 to {most}, got {args.set_id}")
     if args.id is not None and not (chosen or args.joint):
         raise UserError("--id says which servo to change; add --set-id, --set-baud or --joint")
     port = args.port or _find_port(args)
@@ -165,7 +168,12 @@ def _look(
     bauds: Sequence[int] | None,
     port: str,
 ) -> int:
+    from hardware.family import FAMILIES
+
     found = _scanned(open_port, families, bauds)
+    if not found and robot is not None and bauds is None:
+        # Another kind of arm than was said is found out here; with what belongs to no joint of it.
+        found = _scanned(open_port, [f for f in FAMILIES.values() if f not in families], None)
     problems = _problems(found, robot)
     if args.json:
         servos = [servo.as_dict() | {"joint": _joint(servo, robot)} for servo in found]
@@ -198,6 +206,11 @@ def _problems(found: "Sequence[FoundServo]", robot: "Robot | None") -> list[str]
     from hardware.family import family_of
 
     family = family_of(robot)
+    if all(servo.protocol != robot.protocol for servo in found):
+        return [
+            f"these servos speak {found[0].protocol}, those of {robot.name} {robot.protocol}: is it another robot? "
+            "(`sim2real robots` lists them)"
+        ]
     for joint in robot.joints:
         here = [servo for servo in found if servo.id == joint.servo_id]
         if not here:

@@ -123,6 +123,7 @@ def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     sweep.run(plan, out, workers=workers, engine=args.engine)
     summary = sweep.conclude(out, against=Path(args.against) if args.against else None)
     summary["report"] = str(write_report([out]))
+    summary["failed"] = sweep.failed_draws(out)
     return summary
 
 
@@ -173,12 +174,16 @@ def _plan_against(args: argparse.Namespace) -> Any:
 
 
 def _text(summary: dict[str, Any]) -> str:
+    from pipelines.sweep import listed
+
     low, high = summary["wilson_95"]
     lines = [
         f"{summary['successes']} of {summary['draws']} draws succeeded: {summary['success_rate']:.1%} "
         f"[{low:.1%}, {high:.1%}]; {summary['draws_to_halve_interval']} more would halve this interval"
     ]
     lines += [f"  {count:5} {label}" for label, count in list(summary["failures"].items())[:5]]
+    if summary["failed"]:
+        lines.append(f"  failed draws (for --explain and --replay): {listed(summary['failed'])}")
     effects = [e for e in summary["sensitivity"] if e["significant"]][:5]
     what = "success" if summary["explained"] == "success" else "the time to success"
     if "sobol_indices" in summary:

@@ -119,7 +119,7 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def plain_video(fragments: Path, path: Path, most: int) -> None:

@@ -155,7 +155,7 @@ def test_every_way_a_stream_fails_is_noticed_and_ends(stream: Stream) -> None:
         process.close()
 
 
-def test_a_camera_that_is_not_there(stream: Stream) -> None:
+def test_a_camera_that_is_not_there(stream: Stream, capfd: pytest.CaptureFixture[str]) -> None:
     stream.mode = "refuse"
     process = CameraProcess(replace(CAMERA, source=stream.url))
     try:
@@ -167,6 +167,7 @@ def test_a_camera_that_is_not_there(stream: Stream) -> None:
         process.wait_ready()
     finally:
         process.close()
+    assert capfd.readouterr().err == "", "the libraries keep their own words to themselves"
 
 
 def test_pictures_of_another_size_are_refused(stream: Stream) -> None:

@@ -211,6 +211,8 @@ def test_phosphobots_file_is_taken_over_with_what_is_to_be_done(arm, tmp_path, c
         (["--import", "x.json", "--seconds", "1"], "exclude each other"),
         (["--import", "x.json"], "no calibration file at x.json"),
         (["--import", "x.json", "--out", "/no/such/dir/c.json"], "the directory /no/such/dir does not exist"),
+        (["--port", "p", "--seconds", "1", "--out", "/dev"], "--out /dev is a folder; name a file"),
+        (["--port", "p", "--seconds", "1", "--out", "/proc/c.json"], "/proc cannot be written to"),
         (["--port", "p", "--robot", "koala"], "no robot called 'koala'"),
     ],
 )

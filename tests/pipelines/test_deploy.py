@@ -188,6 +188,26 @@ def test_an_interrupt_lowers_the_arm(arm, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_impatient_interrupt_before_the_arm_moves_cleans_up(arm, tmp_path):
+    process = subprocess.Popen(
+        on(arm, "deploy", "--policy", "expert", "--task", "reach", "--out", tmp_path, "--json"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not children.read_text():
+        time.sleep(0.01)
+    # The first child is still importing: ending it takes longer than this.
+    for _ in range(3):
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    result = json.loads(out)
+    assert result["episodes"] == 0 and result["final_state"] in ("limp", "disconnected")
+    check_limp(arm)
+
+
+@pytest.mark.slow
 def test_record_what_was_seen(arm, tmp_path):
     status, result, said = run(
         on(arm, "record", "--task", "lift", "--episodes", "1", "--out", tmp_path, "--json")

@@ -60,6 +60,15 @@ def test_the_whole_arm(start, capsys):
     assert {(servo["model"], servo["baud"]) for servo in answer["servos"]} == {("STS3215", 1_000_000)}
 
 
+def test_another_kind_of_arm_is_called_so(start, capsys):
+    assert main(["setup", "--port", start(1), "--robot", "koch", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert [servo["protocol"] for servo in answer["servos"]] == ["feetech"]
+    assert answer["problems"] == [
+        "these servos speak feetech, those of koch dynamixel: is it another robot? (`sim2real robots` lists them)"
+    ]
+
+
 def test_a_servo_becomes_a_joint(start, capsys):
     port = start(1)
     common = ["setup", "--port", port, "--robot", "so101", "--baud", "1000000"]
@@ -89,6 +98,8 @@ def test_several_servos_are_not_written_to(start, capsys):
         (["--port", "p", "--robot", "so101", "--protocol", "dynamixel"], "so101 speaks 'feetech'"),
         (["--port", "p", "--joint", "gripper"], "need --robot"),
         (["--port", "p", "--robot", "so101", "--joint", "g", "--set-id", "2"], "exclude each other"),
+        (["--port", "p", "--set-id", "300"], "--set-id must be 0 to 253, got 300"),
+        (["--port", "/dev/null"], "/dev/null is not a serial port"),
         (["--port", "p", "--id", "2"], "add --set-id, --set-baud or --joint"),
         (["--port", "p", "--robot", "so101", "--each"], "needs a terminal"),
     ],

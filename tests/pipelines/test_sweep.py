@@ -179,10 +179,11 @@ def test_a_failure_is_explained_by_the_weak_motor(tmp_path: Path, capsys: pytest
     assert list(found["changes"]) == ["servo.shoulder_lift.duty_limit"]
     assert 0 < found["scale"] <= 1 and found["trials"] < 60
     assert "servo.shoulder_lift.duty_limit" in (tmp_path / "report.html").read_text()
-    won = next((row["index"] for row in rows if row["success"]), None)
-    if won is not None:
-        assert main(["sweep", "--explain", str(won), "--out", str(tmp_path)]) == 2
-        assert "nothing to strip" in capsys.readouterr().err
+    assert answer["failed"] == sorted(row["index"] for row in failed)
+    won = next(row["index"] for row in rows if row["success"])
+    assert main(["sweep", "--explain", str(won), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"draw {won} succeeded" in said and f"these failed: {answer['failed'][0]}" in said
 
 
 def test_a_users_own_task_and_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import EpisodeRecorder, FeatureSpec, LeRobotDataset, LeRobotWriter, write_episodes
 from sim2real.lerobot import writer as writer_module
 from sim2real.lerobot.stats import column_stats, pooled
+from sim2real.lerobot.video import VideoEncoder, plain_video
 from sim2real.robot import Robot
 
 from .conftest import make_episode
@@ -248,6 +250,17 @@ def test_a_full_disk_leaves_what_was_there(
         with pytest.raises(Sim2RealError, match="No space left on device.*1 episodes before it are safe"):
             write_episodes(tmp_path, robot, calibration, [make_episode(robot)])
     assert len(check_consistent(tmp_path)) == 1
+
+
+def test_a_full_disk_is_one_error_for_videos_too(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mp4"
+    encoder = VideoEncoder(whole, 96, 64, 30.0)
+    for i in range(30):
+        encoder.add(np.full((64, 96, 3), 8 * i, np.uint8))
+    encoder.finish()
+    with pytest.raises(OSError) as caught:
+        plain_video(whole, Path("/dev/full"), 30)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == "/dev/full"
 
 
 def test_video_round_trip(robot: Robot, calibration: Calibration, tmp_path: Path) -> None:

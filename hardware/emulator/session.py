@@ -54,6 +54,12 @@ class EmulatorOptions:
     http_port: int = 0
     faults: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.http_port <= 65535:
+            raise UserError(f"--http-port is 0 (any free one) to 65535, got {self.http_port}")
+
 
 @dataclass(frozen=True)
 class Announcement:

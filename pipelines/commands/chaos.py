@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gap",
         type=float,
-        default=10.0,
         help="mean time between faults, s (default: 10; not with --mix field)",
     )
     parser.add_argument(
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="even",
         help="every fault equally likely, or as often as the catalogue assumes for a real arm (default: even)",
     )
-    parser.add_argument("--stress", type=float, default=1.0, help="with --mix field: so many times as often")
+    parser.add_argument("--stress", type=float, help="with --mix field: so many times as often (default: 1)")
     parser.add_argument("--only", metavar="NAME,…", default="", help="draw from these faults alone")
     parser.add_argument("--out", metavar="DIR", help="keep the result as chaos.json")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -54,13 +53,19 @@ def run(args: argparse.Namespace) -> int:
     seconds = (
         args.hours * 3600 if args.hours is not None else (600.0 if args.seconds is None else args.seconds)
     )
+    if args.mix == "field" and args.gap is not None:
+        raise UserError(
+            f"--gap {args.gap:g} goes with --mix even; --mix field takes the catalogue's rates, times --stress"
+        )
+    if args.mix == "even" and args.stress is not None:
+        raise UserError(f"--stress {args.stress:g} goes with --mix field; --mix even takes --gap")
     options = ChaosOptions(
         robot=args.robot,
         seed=args.seed,
         seconds=seconds,
-        gap=args.gap,
+        gap=10.0 if args.gap is None else args.gap,
         mix=args.mix,
-        stress=args.stress,
+        stress=1.0 if args.stress is None else args.stress,
         only=tuple(name.strip() for name in args.only.split(",") if name.strip()),
     )
     out = None if args.out is None else Path(args.out)
@@ -84,9 +89,12 @@ def run(args: argparse.Namespace) -> int:
 def _progress() -> Any:
     from tqdm import tqdm
 
-    bar = tqdm(total=100, desc="chaos", unit="%", bar_format="{l_bar}{bar}| {elapsed}", leave=False)
+    bar = None  # begun with the first run: what is refused before stands on a line of its own
 
     def advance(done: float) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=100, desc="chaos", unit="%", bar_format="{l_bar}{bar}| {elapsed}", leave=False)
         bar.update(round(100 * done) - bar.n)
         if done >= 1.0:
             bar.close()

@@ -96,6 +96,11 @@ def _tell(args: argparse.Namespace) -> int:
 
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
+    for flag, value, what in (
+        ("--path", args.path, "hand"), ("--goal", args.goal, "success"), ("--fault", args.fault, "fault")
+    ):  # fmt: skip
+        if value and args.tell != what:
+            raise UserError(f"{flag} goes with --tell {what}, not with --tell {args.tell}")
     task, goal = args.task or os.environ.get("TASK"), args.goal or os.environ.get("GOAL")
     if len(args.fault) > 1:
         raise UserError(f"--tell takes one --fault at a time, got {len(args.fault)}: ask once for each")

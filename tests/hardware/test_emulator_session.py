@@ -301,6 +301,10 @@ def test_ends_when_its_parent_dies(tmp_path: Path) -> None:
         (["--goal", "0,0,0"], "--goal goes with --tell success"),
         (["--tell", "hand"], "--tell needs --link"),
         (["--tell", "hand", "--link", "/tmp/none"], "needs --path FILE"),
+        (["--tell", "state", "--link", "/tmp/none", "--fault", "mute"], "--fault goes with --tell fault"),
+        (["--tell", "episode", "--link", "/tmp/none", "--goal", "0,0,0"], "--goal goes with --tell success"),
+        (["--seed", "-1"], "--seed must be 0 or more, got -1"),
+        (["--http-port", "99999"], "--http-port is 0 (any free one) to 65535, got 99999"),
     ],
 )
 def test_flags_that_do_not_go_together(

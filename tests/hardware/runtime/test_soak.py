@@ -63,6 +63,8 @@ def test_a_broken_promise_is_found_and_named(monkeypatch, capsys) -> None:
         (["--robot", "nothing"], "nothing"),
         (["--seed", "-1"], "--seed must be 0 or more"),
         (["--out", "/dev/null/here"], "name a folder"),
+        (["--mix", "field", "--gap", "3"], "--gap 3 goes with --mix even"),
+        (["--stress", "2"], "--stress 2 goes with --mix field"),
     ],
 )
 def test_wrong_requests_are_explained(arguments, says, capsys) -> None:

@@ -203,6 +203,8 @@ def main() -> int:
                 print(f"{name}: {table(found['start'][name], found['end'][name])}")
             print("control keeps a row of 216 bytes of every tick: 1.3 MB a minute, written at the end")
         return int(found["status"])
+    # A worker outlives a parent that ends without a word.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = None if options.state is None else Path(options.state)
     try:
         tally, grown = simulated(options.hours, options.seed, options.stress, options.workers, state)

@@ -29,6 +29,11 @@ _TORQUE_REGISTERS = {"feetech": ("max_torque_limit", 1000), "dynamixel": ("pwm_l
 """By protocol the register that limits the duty, and its value at full duty."""
 
 
+LONGEST_STOP = 2.0
+"""s within which every joint must be able to stop: an emergency stop can be no quicker than its limits, and the gate
+looks ahead, in every tick, to where all joints stand still."""
+
+
 @dataclass(frozen=True)
 class Joint:
     """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits; `model`
@@ -45,6 +50,12 @@ class Joint:
         for name in ("velocity", "acceleration", "jerk"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"joint {self.name}: {name} must be positive, got {getattr(self, name)}")
+        stop = self.velocity / self.acceleration + 2 * self.acceleration / self.jerk
+        if stop > LONGEST_STOP:
+            raise ValueError(
+                f"joint {self.name} would take {stop:.3g} s to stop from its top speed (velocity / acceleration + "
+                f"2 acceleration / jerk), at most {LONGEST_STOP:g} s are allowed: lower its velocity or raise the others"
+            )
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,10 @@ class Robot:
             if len(set(values)) != len(values):
                 raise ValueError(f"joint {what} must differ, got {values}")
         rates = table["rates"]
+        numbers = {f"[rates] {name}": rates[name] for name in ("physics", "policy", "command")}
+        for what, value in (numbers | {"baud": table.get("baud", 1_000_000)}).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{what} must be a whole number from 1 on, got {value!r}")
         for rate in ("policy", "command"):
             if rates["physics"] % rates[rate]:
                 raise ValueError(

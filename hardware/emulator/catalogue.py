@@ -98,6 +98,7 @@ _MATRIX = "runtime/test_proof.py::test_every_fault_in_every_state"
 _CAMERA = "test_cameras.py::test_every_way_a_stream_fails_is_noticed_and_ends"
 _CAMERA_LOOP = "runtime/test_loop.py::test_a_camera_that_stops_degrades_then_latches"
 _KILL = "runtime/test_kill.py::test_whoever_dies_the_arm_ends_at_rest"
+_RECORDER = "runtime/test_recorder_states.py::test_the_arm_does_not_mind"
 _LOST = ("feedback_lost",)
 _TORQUE = ("torque_lost",)
 _JUMPED = ("feedback_lost", "encoder_jumped")
@@ -351,13 +352,18 @@ def _kinds() -> tuple[FaultKind, ...]:
         FaultKind(
             "kill_helper", Place.PROCESS, "inference, camera or recorder is killed or hangs",
             "the arm holds or goes on by what it still has; what was recorded before is safe", (Case(per_day=0.05),),
-            (_KILL, "runtime/test_inference.py::test_failures_are_named"), lasts=EVER,
+            (_KILL, _RECORDER, "runtime/test_inference.py::test_failures_are_named"), lasts=EVER,
         ),
         FaultKind(
-            "kill_watchdog", Place.PROCESS, "the watchdog process dies",
-            "nobody could lower the arm if control died as well: stop, hold, lower, limp; latched",
+            "kill_watchdog", Place.PROCESS, "the watchdog process dies, or is stopped for 3 s",
+            "nobody could lower the arm if control died as well: stop, hold, lower, limp; latched. Never armed then",
             (Case("", ("watchdog_lost",), per_day=0.01),),
-            (_MATRIX, "runtime/test_watchdog.py::test_a_dead_watchdog_ends_the_session"), lasts=EVER,
+            (
+                _MATRIX, "runtime/test_watchdog.py::test_a_dead_watchdog_ends_the_session",
+                "runtime/test_watchdog.py::test_a_watchdog_that_is_stopped_counts_as_gone",
+                "runtime/test_loop.py::test_torque_stays_off_without_a_watchdog",
+            ),
+            lasts=EVER,
         ),
         FaultKind(
             "estop", Place.OPERATOR, "somebody presses the emergency stop",
@@ -381,7 +387,7 @@ def _kinds() -> tuple[FaultKind, ...]:
             "disk_full", Place.DISK, "nothing more can be written", "the episode is lost, the arm goes on",
             (Case(per_day=0.02),),
             (
-                "runtime/test_recorder.py::test_a_full_disk_is_reported_and_the_loop_goes_on",
+                _RECORDER, "runtime/test_recorder.py::test_a_full_disk_is_reported_and_the_loop_goes_on",
                 "runtime/test_session.py::test_trouble_of_the_recorder_does_not_stop_the_arm",
             ),
             lasts=EVER,

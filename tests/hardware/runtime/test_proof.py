@@ -36,8 +36,8 @@ LEFT_OUT = {
     "sigterm": "ends a session, not a loop: test_session.py",
     "kill_control": "needs real processes: test_watchdog.py",
     "stop_control": "needs real processes: test_watchdog.py",
-    "kill_helper": "needs real processes: test_watchdog.py",
-    "disk_full": "never reaches the loop: test_recorder.py",
+    "kill_helper": "needs real processes: test_kill.py, test_recorder_states.py",
+    "disk_full": "needs a real process: test_recorder_states.py",
 }
 
 

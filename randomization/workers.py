@@ -22,9 +22,10 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedRWPair
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import IO, Any
+from typing import Any
 
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.parameters import Draw
@@ -299,7 +300,7 @@ def _work(end: socket.socket) -> None:
         return  # the parent has gone
 
 
-def _read(stream: IO[bytes]) -> bytes:
+def _read(stream: BufferedRWPair) -> bytes:
     """The next message. Raises OSError when there is none any more."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
@@ -307,7 +308,7 @@ def _read(stream: IO[bytes]) -> bytes:
     return stream.read(_LENGTH.unpack(head)[0])
 
 
-def _write(stream: IO[bytes], message: Any) -> None:
+def _write(stream: BufferedRWPair, message: Any) -> None:
     data = pickle.dumps(message)
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()

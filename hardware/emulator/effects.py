@@ -124,16 +124,24 @@ class Mute(Effect):
 
 
 class WrongBaud(Effect):
-    """The servos hear nothing that is sent at the old rate. The line is not told: what they say is noise."""
+    """The servos hear nothing that is sent at the old rate. The line is not told: what they say is noise.
+
+    Several may overlap: the last one that ends puts the rate right.
+    """
 
     def begin(self, now: float) -> None:
-        self._before = [servo.get("baud_rate") for servo in self.servos]
-        for servo, code in zip(self.servos, self._before):
+        for servo in self.servos:
+            code, count = servo.__dict__.get("_right_rate", (servo.get("baud_rate"), 0))
+            servo._right_rate = code, count + 1
             servo._put("baud_rate", code + 1 if code < 3 else code - 1)
 
     def end(self) -> None:
-        for servo, code in zip(self.servos, self._before):
-            servo._put("baud_rate", code)
+        for servo in self.servos:
+            code, count = servo._right_rate
+            servo._right_rate = code, count - 1
+            if count == 1:
+                del servo._right_rate
+                servo._put("baud_rate", code)
 
     def hit(self, reply: Reply) -> list[Reply]:
         return []

@@ -251,6 +251,25 @@ def test_overlapping_faults_end_each_for_itself(arm_rig: ArmRig) -> None:
     assert servo.write.__func__ is own and injector.quiet
 
 
+@pytest.mark.parametrize(
+    "first, second",
+    [("wrong_baud:id=3,for=1", "wrong_baud:for=2"), ("wrong_baud:for=2", "wrong_baud:id=3,for=1")],
+)
+def test_servos_at_a_wrong_rate_twice_come_back_to_the_right_one(
+    arm_rig: ArmRig, first: str, second: str
+) -> None:
+    injector, now = FaultInjector(arm_rig.line), arm_rig.clock.now()
+    servo = next(servo for servo in arm_rig.servos if servo.id == 3)
+    right = servo.get("baud_rate")
+    injector.add(parse_fault(first), now)
+    injector.add(parse_fault(second), now)
+    for after in (0.0, 0.5, 1.5):
+        injector.advance(now + after)
+        assert servo.get("baud_rate") != right, "one of them is still in effect"
+    injector.advance(now + 2.5)
+    assert injector.quiet and all(servo.get("baud_rate") == right for servo in arm_rig.servos)
+
+
 def test_a_locked_eeprom_is_surfaced(arm_rig: ArmRig) -> None:
     """The setting that the arm needs is not taken: one error that names it; nothing moves."""
     servo = arm_rig.servos[3]

@@ -162,12 +162,14 @@ def seen(out: Path, rate: int) -> dict[str, float]:
 
 def silences(count: int, path: Path) -> np.ndarray:
     """(count,) s from the last good reading until the loop holds, for a bus that stops answering in mid-motion."""
+    from steering import bring_home, bring_to_rest
+
     from hardware.emulator.launch import start_emulator
     from hardware.runtime.inference import InferenceProcess
     from hardware.runtime.loop import ControlLoop
     from hardware.runtime.priority import release_priority, take_priority
     from hardware.runtime.sources import GoalOnly
-    from hardware.runtime.supervisor import Action, Phase, Request
+    from hardware.runtime.supervisor import Action, Phase
     from hardware.serial_arm import SerialArm
     from sim2real.calibration import Calibration
     from sim2real.clock import RealClock
@@ -181,12 +183,7 @@ def silences(count: int, path: Path) -> np.ndarray:
         loop = ControlLoop(arm, clock, policy, GoalOnly(np.array([0.2, 0.0, 0.1])))
         rng = np.random.default_rng(0)
         take_priority()
-        loop.run(lambda: loop.phase is Phase.LIMP, 5)
-        loop.request = Request.ARM
-        loop.run(lambda: loop.phase is Phase.HOLD, 5)
-        loop.travel(robot.home)
-        loop.request = Request.RUN
-        loop.run(lambda: loop.arrived, 20)
+        bring_home(loop)
         loop.start_policy(0)
 
         def held() -> bool:
@@ -202,10 +199,7 @@ def silences(count: int, path: Path) -> np.ndarray:
                 found.append(clock.now() - loop.reading.time)
             finally:
                 os.kill(handle.pid, signal.SIGCONT)
-        loop.request = Request.STOP
-        loop.run(lambda: loop.phase is Phase.HOLD, 5)
-        loop.request = Request.SETTLE
-        loop.run(loop.ended, 30)
+        bring_to_rest(loop)
         release_priority()
         arm.close()
         policy.close()

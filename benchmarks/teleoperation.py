@@ -59,11 +59,12 @@ def swing(url: str, start: Array, seconds: float, amplitude: float, frequency: f
 
 def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any]:
     """Delays in ms by joint, and their medians."""
+    from steering import bring_home, bring_to_rest
+
     from hardware.emulator.launch import start_emulator
     from hardware.runtime.guardian import Watchdog
     from hardware.runtime.loop import ControlLoop
     from hardware.runtime.sources import GoalOnly
-    from hardware.runtime.supervisor import Phase, Request
     from hardware.runtime.teleop import Leader
     from hardware.serial_arm import SerialArm
     from sim2real.calibration import Calibration
@@ -94,12 +95,7 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
         with Watchdog(robot, follows.port, arm.servo_goals) as guardian:
             leader.wait_ready()
             loop = ControlLoop(arm, clock, leader, GoalOnly(), limits=calibration.limits, guardian=guardian)
-            loop.run(lambda: loop.phase is Phase.LIMP, 5)
-            loop.request = Request.ARM
-            loop.run(lambda: loop.phase is Phase.HOLD, 5)
-            loop.travel(robot.home)
-            loop.request = Request.RUN
-            loop.run(lambda: loop.arrived, 20)
+            bring_home(loop)
             swing(leads.control_url, np.array(robot.home), seconds + 6, amplitude, frequency)
             loop.run(lambda: not leader.apart(loop.gate.position), 10)
             loop.start_policy(0)
@@ -115,14 +111,7 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
 
             loop.run(keep, seconds + 5)
             faults = list(loop.faults)
-            loop.request = Request.STOP
-            loop.run(lambda: loop.phase is Phase.HOLD, 5)
-            loop.travel(robot.rest)
-            loop.policy_on = False
-            loop.request = Request.RUN
-            loop.run(lambda: loop.arrived, 20)
-            arm.relax()
-            guardian.beat(False, loop.executed)
+            bring_to_rest(loop)
         leader.close()
         arm.close()
     if faults:

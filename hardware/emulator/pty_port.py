@@ -39,7 +39,8 @@ class Pty:
     """A pty whose slave end is the port of `bus`.
 
     `link` is an optional symbolic link to it, removed again by `close`. The slave stays open here, so that
-    clients come and go without the master noticing. `unplug` and `plug` are what their names say.
+    clients come and go without the master noticing. `unplug` and `plug` are what their names say. For one thread:
+    nothing here may be called by another one while `serve` runs.
     """
 
     def __init__(self, bus: EmulatedBus, *, link: str | Path | None = None) -> None:

@@ -118,6 +118,7 @@ def test_a_leader_that_falls_silent_gives_nothing_more(arm, leader):
 
 def test_an_unplugged_leader_and_a_dead_process_are_reported(arm, leader):
     assert leader.alive and leader.problem == ""
+    arm.fall_silent()  # the thread that serves the port must not find it gone in mid-exchange
     arm.pty.hang_up()
     assert until(lambda: not leader.alive)
     assert leader.problem != ""

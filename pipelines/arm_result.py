@@ -24,7 +24,7 @@ LATENCY_KEYS = ("mean", "p50", "p95", "p99", "max")
 
 
 def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
-    """The result of a run in which nothing has happened yet: every key that there is."""
+    """The result of a run in which nothing has happened yet, and nothing been written: every key that there is."""
     nothing = np.zeros(0)
     counts = ("episodes", "successes", "unknown", "commands", "clipped", "rejected", "overruns", "chunks")
     return {name: 0 for name in (*counts, "expired", "refused", "bus_errors")} | {
@@ -42,7 +42,7 @@ def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
         "seconds": 0.0,
         "latency_ms": _spread(nothing, LATENCY_KEYS),
         "privileges": {},
-        "out": setup.options.out,
+        "out": None,
     }
 
 
@@ -79,6 +79,7 @@ def result_of(
         "refused": counts.refused,
         "bus_errors": counts.bus_errors,
         "privileges": dict(privileges),
+        "out": setup.options.out,
     }
 
 
@@ -197,7 +198,7 @@ def summary(result: Mapping[str, Any]) -> str:
         *_recorded_lines(result),
         f"faults      {'; '.join(result['faults']) or 'none'}",
         f"the arm is  {result['final_state']}",
-        f"written to  {result['out']}",
+        f"written to  {result['out']}" if result["out"] else "nothing was written",
     ]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.logs import informative, load_arm_log
+from pipelines.logs import arm_log, informative, left_out
 from pipelines.recording_checks import (
     MOVING,
     contradicts,
@@ -38,8 +38,9 @@ class _Loaded:
 
     episodes: dict[int, Episode]
     broken: dict[int, str]
-    found: UnitsFound | None
+    convert: Converter
     units_problem: str | None
+    """Why the units are not known; `convert` assumes some then."""
     calibration: Calibration | None
 
 
@@ -78,8 +79,8 @@ def check(
         "cameras": list(dataset.cameras),
         "success": _success(dataset),
         "units": {
-            "found": loaded.found.units if loaded.found else None,
-            "why": loaded.found.reason if loaded.found else loaded.units_problem,
+            "found": None if loaded.units_problem else loaded.convert.found.units,
+            "why": loaded.units_problem or loaded.convert.found.reason,
         },
         "calibrated": loaded.calibration is not None,
         "rate_hz": _rate(dataset, list(episodes.values()), joints, guided),
@@ -87,21 +88,23 @@ def check(
         "joints": joints,
         "suspicious": _suspicious(dataset, loaded, robot),
     }
-    report["notes"], useless = _as_replayed(dataset, robot, calibration, units)
+    report["notes"], useless = _as_replayed(dataset, robot, loaded)
     report["uses"] = _uses(dataset, report, tasks, robot.n, useless)
     return report
 
 
-def _as_replayed(
-    dataset: LeRobotDataset, robot: Robot, calibration: str | None, units: str
-) -> tuple[list[str], str | None]:
+def _as_replayed(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> tuple[list[str], str | None]:
     """What `replay` and `identify` would remark, and why `identify` would refuse it, if it would."""
-    try:
-        log = load_arm_log(dataset.root, robot, calibration=calibration, units=units, arm=dataset.arm)
-        doubt = misplaced(log, robot)
-        notes = [*log.remarks, *([doubt] if doubt else [])]
-    except UserError:
+    if loaded.units_problem or schema.ACTION not in dataset.features:
         return [], None  # told elsewhere
+    try:
+        log = arm_log(
+            dataset, loaded.convert, list(loaded.episodes.values()), left_out(list(loaded.broken.values()))
+        )
+    except UserError:
+        return [], None  # likewise
+    doubt = misplaced(log, robot)
+    notes = [*log.remarks, *([doubt] if doubt else [])]
     try:
         used = informative(log, robot, str(dataset.root))
     except UserError as error:
@@ -129,7 +132,7 @@ def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units:
                 episodes[position] = _without_action(dataset, position, robot, convert)
         except Sim2RealError as error:
             broken[position] = str(error)
-    return _Loaded(episodes, broken, None if problem else convert.found, problem, calibrated)
+    return _Loaded(episodes, broken, convert, problem, calibrated)
 
 
 def _without_action(dataset: LeRobotDataset, position: int, robot: Robot, convert: Converter) -> Episode:

@@ -83,6 +83,21 @@ def load_arm_log(
     dataset = LeRobotDataset.open(data, arm)
     convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
     loaded, remarks = _readable(dataset, robot, convert, dataset.select(episodes))
+    return arm_log(dataset, convert, loaded, remarks, fps)
+
+
+def arm_log(
+    dataset: LeRobotDataset,
+    convert: Converter,
+    loaded: Sequence[Episode],
+    remarks: Sequence[str] = (),
+    fps: float | None = None,
+) -> ArmLog:
+    """The log of episodes that `convert` has read from `dataset`; `remarks` are what is known of it already.
+
+    Raises UserError when none of them is long enough.
+    """
+    remarks = list(remarks)
     rate = fps or _rate(dataset, loaded, remarks)
     parts = [part for episode in loaded for part in _parts(episode, rate, fps is None)]
     lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)
@@ -95,7 +110,9 @@ def load_arm_log(
     short = [part.episode for part in parts if len(part.state) < LEAST_FRAMES]
     parts = [part for part in parts if len(part.state) >= LEAST_FRAMES]
     if not parts:
-        raise UserError(f"{data} has no episode of at least {LEAST_FRAMES} frames among those asked for")
+        raise UserError(
+            f"{dataset.root} has no episode of at least {LEAST_FRAMES} frames among those asked for"
+        )
     if short:
         remarks.append(f"what is shorter than {LEAST_FRAMES} frames is left out, in episodes {listed(short)}")
     wrong = sum(int((part.glitches & part.valid).sum()) for part in parts)
@@ -156,8 +173,13 @@ def _readable(
             problems.append(error)
     if not loaded:
         raise problems[0]
+    return loaded, left_out([str(problem) for problem in problems])
+
+
+def left_out(problems: Sequence[str]) -> list[str]:
+    """The remark on episodes that could not be read, by the reason for each; none when all could."""
     more = f"; {len(problems) - 1} more episodes likewise" if problems[1:] else ""
-    return loaded, [f"left out: {problem}{more}" for problem in problems[:1]]
+    return [f"left out: {problem}{more}" for problem in problems[:1]]
 
 
 @dataclass(frozen=True, eq=False)

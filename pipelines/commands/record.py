@@ -62,5 +62,6 @@ def run(args: argparse.Namespace) -> int:
         )
     result, status = deploy(options)
     print(json.dumps(result) if args.json else summary(result), flush=True)
-    try_report(args.out)
+    if result["out"]:
+        try_report(result["out"])
     return status

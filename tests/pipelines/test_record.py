@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,27 @@ def test_mistakes_cost_one_message(arguments, words, capsys, tmp_path):
     assert status == 2 and captured.out == ""
     assert words in captured.err and len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["record", "deploy"])
+def test_stopped_before_anything_is_written_it_says_so(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipelines.deploy.emulate", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    words = [
+        command,
+        "--task",
+        "reach",
+        "--policy",
+        "expert",
+        "--port",
+        "emulated",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(words) == 130
+    captured = capsys.readouterr()
+    assert captured.out.endswith("nothing was written\n") and captured.err == ""
+    assert main([*words, "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["out"] is None and not (tmp_path / "o").exists()
 
 
 def test_where_a_person_acts_any_words_name_what_is_done():

@@ -26,6 +26,16 @@ _SETTLE = 25
 
 _ATTEMPTS = 3
 
+_LEGS = 4.0
+"""Full turns of the slowest joint that a descent takes at most: the longest of some hundred, barred three times, took
+3.3 of them."""
+
+
+def longest(robot: Robot, speed: float = 1.0) -> float:
+    """s that a descent takes at most where `speed` is the share of the gate's limits chosen for the whole run."""
+    turn = float(np.max((robot.upper - robot.lower) / robot.limits("velocity")))
+    return _LEGS * turn / min(speed, SPEED)
+
 
 class Descent:
     """Drives `gate`, which must be at rest, to the robot's rest pose; one `step` per tick until `done`."""

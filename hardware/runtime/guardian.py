@@ -1,6 +1,7 @@
 """The control process's side of the watchdog: heartbeats, and a descent that is always up to date."""
 
 import fcntl
+import math
 import os
 import struct
 import subprocess
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardware.children import start_module
 from hardware.runtime import watchdog
-from hardware.runtime.descent import SPEED, Descent
+from hardware.runtime.descent import SPEED, Descent, longest
 from sim2real.errors import Sim2RealError
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -23,10 +24,8 @@ STEPS_PER_BEAT = 20
 """Ticks of the descent that are computed per cycle: a tenth of a millisecond, a new descent every 0.2–0.5 s."""
 
 SPACING = 0.05
-"""s between the ticks of the descent that are kept; the watchdog interpolates."""
-
-LONGEST = 24.0
-"""s after which a descent counts as complete wherever it is."""
+"""s between the ticks of the descent that are kept, or more where a slow robot's would be too many; the watchdog
+interpolates."""
 
 DEAF = 3.0
 """s of heartbeats that nobody has read, after which the watchdog counts as gone: it is stopped, or hangs."""
@@ -39,9 +38,11 @@ class DescentPlanner:
         self.robot = robot
         self._gate = Gate(robot, SPEED)
         self._descent = Descent(robot, self._gate)
-        self.every = max(round(SPACING * robot.command_rate), 1)
+        self.longest = math.ceil(longest(robot) * robot.command_rate)
+        """Ticks after which a descent counts as complete wherever it is."""
+        fitting = math.ceil(self.longest / (watchdog.MAX_POINTS - 2))
+        self.every = max(round(SPACING * robot.command_rate), fitting)
         """Every so many-th tick is kept."""
-        self.longest = round(LONGEST * robot.command_rate)  # ticks
         self._points: list[Array] = []
         self._ticks = 0
         self._busy = False

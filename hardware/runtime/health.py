@@ -44,6 +44,7 @@ class Deadlines:
     retreat: float = 10.0
     """Longest way out after a fault that has one (home, or up with the gripper open)."""
     settling: float = 20.0
+    """Longest way to rest; the loop gives slow robots, and slow runs, the time they need."""
     silent: float = 5.0
     """A latched fault with no feedback at all: give up lowering the arm and switch torque off. With feedback from
     some joints only, the arm is lowered after as long: better blindly than by dropping it."""

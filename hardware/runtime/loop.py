@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hardware.runtime.blackbox import BlackBox
 from hardware.runtime.counts import Counts
-from hardware.runtime.descent import NEAR, SPEED, Descent
+from hardware.runtime.descent import NEAR, SPEED, Descent, longest
 from hardware.runtime.flight import note_change, note_tick
 from hardware.runtime.link import Link
 from hardware.runtime.monitors import Monitors, Verdict
@@ -78,7 +78,7 @@ class ControlLoop:
         self.period = 1.0 / self.robot.command_rate
         self.deadlines = replace(
             given,
-            settling=given.settling * max(1.0, SPEED / speed),
+            settling=max(given.settling, longest(self.robot, speed)),
             # However fast the loop: one lost reading is nothing, after two it holds before three periods are over.
             feedback_hold=min(given.feedback_hold, 2 * self.period),
         )

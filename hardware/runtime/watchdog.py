@@ -59,7 +59,7 @@ APPROACH = 0.25
 RATE = 60.0
 """Hz at which goals are sent."""
 
-MAX_POINTS = 512
+MAX_POINTS = 1024
 MAX_JOINTS = 16
 _HEADER = struct.Struct("qqd")  # which descent counts (0: none yet), number of joints, s between its points
 _LAST = struct.Struct(f"{MAX_JOINTS}q")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import pytest
 from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.stepped import SteppedArm
 from hardware.ports import holders
-from hardware.runtime import watchdog
+from hardware.runtime import descent, watchdog
 from hardware.runtime.descent import SPEED
 from hardware.runtime.guardian import DEAF, SPACING, DescentPlanner, Watchdog
+from hardware.runtime.loop import ControlLoop
 from hardware.runtime.watchdog import Descent, Memory
 from sim2real.gate import Gate
 from sim2real.robot import Robot
@@ -271,6 +273,37 @@ def test_the_descent_is_gated_and_ends_at_rest():
         speed = np.abs(np.diff(points[:-1], axis=0)) / SPACING
         assert (speed <= SPEED * ROBOT.limits("velocity") + 1e-9).all()
         assert min(check.clearance(q) for q in points) > -ROBOT.gate.table_clearance
+
+
+BARRED = np.array([-0.127, 1.492, -0.912, -1.388, 2.58, 1.049])
+"""rad. Folded: a slow gate lets it down only after three attempts, or not all the way."""
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.1])
+def test_a_descent_ends_before_anybody_gives_it_up(speed):
+    rng = np.random.default_rng(1)
+    gate = Gate(ROBOT, min(speed, SPEED))
+    for start in (BARRED, *(ROBOT.home + rng.uniform(-0.4, 0.1, ROBOT.n) for _ in range(3))):
+        gate.reset(start)
+        way, ticks = descent.Descent(ROBOT, gate), 0
+        while not way.done:
+            way.step()
+            ticks += 1
+        assert ticks / ROBOT.command_rate < 0.9 * descent.longest(ROBOT, speed)
+
+
+def test_a_slow_robots_descent_fits_too():
+    """Joints that need half a minute to turn at the speed of a descent: all of it is there, and control waits."""
+    joints = tuple(replace(joint, velocity=joint.velocity / 10) for joint in ROBOT.joints)
+    slow = replace(ROBOT, joints=joints)
+    planner = DescentPlanner(slow)
+    planner.begin(ROBOT.home)
+    points = planner.advance(planner.longest)
+    assert len(points) <= watchdog.MAX_POINTS
+    np.testing.assert_allclose(points[-1], ROBOT.rest, atol=1e-6)
+    assert len(points) * planner.every / slow.command_rate > 20.0
+    arm = SteppedArm(slow)
+    assert ControlLoop(arm.arm, arm.clock).deadlines.settling == descent.longest(slow) > 20.0
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.1, 0.02])

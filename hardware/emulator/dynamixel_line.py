@@ -184,6 +184,8 @@ def _command(servo: "DynamixelServo", request: Packet, now: float, answer: Answe
 
 def _stores(request: Packet) -> bool:
     """Whether a request would change the EEPROM area, which a secondary ID cannot."""
+    if request.code == Instruction.FACTORY_RESET:
+        return True
     writes = request.code in (Instruction.WRITE, Instruction.REG_WRITE)
     return writes and len(request.data) > 2 and _address(request.data) < EEPROM_END
 

@@ -181,9 +181,11 @@ class DynamixelMemory(EmulatedServo):
         if not all(area.holds(byte, 1) for byte in range(address, address + len(data))):
             return ACCESS
         runs = area.runs(address, data)
-        elsewhere = [(at, part) for at, part in runs if at < self.table.size]
-        for at, part in elsewhere:
-            error = self._check(at, part)
+        for at, part in runs:
+            if at < self.table.size:
+                error = self._check(at, part)
+            else:
+                error = 0 if all(area.holds(at + k, 1) for k in range(len(part))) else ACCESS
             if error:
                 return error
         for at, part in runs:

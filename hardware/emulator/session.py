@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -77,6 +77,13 @@ class Announcement:
     robot: str
     task: str
     seed: int
+
+
+def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, Any], Any]) -> None:
+    """Let `act` answer these signals; a SIGHUP that is ignored (nohup) stays so."""
+    for number in numbers:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, act)
 
 
 class Session:
@@ -201,9 +208,7 @@ class Session:
         from hardware.emulator.pty_port import prefer
 
         assert self._pty is not None
-        for number in ENDING:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
-                signal.signal(number, self._signalled)
+        on_signals(ENDING, self._signalled)
         watch: dict[int, Callable[[], None]] = {self._connection.fileno(): self._answer}
         if stdin_is_parent:
             watch[sys.stdin.fileno()] = self._parent_spoke

@@ -108,6 +108,12 @@ def test_indirect_bytes_refuse_what_their_registers_refuse(rig: Rig) -> None:
     assert (rig.read(1, "goal_position"), rig.read(1, "led")) == (goal, 0)
 
 
+def test_indirect_bytes_cannot_bend_indirect_addresses(rig: Rig) -> None:
+    rig.ask(protocol.write(1, 168, (171).to_bytes(2, "little")))
+    assert rig.ask(protocol.write(1, 224, b"\xff"))[0].error == ACCESS
+    assert rig.ask(protocol.read(1, 224, 2))[0].error == 0
+
+
 def test_indirect_bytes_are_plain_memory_until_told_otherwise(rig: Rig) -> None:
     assert rig.ask(protocol.write(2, 224, b"hello"))[0].error == 0
     assert rig.ask(protocol.read(2, 223, 7))[0].data == b"\0hello\0"
@@ -511,6 +517,8 @@ def test_a_secondary_id_is_obeyed_without_an_answer(rig: Rig) -> None:
     assert [rig.read(id, "led") for id in (1, 2, 3, 4)] == [0, 0, 1, 1]
     assert rig.ask(protocol.write(100, 10, b"\1")) == []
     assert [rig.read(id, "drive_mode") for id in (3, 4)] == [0, 0]  # nothing is stored by such an ID
+    rig.ask(protocol.factory_reset(100))
+    assert [rig.read(id, "secondary_id") for id in (3, 4)] == [100, 100]
 
 
 def test_what_servos_do_not_understand(rig: Rig) -> None:

@@ -237,6 +237,16 @@ def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, st
     assert tell.tell("episode", str(link))[0] == 1
 
 
+def test_a_signal_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    link = tmp_path / "ttyARM"
+    command = [sys.executable, "-m", "pipelines", "emulate", "--link", str(link), "--no-camera"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    assert _eventually(link.is_symlink, 120.0)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_starts_again_after_it_was_killed(tmp_path: Path) -> None:
     link = tmp_path / "ttyARM"
     process = _start(link)

@@ -49,10 +49,12 @@ def identify(robot: Robot, bus: ServoBus) -> tuple[ServoIdentity, ...]:
         except BusError:
             missing.append(who)
     if missing:
-        raise BusError(
-            f"no answer from {', '.join(missing)}; found {', '.join(found) or 'no servo at all'}; check "
-            f"power and cables, that the bus runs at {robot.baud} baud, and that the IDs are as expected"
-        )
+        check = f"check power and cables, that the bus runs at {robot.baud} baud, and that the IDs are as expected"
+        if not found:
+            raise BusError(
+                f"no servo of {robot.name} answers; {check} (`sim2real setup --port PORT` looks for any servo)"
+            )
+        raise BusError(f"no answer from {', '.join(missing)}; found {', '.join(found)}; {check}")
     bus.prepare([joint.servo_id for joint in robot.joints])
     identities = tuple(_ask(family, bus, joint.name, joint.servo_id) for joint in robot.joints)
     wrong = [
@@ -148,8 +150,13 @@ def compare(identities: tuple[ServoIdentity, ...], calibration: Calibration) -> 
     """Raises UserError that names joint, register and both values where a servo disagrees with the file."""
     wrong = disagreements(identities, calibration)
     if wrong:
+        more = (
+            f"; {len(wrong) - 3} more: see `sim2real check-calibration FILE --port PORT`"
+            if len(wrong) > 3
+            else ""
+        )
         raise UserError(
-            "the servos' stored limits disagree with the calibration file (" + "; ".join(wrong) + "): "
+            f"the servos' stored limits disagree with the calibration file ({'; '.join(wrong[:3])}{more}): "
             "use the file that was made with this arm, leave it out to use what the servos store, "
             "or calibrate again"
         )

@@ -1,5 +1,6 @@
 """What a run on an arm was asked for, understood and checked before anything is opened."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,6 +141,7 @@ class Setup:
 
 def prepare(options: Options) -> Setup:
     """Everything that can be found wrong without touching the arm."""
+    _check_out(options)
     if options.operator_timeout is not None and not Terminal.available():
         raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
     for spec in options.estop:
@@ -165,6 +167,22 @@ def prepare(options: Options) -> Setup:
             Calibration.load(options.leader_calibration, leader)
     name = options.task or options.acts
     return Setup(options, robot, _known_task(name), name, policy, goal)
+
+
+RECORDING = ("record", "excite")
+"""Commands that add to a data set, which may be the same."""
+
+
+def _check_out(options: Options) -> None:
+    """Raise UserError where another command has left its results: ours would replace them."""
+    try:
+        there = json.loads((Path(options.out) / "config.json").read_text(encoding="utf-8")).get("command")
+    except (OSError, ValueError, AttributeError):
+        return
+    if there not in (None, options.command) and not {there, options.command} <= set(RECORDING):
+        raise UserError(
+            f"--out {options.out} holds a run of '{there}', which this would overwrite; choose another"
+        )
 
 
 def _known_task(name: str) -> Task | None:

@@ -310,9 +310,16 @@ def _verdict(missing: list[str], note: str = "") -> dict[str, Any]:
     return {"possible": not missing, "missing": missing, "note": note}
 
 
+def is_of_another_task(dataset: LeRobotDataset, task: str) -> bool:
+    """Whether the episodes are those of shipped tasks, but not of this one. Free words decide nothing."""
+    from sim2real.tasks import task_names
+
+    return bool(set(dataset.tasks) & set(task_names())) and task not in dataset.tasks
+
+
 def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int) -> dict[str, Any]:
     """Whether a policy of `task` can learn from it: everything that the policy observes must be there."""
-    from sim2real.tasks import load_task, task_names
+    from sim2real.tasks import load_task
 
     spec = dataset.features.get(schema.ENVIRONMENT)
     observed = set(schema.grouped(spec.names)) if spec and spec.names else set()
@@ -322,7 +329,7 @@ def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int
     problems = [f"{', '.join(missing)} in {schema.ENVIRONMENT}"] if missing else []
     if schema.ACTION not in dataset.features:
         problems.append("action")
-    if set(dataset.tasks) & set(task_names()) and task not in dataset.tasks:
+    if is_of_another_task(dataset, task):
         problems.append(f"episodes of {task}: these are of {', '.join(dataset.tasks)}")
     if report["units"]["found"] is None:
         problems.append("units, or a calibration")

@@ -27,6 +27,7 @@ from pipelines.simulated import make_plan
 from pipelines.training import History, TrainerOptions, check_options, fit, main_process, provenance
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from sim2real.tasks import load_task
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def finetune(
         settings.data,
         parent.info,
         robot,
+        task=load_task(task).name,
         calibration=settings.calibration,
         units=settings.units,
         every_episode=settings.every_episode,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.policy_file import PolicyInfo
+from pipelines.dataset_check import is_of_another_task
 from pipelines.demonstrations import Demonstrations
 from sim2real.episode import Episode
 from sim2real.errors import UserError
@@ -43,6 +44,7 @@ def load_recorded(
     info: PolicyInfo,
     robot: Robot,
     *,
+    task: str | None = None,
     calibration: str | Path | None = None,
     units: str = "auto",
     every_episode: bool = False,
@@ -53,10 +55,16 @@ def load_recorded(
 
     Only episodes that were judged a success, unless `every_episode` or none was judged at all. `lead` in policy
     periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
-    naming what the policy observes and the data set lacks, and when no usable episode is left.
+    naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
+    and when no usable episode is left.
     """
     data = LeRobotDataset.open(root)
     require_features(data, info.features)
+    if task is not None and is_of_another_task(data, task):
+        raise UserError(
+            f"{data.root} holds episodes of {', '.join(data.tasks)}, which would teach a policy of {task} another "
+            f"task; give a recording of {task}, or the task of these with --task"
+        )
     convert = data.converter(robot, data.calibration(robot, calibration), units)
     judged = [entry.success for entry in data.episodes]
     chosen = [i for i, verdict in enumerate(judged) if every_episode or verdict is True]

@@ -76,8 +76,8 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> Section:
     epochs = [row["epoch"] for row in rows]
     losses = [name for name in _names(rows) if "loss" in name or "error" in name]
     groups: dict[str, list[str]] = {}
-    for name in losses:
-        # Training and validation of one quantity belong into one plot.
+    for name in sorted(losses):
+        # Training and validation of one quantity belong into one plot, in this order in all of them.
         groups.setdefault(name.removeprefix("train_").removeprefix("val_"), []).append(name)
     for quantity, names in groups.items():
         series = [(name.replace("_", " "), [row.get(name, float("nan")) for row in rows]) for name in names]

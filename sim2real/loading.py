@@ -49,20 +49,24 @@ def load_attribute(spec: str, what: str) -> Any:
     return getattr(module, name)
 
 
-def instantiate(spec: str, what: str, *arguments: Any, needs: tuple[str, ...] = ()) -> Any:
+def instantiate(spec: str, what: str, needs: tuple[str, ...], **takes: Any) -> Any:
     """An instance of the class (or the result of the factory) that "module:Name" names.
 
-    `needs` are attributes that the result must have. Raises UserError when it cannot be made or lacks some.
+    `takes` is what it is called with, in this order, under whatever names; `needs` are attributes that the result
+    must have. Raises UserError when it cannot be made or lacks some.
     """
     factory = load_attribute(spec, what)
     if not callable(factory):
         raise UserError(f"{what} '{spec}' is a {type(factory).__name__}; a class is needed")
     try:
-        result = factory(*arguments)
+        result = factory(*takes.values())
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{what} '{spec}' could not be made: {type(error).__name__}: {error}") from error
+        given = ", ".join(takes)
+        raise UserError(
+            f"{what} '{spec}' could not be made: {type(error).__name__}: {error} (it is called with ({given}))"
+        ) from error
     missing = [name for name in needs if not hasattr(result, name)]
     if missing:
         raise UserError(f"{what} '{spec}' lacks {', '.join(missing)}; a {what} needs {', '.join(needs)}")

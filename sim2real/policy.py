@@ -125,7 +125,7 @@ def load_policy(spec: str, task: Taught, robot: Robot) -> Policy:
     if is_trajectory(spec):
         return load_trajectory(spec, robot)
     if ":" in spec:
-        policy: Policy = instantiate(spec, "policy", task, robot, needs=("horizon", "reset", "act"))
+        policy: Policy = instantiate(spec, "policy", ("horizon", "reset", "act"), task=task, robot=robot)
         if not isinstance(policy.horizon, int) or policy.horizon < 1:
             raise UserError(f"policy '{spec}': horizon must be a positive integer, got {policy.horizon!r}")
         return policy

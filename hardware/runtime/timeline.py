@@ -42,9 +42,9 @@ class Recording:
         except FileNotFoundError:
             raise UserError(f"there is no file {path}") from None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path} is no black box (blackbox-<n>.npz of a run directory): {error}"
-            ) from None
+            # What NumPy says of other files advises to unpickle them.
+            why = f": {error.strerror}" if isinstance(error, OSError) else ""
+            raise UserError(f"{path} is no black box (blackbox-<n>.npz of a run directory){why}") from None
         self.ticks: Array = arrays["ticks"]
         self.joints: Array = arrays["joints"]
         self._exchanges, self._bytes = arrays["exchanges"], arrays["bytes"].tobytes()

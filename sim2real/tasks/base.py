@@ -182,5 +182,5 @@ def load_task(spec: "str | Task", joints: int = 6) -> Task:
             "write your own as my.module:MyTask"
         )
     needs = ("name", "duration", "features", "objects", "setup", "satisfied", "parameters", "stage")
-    task: Task = instantiate(spec, "task", needs=needs)
+    task: Task = instantiate(spec, "task", needs)
     return task

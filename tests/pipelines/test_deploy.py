@@ -61,6 +61,21 @@ def test_mistakes_cost_one_message(arguments, words, capsys, tmp_path):
     assert not out.exists(), "nothing is written half"
 
 
+@pytest.mark.parametrize(
+    ("there", "command", "refused"),
+    [("pretrain", "deploy", True), ("deploy", "record", True), ("record", "play", True),
+     ("deploy", "deploy", False), ("record", "excite", False)],
+)  # fmt: skip
+def test_the_results_of_another_command_are_not_overwritten(there, command, refused, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"command": there}))
+    options = Options(command=command, port="p", out=str(tmp_path), task="reach")
+    if refused:
+        with pytest.raises(UserError, match=f"holds a run of '{there}'"):
+            prepare(options)
+    else:
+        assert prepare(options).name == "reach"
+
+
 def test_goals_are_drawn_from_the_task_by_seed():
     def goals(**options):
         setup = prepare(Options(command="deploy", port="p", out="o", **options))

@@ -136,6 +136,15 @@ def test_only_successful_episodes_are_used_unless_told(parent: Path, recording: 
     assert summary["episodes"] == 5
 
 
+def test_a_recording_of_another_task_is_refused(parent: Path, recording: Path) -> None:
+    info = load_policy_file(parent).info
+    load_recorded(recording, info, ROBOT, task="reach")
+    with pytest.raises(
+        UserError, match="holds episodes of reach, which would teach a policy of lift another"
+    ):
+        load_recorded(recording, info, ROBOT, task="lift")
+
+
 def test_a_lacking_feature_is_named(recording: Path, tmp_path: Path) -> None:
     features = load_task("lift").features
     with pytest.raises(UserError) as error:

@@ -90,7 +90,9 @@ def test_a_users_policy_loads_by_class_path(
     assert checked_chunk(policy.act({}), policy, robot).shape == (3, robot.n)
     with pytest.raises(UserError, match="lacks reset, act"):
         load_policy("my_policy_module:Lacking", task, robot)
-    with pytest.raises(UserError, match="could not be made: TypeError"):
+    with pytest.raises(
+        UserError, match=r"could not be made: TypeError: .* \(it is called with \(task, robot\)\)"
+    ):
         load_policy("my_policy_module:Failing", task, robot)
     with pytest.raises(UserError, match=r"no 'Absent'; its classes are Mine, Lacking"):
         load_policy("my_policy_module:Absent", task, robot)

@@ -155,6 +155,12 @@ def test_a_hand_moves_the_limp_arm(emulator: EmulatorHandle, tmp_path: Path) -> 
     assert status == 2 and "needs 6 joint angles" in answer
 
 
+def test_a_fault_that_is_refused_is_told_in_plain_words(emulator: EmulatorHandle) -> None:
+    status, text = tell.tell("fault", emulator.port, fault="watchdog_trip:id=2")
+    assert status == 2 and text.startswith("fault 'watchdog_trip' acts on dynamixel servos"), text
+    assert tell.tell("fault", emulator.port, fault="mute:id=2,for=0.01")[0] == 0
+
+
 def test_twin_file_restarts_the_same_arm(emulator: EmulatorHandle, tmp_path: Path) -> None:
     with start_emulator("so101", twin=emulator.twin, camera=False) as other:
         assert other.sources == {}

@@ -90,13 +90,6 @@ def test_an_arm_refuses_faults_it_cannot_have(rig: BusRig) -> None:
         injector.add(Fault("watchdog_trip"))
 
 
-def test_what_a_running_emulator_refuses_is_told_in_plain_words() -> None:
-    with start_emulator("so101", camera=False) as handle:
-        status, text = tell("fault", handle.port, fault="watchdog_trip:id=2")
-        assert status == 2 and text.startswith("fault 'watchdog_trip' acts on dynamixel servos")
-        assert tell("fault", handle.port, fault="mute:id=2,for=0.01")[0] == 0
-
-
 def test_the_table_in_the_manual_is_the_catalogue() -> None:
     assert markdown() in (ROOT / "docs" / "safety.md").read_text()
 

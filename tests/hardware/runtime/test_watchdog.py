@@ -341,6 +341,35 @@ def test_a_watchdog_that_is_stopped_counts_as_gone():
         assert guardian.alive
 
 
+UNREACHABLE = """
+import sys, time
+from hardware.emulator.assembly import emulated_calibration
+from hardware.runtime.guardian import Watchdog
+from sim2real.robot import Robot
+robot = Robot.load("so101")
+guardian = Watchdog(robot, sys.argv[1], emulated_calibration(robot).radians_to_ticks)
+guardian.beat(True, robot.home)
+print(guardian.pid, flush=True)
+if sys.argv[2] == "handed over":
+    guardian.close()
+    time.sleep(1.5)
+else:
+    time.sleep(60.0)
+print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["handed over", "silent"])
+def test_control_that_hands_over_an_arm_it_cannot_reach_has_time_for_its_report(how, tmp_path):
+    """One that is only silent is killed long before."""
+    words = [sys.executable, "-c", UNREACHABLE, str(tmp_path / "no-port"), how]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    reported = done.stdout.split()[1:] == ["written"]
+    assert (done.returncode, reported) == ((0, True) if how == "handed over" else (-signal.SIGKILL, False))
+    # Either way the watchdog tried to take over then.
+    assert "no-port" in done.stderr or "no serial port" in done.stderr
+
+
 class FakePort:
     """Takes bytes; answers nothing. For the order of what is sent."""
 

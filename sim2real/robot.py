@@ -54,7 +54,7 @@ class Joint:
         if stop > LONGEST_STOP:
             raise ValueError(
                 f"joint {self.name} would take {stop:.3g} s to stop from its top speed (velocity / acceleration + "
-                f"2 acceleration / jerk), at most {LONGEST_STOP:g} s are allowed: lower its velocity or raise the others"
+                f"2 acceleration / jerk), allowed are {LONGEST_STOP:g} s: lower its velocity or raise the others"
             )
 
 

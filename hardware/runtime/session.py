@@ -68,8 +68,8 @@ class Session:
     """Why it ended early, if it did."""
     watch: Callable[[float, ControlLoop], None] | None = None
     """Called for every frame with its time: whoever looks on. Must not wait."""
-    _typed: deque[str] = field(default_factory=deque)
-    """Keys that nobody has asked for yet."""
+    _typed: deque[str] = field(default_factory=lambda: deque(maxlen=3))
+    """Keys that nobody has asked for yet: the last ones. Whoever holds a key down means it while it is down."""
     _said: str = ""
     _asking: str = ""
     """The keys that answer a question, while there is one."""

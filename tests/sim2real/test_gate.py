@@ -232,3 +232,39 @@ def test_a_lower_speed_is_reached_within_the_limits(shares):
     slow = np.abs(np.diff(np.array(positions[-20:]), axis=0)) / DT
     assert (slow <= 0.1 * ROBOT.limits("velocity") + 1e-6).all() and slow.max() > 0.1
     check_limits(gate, np.array(positions))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    parts=st.lists(
+        st.tuples(
+            st.sampled_from(["request", "nothing", "brake", "hard"]),
+            st.lists(st.floats(-0.69, 0.69), min_size=6, max_size=6),
+            st.sampled_from([1.0, 0.4, 0.1]),
+            st.integers(1, 25),
+        ),
+        min_size=1,
+        max_size=16,
+    ),
+    speed=st.sampled_from([1.0, 0.3, 0.05]),
+)
+def test_no_mixture_of_requests_and_stops_leaves_the_limits(parts, speed):
+    """As a loop mixes them: an emergency stop, a hold, a warning that makes everything slower, and going on."""
+    gate = Gate(ROBOT, speed)
+    gate.reset(ROBOT.home)
+    positions = [gate.position]
+    for what, offset, share, ticks in parts:
+        for _ in range(ticks):
+            gate.limit_velocity(share)
+            if what in ("brake", "hard"):
+                gate.brake(hard=what == "hard")
+            else:
+                gate.step(ROBOT.home + (np.nan if what == "nothing" else np.array(offset)))
+            positions.append(gate.position)
+    for _ in range(200):
+        gate.brake()
+        positions.append(gate.position)
+    assert gate.at_rest
+    check_limits(gate, np.array(positions), 1.0 if any(part[0] == "hard" for part in parts) else speed)
+    velocity = np.diff(positions, axis=0) / DT
+    assert (np.abs(velocity) <= speed * ROBOT.limits("velocity") * (1 + 1e-6) + 1e-6).all()

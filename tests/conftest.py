@@ -1,9 +1,12 @@
 """Settings of all tests."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import sim2real  # names numba's cache
 
 # No test depends on how fast the machine is: not on deadlines, and not on how long drawing examples takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -14,3 +17,11 @@ settings.load_profile("patient")
 def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Failures of arms are counted in the user's state directory; tests have one of their own."""
     os.environ["SIM2REAL_STATE"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_do_not_announce_compiling(state_of_its_own: None) -> None:
+    """On a fresh machine the first of them would: what tests read would depend on which one comes first."""
+    cache = Path(os.environ["NUMBA_CACHE_DIR"])
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / f"sim2real-{sim2real.__version__}.tests.nbc").touch()

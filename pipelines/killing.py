@@ -169,6 +169,8 @@ def judge(trial: Trial, rows: Array, hit: float, control_gone: bool) -> None:
         problems.append("torque was lost on the way")
     moves = np.flatnonzero(np.abs(np.diff(goal, axis=0)).max(axis=1) > 0) + 1
     after = moves[(t[moves] > hit) & (moves < off)]
+    if not len(after):
+        problems.append("it was let go without being lowered")
     if not control_gone:
         return
     # A goal that was on its way when control went may still arrive; then nothing for a second, then the descent.

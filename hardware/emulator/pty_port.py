@@ -126,10 +126,11 @@ class Pty:
 
     def _take(self) -> None:
         try:
-            data = os.read(self._master, 4096)
+            rate = self.baud()
+            data = os.read(self._master, max(int(_BACKLOG * rate / 10), 1))
         except (BlockingIOError, OSError):
             return
-        self.bus.receive(data, self.now(), self.baud())
+        self.bus.receive(data, self.now(), rate)
 
     def _put(self, data: bytes) -> None:
         while data and self._master >= 0:

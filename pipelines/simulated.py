@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from pipelines.sweep import SweepPlan, check_policy, is_remote
+from pipelines.sweep import SweepPlan, check_policy, is_file, is_remote
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
@@ -45,7 +45,7 @@ def make_plan(
 def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
     """`make_plan` from the flags that sweep, ranges and evaluate share."""
     return make_plan(
-        task=args.task,
+        task=args.task or own_task(args.policy, args.robot),
         robot=args.robot,
         policy=args.policy,
         draws=draws,
@@ -53,6 +53,25 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
         space=args.space,
         twin=args.twin,
         privileged=None if args.sees is None else args.sees == "truth",
+    )
+
+
+def own_task(policy: str, robot: str) -> str:
+    """The task that a policy says it is for. Raises UserError for one that says nothing."""
+    if is_file(policy):
+        from hardware.policy_file import load_policy_file
+
+        return load_policy_file(policy).info.task
+    if is_remote(policy):
+        from hardware.runtime.remote import offered
+        from sim2real.robot import Robot
+
+        task = offered(policy, Robot.load(robot)).task
+        if task is not None:
+            return task
+    raise UserError(
+        f"--task is missing, and the policy '{policy}' does not say what it is for (policy files do, and servers that "
+        "want to); `sim2real tasks` lists what there is"
     )
 
 

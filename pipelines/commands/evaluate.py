@@ -6,8 +6,8 @@ HELP = (
     "Measure a policy in simulation under randomization: how often it succeeds on draws it has not seen. A "
     "policy sees what the sensors and the camera's detector show, the expert the true state."
 )
-EXAMPLES = """  sim2real evaluate --policy runs/lift/policy.onnx --task lift --draws 500
-  sim2real evaluate --policy runs/lift/policy.onnx --task lift --draws 200 --space runs/twin/space.toml --json
+EXAMPLES = """  sim2real evaluate --policy runs/lift/policy.onnx --draws 500
+  sim2real evaluate --policy runs/lift/policy.onnx --draws 200 --space runs/twin/space.toml --json
   sim2real evaluate --policy expert --task push --draws 200 --sees sensors
   sim2real evaluate --policy tcp://127.0.0.1:5555 --task reach --draws 50      (a policy server, without an arm)"""
 
@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="a policy file, expert, zero, random, module:Class, or tcp://HOST:PORT for a policy server",
     )
-    parser.add_argument("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
+    parser.add_argument(
+        "--task", metavar="T", help="reach, push, lift or module:Class (default: the policy's own)"
+    )
     parser.add_argument("--draws", type=int, default=200, metavar="N", help="episodes (%(default)s)")
     parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
     parser.add_argument("--space", metavar="FILE", help="what varies (default: every declared range)")

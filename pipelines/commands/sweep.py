@@ -25,7 +25,7 @@ NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--task", metavar="T", help="reach, push, lift or module:Class")
+    add("--task", metavar="T", help="reach, push, lift or module:Class (default: the policy's own)")
     add("--draws", type=int, metavar="N", help="episodes (256, or as many as --against has)")
     add("--policy", default="expert", metavar="P", help="expert, zero, random, a policy file or module:Class")
     add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
@@ -132,10 +132,7 @@ def _plan(args: argparse.Namespace) -> Any:
 
     from pipelines.simulated import plan_from
     from randomization.space import Space, parse_setting
-    from sim2real.errors import UserError
 
-    if not args.task:
-        raise UserError("--task is missing; `sim2real tasks` lists what there is")
     plan = plan_from(args, draws=256 if args.draws is None else args.draws)
     space = plan.space
     if args.base is not None:

@@ -293,13 +293,13 @@ def test_the_command_line_end_to_end(tmp_path: Path) -> None:
     assert result.stdout.strip().splitlines()[-1] == f"{out}/policy.onnx"
     assert "Traceback" not in result.stderr
     result = command(
-        *("evaluate", "--policy", str(out / "policy.onnx"), "--task", "reach", "--draws", "2"),
+        *("evaluate", "--policy", str(out / "policy.onnx"), "--draws", "2"),
         *("--workers", "0", "--json"),
     )
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
     assert {"draws", "successes", "success_rate", "wilson_95"} <= answer.keys()
-    assert answer["draws"] == 2
+    assert answer["draws"] == 2 and answer["task"] == "reach"
     result = command(
         "evaluate", "--policy", str(out / "policy.onnx"), "--task", "lift", "--draws", "2", "--json"
     )

@@ -53,7 +53,8 @@ def load_recorded(
 ) -> tuple[Demonstrations, dict[str, Any]]:
     """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
 
-    Only episodes that were judged a success, unless `every_episode` or none was judged at all. `lead` in policy
+    Only episodes of `task`, where the data set knows it, and only those that were judged a success, unless
+    `every_episode` or none was judged at all. `lead` in policy
     periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
     naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
     and when no usable episode is left.
@@ -66,14 +67,17 @@ def load_recorded(
             f"task; give a recording of {task}, or the task of these with --task"
         )
     convert = data.converter(robot, data.calibration(robot, calibration), units)
-    judged = [entry.success for entry in data.episodes]
-    chosen = [i for i, verdict in enumerate(judged) if every_episode or verdict is True]
-    if not every_episode and all(verdict is None for verdict in judged):
-        chosen = list(range(len(data)))
+    # Among several tasks those of this one; where none has its name, the names say nothing.
+    named = task is not None and task in data.tasks
+    judged = {i: entry.success for i, entry in enumerate(data.episodes) if not named or task in entry.tasks}
+    chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
+    if not every_episode and all(verdict is None for verdict in judged.values()):
+        chosen = list(judged)
     if not chosen:
+        which = f" of {task}" if named else ""
         raise UserError(
-            f"{data.root} has {len(data)} episodes, none of them successful; record some that are, or use all with "
-            "--all-episodes"
+            f"{data.root} has {len(judged)} episodes{which}, none of them successful; record some that are, or use all "
+            "with --all-episodes"
         )
     episodes = {position: data.episode(position, robot, convert) for position in chosen}
 
@@ -96,7 +100,7 @@ def load_recorded(
         "data": str(data.root),
         "episodes": len(parts),
         "episodes_in_set": len(data),
-        "judged": sum(verdict is not None for verdict in judged),
+        "judged": sum(verdict is not None for verdict in judged.values()),
         "pairs": len(joined),
         "dropped_frames": dropped,
         "lead_periods": lead,

@@ -145,6 +145,16 @@ def test_a_recording_of_another_task_is_refused(parent: Path, recording: Path) -
         load_recorded(recording, info, ROBOT, task="lift")
 
 
+def test_of_several_tasks_only_the_policys_own_is_used(parent: Path, tmp_path: Path) -> None:
+    episodes = [made_up() for _ in range(3)]
+    episodes[1].task = "lift"
+    write_episodes(tmp_path / "set", ROBOT, Calibration.nominal(ROBOT), episodes)
+    info = load_policy_file(parent).info
+    made, summary = load_recorded(tmp_path / "set", info, ROBOT, task="reach")
+    assert set(made.episodes) == {0, 2} and summary["episodes_in_set"] == 3
+    assert set(load_recorded(tmp_path / "set", info, ROBOT)[0].episodes) == {0, 1, 2}
+
+
 def test_a_lacking_feature_is_named(recording: Path, tmp_path: Path) -> None:
     features = load_task("lift").features
     with pytest.raises(UserError) as error:

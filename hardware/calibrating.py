@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.bus import ServoBus
+from hardware.children import ENDING
 from hardware.family import family_of
 from hardware.identity import CALIBRATED, CHECK_TIMEOUT, identify, write_settings
 from hardware.serial_arm import SerialArm
@@ -244,7 +245,7 @@ def _signals_wait() -> Iterator[None]:
     """Ctrl-C and its kind are kept until the end of the block."""
     kept: list[int] = []
     previous: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         try:
             previous[number] = signal.signal(number, lambda got, frame: kept.append(got))
         except ValueError:

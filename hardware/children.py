@@ -1,10 +1,14 @@
-"""Starting our own programs as processes."""
+"""Starting our own programs as processes, and the signals that ask them to end."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a program to end: Ctrl-C, `kill`, a terminal that closes."""
 
 
 def start_module(

@@ -20,8 +20,8 @@ from hardware.emulator.catalogue import CATALOGUE, EVER, Case, FaultKind
 from hardware.emulator.faults import Fault, parse_fault
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.session import Plan, Session
-from hardware.runtime.supervisor import Deadlines, Phase
-from pipelines.proving import FaultyCamera, Rig
+from hardware.runtime.supervisor import Phase
+from pipelines.proving import Rig
 from pipelines.tally import ATTEND, DAY, MEND, Tally
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.robot import Robot
@@ -109,8 +109,7 @@ class Chaos:
         except Sim2RealError as error:
             self._refused(error)
             return
-        loop = rig.start(FaultyCamera(rig.injector), deadlines=Deadlines(operator=1.0))
-        loop.vitals.operator_required = True
+        loop = rig.start_whole()
         # As deploy gives goals where no camera finds them.
         goals = {}
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from hardware.children import ENDING
 from hardware.runtime.collecting import Collection
 from hardware.runtime.escalation import Escalation, Failures
 from hardware.runtime.loop import ControlLoop
@@ -26,10 +27,6 @@ from sim2real.errors import UserError
 
 if TYPE_CHECKING:
     from hardware.serial_arm import SerialArm
-
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask the program to end."""
 
 
 def run(options: Options) -> tuple[dict[str, Any], int]:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.sweep import failed_draws, listed, plan_of, recorded_draw
-from sim2real.errors import UserError
+from pipelines.sweep import failed_draws, plan_of, recorded_draw
+from sim2real.errors import UserError, listed
 from sim2real.parameters import Draw
 
 

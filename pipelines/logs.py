@@ -14,14 +14,13 @@ from pipelines.recording_checks import (
     glitches,
     hand_guided,
     leading,
-    listed,
     measured_rate,
     moving_frames,
     opposed,
     without_turns,
 )
 from sim2real.episode import Episode
-from sim2real.errors import UserError
+from sim2real.errors import UserError, listed
 from sim2real.lerobot import schema
 from sim2real.lerobot.reader import Converter, LeRobotDataset
 from sim2real.robot import Robot

@@ -21,7 +21,7 @@ from hardware.emulator.world_plant import WorldPlant
 from hardware.family import family_of
 from hardware.runtime.loop import ControlLoop
 from hardware.runtime.sources import GoalOnly, PerceptionSource
-from hardware.runtime.supervisor import ENERGISED, Phase, Request
+from hardware.runtime.supervisor import ENERGISED, Deadlines, Phase, Request
 from hardware.serial_arm import SerialArm
 from pipelines.stand_ins import FaultyCamera, FaultyGuardian, FaultyPolicy, FaultySource, SteppedLine, Sway
 from sim2real.clock import SimulatedClock
@@ -164,6 +164,12 @@ class Rig:
         self.witness.begin()
         return loop
 
+    def start_whole(self) -> ControlLoop:
+        """`start` with a camera and an operator besides, whom faults may take away."""
+        loop = self.start(FaultyCamera(self.injector), deadlines=Deadlines(operator=1.0))
+        loop.vitals.operator_required = True
+        return loop
+
     def until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Tick until `condition()`, at most `timeout` s."""
         assert self.loop is not None
@@ -258,8 +264,7 @@ class Witness:
         self._trail: list[Array] = []  # the last goal, and its first two derivatives as far as they are known
         self._sent: list[Array] = []
         self._heights: deque[float] = deque(maxlen=round(LAG / self._dt))
-        self._times: list[float] = []
-        self._speeds: list[Array] = []
+        self._turning: deque[tuple[float, Array]] = deque(maxlen=2 * WINDOW + 1)  # times and true speeds
         self._last_goal: Array | None = None
         self._duty_limit = np.ones(self.rig.robot.n)  # a lower one takes a step to act
         self._phase = Phase.DISCONNECTED
@@ -342,15 +347,13 @@ class Witness:
         strong, hurt = ~weak, bool(weak.any())
         # The others go on as if nothing were: where a servo has let go, they hold.
         if not held or (now - self._off_at < SETTLED and not hurt):
-            self._times.clear()
-            self._speeds.clear()
+            self._turning.clear()
             return
         self._bound("torque", plant.duty, np.maximum(drive.duty_limit, self._duty_limit) + 0.02, "the duty")
         self._duty_limit = drive.duty_limit.copy()
         self._bound("joint_speed", strong * world.velocity, self._speed, "the joint")
         if hurt and world.bodies.arm_strikes():
-            self._times.clear()
-            self._speeds.clear()
+            self._turning.clear()
         self._changes(world.time, strong * world.velocity, DRAGGED if hurt else 1.0)
         still = self._phase in STOPPED and now - self._stopping_since > JOINTS_STOP
         if still and np.abs(strong * world.velocity).max() > STANDING:
@@ -367,14 +370,11 @@ class Witness:
 
     def _changes(self, time: float, speed: Array, slack: float) -> None:
         """Acceleration and jerk of the joints, from their true speeds (n,) rad/s at `time`."""
-        t, v = self._times, self._speeds
-        t.append(time)
-        v.append(speed)
-        if len(t) <= 2 * WINDOW:
+        self._turning.append((time, speed))
+        if len(self._turning) <= 2 * WINDOW:
             return
-        del t[: -2 * WINDOW - 1], v[: -2 * WINDOW - 1]
-        before = (v[WINDOW] - v[0]) / (t[WINDOW] - t[0])
-        after = (v[-1] - v[WINDOW]) / (t[-1] - t[WINDOW])
+        (t0, v0), (t1, v1), (t2, v2) = self._turning[0], self._turning[WINDOW], self._turning[-1]
+        before, after = (v1 - v0) / (t1 - t0), (v2 - v1) / (t2 - t1)
         self._bound("joint_acceleration", after, slack * self._acceleration, "the joint")
-        jerk = (after - before) / ((t[-1] - t[0]) / 2)
+        jerk = (after - before) / ((t2 - t0) / 2)
         self._bound("joint_jerk", jerk, slack * self._jerk, "the joint")

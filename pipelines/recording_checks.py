@@ -192,10 +192,3 @@ def doubts(command: Sequence[Array], state: Sequence[Array], fps: float) -> list
     if likelier is None or not contradicts(likelier, fps):
         return []
     return [f"the rate of {fps:g} Hz is doubtful: {why}; if you know a better one, give it with --fps"]
-
-
-def listed(numbers: Sequence[int]) -> str:
-    """A few numbers, and how many more."""
-    unique = sorted(set(numbers))
-    more = f" and {len(unique) - 8} more" if len(unique) > 8 else ""
-    return ", ".join(map(str, unique[:8])) + more

@@ -48,8 +48,13 @@ def write_report(directories: Sequence[str | Path], out: str | Path | None = Non
     return out
 
 
-def try_report(directory: str | Path) -> Path | None:
-    """Write a run's own report at its end; a report that fails is said on standard error, not the run's failure."""
+def try_report(directory: str | Path | None) -> Path | None:
+    """Write a run's own report at its end; a report that fails is said on standard error, not the run's failure.
+
+    None stands for a run that has written nothing, of which there is no report.
+    """
+    if directory is None:
+        return None
     try:
         return write_report([directory])
     except Exception as error:  # whatever it is, the results are safe and matter more

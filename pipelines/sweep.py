@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -356,12 +356,6 @@ def failed_draws(directory: Path) -> list[int]:
 
     table = SweepStore(directory).read().select(["index", "success"])
     return sorted(row["index"] for row in table.to_pylist() if not row["success"])
-
-
-def listed(indices: Sequence[int], most: int = 8) -> str:
-    """The first of them, and how many more there are: "3, 17, 40 and 12 more"."""
-    text = ", ".join(map(str, indices[:most]))
-    return text + (f" and {len(indices) - most} more" if len(indices) > most else "")
 
 
 def dimensions(identity: Mapping[str, Any]) -> dict[str, str]:

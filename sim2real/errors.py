@@ -1,4 +1,6 @@
-"""Exceptions. Each knows the exit status a command ends with."""
+"""Exceptions, each of which knows the exit status a command ends with, and how messages list numbers."""
+
+from collections.abc import Sequence
 
 
 class Sim2RealError(Exception):
@@ -23,3 +25,10 @@ class BusError(HardwareError):
 
 class PortError(HardwareError):
     """The serial port cannot be opened or has gone away."""
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """A few numbers, and how many more: "3, 17, 40 and 12 more"."""
+    unique = sorted(set(numbers))
+    more = f" and {len(unique) - 8} more" if len(unique) > 8 else ""
+    return ", ".join(map(str, unique[:8])) + more

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import signal
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from hardware.emulator.session import EmulatorOptions, Session, on_signals
+from hardware.emulator.session import EmulatorOptions, Session, leave_on_signals
 from sim2real.errors import Sim2RealError
 
 
@@ -16,8 +15,7 @@ def main() -> int:
     parser.add_argument("options", help="EmulatorOptions as JSON")
     parser.add_argument("--scratch", help="directory to remove at the end")
     chosen = parser.parse_args()
-    # Until it serves, what they do by themselves would leave the second process and files behind.
-    on_signals((signal.SIGTERM, signal.SIGHUP), lambda *_: sys.exit(0))
+    leave_on_signals()
     raw = json.loads(chosen.options)
     raw["faults"] = tuple(raw.get("faults", ()))
     options = EmulatorOptions(

@@ -178,14 +178,14 @@ class DynamixelMemory(EmulatedServo):
                 return RANGE
             self.memory[address : address + len(data)] = data
             return 0
-        if not all(area.holds(byte, 1) for byte in range(address, address + len(data))):
+        if not area.covers(address, len(data)):
             return ACCESS
         runs = area.runs(address, data)
         for at, part in runs:
             if at < self.table.size:
                 error = self._check(at, part)
             else:
-                error = 0 if all(area.holds(at + k, 1) for k in range(len(part))) else ACCESS
+                error = 0 if area.covers(at, len(part)) else ACCESS
             if error:
                 return error
         for at, part in runs:

@@ -41,6 +41,10 @@ class IndirectArea:
         """Whether any of `size` bytes from `address` stands for another."""
         return any(byte in self._word for byte in range(address, address + size))
 
+    def covers(self, address: int, size: int) -> bool:
+        """Whether each of them does."""
+        return all(byte in self._word for byte in range(address, address + size))
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes from `address`, each what it stands for."""
         return bytes(self.memory[self._target(byte)] for byte in range(address, address + size))

@@ -23,15 +23,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from hardware.children import ENDING
 from hardware.emulator import tell
 from hardware.emulator.hand import HandPath
 from sim2real.errors import HardwareError, UserError
 
 POSE_PERIOD = 1 / 120
 """How often poses are handed to the camera, s."""
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals after which an emulator leaves nothing behind."""
 
 ORPHAN_QUIET = 1.0
 """An emulator whose parent has died ends once nobody has used its bus for this long, s: a watchdog may still be
@@ -84,6 +82,11 @@ def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, Any], Any]
     for number in numbers:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, act)
+
+
+def leave_on_signals() -> None:
+    """Until a session serves: what they do by themselves would leave its second process, link and files behind."""
+    on_signals((signal.SIGTERM, signal.SIGHUP), lambda *_: sys.exit(0))
 
 
 class Session:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hardware.children import ENDING
 from sim2real.errors import UserError
 
 PERIOD: Final = 0.005
@@ -121,7 +122,7 @@ class LineWatcher:
 
 
 def _watch(spec: str, memory: Any, parent: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     shared = np.frombuffer(memory)
     pressed = reader(spec)

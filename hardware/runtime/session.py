@@ -266,7 +266,6 @@ class Session:
     def _lower(self) -> None:
         """The way out: stop, hold still, lower, let go. Never raises."""
         loop = self.loop
-        loop.policy_on = False
         if loop.phase in (Phase.RUNNING, Phase.DEGRADED):
             loop.request = Request.STOP
             loop.run(lambda: loop.phase not in (Phase.RUNNING, Phase.DEGRADED, Phase.STOPPING), 5.0)

@@ -59,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.mix == "even" and args.stress is not None:
         raise UserError(f"--stress {args.stress:g} goes with --mix field; --mix even takes --gap")
+    density = {"gap": args.gap, "stress": args.stress}
     options = ChaosOptions(
         robot=args.robot,
         seed=args.seed,
         seconds=seconds,
-        gap=10.0 if args.gap is None else args.gap,
         mix=args.mix,
-        stress=1.0 if args.stress is None else args.stress,
+        **{name: value for name, value in density.items() if value is not None},
         only=tuple(name.strip() for name in args.only.split(",") if name.strip()),
     )
     out = None if args.out is None else Path(args.out)

@@ -142,8 +142,7 @@ def run(args: argparse.Namespace) -> int:
 
     result, status = deploy(options_of(args, "deploy", dry_run=args.dry_run))
     print(json.dumps(result) if args.json else summary(result), flush=True)
-    if result["out"]:
-        try_report(result["out"])
+    try_report(result["out"])
     return status
 
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import shlex
-import signal
 import sys
 
 from sim2real.errors import UserError
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{flag} goes with --tell {what}; an emulator is started without it")
     from dataclasses import asdict
 
-    from hardware.emulator.session import ENDING, EmulatorOptions, Session, on_signals
+    from hardware.emulator.session import EmulatorOptions, Session, leave_on_signals
 
     options = EmulatorOptions(
         robot=args.robot,
@@ -81,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
         http_port=args.http_port,
         faults=tuple(args.fault),
     )
-    # Until it serves, what they do by themselves would leave the link and files behind.
-    on_signals(set(ENDING) - {signal.SIGINT}, lambda *_: sys.exit(0))
+    leave_on_signals()
     session = Session(options)
     try:
         announcement = asdict(session.announcement)

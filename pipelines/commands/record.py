@@ -62,6 +62,5 @@ def run(args: argparse.Namespace) -> int:
         )
     result, status = deploy(options)
     print(json.dumps(result) if args.json else summary(result), flush=True)
-    if result["out"]:
-        try_report(result["out"])
+    try_report(result["out"])
     return status

@@ -171,7 +171,7 @@ def _plan_against(args: argparse.Namespace) -> Any:
 
 
 def _text(summary: dict[str, Any]) -> str:
-    from pipelines.sweep import listed
+    from sim2real.errors import listed
 
     low, high = summary["wilson_95"]
     lines = [

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hardware.emulator.catalogue import CATALOGUE, Case, FaultKind, Place
 from hardware.emulator.faults import parse_fault
-from hardware.runtime.supervisor import ENERGISED, Deadlines, Phase, Request, Retreat
+from hardware.runtime.supervisor import ENERGISED, Phase, Request, Retreat
 from pipelines.proving import Rig
-from pipelines.stand_ins import FaultyCamera, Sway
+from pipelines.stand_ins import Sway
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
 
@@ -83,8 +83,7 @@ class Prover(Rig):
         """Whatever was before: as new, limp at rest or at `position`, with driver and loop newly started."""
         self.reset(position)
         self.connect()
-        self.start(FaultyCamera(self.injector), deadlines=Deadlines(operator=1.0))
-        self.loop.vitals.operator_required = True
+        self.start_whole()
         assert self.until(lambda: self.phase is Phase.LIMP, 1.0)
 
     def enter(self, phase: Phase) -> None:

@@ -21,11 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hardware.dynamixel import protocol as dynamixel
-from hardware.dynamixel.bus import DynamixelBus
+from hardware.arm.serial_arm import SerialArm, open_bus
 from hardware.emulator.launch import EmulatorHandle, start_emulator
-from hardware.feetech import protocol as feetech
-from hardware.serial_arm import SerialArm, open_bus
+from hardware.servos.dynamixel import protocol as dynamixel
+from hardware.servos.dynamixel.bus import DynamixelBus
+from hardware.servos.feetech import protocol as feetech
 from sim2real.calibration import Calibration
 from sim2real.errors import BusError
 from sim2real.robot import Robot

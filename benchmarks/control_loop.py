@@ -164,13 +164,13 @@ def silences(count: int, path: Path) -> np.ndarray:
     """(count,) s from the last good reading until the loop holds, for a bus that stops answering in mid-motion."""
     from steering import bring_home, bring_to_rest
 
+    from hardware.arm.serial_arm import SerialArm
     from hardware.emulator.launch import start_emulator
-    from hardware.runtime.inference import InferenceProcess
-    from hardware.runtime.loop import ControlLoop
+    from hardware.runtime.control.loop import ControlLoop
+    from hardware.runtime.control.supervisor import Action, Phase
     from hardware.runtime.priority import release_priority, take_priority
-    from hardware.runtime.sources import GoalOnly
-    from hardware.runtime.supervisor import Action, Phase
-    from hardware.serial_arm import SerialArm
+    from hardware.runtime.sources.inference import InferenceProcess
+    from hardware.runtime.sources.sources import GoalOnly
     from sim2real.calibration import Calibration
     from sim2real.clock import RealClock
 

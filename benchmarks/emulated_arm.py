@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hardware.emulator.launch import EmulatorHandle, start_emulator
-from hardware.policy_file import load_policy_file
+from sim2real.policies.file import load_policy_file
 
 ARM_SEED, RECORDED_SEED = 11, 100
 

@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.evaluate import evaluate
-from pipelines.simulated import make_plan, worker_count
-from sim2real.tasks import task_names
+from pipelines.sweeps.evaluate import evaluate
+from pipelines.sweeps.simulated import make_plan, worker_count
+from sim2real.tasks.registry import task_names
 
 
 def main() -> None:

@@ -18,13 +18,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import build_servos, emulated_calibration
-from hardware.emulator.fuzzing import Report, fuzz_arm, fuzz_parser
+from hardware.emulator.faults.fuzzing import Report, fuzz_arm, fuzz_parser
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
-from hardware.family import FAMILIES, family_of
-from hardware.serial_arm import SerialArm
+from hardware.servos.family import FAMILIES, family_of
 from sim2real.clock import SimulatedClock
 from sim2real.robot import Robot
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.simulated import make_plan
-from pipelines.sweep import open_policy
+from pipelines.sweeps.plan import open_policy
+from pipelines.sweeps.simulated import make_plan
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
 from sim2real.statistics import wilson_interval
-from sim2real.tasks import load_task
+from sim2real.tasks.registry import load_task
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.killing import ROLES, SIGNALS, Bench, Trial
+from pipelines.reliability.kill_trials import ROLES, SIGNALS, Bench, Trial
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import cv2
 import numpy as np
 
-from hardware.perception import Detector
+from hardware.cameras.detector import Detector
 from sim2real.camera import CameraModel
 from sim2real.robot import Robot
 from tests.hardware.drawing import Picture
@@ -183,7 +183,7 @@ def rendered(everything: bool, count: int, seed: int) -> Iterator[Sample]:
     """The simulator's pictures; with `everything`, its default randomization of camera, light and colours."""
     from sim2real.parameters import Draw
     from sim2real.simulation.world import World
-    from sim2real.tasks import load_task
+    from sim2real.tasks.registry import load_task
 
     world = World("so101", load_task("push"))
     rng = np.random.default_rng(seed)

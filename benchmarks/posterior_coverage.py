@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.identify import ArmModelFit, Identified, identify_arm
-from pipelines.logs import ArmLog
+from pipelines.identification.identify import ArmModelFit, Identified, identify_arm
+from pipelines.identification.logs import ArmLog
 from randomization.identification import Unknown, decode, prior_covariance
+from sim2real.model.batched import Recording
 from sim2real.robot import Robot
-from sim2real.twin import Recording
 
 Array = NDArray[np.float64]
 LEVELS = (0.5, 0.9)

@@ -19,11 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.bench import BenchSet, fit_servo, parameters_of
-from pipelines.bench_logs import load_bench
-from pipelines.identify import identify_arm
-from pipelines.logs import ArmLog, load_arm_log
-from pipelines.replay import gap, replay_in_twin, replay_in_world
+from pipelines.identification.bench import BenchSet, fit_servo, parameters_of
+from pipelines.identification.bench_logs import load_bench
+from pipelines.identification.identify import identify_arm
+from pipelines.identification.logs import ArmLog, load_arm_log
+from pipelines.identification.replay import gap, replay_in_twin, replay_in_world
 from sim2real.robot import Robot
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
 from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
 from sim2real.lerobot import EpisodeRecorder

@@ -44,9 +44,9 @@ def best(run: Callable[[], int], repetitions: int) -> float:
 
 def holding(windows: int = 300, steps: int = 5) -> dict[str, float]:
     """Windows of a sixth of a second of simulated time, alternating between the two."""
-    from sim2real.simulation.quiet import bullet
+    from sim2real.simulation.bullet import bullet
     from sim2real.simulation.world import World
-    from sim2real.tasks.base import load_task
+    from sim2real.tasks.registry import load_task
 
     with World("so101", load_task("lift")) as world:
         goal = world.goal
@@ -88,7 +88,7 @@ def episodes(
     from sim2real.robot import Robot
     from sim2real.simulation.rollout import rollout
     from sim2real.simulation.world import World
-    from sim2real.tasks.base import load_task
+    from sim2real.tasks.registry import load_task
 
     key = f"{task} {rates}"
     if key not in _WORLDS:
@@ -114,7 +114,7 @@ def gate_ticks(repetitions: int) -> dict[str, float]:
     """Processor time, µs, of a tick of the gate by what is asked of it."""
     import numpy as np
 
-    from sim2real.gate import Gate
+    from sim2real.gate.gate import Gate
     from sim2real.robot import Robot
 
     robot = Robot.load("so101")
@@ -145,7 +145,7 @@ def lift_commands() -> Any:
     from sim2real.chunks import Chunk, ChunkPlayer
     from sim2real.simulation.rollout import rollout
     from sim2real.simulation.world import World
-    from sim2real.tasks.base import load_task
+    from sim2real.tasks.registry import load_task
 
     with World("so101", load_task("lift")) as world:
         episode = rollout(world, world.task.expert(world.robot), privileged=True)
@@ -189,7 +189,7 @@ def workers(number: int, count: int) -> float:
 
 def picture() -> float:
     from sim2real.simulation.world import World
-    from sim2real.tasks.base import load_task
+    from sim2real.tasks.registry import load_task
 
     with World("so101", load_task("push")) as world:
         world.render()

@@ -31,8 +31,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hardware.emulator.launch import start_emulator
-from pipelines.chaos import Chaos, ChaosOptions
-from pipelines.tally import Tally, summary
+from pipelines.reliability.chaos import Chaos, ChaosOptions
+from pipelines.reliability.tally import Tally, summary
 from sim2real.errors import UserError
 
 STRETCH = 900.0

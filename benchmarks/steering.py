@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.supervisor import Phase, Request
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase, Request
 
 
 def bring_home(loop: ControlLoop) -> None:

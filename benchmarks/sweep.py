@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.report import write_report
-from pipelines.sweep import conclude
+from pipelines.reports.report import write_report
+from pipelines.sweeps.plan import conclude
 
 
 def main() -> None:

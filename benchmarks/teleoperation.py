@@ -61,12 +61,12 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
     """Delays in ms by joint, and their medians."""
     from steering import bring_home, bring_to_rest
 
+    from hardware.arm.serial_arm import SerialArm
     from hardware.emulator.launch import start_emulator
-    from hardware.runtime.guardian import Watchdog
-    from hardware.runtime.loop import ControlLoop
-    from hardware.runtime.sources import GoalOnly
-    from hardware.runtime.teleop import Leader
-    from hardware.serial_arm import SerialArm
+    from hardware.runtime.control.loop import ControlLoop
+    from hardware.runtime.safety.watchdog_client import Watchdog
+    from hardware.runtime.sources.sources import GoalOnly
+    from hardware.runtime.sources.teleop import Leader
     from sim2real.calibration import Calibration
     from sim2real.clock import RealClock
     from sim2real.robot import Robot

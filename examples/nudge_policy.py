@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim2real.observation import Observation
 from sim2real.robot import Robot
-from sim2real.tasks.base import Task
+from sim2real.task import Task
 
 
 class Nod:

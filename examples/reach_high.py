@@ -8,7 +8,7 @@ its policies observe. Everything else (sweeps, training, recording, deployment) 
 """
 
 from sim2real.parameters import Parameter
-from sim2real.tasks.base import polar_parameters
+from sim2real.task import polar_parameters
 from sim2real.tasks.reach import Reach
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
+PACKAGES = ("sim2real", "hardware")
+"""Where compiled code is, and everything that it is compiled from: these packages import no others."""
+
 
 def _compiled_code_belongs_to_these_sources() -> None:
     """Name numba's cache after the state of our sources.
@@ -13,16 +16,16 @@ def _compiled_code_belongs_to_these_sources() -> None:
     Numba looks at the file of a compiled function only, not at those of the functions it calls: after an update
     of one file, callers elsewhere would silently go on with the old code, the gate's among it.
     """
-    stamps = []
-    for folder in (
-        Path(__file__).parent,
-        Path(__file__).parent / "tasks",
-        Path(__file__).parent / "simulation",
-    ):
-        with os.scandir(folder) as entries:
-            stamps += [
-                (entry.path, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".py")
-            ]
+    root = Path(__file__).parents[1]
+    stamps: list[tuple[str, int]] = []
+    folders = [str(root / package) for package in PACKAGES if (root / package).is_dir()]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    stamps.append((entry.path, entry.stat().st_mtime_ns))
     key = zlib.crc32(repr(sorted(stamps)).encode())
     os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(_cache(), f"{__version__}-{key:08x}"))
 

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.errors import Sim2RealError
-from sim2real.kinematics import writable
+from sim2real.model.kinematics import writable
 
 
 @dataclass(frozen=True)

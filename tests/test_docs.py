@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware.runtime.supervisor import diagram
+from hardware.runtime.control.supervisor import diagram
 from pipelines.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hardware.emulator.hand import Hand
 from hardware.emulator.plant import CURRENT, DUTY, VELOCITY, Drive
-from sim2real import servo
+from sim2real.model import servo
 from sim2real.simulation.world import World
 
 Array = NDArray[np.float64]

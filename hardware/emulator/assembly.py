@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hardware.emulator.dynamixel_servos import OFFSET_LIMIT, DynamixelServo
-from hardware.emulator.feetech_servos import FeetechServo
+from hardware.emulator.dynamixel.servo import OFFSET_LIMIT, DynamixelServo
+from hardware.emulator.feetech.servo import FeetechServo
 from hardware.emulator.plant import Plant
 from hardware.emulator.servos import EmulatedServo, Thermal
-from hardware.family import DYNAMIXEL, family_of, joint_models
+from hardware.servos.family import DYNAMIXEL, family_of, joint_models
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.robot import Robot

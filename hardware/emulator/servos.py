@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hardware.emulator.plant import OFF, Plant
-from hardware.registers import RegisterTable
+from hardware.servos.registers import RegisterTable
 
 if TYPE_CHECKING:
     from hardware.emulator.wire import Dialect

@@ -94,8 +94,8 @@ class Session:
 
     def __init__(self, options: EmulatorOptions) -> None:
         from hardware.emulator.assembly import build_servos, emulated_calibration
-        from hardware.emulator.catalogue import EMULATED, Place
-        from hardware.emulator.faults import FaultInjector, parse_fault
+        from hardware.emulator.faults.catalogue import EMULATED, Place
+        from hardware.emulator.faults.injector import FaultInjector, parse_fault
         from hardware.emulator.pty_port import Pty, check_link
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
@@ -268,7 +268,7 @@ class Session:
         if question["op"] == "state":
             return plant.state()
         if question["op"] == "fault":
-            from hardware.emulator.faults import parse_fault
+            from hardware.emulator.faults.injector import parse_fault
 
             assert self._pty is not None
             fault = parse_fault(str(question["body"]))
@@ -278,7 +278,7 @@ class Session:
             path = HandPath.parse(question["body"], plant.robot.n)
             plant.hand.follow(path)
             return {"seconds": path.duration}
-        from sim2real.tasks.base import load_task
+        from sim2real.tasks.registry import load_task
 
         name = question.get("task") or plant.task.name
         task = plant.task if name == plant.task.name else load_task(name, plant.robot.n)

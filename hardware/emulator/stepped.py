@@ -6,11 +6,11 @@ Tests of drivers, arm and control loop run on it deterministically, bytes includ
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import build_servos, emulated_calibration
 from hardware.emulator.plant import IdealPlant, Plant
 from hardware.emulator.wire import EmulatedBus
-from hardware.family import family_of
-from hardware.serial_arm import SerialArm
+from hardware.servos.family import family_of
 from sim2real.calibration import Calibration
 from sim2real.clock import SimulatedClock
 from sim2real.errors import PortError

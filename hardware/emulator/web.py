@@ -29,7 +29,7 @@ from sim2real.camera import CameraModel
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
-    from hardware.emulator.faults import FaultInjector
+    from hardware.emulator.faults.injector import FaultInjector
 
 FPS = 30.0
 QUALITY = 90
@@ -310,7 +310,7 @@ def _drawing(options: WebOptions) -> dict[str, Any]:
     """A function from pose to JPEG per camera."""
     import cv2
 
-    from hardware.emulator.picture import Picture
+    from hardware.drawing.picture import Picture
 
     cv2.setNumThreads(1)
     try:

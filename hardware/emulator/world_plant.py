@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.emulator.actuation import Actuation
+from hardware.emulator.deviations import default_twin
 from hardware.emulator.hand import Hand
 from hardware.emulator.plant import DUTY, POSITION, Drive
-from hardware.emulator.twin import default_twin
 from hardware.emulator.wire import PROTECTION_PERIOD, STALL
-from hardware.family import joint_models
+from hardware.servos.family import joint_models
 from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.world import World
-from sim2real.tasks.base import HOLD, Task, load_task
+from sim2real.task import HOLD, Task
+from sim2real.tasks.registry import load_task
 from sim2real.truth import Truth
 
 Array = NDArray[np.float64]

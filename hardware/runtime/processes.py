@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from hardware.ports import holders
+from hardware.servos.ports import holders
 
 NAME: Final = "sim2real-arm"
 """What the system calls the control process (15 characters at most)."""

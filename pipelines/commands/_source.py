@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.logs import ArmLog
+    from pipelines.identification.logs import ArmLog
     from sim2real.robot import Robot
 
 
@@ -46,8 +46,8 @@ def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
     """The data set that --data names; says on standard error how it was read. Raises UserError."""
     from dataclasses import replace
 
-    from pipelines.logs import load_arm_log
-    from pipelines.standing import misplaced
+    from pipelines.identification.logs import load_arm_log
+    from pipelines.identification.misplaced_zeros import misplaced
     from sim2real.errors import UserError
 
     if args.runs is not None:

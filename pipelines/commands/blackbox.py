@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardware.runtime.timeline import Recording
+    from hardware.runtime.recording.timeline import Recording
 
 HELP = (
     "Show a black box: the last ten seconds before a fault and one after it, as deploy, record and play write them "
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from hardware.runtime.timeline import Recording
+    from hardware.runtime.recording.timeline import Recording
     from sim2real.errors import UserError
 
     if args.exchanges < 0:

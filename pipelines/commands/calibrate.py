@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardware.bus import ServoBus
-    from hardware.calibrating import HandCalibration
+    from hardware.commissioning.calibrate import HandCalibration
+    from hardware.servos.bus import ServoBus
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     bus = None
     try:
         if args.port is not None:
-            from hardware.serial_arm import open_bus
+            from hardware.arm.serial_arm import open_bus
 
             bus = open_bus(robot, args.port)
         if args.source is not None:
@@ -123,7 +123,7 @@ def _part(out: Path) -> Path:
 
 def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", out: Path) -> None:
     """Into the servos and into the file: both or neither. The file appears whole or not at all."""
-    from hardware.calibrating import store
+    from hardware.commissioning.calibrate import store
     from sim2real.errors import UserError
 
     part = _part(out)
@@ -142,8 +142,8 @@ def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", ou
 
 
 def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Calibration, list[str]]":
-    from hardware.identity import identify
-    from hardware.phosphobot import from_phosphobot
+    from hardware.arm.identity import identify
+    from hardware.commissioning.phosphobot import from_phosphobot
     from sim2real.calibration import Calibration, read_table
 
     table = read_table(source)
@@ -159,7 +159,7 @@ def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Ca
 
 
 def _record(robot: "Robot", bus: "ServoBus", seconds: float | None) -> "Calibration":
-    from hardware.calibrating import HandCalibration
+    from hardware.commissioning.calibrate import HandCalibration
 
     hand = HandCalibration(robot, bus)
     if seconds is not None:

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from pipelines.chaos import ChaosOptions, run_chaos, timed
-    from pipelines.tally import summary
+    from pipelines.reliability.chaos import ChaosOptions, run_chaos, timed
+    from pipelines.reliability.tally import summary
     from sim2real.errors import UserError
 
     seconds = (

@@ -76,10 +76,10 @@ def _look(
     """Where servos and file differ; how the arm believes it stands; joints beyond their range."""
     import numpy as np
 
-    from hardware.identity import counted_beyond, disagreements, identify
-    from hardware.serial_arm import open_bus
+    from hardware.arm.identity import counted_beyond, disagreements, identify
+    from hardware.arm.serial_arm import open_bus
     from sim2real.calibration import RADIANS_PER_TICK
-    from sim2real.kinematics import tool_position
+    from sim2real.model.kinematics import tool_position
 
     bus = open_bus(robot, args.port)
     try:
@@ -116,7 +116,7 @@ def _look(
 def _draw(path: str, robot: "Robot", angles: Any) -> None:
     import cv2
 
-    from hardware.portrait import portrait
+    from hardware.drawing.portrait import portrait
     from sim2real.errors import UserError
 
     done, data = cv2.imencode(".png", cv2.cvtColor(portrait(robot, angles), cv2.COLOR_RGB2BGR))

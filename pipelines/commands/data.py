@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.dataset_check import as_text, check
+    from pipelines.identification.dataset_check import as_text, check
     from sim2real.lerobot import LeRobotDataset
     from sim2real.lerobot.journal import pending, recover
-    from sim2real.tasks import task_names
+    from sim2real.tasks.registry import task_names
 
     if args.recover:
         for found in recover(args.data):

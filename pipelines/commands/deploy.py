@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.arm_request import Options
+    from pipelines.deployment.request import Options
 
 HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
@@ -119,7 +119,7 @@ def add_view_argument(parser: argparse.ArgumentParser) -> None:
 
 def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":
     """The options of a run from the parsed flags."""
-    from pipelines.arm_request import Options
+    from pipelines.deployment.request import Options
 
     shared = (
         "port", "out", "policy", "task", "robot", "calibration", "cameras", "goal", "episodes", "seconds",
@@ -136,9 +136,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.acknowledge:
         return _acknowledge(args)
-    from pipelines.arm_result import summary
-    from pipelines.deploy import run as deploy
-    from pipelines.report import try_report
+    from pipelines.deployment.result import summary
+    from pipelines.deployment.run import run as deploy
+    from pipelines.reports.report import try_report
 
     result, status = deploy(options_of(args, "deploy", dry_run=args.dry_run))
     print(json.dumps(result) if args.json else summary(result), flush=True)
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
 def _acknowledge(args: argparse.Namespace) -> int:
     import json
 
-    from hardware.runtime.escalation import Failures
+    from hardware.runtime.safety.escalation import Failures
     from sim2real.robot import Robot
 
     before = Failures(Robot.load(args.robot).name, args.port).acknowledge()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardware.inspection import BusReport
+    from hardware.commissioning.inspection import BusReport
 
 HELP = "Check this installation and, with --port, the servos on a bus. Nothing is written and nothing moves."
 
@@ -104,7 +104,7 @@ def _installation() -> list[Check]:
             else f": another package of this name hides ours ({here / name}); use an environment of its own"
         )
         checks.append(Check(f"package {name}", ours, f"from {origin}{hint}"))
-    from sim2real.simulation.quiet import bullet
+    from sim2real.simulation.bullet import bullet
 
     numpy = bool(bullet.isNumpyEnabled())
     checks.append(
@@ -145,16 +145,16 @@ def _real_time() -> list[Check]:
 
 
 def _ports() -> Check:
-    from hardware.setup import candidates
+    from hardware.commissioning.scan import candidates
 
     found = "; ".join(f"{one.device} ({one.kind})" for one in candidates())
     return Check("serial ports", None, found or "none (a running emulator's link is not listed)")
 
 
 def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any], list[Check]]:
-    from hardware.inspection import inspect_bus
-    from hardware.ports import latency_timer
-    from hardware.serial_arm import open_bus
+    from hardware.arm.serial_arm import open_bus
+    from hardware.commissioning.inspection import inspect_bus
+    from hardware.servos.ports import latency_timer
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
 

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.evaluate import evaluate
-    from pipelines.simulated import plan_from, workers_for
+    from pipelines.sweeps.evaluate import evaluate
+    from pipelines.sweeps.simulated import plan_from, workers_for
 
     plan = plan_from(args, draws=args.draws)
     result = evaluate(plan, workers=workers_for(args.policy, args.workers))

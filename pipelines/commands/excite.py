@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
-    from hardware.ports import require_port
-    from pipelines import excite
-    from pipelines.arm_request import EMULATED, Options
-    from pipelines.arm_result import summary
-    from pipelines.report import try_report
+    from hardware.servos.ports import require_port
+    from pipelines.deployment.request import EMULATED, Options
+    from pipelines.deployment.result import summary
+    from pipelines.identification import excite
+    from pipelines.reports.report import try_report
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
 

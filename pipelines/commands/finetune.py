@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from pipelines.finetune import FinetuneSettings, finetune, forgotten
-    from pipelines.report import try_report
-    from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions, main_process, settings_from
+    from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
+    from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
+    from pipelines.reports.report import try_report
+    from pipelines.sweeps.simulated import worker_count
 
     result = finetune(
         settings_from(FinetuneSettings, args),

@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.report import try_report
+    from pipelines.reports.report import try_report
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     if args.bench is not None:
-        from pipelines.bench import identify_bench
+        from pipelines.identification.bench import identify_bench
 
         summary = identify_bench(args.bench, args.out, args.runs, say)
     else:
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
 def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pathlib import Path
 
-    from pipelines.identify import identify_arm
-    from pipelines.identify_results import write_results
+    from pipelines.identification.identify import identify_arm
+    from pipelines.identification.results import write_results
 
     log, robot = _source.load(args)
     found = identify_arm(log, robot, str(args.data), say)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     import fnmatch
     from pathlib import Path
 
-    from pipelines.sweep import all_parameters
+    from pipelines.sweeps.plan import all_parameters
     from randomization.space import Space, default_variation, nearest_names
     from sim2real.errors import UserError
     from sim2real.parameters import unseen

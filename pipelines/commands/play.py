@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.arm_request import Options
-    from pipelines.arm_result import summary
-    from pipelines.deploy import run as deploy
+    from pipelines.deployment.request import Options
+    from pipelines.deployment.result import summary
+    from pipelines.deployment.run import run as deploy
 
     names = ("port", "out", "robot", "calibration", "dataset", "episode", "speed", "yes", "view")
     result, status = deploy(Options(command="play", **{name: getattr(args, name) for name in names}))

@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from pipelines.pretrain import PretrainSettings, pretrain
-    from pipelines.report import try_report
-    from pipelines.simulated import worker_count
-    from pipelines.training import TrainerOptions, main_process, settings_from
+    from pipelines.learning.pretrain import PretrainSettings, pretrain
+    from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
+    from pipelines.reports.report import try_report
+    from pipelines.sweeps.simulated import worker_count
 
     result = pretrain(
         settings_from(PretrainSettings, args),

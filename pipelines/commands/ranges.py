@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from pipelines.ranges import find_ranges
-    from pipelines.report import try_report
-    from pipelines.simulated import plan_from, workers_for
+    from pipelines.reports.report import try_report
+    from pipelines.sweeps.ranges import find_ranges
+    from pipelines.sweeps.simulated import plan_from, workers_for
     from randomization.space import parse_setting
     from sim2real.errors import UserError
 

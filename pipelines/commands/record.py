@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.arm_result import summary
-    from pipelines.deploy import run as deploy
-    from pipelines.report import try_report
+    from pipelines.deployment.result import summary
+    from pipelines.deployment.run import run as deploy
+    from pipelines.reports.report import try_report
     from sim2real.errors import UserError
 
     more = {

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.bench is not None:
-        from pipelines.bench import replay_bench
+        from pipelines.identification.bench import replay_bench
 
         result = replay_bench(args.bench, args.twin, args.runs)
         if args.json:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'mean':50} {result['mean_deg']:7.3f}°")
         return 0
 
-    from pipelines.replay import gap, replay_in_world
+    from pipelines.identification.replay import gap, replay_in_world
     from sim2real.parameters import load_twin
 
     nominal = load_twin(args.twin) if args.twin else {}

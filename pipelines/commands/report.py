@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.report import write_report
+    from pipelines.reports.report import write_report
 
     path = write_report(args.directories, args.out)
     print(json.dumps({"report": str(path)}) if args.json else path)

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ipaddress import ip_address
 
-    from pipelines.serve import PolicyServer, Served
+    from pipelines.deployment.serve import PolicyServer, Served
 
     served = Served.load(args.policy, args.task, args.robot)
     server = PolicyServer(served, args.listen)

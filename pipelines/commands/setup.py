@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardware.family import ServoFamily
-    from hardware.setup import FoundServo, OpenPort
+    from hardware.commissioning.scan import FoundServo, OpenPort
+    from hardware.servos.family import ServoFamily
     from sim2real.robot import Robot
 
 HELP = (
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hardware.ports import SerialPort
+    from hardware.servos.ports import SerialPort
     from sim2real.errors import UserError
     from sim2real.robot import Robot
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _families(args: argparse.Namespace, robot: "Robot | None") -> "tuple[ServoFamily, ...]":
-    from hardware.family import FAMILIES, family_of
+    from hardware.servos.family import FAMILIES, family_of
     from sim2real.errors import UserError
 
     families = tuple(FAMILIES.values())
@@ -99,7 +99,7 @@ def _families(args: argparse.Namespace, robot: "Robot | None") -> "tuple[ServoFa
 
 def _find_port(args: argparse.Namespace) -> str | None:
     """The only port, or the one that the user unplugs; None when they have only been listed."""
-    from hardware.setup import candidates, find_unplugged
+    from hardware.commissioning.scan import candidates, find_unplugged
     from sim2real.errors import HardwareError, UserError
 
     found = candidates()
@@ -152,7 +152,7 @@ def _progress(text: str) -> None:
 def _scanned(
     open_port: "OpenPort", families: "Sequence[ServoFamily]", bauds: Sequence[int] | None
 ) -> "tuple[FoundServo, ...]":
-    from hardware.setup import scan
+    from hardware.commissioning.scan import scan
 
     found = scan(open_port, families, bauds, _progress)
     if sys.stderr.isatty():
@@ -168,7 +168,7 @@ def _look(
     bauds: Sequence[int] | None,
     port: str,
 ) -> int:
-    from hardware.family import FAMILIES
+    from hardware.servos.family import FAMILIES
 
     found = _scanned(open_port, families, bauds)
     if not found and robot is not None and bauds is None:
@@ -203,7 +203,7 @@ def _problems(found: "Sequence[FoundServo]", robot: "Robot | None") -> list[str]
     ]
     if robot is None:
         return problems
-    from hardware.family import family_of
+    from hardware.servos.family import family_of
 
     family = family_of(robot)
     if all(servo.protocol != robot.protocol for servo in found):
@@ -250,7 +250,7 @@ def _set(
     open_port: "OpenPort",
     bauds: Sequence[int] | None,
 ) -> int:
-    from hardware.setup import assign
+    from hardware.commissioning.scan import assign
     from sim2real.errors import UserError
 
     id, baud = args.set_id, args.set_baud
@@ -277,7 +277,7 @@ def _each(
     ask: Callable[[str], str] = _ask,
 ) -> int:
     """From the gripper to the base, as arms are put together from the far end."""
-    from hardware.setup import assign
+    from hardware.commissioning.scan import assign
     from sim2real.errors import Sim2RealError, UserError
 
     if not sys.stdin.isatty():

@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     if args.replay is not None:
-        from pipelines.replay_draw import replay_draw
-        from pipelines.report import write_report
+        from pipelines.reports.report import write_report
+        from pipelines.sweeps.replay_draw import replay_draw
 
         answer = replay_draw(out, args.replay)
         write_report([out])  # it links to what has been looked at
@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain(out: Path, index: int) -> tuple[dict[str, Any], str]:
-    from pipelines.explain_draw import explain_draw
-    from pipelines.report import write_report
+    from pipelines.reports.report import write_report
+    from pipelines.sweeps.explain import explain_draw
 
     answer = explain_draw(out, index)
     write_report([out])
@@ -110,9 +110,9 @@ def _explain(out: Path, index: int) -> tuple[dict[str, Any], str]:
 
 
 def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    from pipelines import sweep
-    from pipelines.report import write_report
-    from pipelines.simulated import workers_for
+    from pipelines.reports.report import write_report
+    from pipelines.sweeps import plan as sweep
+    from pipelines.sweeps.simulated import workers_for
     from sim2real.errors import UserError
 
     plan = _plan_against(args) if args.against else _plan(args)
@@ -130,7 +130,7 @@ def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _plan(args: argparse.Namespace) -> Any:
     from dataclasses import replace
 
-    from pipelines.simulated import plan_from
+    from pipelines.sweeps.simulated import plan_from
     from randomization.space import Space, parse_setting
 
     plan = plan_from(args, draws=256 if args.draws is None else args.draws)
@@ -145,7 +145,7 @@ def _plan(args: argparse.Namespace) -> Any:
 def _plan_against(args: argparse.Namespace) -> Any:
     from dataclasses import replace
 
-    from pipelines.sweep import check_policy, plan_of
+    from pipelines.sweeps.plan import check_policy, plan_of
     from randomization.designs import load_design
     from sim2real.errors import UserError
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from sim2real.robot import Robot
-    from sim2real.tasks import load_task, task_names
+    from sim2real.tasks.registry import load_task, task_names
 
     robot = Robot.load(args.robot)
     specs = [args.task] if args.task else task_names()

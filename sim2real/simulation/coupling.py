@@ -31,10 +31,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim2real import servo
-from sim2real.dynamics import WORK_COLUMNS, mass_and_bias_into
 from sim2real.errors import UserError
-from sim2real.servo import (
+from sim2real.model import servo
+from sim2real.model.dynamics import WORK_COLUMNS, mass_and_bias_into
+from sim2real.model.servo import (
     BACKLASH,
     COMMAND_COLUMNS,
     DRIVE_COLUMNS,
@@ -346,7 +346,7 @@ def skeleton_inertia(model: ArmModel, armature: Array) -> Array:
 
     From the tips inwards: what a joint's further links do not bring with them, its own link gets.
     """
-    from sim2real.dynamics import mass_and_bias
+    from sim2real.model.dynamics import mass_and_bias
 
     if model.prismatic.any():
         raise UserError("the simulated arm can have revolute joints only")

@@ -26,7 +26,8 @@ from sim2real.errors import UserError
 from sim2real.observation import Observation, flatten
 from sim2real.parameters import Draw, Parameter
 from sim2real.robot import Robot
-from sim2real.tasks.base import HOLD, Task, load_task, task_names
+from sim2real.task import HOLD, Task
+from sim2real.tasks.registry import load_task, task_names
 
 Array = NDArray[np.float64]
 

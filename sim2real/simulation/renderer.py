@@ -17,8 +17,8 @@ from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
+from sim2real.simulation.bullet import bullet
 from sim2real.simulation.drift import Drift
-from sim2real.simulation.quiet import bullet
 from sim2real.simulation.studio import CUBE_COLOUR, MARK_COLOUR, Studio, View
 
 Array = NDArray[np.float64]

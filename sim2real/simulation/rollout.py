@@ -17,9 +17,9 @@ from sim2real.episode import Episode
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Observation
 from sim2real.parameters import Draw
-from sim2real.policy import Policy, checked_chunk
+from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.simulation.world import World
-from sim2real.tasks.base import HOLD
+from sim2real.task import HOLD
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.simulation.quiet import bullet, silenced
+from sim2real.simulation.bullet import bullet, silenced
 
 Array = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.observation import MAX_AGE
+from sim2real.simulation.bullet import bullet
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import BurstLosses
 from sim2real.simulation.drift import Drift
-from sim2real.simulation.quiet import bullet
 from sim2real.simulation.scene import CubeState, SceneBodies
 
 Array = NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.robot import Robot
-from sim2real.simulation.quiet import bullet
+from sim2real.simulation.bullet import bullet
 from sim2real.simulation.scene import CUBE_SIZES, CubeState, joint_indices
 
 Array = NDArray[np.float64]

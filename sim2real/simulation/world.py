@@ -19,25 +19,25 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real import servo
 from sim2real.camera import CameraModel
-from sim2real.conditions import apply_conditions
-from sim2real.dynamics import add_point_mass, gravity_vector
 from sim2real.errors import UserError
-from sim2real.gate import Gate
-from sim2real.kinematics import tool_pose, writable
+from sim2real.gate.gate import Gate
+from sim2real.model import servo
+from sim2real.model.conditions import apply_conditions
+from sim2real.model.dynamics import add_point_mass, gravity_vector
+from sim2real.model.kinematics import tool_pose, writable
 from sim2real.observation import Observation
 from sim2real.parameters import Draw, Parameter
 from sim2real.robot import Robot
+from sim2real.simulation.bullet import bullet, silenced
 from sim2real.simulation.coupling import SKELETON_MASS, Coupling
-from sim2real.simulation.declared import world_parameters
 from sim2real.simulation.disturbance import CommandLine, Pushes
-from sim2real.simulation.quiet import bullet, silenced
+from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.scene import CubeState, SceneBodies
 from sim2real.simulation.sensing import CubeDetector, JointSensor, cube_entries, cube_yaw, yaw_features
 from sim2real.simulation.studio import View
-from sim2real.tasks.base import Scene, Task
+from sim2real.task import Scene, Task
 from sim2real.truth import Truth
 
 Array = NDArray[np.float64]

@@ -1,5 +1,1 @@
-"""Tasks with their scripted experts."""
-
-from sim2real.tasks.base import Scene, Task, load_task, task_names
-
-__all__ = ["Scene", "Task", "load_task", "task_names"]
+"""Tasks with their scripted experts; `registry` finds them by name."""

@@ -9,10 +9,10 @@ import numpy as np
 from sim2real.observation import Feature, Observation, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.tasks.base import CUBE, Scene, Task, polar, polar_parameters
+from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
 
 if TYPE_CHECKING:
-    from sim2real.policy import Policy
+    from sim2real.policies.protocol import Policy
     from sim2real.truth import Truth
 
 RISE = 0.05
@@ -58,8 +58,8 @@ class Lift(Task):
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
         if robot.gripper is None:
             return None
-        from sim2real.kinematics import tool_position
-        from sim2real.tasks.experts import holds_something
+        from sim2real.experts.base import holds_something
+        from sim2real.model.kinematics import tool_position
 
         tool = tool_position(robot.model, observation["joint_position"])
         # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
@@ -82,6 +82,6 @@ class Lift(Task):
         return float(self.satisfied(truth)) + 10.0 * rise - to_cube
 
     def expert(self, robot: Robot) -> "Policy":
-        from sim2real.tasks.experts import LiftExpert
+        from sim2real.experts.base import LiftExpert
 
         return LiftExpert(robot)

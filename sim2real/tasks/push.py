@@ -9,10 +9,10 @@ import numpy as np
 from sim2real.observation import Feature, Observation, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.tasks.base import CUBE, Scene, Task, polar, polar_parameters
+from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
 
 if TYPE_CHECKING:
-    from sim2real.policy import Policy
+    from sim2real.policies.protocol import Policy
     from sim2real.truth import Truth
 
 TOLERANCE = 0.025
@@ -81,7 +81,7 @@ class Push(Task):
         return float(self.satisfied(truth)) - to_cube - _distance(truth.cube_position, truth.goal)
 
     def expert(self, robot: Robot) -> "Policy":
-        from sim2real.tasks.experts import PushExpert
+        from sim2real.experts.base import PushExpert
 
         return PushExpert(robot)
 

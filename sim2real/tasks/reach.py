@@ -9,10 +9,10 @@ import numpy as np
 from sim2real.observation import Feature, Observation, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.tasks.base import Scene, Task, polar, polar_parameters
+from sim2real.task import Scene, Task, polar, polar_parameters
 
 if TYPE_CHECKING:
-    from sim2real.policy import Policy
+    from sim2real.policies.protocol import Policy
     from sim2real.truth import Truth
 
 TOLERANCE = 0.02
@@ -47,7 +47,7 @@ class Reach(Task):
         return math.dist(truth.tool_position.tolist(), truth.goal.tolist()) <= TOLERANCE
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
-        from sim2real.kinematics import tool_position
+        from sim2real.model.kinematics import tool_position
 
         tool = tool_position(robot.model, observation["joint_position"])
         return bool(np.linalg.norm(tool - observation["goal"]) <= TOLERANCE)
@@ -61,6 +61,6 @@ class Reach(Task):
         return float(self.satisfied(truth)) - math.dist(truth.tool_position.tolist(), truth.goal.tolist())
 
     def expert(self, robot: Robot) -> "Policy":
-        from sim2real.tasks.experts import ReachExpert
+        from sim2real.experts.base import ReachExpert
 
         return ReachExpert(robot)

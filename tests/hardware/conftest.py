@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hardware.emulator.feetech_servos import FeetechServo
+from hardware.emulator.feetech.servo import FeetechServo
 from hardware.emulator.plant import IdealPlant, Plant
 from hardware.emulator.stepped import SteppedArm, SteppedPort
 from hardware.emulator.wire import EmulatedBus
-from hardware.feetech.bus import FeetechBus
+from hardware.servos.feetech.bus import FeetechBus
 
 
 class Rig:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
-from hardware.dynamixel import protocol
-from hardware.dynamixel.protocol import BROADCAST, Instruction, Packet
-from hardware.dynamixel.registers import TABLES
+from hardware.servos.dynamixel import protocol
+from hardware.servos.dynamixel.protocol import BROADCAST, Instruction, Packet
+from hardware.servos.dynamixel.registers import TABLES
 from sim2real.clock import SimulatedClock
 from sim2real.errors import PortError
 

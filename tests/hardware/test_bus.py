@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardware.emulator.wire import Reply
-from hardware.feetech import protocol
+from hardware.servos.feetech import protocol
 from sim2real.errors import BusError, PortError, UserError
 
 from .conftest import Rig

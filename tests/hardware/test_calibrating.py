@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from hardware.calibrating import HandCalibration, Ranges, store
+from hardware.commissioning.calibrate import HandCalibration, Ranges, store
 from hardware.emulator.hand import HandPath
 from hardware.emulator.stepped import SteppedArm
 from sim2real.errors import BusError, HardwareError, UserError

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hardware import cameras
-from hardware.cameras import CameraProcess, CameraReader
-from hardware.tracking import CameraPerception
+from hardware.cameras.process import CameraProcess, CameraReader
+from hardware.cameras.process import process as cameras
+from hardware.cameras.tracking import CameraPerception
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
 
@@ -258,7 +258,7 @@ def test_another_process_reads_the_same_pictures(stream: Stream) -> None:
 _PARENT = """
 import sys, time
 from dataclasses import replace
-from hardware.cameras import CameraProcess
+from hardware.cameras.process import CameraProcess
 from sim2real.camera import CameraModel
 if __name__ == "__main__":
     camera = CameraModel.looking_at((0.55, 0.2, 0.4), (0.22, 0.0, 0.0), width=320, height=240)
@@ -272,7 +272,7 @@ if __name__ == "__main__":
 def test_no_camera_process_outlives_its_parent(stream: Stream, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(_PARENT)
-    environment = os.environ | {"PYTHONPATH": str(Path(cameras.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(cameras.__file__).parents[2])}
     parent = subprocess.Popen(
         [sys.executable, str(script), stream.url], stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -6,15 +6,15 @@ from typing import cast
 import numpy as np
 import pytest
 
-from hardware.dynamixel.bus import DynamixelBus
-from hardware.dynamixel.registers import TICK
+from hardware.arm.serial_arm import BUS_WATCHDOG, SerialArm
+from hardware.commissioning.inspection import inspect_bus
 from hardware.emulator.assembly import build_servos
-from hardware.emulator.dynamixel_servos import OVERLOAD, TEMPERATURE, DynamixelServo
+from hardware.emulator.dynamixel.servo import OVERLOAD, TEMPERATURE, DynamixelServo
 from hardware.emulator.stepped import SteppedArm
 from hardware.emulator.wire import EmulatedBus
-from hardware.inspection import inspect_bus
-from hardware.runtime.watchdog import Descent
-from hardware.serial_arm import BUS_WATCHDOG, SerialArm
+from hardware.runtime.safety.watchdog import Descent
+from hardware.servos.dynamixel.bus import DynamixelBus
+from hardware.servos.dynamixel.registers import TICK
 from sim2real.calibration import Calibration
 from sim2real.errors import BusError, HardwareError, UserError
 
@@ -236,7 +236,7 @@ def test_the_watchdog_process_takes_over_from_the_servos_own(
     rig.clock.advance(1.0)
     rig.line.advance(rig.clock.now())
     assert all(one.get("bus_watchdog") == -1 for one in rig.servos)  # type: ignore[attr-defined]
-    monkeypatch.setattr("hardware.runtime.watchdog.time.sleep", rig.clock.advance)
+    monkeypatch.setattr("hardware.runtime.safety.watchdog.time.sleep", rig.clock.advance)
     said: list[str] = []
     ticks = arm.calibration.radians_to_ticks
     points = [ticks(last + share * (rig.robot.rest - last)).tolist() for share in np.linspace(0, 1, 20)]

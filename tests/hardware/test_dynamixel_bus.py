@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
-from hardware.bus import ServoRefused
-from hardware.dynamixel import protocol
-from hardware.dynamixel.bus import FAST_AGAIN, DynamixelBus
-from hardware.dynamixel.protocol import Instruction
+from hardware.servos.bus import ServoRefused
+from hardware.servos.dynamixel import protocol
+from hardware.servos.dynamixel.bus import FAST_AGAIN, DynamixelBus
+from hardware.servos.dynamixel.protocol import Instruction
 from sim2real.errors import BusError, PortError, UserError
 
 from .dynamixel_line import Line, Servo

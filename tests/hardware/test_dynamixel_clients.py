@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hardware.dynamixel.bus import DynamixelBus
-from hardware.dynamixel.registers import BAUD_CODES, TICK
 from hardware.emulator.pty_port import Pty
-from hardware.ports import SerialPort
+from hardware.servos.dynamixel.bus import DynamixelBus
+from hardware.servos.dynamixel.registers import BAUD_CODES, TICK
+from hardware.servos.ports import SerialPort
 
 from .test_emulated_dynamixel import Rig
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.dynamixel import protocol
+from hardware.servos.dynamixel import protocol
 
 ids = st.integers(0, protocol.MAX_ID)
 # Rich in what has to be stuffed.

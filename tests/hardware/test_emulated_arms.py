@@ -6,11 +6,11 @@ from typing import cast
 import numpy as np
 import pytest
 
-from hardware.dynamixel.bus import DynamixelBus
 from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.hand import HandPath
 from hardware.emulator.stepped import SteppedArm
 from hardware.emulator.world_plant import WorldPlant, stage_task
+from hardware.servos.dynamixel.bus import DynamixelBus
 from sim2real.clock import SimulatedClock
 from sim2real.errors import BusError
 from sim2real.robot import Robot

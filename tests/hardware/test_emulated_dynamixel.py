@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.dynamixel import protocol
-from hardware.dynamixel.protocol import ALERT, Instruction, Packet, Parser
-from hardware.dynamixel.registers import (
+from hardware.emulator import plant as motor
+from hardware.emulator.dynamixel.memory import ACCESS, INSTRUCTION, LENGTH, LIMIT, RANGE, RESULT
+from hardware.emulator.dynamixel.servo import DynamixelServo
+from hardware.emulator.plant import IdealPlant
+from hardware.emulator.wire import EmulatedBus
+from hardware.servos.dynamixel import protocol
+from hardware.servos.dynamixel.protocol import ALERT, Instruction, Packet, Parser
+from hardware.servos.dynamixel.registers import (
     ACCELERATION_UNIT,
     TABLES,
     TICK,
@@ -17,11 +22,6 @@ from hardware.dynamixel.registers import (
     XL330_M288,
     XL430_W250,
 )
-from hardware.emulator import plant as motor
-from hardware.emulator.dynamixel_memory import ACCESS, INSTRUCTION, LENGTH, LIMIT, RANGE, RESULT
-from hardware.emulator.dynamixel_servos import DynamixelServo
-from hardware.emulator.plant import IdealPlant
-from hardware.emulator.wire import EmulatedBus
 
 MODES = {"current": 0, "velocity": 1, "position": 3, "extended": 4, "current position": 5, "pwm": 16}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hardware.dynamixel.protocol as dynamixel
-import hardware.feetech.protocol as feetech
+import hardware.servos.dynamixel.protocol as dynamixel
+import hardware.servos.feetech.protocol as feetech
 from hardware.emulator.wire import EmulatedBus
 
 from .conftest import Rig as FeetechRig

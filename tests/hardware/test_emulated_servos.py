@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from hardware.emulator import plant as motor
-from hardware.emulator.feetech_servos import FeetechServo
+from hardware.emulator.feetech.servo import FeetechServo
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.wire import EmulatedBus
-from hardware.feetech import protocol
-from hardware.feetech.protocol import Instruction, Packet, Parser
-from hardware.feetech.registers import STS3215, TICK
+from hardware.servos.feetech import protocol
+from hardware.servos.feetech.protocol import Instruction, Packet, Parser
+from hardware.servos.feetech.registers import STS3215, TICK
 
 from .conftest import Rig
 

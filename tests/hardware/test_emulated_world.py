@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from hardware.emulator.assembly import build_servos, emulated_calibration
+from hardware.emulator.deviations import DEVIATIONS, default_twin
 from hardware.emulator.plant import IdealPlant
-from hardware.emulator.twin import DEVIATIONS, default_twin
 from hardware.emulator.world_plant import WorldPlant, stage_task
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 from .conftest import ArmRig
 

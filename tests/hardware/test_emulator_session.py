@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hardware.arm.serial_arm import SerialArm
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from hardware.emulator.pty_port import check_link
-from hardware.serial_arm import SerialArm
 from pipelines import cli
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel

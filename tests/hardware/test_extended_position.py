@@ -6,15 +6,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hardware.calibrating import HandCalibration, store
-from hardware.dynamixel.registers import TICK
-from hardware.emulator.dynamixel_servos import DynamixelServo
+from hardware.arm.identity import counted_beyond
+from hardware.arm.serial_arm import SerialArm
+from hardware.commissioning.calibrate import HandCalibration, store
+from hardware.emulator.dynamixel.servo import DynamixelServo
 from hardware.emulator.hand import HandPath
 from hardware.emulator.stepped import SteppedArm
-from hardware.family import DYNAMIXEL, FEETECH
-from hardware.identity import counted_beyond
-from hardware.runtime.watchdog import Descent
-from hardware.serial_arm import SerialArm
+from hardware.runtime.safety.watchdog import Descent
+from hardware.servos.dynamixel.registers import TICK
+from hardware.servos.family import DYNAMIXEL, FEETECH
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 
@@ -188,7 +188,7 @@ def test_the_watchdog_process_lowers_it_on_the_same_turns(
     arm = rig.ready()
     last = rig.robot.rest + 0.3
     rig.run(1.0, last)
-    monkeypatch.setattr("hardware.runtime.watchdog.time.sleep", rig.clock.advance)
+    monkeypatch.setattr("hardware.runtime.safety.watchdog.time.sleep", rig.clock.advance)
     points = [
         arm.servo_goals(last + share * (rig.robot.rest - last)).tolist() for share in np.linspace(0, 1, 20)
     ]

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.emulator.catalogue import CATALOGUE, Place, markdown
-from hardware.emulator.effects import EFFECTS
-from hardware.emulator.faults import Fault, FaultInjector, parse_fault
+from hardware.arm.serial_arm import open_bus
+from hardware.emulator.faults.catalogue import CATALOGUE, Place, markdown
+from hardware.emulator.faults.effects import EFFECTS
+from hardware.emulator.faults.injector import Fault, FaultInjector, parse_fault
 from hardware.emulator.launch import start_emulator
 from hardware.emulator.tell import tell
-from hardware.serial_arm import open_bus
-from pipelines.proving import Rig
-from pipelines.stand_ins import SteppedLine
+from pipelines.reliability.proving import Rig
+from pipelines.reliability.stand_ins import SteppedLine
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.robot import Robot
 from tests.hardware.conftest import ArmRig

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hardware.emulator.fuzzing import MUTATIONS, Report, fuzz_arm, fuzz_parser
-from hardware.family import FAMILIES
+from hardware.emulator.faults.fuzzing import MUTATIONS, Report, fuzz_arm, fuzz_parser
+from hardware.servos.family import FAMILIES
 from tests.hardware.conftest import ArmRig
 
 

@@ -1,7 +1,7 @@
 """What `doctor` finds on a bus."""
 
+from hardware.commissioning.inspection import inspect_bus
 from hardware.emulator.wire import Reply
-from hardware.inspection import inspect_bus
 
 from .conftest import ArmRig
 

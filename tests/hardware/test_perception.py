@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware import perception, tracking
-from hardware.perception import Detector, Percept
+from hardware.cameras.detector import Detector, Percept
+from hardware.cameras.process import detector as perception
+from hardware.cameras.process import tracking
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -163,7 +164,7 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
     from sim2real.parameters import Draw
     from sim2real.simulation import sensing
     from sim2real.simulation.world import World
-    from sim2real.tasks import load_task
+    from sim2real.tasks.registry import load_task
 
     assert sensing.KNOWN_SIZE == perception.CUBE
     assert np.array_equal(sensing.UNSEEN, tracking.UNSEEN)

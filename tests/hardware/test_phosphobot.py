@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.phosphobot import from_phosphobot
+from hardware.commissioning.phosphobot import from_phosphobot
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.robot import Robot

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hardware.emulator.picture import Picture
+from hardware.drawing.picture import Picture
+from hardware.drawing.raster import box, cylinder, disc, rectangle, sphere, urdf_meshes
 from hardware.emulator.world_plant import POSE
 from sim2real.camera import CameraModel
-from sim2real.kinematics import tool_position
-from sim2real.raster import box, cylinder, disc, rectangle, sphere, urdf_meshes
+from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.feetech import protocol
-from hardware.feetech.protocol import Packet, Parser
+from hardware.servos.feetech import protocol
+from hardware.servos.feetech.protocol import Packet, Parser
 
 IDS = st.integers(0, protocol.MAX_ID)
 DATA = st.binary(max_size=40)

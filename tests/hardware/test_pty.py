@@ -13,8 +13,8 @@ import pytest
 import serial
 
 from hardware.emulator.pty_port import Pty
-from hardware.feetech.bus import FeetechBus
-from hardware.ports import PortUnavailable, SerialPort, holders
+from hardware.servos.feetech.bus import FeetechBus
+from hardware.servos.ports import PortUnavailable, SerialPort, holders
 from sim2real.errors import PortError, Sim2RealError, UserError
 
 from .conftest import Rig

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.documentation import registers_page
-from hardware.dynamixel.registers import TABLES, X_SERIES
-from hardware.family import FAMILIES, ServoFamily
-from hardware.feetech.registers import MODEL, STS3215
-from hardware.registers import Register, RegisterTable
+from hardware.servos.dynamixel.registers import TABLES, X_SERIES
+from hardware.servos.family import FAMILIES, ServoFamily
+from hardware.servos.feetech.registers import MODEL, STS3215
+from hardware.servos.registers import Register, RegisterTable
 from sim2real.errors import UserError
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.wire import Reply
-from hardware.feetech import protocol
-from hardware.feetech.registers import TICK
-from hardware.serial_arm import SerialArm
+from hardware.servos.feetech import protocol
+from hardware.servos.feetech.registers import TICK
 from sim2real.calibration import Calibration
 from sim2real.errors import BusError, HardwareError, PortError, UserError
 

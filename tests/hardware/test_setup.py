@@ -2,15 +2,15 @@
 
 import pytest
 
-from hardware.dynamixel.registers import XL330_M288, XL430_W250
-from hardware.emulator.dynamixel_servos import DynamixelServo
-from hardware.emulator.feetech_servos import FeetechServo
+from hardware.commissioning.scan import assign, find_unplugged, scan
+from hardware.emulator.dynamixel.servo import DynamixelServo
+from hardware.emulator.feetech.servo import FeetechServo
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus, Reply
-from hardware.family import DYNAMIXEL, FEETECH
-from hardware.ports import PortUnavailable
-from hardware.setup import assign, find_unplugged, scan
+from hardware.servos.dynamixel.registers import XL330_M288, XL430_W250
+from hardware.servos.family import DYNAMIXEL, FEETECH
+from hardware.servos.ports import PortUnavailable
 from sim2real.clock import SimulatedClock
 from sim2real.errors import HardwareError, UserError
 

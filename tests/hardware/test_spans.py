@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.dynamixel.registers import TABLES
-from hardware.family import FAMILIES
-from hardware.feetech.registers import STS3215
-from hardware.spans import Span
+from hardware.servos.dynamixel.registers import TABLES
+from hardware.servos.family import FAMILIES
+from hardware.servos.feetech.registers import STS3215
+from hardware.servos.spans import Span
 
 MIXED = (TABLES[1060], TABLES[1200], TABLES[1060], TABLES[1190])
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hardware.perception import Percept
-from hardware.tracking import CONFIRMATIONS, UNSEEN, CameraPerception, PerceptTracker
+from hardware.cameras.detector import Percept
+from hardware.cameras.tracking import CONFIRMATIONS, UNSEEN, CameraPerception, PerceptTracker
 from sim2real.observation import MAX_AGE
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware.arm.serial_arm import open_bus
 from hardware.emulator.assembly import emulated_calibration
-from hardware.serial_arm import open_bus
 from pipelines.cli import main
 from sim2real.calibration import Calibration
 from sim2real.robot import Robot

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.data import ChunkDataModule, Pace, RandomBatches
-from pipelines.demonstrations import Demonstrations
-from pipelines.module import ChunkCloning
-from pipelines.networks import PolicyNetwork
+from pipelines.learning.cloning import ChunkCloning
+from pipelines.learning.data import ChunkDataModule, Pace, RandomBatches
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.networks.mlp import PolicyNetwork
 from sim2real.errors import UserError
 
 FEATURES = [["joint_position", 2], ["joint_command", 2], ["goal", 3]]

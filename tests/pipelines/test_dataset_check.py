@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines import cli
-from pipelines.dataset_check import as_text, check
+from pipelines.identification.dataset_check import as_text, check
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.lerobot import LeRobotDataset, schema, write_episodes

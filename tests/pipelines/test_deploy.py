@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from hardware.emulator.launch import start_emulator
-from pipelines.arm_request import Options, goals_of, parse_goal, prepare
 from pipelines.cli import main
+from pipelines.deployment.request import Options, goals_of, parse_goal, prepare
 from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.robot import Robot

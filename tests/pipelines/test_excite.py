@@ -9,24 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.emulator.twin import default_twin
+from hardware.emulator.deviations import default_twin
 from pipelines import cli
-from pipelines.excitation import Excitation, Motion, belief, candidates, design, information_of
-from pipelines.excite import ExciteTask, plan
-from pipelines.identify import ArmModelFit, Identified, identify_arm
-from pipelines.logs import load_arm_log
+from pipelines.identification.excitation import Excitation, Motion, belief, candidates, design, information_of
+from pipelines.identification.excite import ExciteTask, plan
+from pipelines.identification.identify import ArmModelFit, Identified, identify_arm
+from pipelines.identification.logs import load_arm_log
 from randomization.identification import prior_covariance
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
-from sim2real.gate import Gate
+from sim2real.gate.gate import Gate
 from sim2real.lerobot import LeRobotDataset, write_episodes
 from sim2real.parameters import Draw
-from sim2real.policy import Policy, ReplayPolicy, load_policy
+from sim2real.policies.protocol import Policy, ReplayPolicy, load_policy
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import Task, load_task
+from sim2real.task import Task
+from sim2real.tasks.registry import load_task
 
 ROBOT = Robot.load("so101")
 

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from hardware.policy_file import PolicyInfo, load_policy_file
-from pipelines.demonstrations import Demonstrations
-from pipelines.finetune import FinetuneSettings, finetune, forgotten
-from pipelines.networks import PolicyNetwork, chain_of
-from pipelines.policy_export import export_policy, load_network
-from pipelines.pretrain import PretrainSettings, pretrain
-from pipelines.recorded import estimate_lead, load_recorded, pairs
-from pipelines.training import TrainerOptions
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.export import export_policy, load_network
+from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
+from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.pretrain import PretrainSettings, pretrain
+from pipelines.learning.recorded import estimate_lead, load_recorded, pairs
+from pipelines.learning.trainer import TrainerOptions
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.lerobot.recording import write_episodes
 from sim2real.observation import standard_features
 from sim2real.parameters import Draw
+from sim2real.policies.file import PolicyInfo, load_policy_file
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 ROBOT = Robot.load("so101")
 CPU = TrainerOptions(accelerator="cpu", devices="1")

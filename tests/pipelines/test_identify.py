@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from pipelines import cli
-from pipelines.bench import BenchSet, parameters_of
-from pipelines.bench_logs import load_bench
-from pipelines.identify import ArmModelFit, identify_arm
-from pipelines.identify_results import advice, excite_command, training_ranges, write_results
-from pipelines.logs import ArmLog
+from pipelines.identification.bench import BenchSet, parameters_of
+from pipelines.identification.bench_logs import load_bench
+from pipelines.identification.identify import ArmModelFit, identify_arm
+from pipelines.identification.logs import ArmLog
+from pipelines.identification.results import advice, excite_command, training_ranges, write_results
 from randomization.space import Space
 from sim2real.errors import UserError
+from sim2real.model.batched import Recording
 from sim2real.robot import Robot
-from sim2real.simulation.declared import world_parameters
-from sim2real.twin import Recording
+from sim2real.simulation.parameters import world_parameters
 
 REAL = os.environ.get("SIM2REAL_REAL_DATA")
 needs_logs = pytest.mark.skipif(
@@ -175,7 +175,7 @@ def test_every_unknown_is_a_parameter_of_the_world() -> None:
 
 
 def test_inputs_put_each_value_where_it_belongs() -> None:
-    from pipelines.replay import arm_parameters
+    from pipelines.identification.replay import arm_parameters
 
     model = ArmModelFit.build(ROBOT)
     rng = np.random.default_rng(0)
@@ -220,7 +220,7 @@ def test_a_bench_fit_holds_on_another_load_and_gain(
 
 def pendulum_runs(folder: Path, fields: dict[str, float], cut: bool = False) -> None:
     """A bench folder made by the model itself."""
-    from pipelines.bench_logs import BenchRun
+    from pipelines.identification.bench_logs import BenchRun
 
     time = np.arange(300) / 100
     rows = ["file,servo,kp_register,mass_kg,length_m"]
@@ -264,7 +264,7 @@ def test_bench_runs_made_by_the_model_replay_without_error(
 
 def test_a_pendulum_swings_at_its_frequency(tmp_path: Path) -> None:
     """Torque off, no friction: ω² = h / (M + A) for small swings."""
-    from sim2real import pendulum, servo
+    from sim2real.model import pendulum, servo
 
     table = {"coulomb": 0.0, "viscous": 1e-9}
     parameters = parameters_of(table, "test")

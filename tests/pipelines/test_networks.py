@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.networks import PolicyNetwork, chain_of
-from sim2real.kinematics import tool_pose
+from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from sim2real.model.kinematics import tool_pose
 from sim2real.observation import standard_features
 from sim2real.robot import Robot
 
@@ -37,7 +37,7 @@ def test_tool_frame_agrees_with_the_kinematics() -> None:
 @pytest.mark.parametrize("quarter", [1, 2, 3])
 def test_a_cube_looks_the_same_every_quarter_turn(quarter: int) -> None:
     """Turning the tool by 90° about the vertical leaves the relative yaw as it is; turning it by 22.5° does not."""
-    from pipelines.networks import _relative_yaw
+    from pipelines.learning.networks.mlp import _relative_yaw
 
     def relative(angle: float) -> np.ndarray:
         axis = torch.tensor([[np.cos(angle), np.sin(angle), 0.0]], dtype=torch.float64)

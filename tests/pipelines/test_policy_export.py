@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 
-from hardware.policy_file import INFO_KEY, WEIGHTS_KEY, PolicyInfo, load_policy_file
-from pipelines.networks import PolicyNetwork, chain_of
-from pipelines.policy_export import export_policy, load_network
+from pipelines.learning.export import export_policy, load_network
+from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import standard_features
+from sim2real.policies.file import INFO_KEY, WEIGHTS_KEY, PolicyInfo, load_policy_file
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from hardware.policy_file import load_policy_file
-from hardware.runtime.session import ENOUGH
-from pipelines.collect import LINGER, CollectEpisode, Disturbance, collect
-from pipelines.evaluate import evaluate
-from pipelines.policy_export import load_network
-from pipelines.pretrain import PretrainSettings, TimedPace, pretrain, student_share
-from pipelines.simulated import make_plan
-from pipelines.training import TrainerOptions
+from hardware.runtime.sessions.session import ENOUGH
+from pipelines.learning.collect import LINGER, CollectEpisode, Disturbance, collect
+from pipelines.learning.export import load_network
+from pipelines.learning.pretrain import PretrainSettings, TimedPace, pretrain, student_share
+from pipelines.learning.trainer import TrainerOptions
+from pipelines.sweeps.evaluate import evaluate
+from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
+from sim2real.policies.file import load_policy_file
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 CPU = TrainerOptions(accelerator="cpu", devices="1")
 SMALL = {
@@ -81,7 +81,7 @@ def test_an_interrupted_run_is_usable_and_resumes_to_the_same_policy(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the third epoch, that is in the second round; then --resume."""
-    from pipelines.module import ChunkCloning
+    from pipelines.learning.cloning import ChunkCloning
 
     original = ChunkCloning.training_step
 
@@ -257,7 +257,7 @@ def test_labels_are_what_the_expert_does_on_what_it_may_see() -> None:
 
 def test_workers_do_not_load_torch() -> None:
     code = (
-        "import sys; import pipelines.collect, pipelines.evaluate, hardware.policy_file\n"
+        "import sys; import pipelines.learning.collect, pipelines.sweeps.evaluate, sim2real.policies.file\n"
         "print(sorted({'torch', 'lightning'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
-from pipelines.sweep import all_parameters
+from pipelines.sweeps.plan import all_parameters
 from randomization.space import Space
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.ray_engine import run_ray
+from pipelines.sweeps.ray_engine import run_ray
 from randomization.space import Space
 from randomization.sweep import run_sweep
 from sim2real.errors import UserError

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from hardware.emulator.launch import start_emulator
-from pipelines.arm_request import Options, prepare
 from pipelines.cli import main
+from pipelines.deployment.request import Options, prepare
 from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.robot import Robot
@@ -51,7 +51,7 @@ def test_mistakes_cost_one_message(arguments, words, capsys, tmp_path):
 
 @pytest.mark.parametrize("command", ["record", "deploy"])
 def test_stopped_before_anything_is_written_it_says_so(command, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("pipelines.deploy.emulate", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("pipelines.deployment.run.emulate", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     words = [
         command,
         "--task",

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from pipelines.recording_checks import (
+from pipelines.identification.recording_checks import (
     contradicts,
     doubts,
     frame_numbers,
     glitches,
     hand_guided,
     leading,
-    listed,
     measured_rate,
     moving_frames,
     opposed,
     without_turns,
 )
+from sim2real.errors import listed
 
 TIME = np.arange(200) / 30
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipelines import cli
-from pipelines.logs import informative, load_arm_log
-from pipelines.replay import gap, physics_rate, replay_in_twin, replay_in_world
-from pipelines.standing import misplaced
+from pipelines.identification.logs import informative, load_arm_log
+from pipelines.identification.misplaced_zeros import misplaced
+from pipelines.identification.replay import gap, physics_rate, replay_in_twin, replay_in_world
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError

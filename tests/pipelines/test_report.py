@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from pipelines.report import try_report, write_report
-from pipelines.report_figures import thin
+from pipelines.reports.figures import thin
+from pipelines.reports.report import try_report, write_report
 from randomization.distributions import Uniform
 from randomization.space import Space
 from randomization.sweep import run_sweep

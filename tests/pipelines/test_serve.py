@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from hardware.emulator.launch import start_emulator
-from hardware.runtime.messages import Line, Message
-from hardware.runtime.remote import RemotePolicy, offered
 from pipelines.cli import main
-from pipelines.serve import Served
+from pipelines.deployment.serve import Served
 from sim2real.errors import HardwareError, UserError
 from sim2real.observation import STANDARD, standard_features
+from sim2real.policies.messages import Line, Message
+from sim2real.policies.remote import RemotePolicy, offered
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[2]
 ROBOT = Robot.load("so101")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from pipelines.sweep import SweepPlan, all_parameters, compare_sweeps, plan_of
+from pipelines.sweeps.plan import SweepPlan, all_parameters, compare_sweeps, plan_of
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.statistics import wilson_interval

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hardware.runtime.supervisor import CODES, Phase, State
+from hardware.runtime.control.supervisor import CODES, Phase, State
 from pipelines.cli import main
-from pipelines.view import View
+from pipelines.deployment.view import View
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
@@ -59,7 +59,9 @@ class Still:
 @pytest.mark.skipif(not INSTALLED, reason="rerun is not installed (extra 'view')")
 def test_it_writes_what_rerun_can_read(tmp_path, monkeypatch):
     """Read back with rerun's own reader: joints, supervisor, interventions, pictures."""
-    monkeypatch.setattr("pipelines.view.GOODBYE", 120.0)  # a busy machine loads it for longer than a run ends
+    monkeypatch.setattr(
+        "pipelines.deployment.view.GOODBYE", 120.0
+    )  # a busy machine loads it for longer than a run ends
     view = View(ROBOT, str(tmp_path / "run.rrd"), {"front": Still()})
     for i in range(30):
         view.watch(i / 30, loop(i))

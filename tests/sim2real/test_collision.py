@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim2real.collision import boxes_gap, forget, known_gap, self_gap
-from sim2real.gate import COLLISION, Gate
-from sim2real.geometry import Geometry, views
-from sim2real.kinematics import link_poses, link_poses_into
+from sim2real.gate.collision import boxes_gap, forget, known_gap, self_gap
+from sim2real.gate.gate import COLLISION, Gate
+from sim2real.gate.geometry import Geometry, views
+from sim2real.gate.shapes import collision_shapes
+from sim2real.model.kinematics import link_poses, link_poses_into
 from sim2real.robot import Robot
-from sim2real.shapes import collision_shapes
-from sim2real.simulation.quiet import bullet
+from sim2real.simulation.bullet import bullet
 
 ROBOT = Robot.load("so101")
 GATE = Gate(ROBOT)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sim2real import dynamics
 from sim2real.errors import UserError
+from sim2real.model import dynamics
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -71,7 +71,7 @@ def test_batches_and_sets_of_inertial_parameters() -> None:
 
 
 def test_a_point_mass_loads_the_joints_by_its_weight() -> None:
-    from sim2real import kinematics
+    from sim2real.model import kinematics
 
     point = np.array(MODEL.tool[10:13])
     heavier = MODEL.inertials.copy()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sim2real import kinematics
 from sim2real.errors import UserError
+from sim2real.model import kinematics
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim2real import servo
 from sim2real.errors import UserError
+from sim2real.model import servo
 from sim2real.robot import Robot
 
 DT = 1 / 300

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hardware.cameras.silhouette import cube_outline, fit_cube, fit_disc
 from sim2real.camera import CameraModel
-from sim2real.silhouette import cube_outline, fit_cube, fit_disc
 
 CAMERA = CameraModel.looking_at((0.55, 0.3, 0.4), (0.22, 0.0, 0.0))
 POSE = np.ascontiguousarray(CAMERA.camera_to_base)

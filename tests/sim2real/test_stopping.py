@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim2real.dynamics import INVERSE_COLUMNS, add_point_mass, inverse_dynamics_into, mass_and_bias
 from sim2real.errors import UserError
-from sim2real.gate import CLIPPED, NAMES, TORQUE, WORKSPACE, Gate
-from sim2real.kinematics import link_poses, tool_position
+from sim2real.gate.gate import CLIPPED, NAMES, TORQUE, WORKSPACE, Gate
+from sim2real.model.dynamics import INVERSE_COLUMNS, add_point_mass, inverse_dynamics_into, mass_and_bias
+from sim2real.model.kinematics import link_poses, tool_position
+from sim2real.model.servo import ARMATURE, nominal_parameters
 from sim2real.robot import GateSettings, Robot
-from sim2real.servo import ARMATURE, nominal_parameters
 
 ROBOT = Robot.load("so101")
 DT = 1 / ROBOT.command_rate

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from sim2real import servo, twin
-from sim2real.dynamics import mass_and_bias
 from sim2real.errors import UserError
+from sim2real.model import batched as twin
+from sim2real.model import servo
+from sim2real.model.dynamics import mass_and_bias
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")

@@ -7,15 +7,15 @@ import sys
 
 import numpy as np
 
+from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.guardian import Watchdog
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.session import Plan, Session
-from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.serial_arm import SerialArm
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.safety.watchdog_client import Watchdog
+from hardware.runtime.sessions.session import Plan, Session
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import RealClock
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 
 class Sway:

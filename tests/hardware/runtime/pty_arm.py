@@ -16,7 +16,7 @@ from hardware.emulator.pty_port import Pty
 from hardware.emulator.wire import EmulatedBus
 from hardware.emulator.world_plant import WorldPlant
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 
 def main() -> None:

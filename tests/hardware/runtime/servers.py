@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hardware.runtime.messages import Line, Message, MessageError
+from sim2real.policies.messages import Line, Message, MessageError
 
 Misdeed = Callable[[Line, Message], None]
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.dynamixel import protocol as dynamixel
-from hardware.family import FAMILIES
-from hardware.runtime import blackbox
-from hardware.runtime.blackbox import RECEIVED, SENT, VECTORS, BlackBox, save
-from hardware.runtime.flight import about
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Phase, Request
-from hardware.runtime.timeline import Recording
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase, Request
+from hardware.runtime.recording import blackbox
+from hardware.runtime.recording.blackbox import RECEIVED, SENT, VECTORS, BlackBox, save
+from hardware.runtime.recording.blackbox_rows import about
+from hardware.runtime.recording.timeline import Recording
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
+from hardware.servos.dynamixel import protocol as dynamixel
+from hardware.servos.family import FAMILIES
 from pipelines.cli import main
 from sim2real.errors import UserError
 from sim2real.robot import Robot

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from hardware.runtime.collecting import Collection
-from hardware.runtime.jog import ANGLE, LEAD, LENGTH, KeyboardJog
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.playback import EpisodeSource, Motion, Playback
-from hardware.runtime.roles import NoOperator, Plan
-from hardware.runtime.sources import LocalPolicy
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.sessions.collecting import Collection
+from hardware.runtime.sessions.playback import EpisodeSource, Motion, Playback
+from hardware.runtime.sessions.roles import NoOperator, Plan
+from hardware.runtime.sources.jog import ANGLE, LEAD, LENGTH, KeyboardJog
+from hardware.runtime.sources.sources import LocalPolicy
 from sim2real.clock import SimulatedClock
 from sim2real.episode import Episode
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_position
+from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World

@@ -4,10 +4,10 @@ from typing import cast
 
 import numpy as np
 
-from hardware.emulator.dynamixel_servos import OVERLOAD, DynamixelServo
+from hardware.emulator.dynamixel.servo import OVERLOAD, DynamixelServo
 from hardware.emulator.stepped import SteppedArm
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.supervisor import Phase, Request
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase, Request
 
 
 def ready() -> tuple[SteppedArm, ControlLoop]:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from hardware.runtime.escalation import LIMIT, Escalation, Failures
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.safety.escalation import LIMIT, Escalation, Failures
 from pipelines.cli import main
 from sim2real.errors import Sim2RealError
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from hardware.runtime.estop import AGAIN, EmergencyStop
-from hardware.runtime.estop_line import LineWatcher, reader
 from hardware.runtime.processes import NAME, control_processes, is_control
+from hardware.runtime.safety.estop import AGAIN, EmergencyStop
+from hardware.runtime.safety.estop_line import LineWatcher, reader
 from pipelines.cli import main
 from sim2real.errors import UserError
 
@@ -208,6 +208,6 @@ def test_a_run_is_stopped_by_the_command(tmp_path):
 
     states = list(dict.fromkeys(pq.read_table(tmp_path / "log.parquet")["state"].to_pylist()))
     assert states[-3:] == ["estop", "settling", "limp_fault"]
-    from hardware.runtime.timeline import Recording
+    from hardware.runtime.recording.timeline import Recording
 
     assert Recording(tmp_path / "blackbox-1.npz").faults == ["estop: signal"]

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from hardware.runtime.inference import InferenceProcess, Slot, _Shared, _think, observed_features
+from hardware.runtime.sources.inference import InferenceProcess, Slot, _Shared, _think, observed_features
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 ROBOT = Robot.load("so101")
 STUBS = "tests.hardware.runtime.stubs"
@@ -155,7 +155,7 @@ def test_it_ends_when_the_control_process_dies():
     import subprocess
 
     code = (
-        "from hardware.runtime.inference import InferenceProcess\n"
+        "from hardware.runtime.sources.inference import InferenceProcess\n"
         "import os\n"
         "if __name__ == '__main__':\n"
         "    p = InferenceProcess('zero', 'reach', 'so101'); p.wait_ready(); print(p.pid, flush=True)\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.killing import Bench
+from pipelines.reliability.kill_trials import Bench
 
 
 @pytest.mark.slow

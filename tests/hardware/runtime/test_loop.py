@@ -7,9 +7,9 @@ import pytest
 
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedArm
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Action, Phase, Request
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Action, Phase, Request
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import SimulatedClock
 from sim2real.errors import BusError, HardwareError
 from sim2real.robot import Robot

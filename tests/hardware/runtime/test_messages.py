@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.runtime.messages import (
+from sim2real.policies.messages import (
     MAX_HEADER,
     Line,
     Message,

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware.runtime.loop import REDUCED
-from hardware.runtime.monitors import NAMES, Monitors, Thresholds, Verdict
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.control.loop import REDUCED
+from hardware.runtime.control.monitors import NAMES, Monitors, Thresholds, Verdict
+from hardware.runtime.control.supervisor import Phase
 from sim2real.arm import ArmState
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -244,7 +244,7 @@ def test_a_warm_servo_slows_the_arm_down_and_a_hot_one_stops_it(rig):
 
 
 def test_every_monitor_has_a_name_that_latches():
-    from hardware.runtime.supervisor import MONITORS, TRANSITIONS
+    from hardware.runtime.control.supervisor import MONITORS, TRANSITIONS
 
     latching = {row.condition for row in TRANSITIONS if row.latch}
     assert set(NAMES) == set(MONITORS) <= latching

@@ -1,7 +1,7 @@
 """Every fault in every state it can meet: real bytes, simulated physics, stepped clock.
 
 Each case brings an arm into a state, injects one fault of the catalogue, and looks at what became of it: the
-witness (`pipelines/proving.py`) has seen every step of the physics, and the end is what the catalogue says.
+witness (`pipelines/reliability/proving.py`) has seen every step of the physics, and the end is what the catalogue says.
 """
 
 from dataclasses import replace
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.emulator.catalogue import CATALOGUE, Case, FaultKind, Place
-from hardware.emulator.faults import parse_fault
-from hardware.runtime.supervisor import ENERGISED, Phase, Request, Retreat
-from pipelines.proving import Rig
-from pipelines.stand_ins import Sway
+from hardware.emulator.faults.catalogue import CATALOGUE, Case, FaultKind, Place
+from hardware.emulator.faults.injector import parse_fault
+from hardware.runtime.control.supervisor import ENERGISED, Phase, Request, Retreat
+from pipelines.reliability.proving import Rig
+from pipelines.reliability.stand_ins import Sway
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
 

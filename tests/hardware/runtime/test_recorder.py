@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.inference import Slot
-from hardware.runtime.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
-from hardware.runtime.supervisor import CODES, Phase
+from hardware.runtime.control.supervisor import CODES, Phase
+from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
+from hardware.runtime.sources.inference import Slot
 from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
@@ -147,8 +147,8 @@ def test_a_stopped_recorder_never_blocks_the_loop(make):
 
 def test_a_hung_recorder_is_given_up_long_before_a_slow_one(make, monkeypatch):
     """Nobody answers and nobody works: the arm that holds meanwhile does not wait for the whole time allowed."""
-    monkeypatch.setattr("hardware.runtime.recorder.IDLE_TIMEOUT", 0.5)
-    monkeypatch.setattr("hardware.runtime.recorder.SAVE_TIMEOUT", 1e6)
+    monkeypatch.setattr("hardware.runtime.recording.recorder.IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr("hardware.runtime.recording.recorder.SAVE_TIMEOUT", 1e6)
     recorder = make()
     feed(recorder, 12)
     os.kill(recorder._process.pid, signal.SIGSTOP)

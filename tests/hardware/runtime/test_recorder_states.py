@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.recorder import RecorderConfig, RecorderProcess
-from hardware.runtime.session import NoOperator, Plan, Session
-from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Phase
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
+from hardware.runtime.sessions.session import NoOperator, Plan, Session
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import SimulatedClock
 from sim2real.lerobot import LeRobotDataset
 from sim2real.lerobot.journal import recover
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 SO101 = Robot.load("so101")
 ROBOT = replace(SO101, home=SO101.rest + 0.2 * (SO101.home - SO101.rest))
@@ -113,7 +113,7 @@ class Trial:
 @pytest.mark.parametrize("phase", STATES, ids=str)
 def test_the_arm_does_not_mind(tmp_path, monkeypatch, phase, how):
     if how == "stop":
-        monkeypatch.setattr("hardware.runtime.recorder.IDLE_TIMEOUT", 0.5)
+        monkeypatch.setattr("hardware.runtime.recording.recorder.IDLE_TIMEOUT", 0.5)
     trial = Trial(phase, how, tmp_path / "set")
     try:
         results = trial.session.run()

@@ -6,15 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from hardware.runtime import remote
-from hardware.runtime.inference import InferenceProcess, observed_features
-from hardware.runtime.messages import Line, Message
-from hardware.runtime.remote import RemotePolicy, Surroundings, offered
-from hardware.runtime.sources import LocalPolicy
+from hardware.runtime.sources.inference import InferenceProcess, observed_features
+from hardware.runtime.sources.sources import LocalPolicy
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
+from sim2real.policies import remote
+from sim2real.policies.messages import Line, Message
+from sim2real.policies.remote import RemotePolicy, Surroundings, offered
 from sim2real.robot import Robot
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 from .servers import StubServer, good
 from .test_loop import Rig

@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.session import NoOperator, Plan, Session
-from hardware.runtime.sources import GoalOnly, LocalPolicy
-from hardware.runtime.supervisor import Phase, Request
-from hardware.runtime.table import table
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Phase, Request
+from hardware.runtime.sessions.session import NoOperator, Plan, Session
+from hardware.runtime.sessions.table import table
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import SimulatedClock
 from sim2real.errors import Sim2RealError
-from sim2real.kinematics import tool_position
+from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 ROBOT = Robot.load("so101")
 TASK = load_task("reach")

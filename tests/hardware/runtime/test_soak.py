@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from pipelines.chaos import Chaos, ChaosOptions, run_chaos
 from pipelines.cli import main
-from pipelines.tally import Tally, summary
+from pipelines.reliability.chaos import Chaos, ChaosOptions, run_chaos
+from pipelines.reliability.tally import Tally, summary
 from sim2real.errors import UserError
 
 
@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_end() -> None:
 
 def test_a_broken_promise_is_found_and_named(monkeypatch, capsys) -> None:
     """With a bound that no arm can keep, the command says so, with the seed, and exits 1."""
-    monkeypatch.setattr("pipelines.proving.SAG", 1e-5)
+    monkeypatch.setattr("pipelines.reliability.proving.SAG", 1e-5)
     assert main(["chaos", "--seconds", "4", "--seed", "9", "--json"]) == 1
     said = capsys.readouterr()
     result = json.loads(said.out)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.runtime.supervisor import (
+from hardware.runtime.control.supervisor import (
     CONDITIONS,
     ENERGISED,
     MONITORS,

@@ -11,7 +11,7 @@ from hardware.emulator.hand import HandPath
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.pty_port import Pty
 from hardware.emulator.wire import EmulatedBus
-from hardware.runtime.teleop import APART, RAMP, Leader, Mapping
+from hardware.runtime.sources.teleop import APART, RAMP, Leader, Mapping
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from hardware.runtime.table import Status, table
-from hardware.runtime.terminal import Lines, Screen, Terminal, next_key
+from hardware.runtime.sessions.table import Status, table
+from hardware.runtime.sessions.terminal import Lines, Screen, Terminal, next_key
 
 STATUS = Status(
     robot="so101", state="running", fault="", joints=("pan", "gripper"), position=np.array([0.1, 0.2]),

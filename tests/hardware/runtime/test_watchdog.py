@@ -15,13 +15,13 @@ import pytest
 
 from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.stepped import SteppedArm
-from hardware.ports import holders
-from hardware.runtime import descent, watchdog
-from hardware.runtime.descent import SPEED
-from hardware.runtime.guardian import DEAF, SPACING, DescentPlanner, Watchdog
-from hardware.runtime.loop import ControlLoop
-from hardware.runtime.watchdog import Descent, Memory
-from sim2real.gate import Gate
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.safety import descent, watchdog
+from hardware.runtime.safety.descent import SPEED
+from hardware.runtime.safety.watchdog import Descent, Memory
+from hardware.runtime.safety.watchdog_client import DEAF, SPACING, DescentPlanner, Watchdog
+from hardware.servos.ports import holders
+from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -344,7 +344,7 @@ def test_a_watchdog_that_is_stopped_counts_as_gone():
 UNREACHABLE = """
 import sys, time
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.guardian import Watchdog
+from hardware.runtime.safety.watchdog_client import Watchdog
 from sim2real.robot import Robot
 robot = Robot.load("so101")
 guardian = Watchdog(robot, sys.argv[1], emulated_calibration(robot).radians_to_ticks)

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pipelines.replay import arm_parameters
-from sim2real import servo
+from pipelines.identification.replay import arm_parameters
+from sim2real.model import servo
 from sim2real.parameters import Draw
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 
 def pushing(world: World, values: dict[str, float]) -> np.ndarray:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sim2real import servo
-from sim2real.dynamics import mass_and_bias
-from sim2real.kinematics import inverse
+from sim2real.model import servo
+from sim2real.model.dynamics import mass_and_bias
+from sim2real.model.kinematics import inverse
 from sim2real.parameters import Draw
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
@@ -87,7 +87,7 @@ def test_the_torque_that_contact_makes_is_found(arm: World) -> None:
         arm.bodies.kick(arm.bodies.joints[4], tuple(force))
         arm.advance(None, 1)
     position = arm.position
-    from sim2real.kinematics import link_poses, tool_jacobian
+    from sim2real.model.kinematics import link_poses, tool_jacobian
 
     # `kick` acts at the link's centre of mass; take the Jacobian there.
     rotations, origins = link_poses(arm.robot.model, position)

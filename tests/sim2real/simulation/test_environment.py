@@ -13,7 +13,7 @@ import sim2real.simulation.environment as environment
 from sim2real.errors import UserError
 from sim2real.parameters import Draw
 from sim2real.robot import Robot
-from sim2real.tasks import load_task, task_names
+from sim2real.tasks.registry import load_task, task_names
 
 
 @pytest.mark.parametrize("name", task_names())

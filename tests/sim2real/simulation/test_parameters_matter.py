@@ -9,7 +9,7 @@ from sim2real.parameters import Draw, Parameter, unseen
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 Array = np.ndarray
 
@@ -114,7 +114,7 @@ def start(world: World) -> Array:
 
 def episode(world: World) -> Array:
     """One that records what the policy's commands became."""
-    from sim2real.policy import RandomPolicy
+    from sim2real.policies.protocol import RandomPolicy
 
     policy = RandomPolicy(world.robot)
     return rollout(world, policy, world.draw, max_seconds=1.5).executed

@@ -11,11 +11,11 @@ import pytest
 
 from sim2real.episode import Episode
 from sim2real.errors import UserError
+from sim2real.model.servo import SERVO_FIELDS, STOP_SHARE
 from sim2real.parameters import Draw
-from sim2real.servo import SERVO_FIELDS, STOP_SHARE
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 from tests.sim2real.simulation.draws import random_draw
 
 ROOT = Path(__file__).parents[3]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from sim2real import kinematics
 from sim2real.calibration import Calibration
-from sim2real.gate import Gate
+from sim2real.gate.gate import Gate
+from sim2real.model import kinematics
 from sim2real.robot import Robot, robot_names
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 
 NAMES = ("koch", "openmanipulator_x", "so100", "so101")
 
@@ -36,7 +36,7 @@ def test_poses_and_calibration_fit_the_limits(robot: Robot) -> None:
 
 def test_kinematics_and_masses_agree_with_pinocchio(robot: Robot) -> None:
     pin = pytest.importorskip("pinocchio")
-    from sim2real.dynamics import mass_and_bias
+    from sim2real.model.dynamics import mass_and_bias
 
     other = pin.buildModelFromUrdf(str(robot.urdf))
     assert list(other.names[1:]) == list(robot.joint_names)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from sim2real.errors import UserError
-from sim2real.gate import Gate
+from sim2real.gate.gate import Gate
 from sim2real.parameters import Draw
-from sim2real.policy import RandomPolicy, ZeroPolicy
+from sim2real.policies.protocol import RandomPolicy, ZeroPolicy
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import HOLD, load_task
+from sim2real.task import HOLD
+from sim2real.tasks.registry import load_task
 from tests.sim2real.simulation.draws import random_draw
 
 

@@ -9,7 +9,7 @@ import pytest
 from sim2real.errors import UserError
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks.base import load_task
+from sim2real.tasks.registry import load_task
 from tests.sim2real.simulation.draws import random_draw
 
 IIWA = Path(__file__).parents[3] / "examples" / "iiwa" / "iiwa.toml"

@@ -7,7 +7,7 @@ import numpy as np
 import pybullet as bullet
 import pytest
 
-from sim2real.kinematics import tool_pose
+from sim2real.model.kinematics import tool_pose
 from sim2real.robot import Robot
 from sim2real.simulation.scene import CONTACT_DAMPING, CONTACT_STIFFNESS, joint_indices
 from sim2real.simulation.world import World

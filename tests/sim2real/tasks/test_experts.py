@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_position
+from sim2real.experts.base import Expert, LiftExpert, PushExpert, ReachExpert, grip_angles, holds_something
+from sim2real.experts.laws import FLOOR, GRASP_HEIGHT, PUSH_HEIGHT
+from sim2real.experts.motion import Motion, gate_delay
+from sim2real.experts.pointing import forward, inverse
+from sim2real.model.kinematics import tool_position
 from sim2real.observation import Observation
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
-from sim2real.tasks import load_task, task_names
-from sim2real.tasks.experts import Expert, LiftExpert, PushExpert, ReachExpert, grip_angles, holds_something
-from sim2real.tasks.laws import FLOOR, GRASP_HEIGHT, PUSH_HEIGHT
-from sim2real.tasks.motion import Motion, gate_delay
-from sim2real.tasks.pointing import forward, inverse
+from sim2real.tasks.registry import load_task, task_names
 from tests.sim2real.simulation.draws import random_draw
 
 ROBOT = Robot.load("so101")

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_pose
-from sim2real.robot import Robot
-from sim2real.tasks.motion import tilt_at
-from sim2real.tasks.pointing import (
+from sim2real.experts.motion import tilt_at
+from sim2real.experts.pointing import (
     AXIS_X,
     LOWER_LENGTH,
     UPPER_LENGTH,
@@ -22,6 +20,8 @@ from sim2real.tasks.pointing import (
     pointing_geometry,
     roll_for_heading,
 )
+from sim2real.model.kinematics import tool_pose
+from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
 TOOL = pointing_geometry(ROBOT)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sim2real.errors import UserError
-from sim2real.kinematics import tool_pose
+from sim2real.experts.base import grip_angles
+from sim2real.model.kinematics import tool_pose
 from sim2real.robot import Robot
-from sim2real.tasks import load_task, task_names
-from sim2real.tasks.base import AXIS, CUBE
-from sim2real.tasks.experts import grip_angles
+from sim2real.task import AXIS, CUBE
 from sim2real.tasks.push import APART
+from sim2real.tasks.registry import load_task, task_names
 from sim2real.truth import Truth
 
 ROBOT = Robot.load("so101")

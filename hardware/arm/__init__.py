@@ -1,0 +1,1 @@
+"""A serial arm: its identity, its readings' plausibility, its commands."""

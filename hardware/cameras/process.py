@@ -1,0 +1,270 @@
+"""A camera in a process of its own: its newest picture and what it shows, never older than it must be.
+
+A thread in that process does nothing but drain the camera, so that no queue of old pictures forms; another looks
+for the objects. Results and pictures reach other processes through shared memory: asking for them never waits,
+whatever the camera does. A camera that stalls, goes black, repeats one picture or disappears is opened again,
+for ever, and so is started again a process that dies or hangs; meanwhile the last picture simply gets older, which
+is what users of it have to watch. What runs in the process is `camera_worker.py`.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.cameras.detector import Percept
+from sim2real.camera import CameraModel
+from sim2real.errors import HardwareError
+
+Image = NDArray[np.uint8]
+
+STATES = ("connecting", "streaming", "stalled", "frozen", "black", "lost")
+CONNECTING, STREAMING, STALLED, FROZEN, BLACK, LOST = range(len(STATES))
+
+OPEN_TIMEOUT = 5.0
+"""s that opening a stream may take."""
+BEATING = 5.0
+"""s without a sign of life after which a camera's process that has been at work is killed and started again."""
+STARTING = 180.0
+"""The same while it starts: the detector may have to be compiled."""
+GRABBING = 15.0
+"""s that one call of the camera's driver may take before the process is killed and started again."""
+RESTART = (0.5, 10.0)
+"""s before a process is started again that has been before: the second time, doubling up to the last. The first time
+it is at once, since an arm that needs to see gives up after 3 s."""
+SETTLED = 30.0
+"""s after which a process that lives counts as good again."""
+
+SLOTS = 3
+TEXT = 256
+# Positions in the block of numbers.
+SEQUENCE, STATE, HEALTHY, PICTURES, PERCEPTS, RATE, BEAT, GRABBED, READY, RESTARTS, PERCEPT = range(11)
+NUMBERS = PERCEPT + 11
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """How a camera is. `state` is one of STATES; `rate` in pictures/s; `time` of the newest good picture, s."""
+
+    state: str
+    time: float
+    pictures: int
+    rate: float
+    problem: str
+    restarts: int = 0
+    """How often its process had to be started again."""
+
+
+class CameraReader:
+    """The receiving end, for any process: hand it over when the process is started. Nothing here ever waits.
+
+    Times are seconds of CLOCK_MONOTONIC (`time.monotonic`), which all processes share.
+    """
+
+    def __init__(self, camera: CameraModel, numbers: Any, text: Any, slots: Any) -> None:
+        self.camera = camera
+        self._shared = (numbers, text, slots)
+        self._attach()
+
+    def _attach(self) -> None:
+        numbers, text, slots = self._shared
+        self._numbers: NDArray[np.float64] = np.frombuffer(numbers, dtype=np.float64)
+        self._text: NDArray[np.uint8] = np.frombuffer(text, dtype=np.uint8)
+        shape = (SLOTS, self.camera.height, self.camera.width, 3)
+        size = 8 * SLOTS
+        self._times: NDArray[np.float64] = np.frombuffer(slots, dtype=np.float64, count=SLOTS)
+        self._images: Image = np.frombuffer(slots, dtype=np.uint8, offset=size).reshape(shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"camera": self.camera, "_shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._attach()
+
+    def latest(self) -> tuple[float, Image] | None:
+        """(time of capture, (H, W, 3) uint8 RGB copy) of the newest good picture; None before the first."""
+        for _ in range(5):
+            count = int(self._numbers[PICTURES])
+            if count == 0:
+                return None
+            slot = count % SLOTS
+            taken, image = float(self._times[slot]), self._images[slot].copy()
+            # The slot is written again only two pictures later.
+            if int(self._numbers[PICTURES]) - count < SLOTS - 1:
+                return taken, image
+        return None
+
+    def percept(self) -> tuple[int, Percept] | None:
+        """The newest percept with its number, counting from 1; None before the first."""
+        values = self._snapshot()
+        count = int(values[PERCEPTS])
+        if count == 0:
+            return None
+        return count, _unpack(values[PERCEPT:])
+
+    def status(self) -> CameraStatus:
+        """How the camera is."""
+        values = self._snapshot()
+        problem = bytes(self._text).split(b"\0")[0].decode("utf-8", "replace")
+        return CameraStatus(
+            STATES[int(values[STATE])],
+            float(values[HEALTHY]),
+            int(values[PICTURES]),
+            float(values[RATE]),
+            problem,
+            int(values[RESTARTS]),
+        )
+
+    def age(self, now: float) -> float:
+        """Seconds since the newest good picture was taken; infinite before the first."""
+        healthy = float(self._numbers[HEALTHY])
+        return now - healthy if np.isfinite(healthy) else float("inf")
+
+    def _snapshot(self) -> NDArray[np.float64]:
+        """All numbers as they belong together."""
+        copy = self._numbers.copy()
+        for _ in range(100):
+            if copy[SEQUENCE] % 2 == 0 and self._numbers[SEQUENCE] == copy[SEQUENCE]:
+                break
+            copy = self._numbers.copy()
+        return copy
+
+
+class CameraProcess:
+    """Starts the process of one camera and ends it. `reader` is what it sees.
+
+    `objects` are those to look for, out of "cube" and "mark"; none: pictures only. Raises UserError when the
+    camera has no source, or by its file cannot see the table. That it cannot be opened is no error here: it
+    may come back.
+    """
+
+    def __init__(self, camera: CameraModel, objects: Iterable[str] = ()) -> None:
+        from hardware.cameras.detector import Detector
+        from sim2real.errors import UserError
+
+        if camera.source is None:
+            raise UserError(
+                f"camera '{camera.name}' has no source; name it with --camera {camera.name}=SOURCE "
+                "(a number, a device, a file or a stream), or as source in the cameras file"
+            )
+        self.camera, self.objects = camera, frozenset(objects)
+        if self.objects:
+            Detector(camera, self.objects)  # refuses a camera that cannot see the table, here and now
+        context = get_context("spawn")
+        numbers = context.RawArray("d", NUMBERS)
+        text = context.RawArray("B", TEXT)
+        slots = context.RawArray("B", SLOTS * (8 + camera.width * camera.height * 3))
+        self.reader = CameraReader(camera, numbers, text, slots)
+        self.reader._numbers[HEALTHY] = -np.inf
+        self._context = context
+        self._closing = threading.Event()
+        self._process = self._launch()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
+
+    def _launch(self) -> Any:
+        from hardware.cameras.worker import serve
+
+        numbers = self.reader._numbers
+        # A process that was killed may have left a write half done.
+        numbers[SEQUENCE] += numbers[SEQUENCE] % 2
+        numbers[READY] = 0
+        numbers[BEAT] = numbers[GRABBED] = time.monotonic()
+        process = self._context.Process(
+            target=serve,
+            args=(self.reader, self.objects, os.getpid()),
+            daemon=True,
+            name=f"camera {self.camera.name}",
+        )
+        process.start()
+        return process
+
+    def _keep(self) -> None:
+        """Start the process again when it dies or hangs."""
+        numbers = self.reader._numbers
+        pause, begun = 0.0, time.monotonic()
+        while not self._closing.is_set():
+            wait([self._process.sentinel], 0.2)
+            now = time.monotonic()
+            patience = BEATING if numbers[READY] else STARTING
+            if now - numbers[BEAT] > patience or now - numbers[GRABBED] > GRABBING:
+                self._process.kill()
+                self._process.join(5.0)
+            if self._process.is_alive():
+                continue
+            self._tell("the camera's process has ended and is started again")
+            numbers[STATE] = LOST
+            if now - begun > SETTLED:
+                pause = 0.0
+            if self._closing.wait(pause):
+                return
+            pause, begun = min(max(2 * pause, RESTART[0]), RESTART[1]), time.monotonic()
+            numbers[RESTARTS] += 1
+            self._process = self._launch()
+
+    def _tell(self, problem: str) -> None:
+        text = problem.encode()[: TEXT - 1]
+        self.reader._text[:] = 0
+        self.reader._text[: len(text)] = np.frombuffer(text, np.uint8)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there; whether the camera is, `reader.status()` says."""
+        return bool(self._process.is_alive())
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid or 0)
+
+    def wait_ready(self, timeout: float = 180.0) -> None:
+        """Wait for the first picture, and for the first look at one when there is something to look for.
+
+        That may take long the first time ever, when the detector is compiled. Raises HardwareError that says
+        why nothing came.
+        """
+        deadline = time.monotonic() + timeout
+        patience = time.monotonic() + min(timeout, OPEN_TIMEOUT + 10.0)
+        while not self._ready():
+            status = self.reader.status()
+            now = time.monotonic()
+            if now > deadline or (now > patience and status.pictures == 0):
+                raise HardwareError(
+                    f"camera '{self.camera.name}' ({self.camera.source}) gave no picture: "
+                    f"{status.problem or status.state}; check the source with a player such as ffplay"
+                )
+            time.sleep(0.02)
+
+    def _ready(self) -> bool:
+        return self.reader.status().pictures > 0 and (not self.objects or self.reader.percept() is not None)
+
+    def close(self) -> None:
+        """End the process."""
+        self._closing.set()
+        self._keeper.join(10.0)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(1.0)
+        if self._process.is_alive():
+            # A driver that hangs in the kernel does not react to anything milder.
+            self._process.kill()
+            self._process.join(1.0)
+
+
+def _unpack(values: NDArray[np.float64]) -> Percept:
+    return Percept(
+        time=float(values[0]),
+        cube=None if np.isnan(values[1]) else values[1:4].copy(),
+        yaw=float(values[4]),
+        visible=float(values[5]),
+        mark=None if np.isnan(values[6]) else values[6:8].copy(),
+        mark_visible=float(values[8]),
+        confidence=float(values[9]),
+    )

@@ -1,0 +1,1 @@
+"""Putting an arm into service: finding servos, identifiers, calibration, inspection."""

@@ -1,0 +1,1 @@
+"""Small pictures without a simulator: rasterizer, the emulator's live picture, portraits of an arm."""

@@ -1,0 +1,1 @@
+"""Emulated Dynamixel X servos."""

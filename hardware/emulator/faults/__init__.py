@@ -1,0 +1,1 @@
+"""Faults by name, injected into an emulated arm."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind: recorded episodes, black box, tick log."""

@@ -1,0 +1,1 @@
+"""What stops an arm when the loop cannot: watchdog, descent, emergency stop, escalation."""

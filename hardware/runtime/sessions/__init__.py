@@ -1,0 +1,1 @@
+"""A run on an arm from arming to rest, and the person at the terminal."""

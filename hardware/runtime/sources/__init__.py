@@ -1,0 +1,1 @@
+"""Where goals come from: policies, leader arms, keys, recordings."""

@@ -1,0 +1,293 @@
+"""The policy in a process of its own: observations in, timestamped chunks out, through shared memory.
+
+The control loop never waits for it and never imports what it imports. Both directions are a slot guarded by a
+sequence number (a seqlock: odd while being written); the newest value wins, nothing queues up. A pipe carries
+one byte per observation, so that the process sleeps until there is work, and its end of file tells it that the
+control process is gone.
+"""
+
+import multiprocessing
+import os
+import select
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.sources.sources import Answer
+from sim2real.chunks import Chunk
+from sim2real.errors import Sim2RealError, UserError
+from sim2real.observation import STANDARD, Feature, Observation, standard_features
+from sim2real.policies.protocol import Policy, is_trajectory, load_policy
+from sim2real.policies.remote import MAX_HORIZON, RemotePolicy, Surroundings, is_remote
+from sim2real.robot import Robot
+from sim2real.task import Task
+from sim2real.tasks.registry import load_task
+
+Array = NDArray[np.float64]
+
+NOTE = 2000
+"""Bytes for the message of a policy that failed."""
+
+STARTING, READY, FAILED = 0, 1, 2
+
+
+def load_any_policy(spec: str, task: Task, robot: Robot, surroundings: Surroundings | None = None) -> Policy:
+    """A policy by name, class path, file or server, checked against robot and task. Raises UserError.
+
+    `surroundings` is what a policy server may be told and shown besides the observation.
+    """
+    if is_remote(spec):
+        return RemotePolicy(spec, task.name, robot, surroundings)
+    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
+        from sim2real.policies.file import load_policy_file
+
+        policy = load_policy_file(spec)
+        policy.check(robot, task)
+        return policy
+    return load_policy(spec, task, robot)
+
+
+class Slot:
+    """A vector of float64 in shared memory with one writer and one reader at a time.
+
+    A read that meets a write gives None; the caller tries again in its next cycle.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._memory = RawArray("b", 8 * (size + 1))
+        self._map()
+
+    def _map(self) -> None:
+        everything = np.frombuffer(self._memory, dtype=np.float64)
+        self._sequence = everything[:1].view(np.int64)
+        self._values = everything[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"size": self.size, "_memory": self._memory}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+    @property
+    def version(self) -> int:
+        """Grows by two with every write; odd while one is under way."""
+        return int(self._sequence[0])
+
+    def write(self, *parts: "Array | Sequence[float]") -> None:
+        """Replace the content by the concatenated parts."""
+        self._sequence[0] += 1
+        at = 0
+        for part in parts:
+            self._values[at : at + len(part)] = part
+            at += len(part)
+        self._sequence[0] += 1
+
+    def read(self) -> tuple[int, Array] | None:
+        """(version, copy of the content), or None while it is being written."""
+        before = int(self._sequence[0])
+        if before % 2:
+            return None
+        values = self._values.copy()
+        return (before, values) if int(self._sequence[0]) == before else None
+
+
+class _Shared:
+    """What both processes see. The header of a chunk: status, episode, time, horizon, joints."""
+
+    def __init__(self, size: int, n: int) -> None:
+        self.observation = Slot(3 + size)
+        """episode, seed, time, then the features."""
+        self.chunk = Slot(4 + MAX_HORIZON * n)
+        """episode, time of the observation, time of the answer, rows (-1: invalid), then the chunk."""
+        self.status = RawArray("i", 1)
+        self.note = RawArray("c", NOTE)
+
+    def fail(self, message: str) -> None:
+        text = message.encode("utf-8", "replace")[: NOTE - 1]
+        self.note.value = text.decode("utf-8", "ignore").encode("utf-8")
+        self.status[0] = FAILED
+
+
+def observed_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
+    """Everything an arm can tell a policy: the standard keys, in the order of the shared memory."""
+    return standard_features(STANDARD, robot.n)
+
+
+class InferenceProcess:
+    """A policy source (see `sources.PolicySource`) that thinks in another process.
+
+    `spec` is whatever `load_any_policy` takes, `task` and `robot` names or paths. The constructor returns at
+    once; `wait_ready` waits until the policy is loaded and has answered once.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        task: str,
+        robot: str | Path,
+        *,
+        seed: int = 0,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.spec = spec
+        self._robot = Robot.load(robot)
+        self._task = load_task(task)
+        self._features = observed_features(self._task, self._robot)
+        self._period = 1.0 / self._robot.policy_rate
+        self._shared = _Shared(sum(feature.size for feature in self._features), self._robot.n)
+        self._episode, self._seed, self._seen, self._died = 0, seed, 0, ""
+        context = multiprocessing.get_context("spawn")
+        reader, self._wake = context.Pipe(duplex=False)
+        os.set_blocking(self._wake.fileno(), False)
+        self._process = context.Process(
+            target=_serve,
+            args=(spec, task, str(robot), self._shared, reader, surroundings),
+            name="sim2real-inference",
+            daemon=True,
+        )
+        self._process.start()
+        reader.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and its policy has not failed."""
+        if self._died or self._shared.status[0] == FAILED:
+            return False
+        code = self._process.exitcode
+        if code is not None:
+            self._died = f"the inference process ended (exit status {code})"
+        return code is None
+
+    @property
+    def problem(self) -> str:
+        if self._shared.status[0] == FAILED:
+            return bytes(self._shared.note.value).decode("utf-8", "replace")
+        return self._died
+
+    def wait_ready(self, timeout: float = 180.0) -> None:
+        """Raises UserError with the policy's own message when it cannot be loaded, Sim2RealError when late."""
+        end = time.monotonic() + timeout
+        while self._shared.status[0] == STARTING:
+            if not self.alive:
+                raise Sim2RealError(f"policy '{self.spec}': {self.problem}")
+            if time.monotonic() > end:
+                raise Sim2RealError(f"policy '{self.spec}' was not ready after {timeout:.0f} s")
+            time.sleep(0.01)
+        if self._shared.status[0] == FAILED:
+            raise UserError(self.problem)
+
+    def reset(self, seed: int) -> None:
+        self._episode += 1
+        self._seed = seed
+        self._seen = self._shared.chunk.version
+
+    def send(self, time: float, observation: Observation) -> None:
+        parts = [observation[feature.name] for feature in self._features]
+        self._shared.observation.write((self._episode, self._seed, time), *parts)
+        try:
+            os.write(self._wake.fileno(), b".")
+        except OSError:
+            # Full: it has not kept up and finds the newest observation anyway. Closed: `alive` says so.
+            pass
+
+    def poll(self) -> Answer | None:
+        if self._shared.chunk.version <= self._seen:
+            return None
+        got = self._shared.chunk.read()
+        if got is None:
+            return None
+        self._seen, values = got
+        episode, start, arrived, rows = values[:4]
+        if int(episode) != self._episode:
+            return None
+        if rows < 1:
+            return Answer(None, float(arrived), "its chunk has the wrong shape")
+        n = self._robot.n
+        positions = values[4 : 4 + int(rows) * n].reshape(-1, n)
+        return Answer(Chunk(float(start), self._period, positions), float(arrived))
+
+    def close(self) -> None:
+        self._wake.close()
+        self._process.join(1.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(1.0)
+
+
+def _serve(
+    spec: str,
+    task_name: str,
+    robot_name: str,
+    shared: _Shared,
+    wake: Connection,
+    surroundings: Surroundings | None,
+) -> None:
+    """The inference process. Ends when the control process closes the pipe or dies."""
+    import signal
+
+    # Ctrl-C in a terminal goes to the whole group; the control process decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        robot, task = Robot.load(robot_name), load_task(task_name)
+        policy = load_any_policy(spec, task, robot, surroundings)
+        features = observed_features(task, robot)
+        policy.reset(0)
+        # The first call compiles or allocates; it must not happen with the arm waiting.
+        policy.act(example_observation(robot, features))
+        shared.status[0] = READY
+        _think(policy, robot, features, shared, wake)
+    except Sim2RealError as error:
+        shared.fail(str(error))
+    except Exception as error:
+        shared.fail(f"policy '{spec}' failed: {type(error).__name__}: {error}")
+
+
+def example_observation(robot: Robot, features: Sequence[Feature]) -> Observation:
+    """An observation as it may come, to try a policy with."""
+    observation = {feature.name: np.zeros(feature.size) for feature in features}
+    observation["joint_position"] = np.array(robot.home)
+    observation["joint_command"] = np.array(robot.home)
+    observation["goal"] = observation["cube"] = np.array([0.25, 0.0, 0.1])
+    observation["cube_yaw"] = np.array([1.0, 0.0])
+    return observation
+
+
+def _think(
+    policy: Policy, robot: Robot, features: Sequence[Feature], shared: _Shared, wake: Connection
+) -> None:
+    descriptor = wake.fileno()
+    episode = -1
+    while True:
+        select.select([descriptor], [], [])
+        if not os.read(descriptor, 65536):
+            return
+        got = shared.observation.read()
+        if got is None:
+            # The next one is being written, and says so when it is complete. Whoever writes it may be dead.
+            continue
+        values = got[1]
+        if int(values[0]) != episode:
+            episode = int(values[0])
+            policy.reset(int(values[1]))
+        observation, at = {}, 3
+        for feature in features:
+            observation[feature.name] = values[at : at + feature.size]
+            at += feature.size
+        chunk = np.asarray(policy.act(observation), dtype=np.float64)
+        header = (values[0], values[2], time.monotonic())
+        if chunk.ndim == 2 and chunk.shape[1] == robot.n and 1 <= len(chunk) <= MAX_HORIZON:
+            shared.chunk.write((*header, len(chunk)), chunk.ravel())
+        else:
+            shared.chunk.write((*header, -1))

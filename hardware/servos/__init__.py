@@ -1,0 +1,1 @@
+"""Servos on a serial bus: ports, registers, packets, buses; one package a family."""

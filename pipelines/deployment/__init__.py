@@ -1,0 +1,1 @@
+"""Running a policy on an arm, and serving one."""

@@ -1,0 +1,279 @@
+"""What a run on an arm was asked for, understood and checked before anything is opened."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.safety.estop_line import reader
+from hardware.runtime.sessions.playback import Motion
+from hardware.runtime.sessions.terminal import Terminal
+from hardware.runtime.sources.teleop import check_joints
+from sim2real.calibration import Calibration
+from sim2real.errors import UserError
+from sim2real.policies.protocol import is_trajectory
+from sim2real.policies.remote import is_remote, offered
+from sim2real.robot import Robot
+from sim2real.task import Task
+from sim2real.tasks.registry import load_task, task_names
+
+Array = NDArray[np.float64]
+
+EMULATED = "emulated"
+"""The port that starts an emulated arm."""
+
+SLOWEST = 0.01
+"""Least share of the gate's limits. An arm that is lowered takes a minute at it; far below nothing seems to move, and
+what has come to rest could not be told from what goes on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `deploy`, `record` and `play` were asked for; names as on the command line."""
+
+    command: str
+    port: str
+    out: str
+    policy: str | None = None
+    task: str | None = None
+    robot: str = "so101"
+    calibration: str | None = None
+    camera: tuple[str, ...] = ()
+    cameras: str | None = None
+    goal: str | None = None
+    episodes: int | None = None
+    seconds: float | None = None
+    before_episode: str | None = None
+    success: str | None = None
+    seed: int = 0
+    speed: float = 1.0
+    dry_run: bool = False
+    yes: bool = False
+    record: bool = False
+    estop: tuple[str, ...] = ()
+    operator_timeout: float | None = None
+    on_fault: str | None = None
+    leader: str | None = None
+    leader_calibration: str | None = None
+    leader_robot: str | None = None
+    hand: bool = False
+    keyboard: bool = False
+    reset_time: float | None = None
+    dataset: str | None = None
+    episode: int = 0
+    view: str | None = None
+
+    @property
+    def acts(self) -> str:
+        """Who acts: "policy", "leader", "hand", "keyboard" or "episode" (a recorded one)."""
+        if self.dataset is not None:
+            return "episode"
+        return "leader" if self.leader else "hand" if self.hand else "keyboard" if self.keyboard else "policy"
+
+    @property
+    def manual(self) -> bool:
+        """Whether a person acts."""
+        return self.acts in ("leader", "hand", "keyboard")
+
+    def __post_init__(self) -> None:
+        given = [
+            flag
+            for flag, value in (
+                ("--policy", self.policy), ("--leader", self.leader), ("--hand", self.hand),
+                ("--keyboard", self.keyboard), ("--dataset", self.dataset),
+            )
+            if value
+        ]  # fmt: skip
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} exclude each other: only one of them can move the arm")
+        if not self.leader and (self.leader_calibration or self.leader_robot):
+            raise UserError("--leader-calibration and --leader-robot describe the leader: give --leader PORT")
+        if self.leader is not None and self.leader == self.port != EMULATED:
+            raise UserError(f"--leader and --port are both {self.port}: leader and follower need a port each")
+        if self.reset_time is not None and not (self.manual and 0 <= self.reset_time < float("inf")):
+            raise UserError(
+                "--reset-time is the time between episodes that a person drives, 0 s or more; it goes with "
+                f"--leader, --hand or --keyboard, got {self.reset_time}"
+            )
+        if self.episodes is not None and self.seconds is not None and not self.manual:
+            raise UserError("--episodes and --seconds exclude each other: give one of them")
+        if self.episodes is not None and self.episodes < 1:
+            raise UserError(f"--episodes must be at least 1, got {self.episodes}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise UserError(f"--seconds must be positive, got {self.seconds}")
+        if not SLOWEST <= self.speed <= 1:
+            raise UserError(f"--speed scales the limits and must be from {SLOWEST} to 1, got {self.speed}")
+        if self.operator_timeout is not None and not 0 < self.operator_timeout < float("inf"):
+            raise UserError(f"--operator-timeout must be positive, got {self.operator_timeout}")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The request, understood and checked; nothing has been opened yet."""
+
+    options: Options
+    robot: Robot
+    task: Task | None
+    """None where a person does something that is no task of ours."""
+    task_name: str
+    policy: Mapping[str, Any]
+    """What is known of the policy: its name, and hash and provenance of a file."""
+    goal: Array | None
+    pictures: tuple[str, ...] = ()
+    """Cameras whose pictures the policy itself wants to see."""
+    motion: Motion | None = None
+    """What is to be played."""
+
+    @property
+    def name(self) -> str:
+        """What the task is called."""
+        return self.task_name if self.task is None else self.task.name
+
+    @property
+    def actor(self) -> str:
+        """The policy's name, or what acts in its place."""
+        return str(self.policy["policy"])
+
+
+def prepare(options: Options) -> Setup:
+    """Everything that can be found wrong without touching the arm."""
+    _check_out(options)
+    if options.operator_timeout is not None and not Terminal.available():
+        raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
+    for spec in options.estop:
+        reader(spec)  # refuses one that cannot be read
+    robot = Robot.load(options.robot)
+    goal = None if options.goal is None else parse_goal(options.goal, robot)
+    if options.calibration is not None:
+        Calibration.load(options.calibration, robot)
+    if options.view is not None:
+        from pipelines.deployment.view import check_viewer
+
+        check_viewer()
+    if options.acts == "policy":
+        return _prepare_policy(options, robot, goal)
+    policy: dict[str, Any] = {"policy": options.acts}
+    if options.dataset is not None:
+        motion, name, policy["dataset"] = _recorded(options, robot)
+        return Setup(options, robot, None, name, policy, goal, motion=motion)
+    if options.leader is not None:
+        leader = Robot.load(options.leader_robot or options.robot)
+        check_joints(leader, robot)
+        if options.leader_calibration is not None:
+            Calibration.load(options.leader_calibration, leader)
+    name = options.task or options.acts
+    return Setup(options, robot, _known_task(name), name, policy, goal)
+
+
+RECORDING = ("record", "excite")
+"""Commands that add to a data set, which may be the same."""
+
+
+def _check_out(options: Options) -> None:
+    """Raise UserError where another command has left its results: ours would replace them."""
+    try:
+        there = json.loads((Path(options.out) / "config.json").read_text(encoding="utf-8")).get("command")
+    except (OSError, ValueError, AttributeError):
+        return
+    if there not in (None, options.command) and not {there, options.command} <= set(RECORDING):
+        raise UserError(
+            f"--out {options.out} holds a run of '{there}', which this would overwrite; choose another"
+        )
+
+
+def _known_task(name: str) -> Task | None:
+    """The task of this name; None where it only says what is done."""
+    if name in task_names() or ":" in name:
+        return load_task(name)
+    return None
+
+
+def _recorded(options: Options, robot: Robot) -> tuple[Motion, str, dict[str, Any]]:
+    """The episode to play, its task, and where it comes from. Raises UserError when it is another robot's."""
+    from sim2real.lerobot import LeRobotDataset
+
+    assert options.dataset is not None
+    data = LeRobotDataset.open(options.dataset)
+    other = data.notes.get("robot", robot.name)
+    if other != robot.name:
+        raise UserError(
+            f"{options.dataset} was recorded on {other}, this is {robot.name}: angles of one arm mean nothing to "
+            f"another; give --robot {other} with such an arm"
+        )
+    if not 0 <= options.episode < len(data):
+        raise UserError(
+            f"--episode {options.episode} is not in {options.dataset}: it has {len(data)} episodes, from 0"
+        )
+    episode = data.episode(options.episode, robot)
+    source = {"path": str(options.dataset), "episode": options.episode, "frames": len(episode)}
+    return Motion.of(episode, robot.command_rate, options.speed), episode.task, source
+
+
+def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup:
+    spec = options.policy or "expert"
+    policy: dict[str, Any] = {"policy": spec}
+    task_name = options.task
+    pictures: tuple[str, ...] = ()
+    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
+        from sim2real.policies.file import load_policy_file
+
+        file = load_policy_file(spec)
+        file.check(robot)
+        task_name = task_name or file.info.task
+        file.check(robot, load_task(task_name))
+        policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
+    elif is_remote(spec):
+        offer = offered(spec, robot)
+        task_name, pictures = task_name or offer.task, offer.pictures
+        policy |= {"server": asdict(offer)}
+    if task_name is None:
+        raise UserError(
+            f"the policy '{spec}' does not say what it is for: add --task "
+            "(policy files, and servers that want to, know their task)"
+        )
+    task = load_task(task_name)
+    return Setup(options, robot, task, task_name, policy, goal, pictures)
+
+
+def parse_goal(text: str, robot: Robot) -> Array:
+    """(3,) m from "x,y,z". Raises UserError for anything else, and for a place that the arm cannot reach."""
+    try:
+        goal = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        goal = np.zeros(0)
+    if goal.shape != (3,) or not np.isfinite(goal).all():
+        raise UserError(f"--goal takes x,y,z in metres in the robot's base frame, got '{text}'")
+    distance = float(np.linalg.norm(goal))
+    if distance > robot.gate.reach or goal[2] < 0:
+        raise UserError(
+            f"--goal {text} is out of reach: {robot.name} works up to {robot.gate.reach} m from its base, above "
+            f"its table (z = 0); the goal is {distance:.2f} m away at z = {goal[2]:g} m"
+        )
+    return goal
+
+
+def goals_of(setup: Setup) -> Callable[[int], Array | None]:
+    """The goal of episode i: the one given, one drawn from the task's distribution, or None (the camera's)."""
+    task, seed = setup.task, setup.options.seed
+    if setup.goal is not None:
+        return lambda i: setup.goal
+    if task is None or "mark" in task.objects or not any(feature.name == "goal" for feature in task.features):
+        return lambda i: None
+
+    def drawn(i: int) -> Array:
+        rng = np.random.default_rng([seed, i])
+        values = {p.name: rng.uniform(p.low, p.high) for p in task.scene_parameters()}
+        return np.array(task.setup(values, rng).goal)
+
+    return drawn
+
+
+def objects_to_see(setup: Setup) -> frozenset[str]:
+    """What the camera must find: the cube, and the mark unless the goal was given."""
+    if setup.task is None:
+        return frozenset()
+    return setup.task.objects - ({"mark"} if setup.goal is not None else set())

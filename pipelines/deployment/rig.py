@@ -1,0 +1,321 @@
+"""What a run on an arm needs around its loop: the arm, cameras, the policy's process, watchdog and recorder.
+
+Everything that is started goes onto an ExitStack and ends with it, in the reverse order.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.supervisor import Deadlines, Phase
+from hardware.runtime.sessions.playback import EpisodeSource
+from hardware.runtime.sources.inference import InferenceProcess
+from hardware.runtime.sources.jog import KeyboardJog
+from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSource, PolicySource
+from hardware.runtime.sources.teleop import Guide, Leader
+from pipelines.deployment.request import EMULATED, Options, Setup, objects_to_see
+from pipelines.deployment.result import say
+from sim2real.arm import ArmState
+from sim2real.calibration import Calibration
+from sim2real.clock import RealClock
+from sim2real.errors import UserError
+from sim2real.policies.remote import Surroundings
+
+if TYPE_CHECKING:
+    from hardware.arm.serial_arm import SerialArm
+    from hardware.cameras.process import CameraProcess
+    from hardware.runtime.recording.blackbox import BlackBox
+    from hardware.runtime.recording.recorder import RecorderProcess
+    from hardware.runtime.safety.estop_line import LineWatcher
+    from hardware.runtime.safety.watchdog_client import Watchdog
+    from pipelines.deployment.view import View
+    from sim2real.camera import CameraModel
+
+Array = NDArray[np.float64]
+
+EYE = "front"
+"""The camera that looks for objects, where there are several."""
+
+
+def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
+    """Start emulated arms when asked to, and use their files and commands where none were given."""
+    from hardware.emulator.launch import start_emulator
+
+    if options.leader == EMULATED:
+        robot = options.leader_robot or options.robot
+        say("starting an emulated leader")
+        leader = stack.enter_context(start_emulator(robot, seed=options.seed, camera=False))
+        say(f"the leader is moved through {leader.control_url}/hand")
+        options = replace(
+            options,
+            leader=leader.port,
+            leader_calibration=options.leader_calibration or leader.calibration,
+        )
+    if options.port != EMULATED:
+        return options
+    say("starting an emulated arm")
+    task = None if setup.task is None else setup.task_name
+    handle = stack.enter_context(start_emulator(options.robot, task=task, seed=options.seed))
+    if options.hand:
+        say(f"the arm is moved through {handle.control_url}/hand")
+    defaults: dict[str, Any] = {"port": handle.port}
+    if options.calibration is None:
+        defaults["calibration"] = handle.calibration
+    if options.cameras is None and handle.sources:
+        defaults["cameras"] = handle.cameras_file
+    if not options.camera:
+        defaults["camera"] = tuple(f"{name}={source}" for name, source in handle.sources.items())
+    if options.acts == "policy" and options.before_episode is None:
+        defaults["before_episode"] = handle.before_episode
+    if options.acts == "policy" and options.success is None:
+        defaults["success"] = handle.success_command
+    return replace(options, **defaults)
+
+
+class DryArm:
+    """The real arm without the motion: reads, sends nothing."""
+
+    def __init__(self, arm: "SerialArm") -> None:
+        self._arm = arm
+        self.robot = arm.robot
+        self.enabled = np.ones(arm.robot.n, dtype=np.bool_)
+
+    def observe(self) -> ArmState:
+        return self._arm.observe()
+
+    def command(self, position: Array) -> Array:
+        return np.clip(position, *self._arm.calibration.limits)
+
+    def enable(self) -> Array:
+        return self._arm.observe().position
+
+    def relax(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def acknowledge(self) -> tuple[str, ...]:
+        return ()
+
+    def close(self) -> None:
+        self._arm.close()
+
+
+class Rig:
+    """Arm and processes of one run."""
+
+    def __init__(self, setup: Setup, options: Options, stack: ExitStack) -> None:
+        self.setup, self.options, self.stack = setup, options, stack
+        self.out = Path(options.out)
+        self.phase = Phase.DISCONNECTED
+        self._cameras: dict[str, CameraProcess] = {}
+        self._stops: list[LineWatcher] = []
+        self._needed = objects_to_see(setup)
+        """What the camera must find."""
+        self.guide: Guide | None = None
+        self.guardian: Watchdog | None = None
+        """The person who acts, if one does."""
+
+    def connect(self) -> "SerialArm":
+        from hardware.arm.serial_arm import SerialArm
+
+        options, robot = self.options, self.setup.robot
+        calibration = None if options.calibration is None else Calibration.load(options.calibration, robot)
+        arm = SerialArm.connect(robot, options.port, calibration)
+        self.stack.callback(arm.close)
+        self.phase = Phase.LIMP
+        return arm
+
+    def camera_models(self) -> dict[str, "CameraModel"]:
+        """The cameras to use, each with its source. Raises UserError when one that is needed is missing."""
+        from sim2real.camera import load_cameras
+
+        options = self.options
+        tables = {} if options.cameras is None else load_cameras(options.cameras)
+        sources: dict[str, str] = {}
+        for entry in options.camera:
+            name, separator, source = entry.partition("=")
+            if not separator or not name or not source:
+                raise UserError(
+                    f"--camera takes name=SOURCE (an index, device, file or stream), got '{entry}'"
+                )
+            if name not in tables:
+                where = f"{options.cameras} has {', '.join(tables) or 'none'}" if options.cameras else ""
+                raise UserError(
+                    f"camera '{name}' is not described{': ' + where if where else ''}; "
+                    "give --cameras FILE with a table of that name (size, intrinsics, camera_to_base)"
+                )
+            sources[name] = source
+        used = {
+            name: replace(model, source=sources.get(name, model.source))
+            for name, model in tables.items()
+            if sources.get(name, model.source)
+        }
+        if options.manual and not used:
+            # Who acts sees for himself; without a camera the recording just does not say where things are.
+            self._needed = frozenset()
+        needed = self._needed
+        if needed and not used:
+            raise UserError(
+                f"the task '{self.setup.name}' has to see {' and '.join(sorted(needed))}: "
+                "give --cameras FILE and --camera name=SOURCE"
+                + (" (or --goal x,y,z for the mark)" if needed == {"mark"} else "")
+            )
+        missing = [name for name in self.setup.pictures if name not in used]
+        if missing:
+            raise UserError(
+                f"the policy at {options.policy} wants to see the camera {', '.join(missing)}: "
+                "give --cameras FILE and --camera name=SOURCE"
+            )
+        return used
+
+    def make_loop(self, arm: "SerialArm", cameras: Mapping[str, "CameraModel"]) -> ControlLoop:
+        """Start everything that runs beside the loop, and the loop itself (not yet ticking)."""
+        from hardware.runtime.safety.watchdog_client import Watchdog
+
+        setup, options = self.setup, self.options
+        # First, so that they load while the rest starts.
+        self._watch_stops()
+        looking = self._start_cameras(cameras)
+        source = self._source(arm)
+        perception = self._perception(looking)
+        guardian = None
+        if not options.dry_run and not options.hand:
+            guardian = self.guardian = Watchdog(
+                setup.robot, options.port, arm.servo_goals, speed=options.speed
+            )
+            self.stack.callback(guardian.close)
+        if isinstance(source, InferenceProcess | Leader):
+            source.wait_ready()
+        for stop in self._stops:
+            stop.wait_ready()
+        loop = ControlLoop(
+            DryArm(arm) if options.dry_run else arm,
+            RealClock(),
+            source,
+            perception,
+            speed=options.speed,
+            limits=arm.calibration.limits,
+            guardian=guardian,
+            deadlines=(
+                None if options.operator_timeout is None else Deadlines(operator=options.operator_timeout)
+            ),
+        )
+        loop.vitals.operator_required = options.operator_timeout is not None
+        loop.estop.lines += self._stops
+        loop.moves = not options.dry_run
+        loop.box = self._black_box(arm)
+        return loop
+
+    def _source(self, arm: "SerialArm") -> PolicySource | None:
+        """Whatever gives the actions; None when a hand moves the limp arm."""
+        setup, options = self.setup, self.options
+        limits = arm.calibration.limits
+        source: PolicySource | None = None
+        if options.acts == "policy":
+            shown = {name: self._cameras[name].reader for name in setup.pictures}
+            source = InferenceProcess(
+                setup.actor,
+                setup.task_name,
+                options.robot,
+                seed=options.seed,
+                surroundings=Surroundings(*limits, cameras=shown),
+            )
+        elif options.leader is not None:
+            leader = options.leader_robot or options.robot
+            source = self.guide = Leader(
+                leader, options.leader, options.leader_calibration, options.robot, limits
+            )
+        elif options.keyboard:
+            self.guide = jog = KeyboardJog(setup.robot, limits)
+            source = LocalPolicy(jog, 1.0 / setup.robot.policy_rate, RealClock())
+        elif setup.motion is not None:
+            source = EpisodeSource(setup.motion)
+        if source is not None:
+            self.stack.callback(source.close)
+        return source
+
+    def _black_box(self, arm: "SerialArm") -> "BlackBox":
+        from hardware.runtime.recording.blackbox import BlackBox
+        from hardware.runtime.recording.blackbox_rows import about
+
+        setup, options = self.setup, self.options
+        more = {"command": options.command, "port": options.port, "policy": setup.actor}
+        box = BlackBox(setup.robot.n, setup.robot.command_rate, about(setup.robot, task=setup.name, **more))
+        box.tap(arm.bus)
+        box.start_writer(self.out)
+        self.stack.callback(box.close)
+        return box
+
+    def _watch_stops(self) -> None:
+        if self.options.estop:
+            from hardware.runtime.safety.estop_line import LineWatcher
+
+            for spec in self.options.estop:
+                self._stops.append(LineWatcher(spec))
+                self.stack.callback(self._stops[-1].close)
+
+    def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
+        """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants
+        to see, and when recording all others too."""
+        needed = self._needed
+        looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
+        if not self.options.record and self.options.view is None:
+            wanted = {looking, *self.setup.pictures}
+            cameras = {name: model for name, model in cameras.items() if name in wanted}
+        if cameras:
+            from hardware.cameras.process import CameraProcess
+        for name, model in cameras.items():
+            self._cameras[name] = CameraProcess(model, needed if name == looking else ())
+            self.stack.callback(self._cameras[name].close)
+        return looking
+
+    def _perception(self, looking: str | None) -> PerceptionSource:
+        """What is known of the scene, once every camera delivers."""
+        for camera in self._cameras.values():
+            camera.wait_ready()
+        if looking is None:
+            return GoalOnly(self.setup.goal)
+        from hardware.cameras.tracking import CameraPerception
+
+        return CameraPerception(self._cameras[looking], self._needed, self.setup.goal)
+
+    def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
+        from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
+
+        config = RecorderConfig(
+            root=str(self.out),
+            robot=self.options.robot,
+            calibration=arm.calibration.table(),
+            task=self.setup.name,
+            cameras={name: camera.camera for name, camera in self._cameras.items()},
+            pictures={name: camera.reader for name, camera in self._cameras.items()},
+            hand_guided=self.options.hand,
+        )
+        recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
+        self.stack.callback(recorder.close)
+        return recorder
+
+    def make_view(self) -> "View | None":
+        """The viewer, when one was asked for."""
+        if self.options.view is None:
+            return None
+        from pipelines.deployment.view import View
+
+        pictures = {name: camera.reader for name, camera in self._cameras.items()}
+        view = View(self.setup.robot, self.options.view, pictures)
+        self.stack.callback(view.close)
+        return view
+
+    def make_out(self) -> None:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {self.out} cannot be made: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""From recordings to a twin of the arm: reading, checking, replay, identification."""

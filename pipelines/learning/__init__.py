@@ -1,0 +1,1 @@
+"""Demonstrations, training, fine-tuning and export of policies."""

@@ -1,0 +1,86 @@
+"""The LightningModule: loss, optimizer, schedule and logging; everything else is in the network."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from pipelines.learning.data import Batch
+from pipelines.learning.networks.mlp import PolicyNetwork
+
+WARMUP = 0.02
+"""Share of the training in which the learning rate rises."""
+
+
+class ChunkCloning(L.LightningModule):
+    """Behaviour cloning of action chunks.
+
+    All arguments are plain values, so that a checkpoint loads without pickled classes: `network` holds the
+    constructor arguments of a `PolicyNetwork`. The loss is the mean absolute error of the normalized chunk: with
+    a deterministic expert the rare samples near a change of phase should not outweigh all others, as they do in
+    a squared error.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any],
+        total_steps: int,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-4,
+        train_trunk: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = PolicyNetwork(**network)
+        self.total_steps = total_steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        if not train_trunk:
+            self.network.trunk.requires_grad_(False)
+        self.progress: Callable[[int], float] = lambda step: step / max(1, self.total_steps)
+        """Share of the training that is done after `step` steps; a time budget replaces it."""
+
+    def forward(self, observation: Tensor) -> Tensor:
+        chunk: Tensor = self.network(observation)
+        return chunk
+
+    def errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(loss, mean absolute error in rad) of a batch."""
+        inputs, targets = batch
+        error = (self.network.decode(inputs) - targets).abs()
+        return error.mean(), (error.detach() * self.network.output_scale).mean()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss, radians = self.errors(batch)
+        size = len(batch[0])
+        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log(
+            "train_error_deg",
+            torch.rad2deg(radians),
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        loss, radians = self.errors(batch)
+        size = len(batch[0])
+        self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log("val_error_deg", torch.rad2deg(radians), batch_size=size, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        parameters = [value for value in self.parameters() if value.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to zero."""
+        done = min(self.progress(step), 1.0)
+        if done < WARMUP:
+            return max(done / WARMUP, 0.05)
+        return 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP)))

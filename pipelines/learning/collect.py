@@ -1,0 +1,221 @@
+"""Collecting demonstrations: the expert labels every state that somebody visits.
+
+In a world drawn from the space an episode is driven by the expert, by the student, or by both in turns, with
+bursts of noise on what is executed. At each step the expert says what should be done: that chunk is the label.
+So the student also learns the way back from its own mistakes (Ross, Gordon, Bagnell: "A reduction of imitation
+learning and structured prediction to no-regret online learning", 2011; noise: Laskey et al., "DART", 2017).
+
+The input is always what the *student* would see at that step: late, noisy, biased joint readings and the imitated
+camera detector. The expert may look at the true state or at the same sensors (`labels`). With the true state its
+decisions hinge on what the student cannot know, such as an encoder's offset of a degree; the student learns the
+average of contrary decisions and hesitates where the expert is precise. Looking at the sensors, the expert does
+nearly as well as with the true state, and what it does can be learned.
+
+An episode goes on for a while after it has succeeded: a person or a program that watches an arm needs longer than
+the simulation to see that it has, and a student that was never shown what comes then lets go of what it has lifted.
+
+Episodes depend on their draw alone, hence not on the number of workers. Workers never load torch: the student is
+a policy file.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.sweeps.evaluate import progress_bar
+from pipelines.sweeps.plan import open_policy
+from randomization.workers import Outcome, run_here, run_local
+from sim2real.errors import Sim2RealError, UserError
+from sim2real.observation import Observation, flatten
+from sim2real.parameters import Draw
+
+Array = NDArray[np.float64]
+Labels = Literal["sensors", "truth"]
+
+AT_LEAST = 8
+"""Episodes that a collection has even when its time is up: nothing can be learned from fewer."""
+
+LINGER = 1.5
+"""Seconds of an episode after it has succeeded: a session on an arm lets the policy go on for 1 s while it seems to
+have, and a hand at a key may take longer."""
+
+STREAM = 0xC0113C7
+"""Separates the random numbers of collection from those of the world with the same draw."""
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How collection departs from the expert's own episodes.
+
+    `noise` rad: standard deviation of an offset on the executed goals that wanders with the correlation time
+    `memory` s, during bursts of about `burst` s that take up the share `noisy` of the time. `student` 0..1: share
+    of the time in which the student drives, in turns of about `turn` s.
+    """
+
+    noise: float = 0.05
+    noisy: float = 0.2
+    burst: float = 0.5
+    memory: float = 0.3
+    student: float = 0.0
+    turn: float = 1.5
+
+    def __post_init__(self) -> None:
+        times = (self.memory, self.turn, self.burst)
+        if not (self.noise >= 0 and min(times) > 0 and 0 <= self.student <= 1 and 0 <= self.noisy < 1):
+            raise UserError(f"noise must be ≥ 0, times > 0, shares within 0..1; got {self}")
+
+
+class Labeller:
+    """The policy that `rollout` runs during collection: drives, disturbs, and keeps observation and label."""
+
+    def __init__(
+        self,
+        world: Any,
+        expert: Any,
+        student: Any | None,
+        features: Sequence[Any],
+        disturbance: Disturbance,
+        labels: Labels,
+    ) -> None:
+        self.horizon = expert.horizon
+        self.world, self.expert, self.student = world, expert, student
+        self.features, self.disturbance, self.labels_from = tuple(features), disturbance, labels
+        d, period = disturbance, 1.0 / world.robot.policy_rate
+        self._keep = float(np.exp(-period / d.memory))
+        self._switch = period / d.turn
+        self._burst_ends = period / d.burst
+        # Beginnings are so frequent that bursts take up the share that is asked for.
+        self._burst_begins = self._burst_ends * d.noisy / (1 - d.noisy)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; everything random in it follows from `seed`."""
+        self._rng = np.random.default_rng((STREAM, seed))
+        self._offset = np.zeros(self.world.robot.n)
+        self._noisy = False
+        self._student_drives = self._rng.random() < self.disturbance.student
+        self.observations: list[NDArray[np.float32]] = []
+        self.labels: list[Array] = []
+        for policy in (self.expert, self.student):
+            if policy is not None:
+                policy.reset(seed)
+
+    def act(self, observation: Observation) -> Array:
+        """(horizon, n) rad: what is executed. Observation and label of this step are appended to the lists."""
+        seen = observation if self.labels_from == "sensors" else self.world.observe(privileged=True)
+        label = np.asarray(self.expert.act(seen), dtype=np.float64)
+        self.observations.append(flatten(observation, self.features))
+        self.labels.append(label)
+        chunk = label
+        if self.student is not None and self._student_drives:
+            chunk = self.student.act(observation)
+        chunk = np.asarray(chunk + self._offset)
+        self._step()
+        return chunk
+
+    def _step(self) -> None:
+        """Who drives next, and with what noise. The same numbers are drawn whatever happens."""
+        kick, coin, side, burst = self._rng.standard_normal(len(self._offset)), *self._rng.random(3)
+        if coin < self._switch:
+            self._student_drives = side < self.disturbance.student
+        self._noisy = burst >= self._burst_ends if self._noisy else burst < self._burst_begins
+        sigma = self.disturbance.noise if self._noisy else 0.0
+        self._offset = self._keep * self._offset + np.sqrt(1 - self._keep**2) * sigma * kick
+
+
+@dataclass(frozen=True)
+class CollectEpisode:
+    """A picklable recipe: world, expert and student by name; makes the function that runs one draw.
+
+    Its rows hold `observations` (T, D) and `chunks` (T, H, n) float32, `success`, `stage`, `seconds`.
+    """
+
+    robot: str
+    task: str
+    disturbance: Disturbance
+    student: str | None = None
+    expert: str = "expert"
+    labels: Labels = "sensors"
+    nominal: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self) -> Callable[[Draw], dict[str, Any]]:
+        from sim2real.robot import Robot
+        from sim2real.simulation.rollout import rollout
+        from sim2real.simulation.world import World
+        from sim2real.tasks.registry import load_task
+
+        robot, task = Robot.load(self.robot), load_task(self.task)
+        expert = open_policy(self.expert, task, robot)
+        student = None if self.student is None else open_policy(self.student, task, robot)
+        world = World(robot, task, nominal=dict(self.nominal))
+        driver = Labeller(world, expert, student, task.features, self.disturbance, self.labels)
+
+        def run(draw: Draw) -> dict[str, Any]:
+            episode = rollout(world, driver, draw, linger=LINGER)
+            return {
+                "observations": np.stack(driver.observations),
+                "chunks": np.stack(driver.labels).astype(np.float32),
+                "success": bool(episode.success),
+                "stage": episode.stage,
+                "seconds": len(episode) / episode.fps,
+            }
+
+        return run
+
+
+def collect(
+    recipe: CollectEpisode,
+    draws: Sequence[Draw],
+    *,
+    workers: int,
+    label: str = "collect",
+    keep_failures: bool = True,
+    expired: Callable[[], bool] = lambda: False,
+    progress: bool = True,
+) -> tuple[Demonstrations, dict[str, Any]]:
+    """Run the recipe on the draws; returns all pairs in the order of the draws, and a summary of the episodes.
+
+    The pairs' episode numbers are the draws' indices. `expired` is asked after each episode and ends the
+    collection early, though not before `AT_LEAST` episodes. `keep_failures=False` leaves out episodes that did
+    not succeed. Raises Sim2RealError when no episode is left, UserError for a student or task that does not fit.
+    """
+    engine = run_here(recipe, draws) if workers == 0 else run_local(recipe, draws, workers)
+    outcomes: list[Outcome] = []
+    try:
+        with progress_bar(len(draws), label, progress) as bar:
+            for outcome in engine:
+                outcomes.append(outcome)
+                bar.update()
+                if len(outcomes) >= AT_LEAST and expired():
+                    break
+    finally:
+        if hasattr(engine, "close"):
+            engine.close()
+    done = sorted((o for o in outcomes if not o.error), key=lambda outcome: outcome.draw.index)
+    successes = sum(bool(outcome.row["success"]) for outcome in done)
+    kept = [outcome for outcome in done if keep_failures or outcome.row["success"]]
+    if not kept:
+        errors = [outcome for outcome in outcomes if outcome.error]
+        reason = f"; the first error: {errors[0].error}\n{errors[0].detail}" if errors else ""
+        raise Sim2RealError(f"none of {len(outcomes)} episodes gave anything to learn from{reason}")
+    demonstrations = Demonstrations.joined(
+        [
+            Demonstrations(
+                outcome.row["observations"],
+                outcome.row["chunks"],
+                np.full(len(outcome.row["observations"]), outcome.draw.index, dtype=np.int64),
+            )
+            for outcome in kept
+        ]
+    )
+    return demonstrations, {
+        "episodes": len(done),
+        "pairs": len(demonstrations),
+        "success_rate": successes / len(done),
+        "student_share": recipe.disturbance.student,
+        "errors": len(outcomes) - len(done),
+    }

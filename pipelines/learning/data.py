@@ -1,0 +1,211 @@
+"""The DataModule that serves demonstrations in batches.
+
+It does not know where they come from; `collect.py` makes them in simulation, `finetune.py` from recordings.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.networks.mlp import PolicyNetwork
+
+Batch = tuple[Tensor, Tensor]
+
+
+class PairDataset(Dataset[Batch]):
+    """Whole batches by index array: encoded observations (B, E) and normalized chunk offsets (B, H, n).
+
+    The encoder and the normalizers have no trainable weights, so their work is done once, here, and not in
+    every epoch.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, network: PolicyNetwork) -> None:
+        inputs, targets = [], []
+        like = network.input_mean
+        with torch.no_grad():
+            for start in range(0, len(demonstrations), 65536):
+                observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(like)
+                chunks = torch.from_numpy(demonstrations.chunks[start : start + 65536]).to(like)
+                inputs.append(network.encode(observations).cpu().float())
+                targets.append(network.normalize_chunk(observations, chunks).cpu().float())
+        self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.inputs[rows], self.targets[rows]
+
+
+class RandomBatches(Sampler[Tensor]):
+    """A fixed number of random batches per epoch, drawn from several groups of rows with fixed shares.
+
+    Which rows come in an epoch follows from (seed, epoch) alone, so that a resumed run continues as if nothing
+    had happened. `expired` may end an epoch early, though not before its first batch.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Tensor],
+        shares: Sequence[float],
+        batch_size: int,
+        batches: int,
+        seed: int,
+        expired: Callable[[], bool] | None = None,
+    ) -> None:
+        if not groups or any(len(group) == 0 for group in groups):
+            raise ValueError("every group of rows needs at least one row")
+        self.groups, self.seed, self.batches, self.epoch = groups, seed, batches, 0
+        counts = np.floor(np.cumsum(np.array(shares) / np.sum(shares)) * batch_size + 0.5).astype(int)
+        self.counts = np.diff(counts, prepend=0)
+        self.expired = expired or (lambda: False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        for index in range(self.batches):
+            if index > 0 and self.expired():
+                return
+            parts = [
+                group[torch.randint(len(group), (int(count),), generator=generator)]
+                for group, count in zip(self.groups, self.counts)
+            ]
+            yield torch.cat(parts)
+
+
+class Pace:
+    """When groups of demonstrations join the training: a new one every `epochs_per_group` epochs."""
+
+    def __init__(self, groups: int = 1, epochs_per_group: int = 1) -> None:
+        self.groups, self.epochs_per_group = groups, epochs_per_group
+
+    def wanted(self, epoch: int, have: int) -> int:
+        """How many groups `epoch` should train on, when there are `have`."""
+        return min(epoch // self.epochs_per_group + 1, self.groups)
+
+    def expired(self, have: int) -> bool:
+        """Whether an epoch on `have` groups should end early."""
+        return False
+
+
+class ChunkDataModule(L.LightningDataModule):
+    """Serves groups of demonstrations; a group may be added between epochs (`source`).
+
+    `source(group)` is asked for group 0, 1, … as the `pace` wants them (the Trainer must have
+    `reload_dataloaders_every_n_epochs=1`); it may take long, for it may collect them with the network as it is
+    then. `shares(count)` weighs the groups in a batch. The normalizers are fitted on the training episodes of
+    the first group, unless `keep_normalizers`.
+    """
+
+    def __init__(
+        self,
+        network: PolicyNetwork,
+        source: Callable[[int], Demonstrations],
+        *,
+        pace: Pace | None = None,
+        shares: Callable[[int], Sequence[float]] | None = None,
+        batch_size: int = 1024,
+        batches_per_epoch: int = 100,
+        held_out: float = 0.1,
+        seed: int = 0,
+        keep_normalizers: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.source = network, source
+        self.pace = pace or Pace()
+        self.shares = shares or (lambda count: [1.0] * count)
+        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
+        self.held_out, self.seed = held_out, seed
+        self.keep_normalizers = keep_normalizers
+        self.training: list[Demonstrations] = []
+        self.validation: list[Demonstrations] = []
+        self._datasets: list[PairDataset] = []
+        self._held_out_sets: list[PairDataset] = []
+        self._loaders: dict[tuple[str, int], DataLoader[Batch]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Load the groups that the coming epoch needs; those already there are kept."""
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        self.ensure(self.pace.wanted(epoch, len(self.training)))
+
+    def ensure(self, count: int) -> None:
+        """Have at least `count` groups."""
+        while len(self.training) < count:
+            group = len(self.training)
+            if self.trainer is not None and self.trainer.world_size > 1:
+                # One process makes the group and stores it; the others wait, then all read it.
+                if self.trainer.is_global_zero:
+                    self.source(group)
+                self.trainer.strategy.barrier(f"group {group}")
+            training, validation = self.source(group).split(self.held_out, self.seed + group)
+            if group == 0 and not self.keep_normalizers:
+                like = self.network.input_mean
+                self.network.fit_normalizers(
+                    torch.from_numpy(training.observations).to(like),
+                    torch.from_numpy(training.chunks).to(like),
+                )
+            self.training.append(training)
+            self.validation.append(validation)
+            self._datasets.append(PairDataset(training, self.network))
+            if len(validation):
+                self._held_out_sets.append(PairDataset(validation, self.network))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        self.setup("fit")
+        return self._loader("train", self._datasets)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """Held-out episodes of all groups so far, whole and in order."""
+        return [self._loader("val", self._held_out_sets)] if self._held_out_sets else []
+
+    def _loader(self, kind: str, datasets: "Sequence[PairDataset]") -> DataLoader[Batch]:
+        # Asked for in every epoch; built anew when a group was added.
+        count = len(self._datasets)
+        if (kind, count) not in self._loaders:
+            self._loaders = {key: value for key, value in self._loaders.items() if key[1] == count}
+            joined = _Joined(datasets)
+            sampler: Any = (
+                self._batches(count) if kind == "train" else list(torch.arange(len(joined)).split(8192))
+            )
+            self._loaders[kind, count] = DataLoader(joined, sampler=sampler, batch_size=None)
+        return self._loaders[kind, count]
+
+    def _batches(self, count: int) -> RandomBatches:
+        sizes = np.cumsum([0, *(len(data) for data in self._datasets)])
+        rows = [torch.arange(start, stop) for start, stop in pairwise(sizes)]
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        return RandomBatches(
+            rows,
+            self.shares(count),
+            self.batch_size,
+            self.batches_per_epoch,
+            self.seed + 7919 * rank,
+            lambda: self.pace.expired(count),
+        )
+
+
+class _Joined(Dataset[Batch]):
+    """Several data sets as one, for index arrays."""
+
+    def __init__(self, datasets: Sequence[PairDataset]) -> None:
+        self.inputs = torch.cat([data.inputs for data in datasets])
+        self.targets = torch.cat([data.targets for data in datasets])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.inputs[rows], self.targets[rows]

@@ -1,0 +1,202 @@
+"""Fine-tuning: adapt a pretrained policy to recorded episodes without forgetting what it could.
+
+Recorded and simulated pairs come half and half in every batch. The simulated ones are collected anew in the
+(narrowed) space, partly driven by the policy itself and labelled by the expert. By default only the network's
+head is trained; the normalizers stay as they are, so that inputs keep their meaning. The weights go into a fresh
+Trainer with an optimizer of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.learning.cloning import ChunkCloning
+from pipelines.learning.collect import CollectEpisode, Disturbance, collect
+from pipelines.learning.data import ChunkDataModule, Pace, PairDataset
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.export import export_policy, load_network
+from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.pretrain import prepare_directory
+from pipelines.learning.recorded import load_recorded
+from pipelines.learning.trainer import History, TrainerOptions, check_options, fit, main_process, provenance
+from pipelines.sweeps.evaluate import evaluate
+from pipelines.sweeps.simulated import make_plan
+from sim2real.errors import UserError
+from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Everything that decides a fine-tuned policy. `task` None: the one the policy was trained for.
+
+    `lead`: how much later than due the recorded actions are learned, in policy periods (None: estimated, see
+    `recorded.py`). `real_share` of every batch is recorded; `train` is "head" or "all"; `student` is the share of
+    the time in which the policy itself drives while simulated episodes are collected.
+    """
+
+    policy: str
+    data: str
+    robot: str = "so101"
+    task: str | None = None
+    calibration: str | None = None
+    units: str = "auto"
+    every_episode: bool = False
+    lead: float | None = None
+    simulated: int = 100
+    space: str | None = None
+    twin: str | None = None
+    seed: int = 0
+    real_share: float = 0.5
+    train: str = "head"
+    student: float = 0.5
+    noise: float = 0.05
+    epochs: int = 15
+    batches: int = 60
+    batch_size: int = 512
+    learning_rate: float = 5e-4
+    held_out: float = 0.2
+    evaluate: int = 50
+
+    def __post_init__(self) -> None:
+        if self.train not in ("head", "all"):
+            raise UserError(f"what to train is 'head' or 'all', got '{self.train}'")
+        if not 0 < self.real_share <= 1 or not 0 <= self.held_out < 1 or not self.learning_rate > 0:
+            raise UserError(
+                "the real share must lie in 0..1 (not 0), the held-out share in 0..1, the learning rate above 0"
+            )
+        if min(self.epochs, self.batches, self.batch_size) < 1 or min(self.simulated, self.evaluate) < 0:
+            raise UserError(
+                "epochs, batches and batch size must be at least 1, simulated and evaluate at least 0"
+            )
+
+
+def finetune(
+    settings: FinetuneSettings, out: Path, *, workers: int, options: TrainerOptions | None = None
+) -> dict[str, Any]:
+    """Adapt the policy and write `out/policy.onnx`; returns what `metrics.json` holds besides the curve.
+
+    "held_out_deg": mean absolute error of the chunks on held-out recorded episodes, degrees, before and after
+    (None when a single episode leaves nothing to hold out); "simulation": success on the same unseen draws
+    before and after. Raises UserError for a policy that cannot be trained further or is for another robot, and
+    for data that lack something.
+    """
+    options = options or TrainerOptions()
+    check_options(options)
+    robot = Robot.load(settings.robot)
+    network, parent = load_network(settings.policy)
+    task = settings.task or str(parent.info.provenance.get("settings", {}).get("task") or parent.info.task)
+    plan = make_plan(
+        task=task,
+        robot=settings.robot,
+        draws=max(1, settings.simulated),
+        seed=int(np.random.SeedSequence((settings.seed, 0xF17E)).generate_state(1)[0]),
+        space=settings.space,
+        twin=settings.twin,
+    )
+    parent.check(robot, parent.info.task)
+    recorded, summary = load_recorded(
+        settings.data,
+        parent.info,
+        robot,
+        task=load_task(task).name,
+        calibration=settings.calibration,
+        units=settings.units,
+        every_episode=settings.every_episode,
+        lead=settings.lead,
+        predict=parent.act_on,
+    )
+    config = provenance("finetune", {**asdict(settings), "task": task})
+    prepare_directory(out, config, resume=False)
+    groups, shares = [recorded], [1.0]
+    result: dict[str, Any] = {"recorded": summary}
+    if settings.simulated:
+        draws, _ = plan.make_draws(plan.bind())
+        simulated, result["simulated"] = collect(
+            CollectEpisode(
+                settings.robot,
+                task,
+                Disturbance(noise=settings.noise, student=settings.student),
+                student=settings.policy if settings.student > 0 else None,
+                nominal=plan.nominal,
+            ),
+            draws,
+            workers=workers,
+            label="collect simulated",
+        )
+        groups, shares = [recorded, simulated], [settings.real_share, 1 - settings.real_share]
+
+    torch.manual_seed(settings.seed)
+    model = ChunkCloning(
+        network.arguments,
+        total_steps=settings.epochs * settings.batches,
+        learning_rate=settings.learning_rate,
+        train_trunk=settings.train == "all",
+    )
+    model.network.load_state_dict(network.state_dict())
+    data = ChunkDataModule(
+        model.network,
+        lambda group: groups[group],
+        pace=Pace(len(groups)),
+        shares=lambda count: shares,
+        batch_size=settings.batch_size,
+        batches_per_epoch=settings.batches,
+        held_out=settings.held_out,
+        seed=settings.seed,
+        keep_normalizers=True,
+    )
+    data.ensure(len(groups))
+    history = History(out / "metrics.json")
+    before = error_degrees(network, data.validation[0])
+    finished = fit(model, data, out, epochs=settings.epochs, options=options, history=history)
+    if not main_process():
+        return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
+    model.to("cpu")
+    info = replace(
+        parent.info,
+        provenance={
+            **{key: config[key] for key in ("command", "settings", "versions", "created")},
+            "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
+            "recorded": summary,
+        },
+    )
+    result["interrupted"] = not finished
+    result["held_out_deg"] = {"before": before, "after": error_degrees(model.network, data.validation[0])}
+    result["export_difference"] = export_policy(model.network, info, out / "policy.onnx")
+    if finished and settings.evaluate:
+        result["simulation"] = {
+            name: evaluate(
+                make_plan(
+                    task=task,
+                    robot=settings.robot,
+                    policy=path,
+                    draws=settings.evaluate,
+                    seed=10_000 + settings.seed,
+                    space=settings.space,
+                    twin=settings.twin,
+                ),
+                workers=workers,
+            )
+            for name, path in (("before", settings.policy), ("after", str(out / "policy.onnx")))
+        }
+    history.write(**result)
+    return result
+
+
+def error_degrees(network: PolicyNetwork, demonstrations: Demonstrations) -> float | None:
+    """Mean absolute error of the network's chunks, degrees; None without demonstrations."""
+    if not len(demonstrations):
+        return None
+    pairs = PairDataset(demonstrations, network)
+    with torch.no_grad():
+        error = (network.decode(pairs.inputs) - pairs.targets).abs() * network.output_scale
+    return float(torch.rad2deg(error.mean()))
+
+
+def forgotten(simulation: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether success in simulation fell by more than chance explains: the 95 % intervals do not overlap."""
+    return bool(simulation["after"]["wilson_95"][1] < simulation["before"]["wilson_95"][0])

@@ -1,0 +1,366 @@
+"""Pretraining: collect demonstrations under randomization, clone them, let the student drive, correct it, repeat.
+
+One Trainer runs through all rounds. At the start of round r the data module asks for group r; for r > 0 the
+present network is exported and drives the collection. Rounds are kept in `data/`, so that a resumed run reads
+what it had already collected.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.learning.cloning import ChunkCloning
+from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, collect
+from pipelines.learning.data import ChunkDataModule, Pace
+from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.export import export_policy
+from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.trainer import (
+    Budget,
+    Deadline,
+    History,
+    TrainerOptions,
+    check_options,
+    fit,
+    main_process,
+    provenance,
+    write_json,
+)
+from pipelines.sweeps.evaluate import evaluate
+from pipelines.sweeps.plan import SweepPlan, policy_identity
+from pipelines.sweeps.simulated import make_plan
+from randomization.sweep import read_json
+from sim2real.errors import UserError
+from sim2real.observation import Feature
+from sim2real.parameters import Draw
+from sim2real.policies.file import PolicyInfo
+from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
+
+OWN = ("config.json", "metrics.json", "data", "logs", "tensorboard", "checkpoints", "report.html")
+"""What a run leaves in its directory besides `policy.onnx`."""
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Everything that decides a pretrained policy, apart from a time budget and the hardware.
+
+    `episodes` in all, over `rounds` of collection; `epochs` in all, of `batches` batches with `batch_size` pairs.
+    """
+
+    task: str
+    robot: str = "so101"
+    expert: str = "expert"
+    space: str | None = None
+    twin: str | None = None
+    seed: int = 0
+    episodes: int = 500
+    rounds: int = 5
+    epochs: int = 40
+    batches: int = 100
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    width: int = 256
+    depth: int = 3
+    noise: float = 0.05
+    labels: Labels = "sensors"
+    held_out: float = 0.05
+    evaluate: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "rounds", "epochs", "batches", "batch_size", "width", "depth"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.epochs < self.rounds:
+            raise UserError(f"{self.rounds} rounds need at least as many epochs, got {self.epochs}")
+        if self.episodes < 2 * self.rounds:
+            raise UserError(
+                f"{self.rounds} rounds need at least two episodes each, got {self.episodes} in all"
+            )
+        if not self.learning_rate > 0 or not 0 <= self.held_out < 1 or self.evaluate < 0:
+            raise UserError("the learning rate must be positive, the held-out share in 0..1, evaluate ≥ 0")
+
+    @property
+    def epochs_per_round(self) -> int:
+        return -(-self.epochs // self.rounds)
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs_per_round * self.rounds
+
+    def plan(self) -> SweepPlan:
+        """The draws that demonstrations come from. Their seed is not the one that `evaluate` takes for the same
+        number: a policy must be measured on draws that it was not trained on."""
+        seed = int(np.random.SeedSequence((self.seed, 0x7EAC4E5)).generate_state(1)[0])
+        return make_plan(
+            task=self.task,
+            robot=self.robot,
+            policy=self.expert,
+            draws=self.episodes,
+            seed=seed,
+            space=self.space,
+            twin=self.twin,
+        )
+
+
+def pretrain(
+    settings: PretrainSettings,
+    out: Path,
+    *,
+    workers: int,
+    options: TrainerOptions | None = None,
+    max_minutes: float | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train and write `out/policy.onnx`; returns what `metrics.json` holds besides the curve.
+
+    With `max_minutes` collection and training share that time; the result then depends on the machine. After
+    Ctrl-C the policy of that moment is written and `interrupted` is True in the result. Raises UserError for
+    settings that do not fit together, and for an `out` that holds another kind of run.
+    """
+    budget, options = Budget(max_minutes), options or TrainerOptions()
+    if max_minutes is not None:
+        if options.devices not in ("auto", "1"):
+            raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
+        options = replace(options, devices="1")
+    check_options(options)
+    robot, task = Robot.load(settings.robot), load_task(settings.task)
+    plan = settings.plan()
+    config = provenance("pretrain", asdict(settings))
+    previous = prepare_directory(out, config, resume)
+    torch.manual_seed(settings.seed)
+    model = ChunkCloning(
+        network_arguments(settings, robot, task.features, plan),
+        total_steps=settings.total_epochs * settings.batches,
+        learning_rate=settings.learning_rate,
+    )
+    model.network.encoder.set_chain(chain_of(robot))
+    model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
+    history = History(out / "metrics.json", previous.get("curve", ()))
+    info = policy_info(settings, robot, task.features, model.network, plan)
+
+    def export() -> float:
+        return export_policy(model.network, info, out / "policy.onnx")
+
+    pace = TimedPace(settings.rounds, settings.epochs_per_round, budget)
+    collector = _Collector(settings, plan, out, workers, pace, export, history, previous.get("rounds", []))
+    data = ChunkDataModule(
+        model.network,
+        collector,
+        pace=pace,
+        batch_size=settings.batch_size,
+        batches_per_epoch=settings.batches,
+        held_out=settings.held_out,
+        seed=settings.seed,
+    )
+    finished = fit(
+        model,
+        data,
+        out,
+        epochs=settings.total_epochs,
+        options=options,
+        history=history,
+        resume=resume,
+        callbacks=[] if max_minutes is None else [Deadline(budget, TRAINING)],
+    )
+    if not data.training:
+        # Ctrl-C before there was anything to learn from.
+        raise KeyboardInterrupt
+    if not main_process():
+        return {"interrupted": not finished, "rounds": collector.rounds}
+    model.to("cpu")
+    result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
+    if finished and settings.evaluate:
+        result["evaluation"] = evaluate_file(settings, out, workers)
+    history.write(**result)
+    return result | {"rounds": collector.rounds, "steps": history.rows[-1]["step"] if history.rows else 0}
+
+
+TRAINING = 0.9
+"""Share of a time budget for collection and training; the rest is for export and evaluation."""
+
+
+class TimedPace(Pace):
+    """A round every so many epochs, and with a budget whenever the time for the one before is up.
+
+    What is left of the budget when a round begins is shared evenly among the rounds still to come.
+    """
+
+    def __init__(self, rounds: int, epochs_per_round: int, budget: Budget) -> None:
+        super().__init__(rounds, epochs_per_round)
+        self.budget = budget
+        self._due = math.inf
+
+    def begin(self, group: int) -> Callable[[], bool]:
+        """Note that the collection of a round begins; says, when called, that it should end: at half its time."""
+        used = self.budget.used()
+        slot = max(0.0, TRAINING - used) / (self.groups - group)
+        self._due = used + slot
+        return lambda: self.budget.used() > used + slot / 2
+
+    def wanted(self, epoch: int, have: int) -> int:
+        by_time = have + 1 if self.expired(have) else 1
+        return max(super().wanted(epoch, have), by_time)
+
+    def expired(self, have: int) -> bool:
+        return 0 < have < self.groups and self.budget.used() > self._due
+
+
+class _Collector:
+    """The data module's source: round by round, with the network as it is at that moment."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        plan: SweepPlan,
+        out: Path,
+        workers: int,
+        pace: TimedPace,
+        export: Callable[[], float],
+        history: History,
+        rounds: list[dict[str, Any]],
+    ) -> None:
+        self.settings, self.plan, self.out = settings, plan, out
+        self.workers, self.pace, self.export, self.history = workers, pace, export, history
+        self.rounds = self.history.extra["rounds"] = rounds
+        self.draws, _ = plan.make_draws(plan.bind())
+
+    def __call__(self, group: int) -> Demonstrations:
+        path = self.out / "data" / f"round-{group}.npz"
+        if path.exists():
+            return Demonstrations.load(path)
+        s, share = self.settings, student_share(group, self.settings.rounds)
+        if group > 0:
+            self.export()
+        recipe = CollectEpisode(
+            s.robot,
+            s.task,
+            Disturbance(noise=s.noise, student=share),
+            student=str(self.out / "policy.onnx") if share > 0 else None,
+            expert=s.expert,
+            labels=s.labels,
+            nominal=self.plan.nominal,
+        )
+        demonstrations, summary = collect(
+            recipe,
+            self.round_draws(group),
+            workers=self.workers,
+            label=f"collect {group + 1}/{s.rounds}",
+            expired=self.pace.begin(group),
+        )
+        demonstrations.save(path)
+        self.rounds = self.history.extra["rounds"] = [*self.rounds[:group], summary]
+        return demonstrations
+
+    def round_draws(self, group: int) -> list[Draw]:
+        """The draws of one round: every draw is used once."""
+        stops = np.linspace(0, len(self.draws), self.settings.rounds + 1).round().astype(int)
+        return self.draws[stops[group] : stops[group + 1]]
+
+
+def student_share(group: int, rounds: int) -> float:
+    """Share of the time in which the student drives in a round: none at first, then rising to nearly all."""
+    return 0.0 if group == 0 else 0.5 + 0.4 * (group - 1) / max(1, rounds - 2)
+
+
+def network_arguments(
+    settings: PretrainSettings, robot: Robot, features: tuple[Feature, ...], plan: SweepPlan
+) -> dict[str, Any]:
+    """Constructor arguments of the network."""
+    from pipelines.sweeps.plan import open_policy
+
+    expert = open_policy(plan.policy, load_task(plan.task), robot)
+    return PolicyNetwork(
+        [(feature.name, feature.size) for feature in features],
+        joints=robot.n,
+        horizon=expert.horizon,
+        width=settings.width,
+        depth=settings.depth,
+        chain=chain_of(robot).joints,
+    ).arguments
+
+
+def policy_info(
+    settings: PretrainSettings,
+    robot: Robot,
+    features: tuple[Feature, ...],
+    network: PolicyNetwork,
+    plan: SweepPlan,
+) -> PolicyInfo:
+    """What the policy file will say about itself."""
+    config = provenance("pretrain", asdict(settings))
+    return PolicyInfo(
+        task=load_task(settings.task).name,
+        robot=robot.name,
+        joints=robot.joint_names,
+        features=features,
+        horizon=network.horizon,
+        policy_rate=robot.policy_rate,
+        command_rate=robot.command_rate,
+        provenance={
+            **{key: config[key] for key in ("command", "settings", "versions", "created")},
+            "expert": policy_identity(settings.expert),
+            "space": plan.space.to_dict(),
+        },
+    )
+
+
+def evaluate_file(settings: PretrainSettings, out: Path, workers: int) -> dict[str, Any]:
+    """A quick measurement of the finished policy, on draws that `sim2real evaluate --seed` 10,000 + seed gives."""
+    plan = make_plan(
+        task=settings.task,
+        robot=settings.robot,
+        policy=str(out / "policy.onnx"),
+        draws=settings.evaluate,
+        seed=10_000 + settings.seed,
+        space=settings.space,
+        twin=settings.twin,
+    )
+    return evaluate(plan, workers=workers)
+
+
+def prepare_directory(out: Path, config: dict[str, Any], resume: bool) -> dict[str, Any]:
+    """Make `out` ready and write `config.json`; returns the metrics so far when resuming.
+
+    Without `resume` what an earlier run of the same command left is removed (its policy stays until the new one
+    replaces it). Raises UserError when `out` holds something else, or nothing that can be resumed.
+    """
+    if not main_process():
+        return {}
+    path = out / "config.json"
+    there = read_json(path) if path.exists() else None
+    if there is not None and there.get("command") != config["command"]:
+        raise UserError(f"{out} holds a run of '{there.get('command')}'; choose another --out")
+    if there is None and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run of this command; choose another --out")
+    if resume:
+        if there is None or not (out / "checkpoints" / "last.ckpt").exists():
+            raise UserError(f"there is no run in {out} to resume: it has no checkpoint; leave --resume out")
+        different = [
+            f"{name}: {there['settings'].get(name)!r} there, {value!r} here"
+            for name, value in config["settings"].items()
+            if there["settings"].get(name) != value
+        ]
+        if different:
+            raise UserError(
+                f"{out} was trained with other settings ({'; '.join(different)}); resume it with the same ones"
+            )
+        metrics = out / "metrics.json"
+        return read_json(metrics) if metrics.exists() else {}
+    if there is not None:
+        print(f"replacing the earlier run in {out}", file=sys.stderr)
+    for name in OWN:
+        old = out / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    write_json(path, config)
+    return {}

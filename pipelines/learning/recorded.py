@@ -1,0 +1,181 @@
+"""Demonstrations out of recordings: pairs of what a policy would have observed and what was done next.
+
+Row t of a recording is read before the action of the same frame is sent. So `joint_command` at t is what was
+sent at t − 1, and the chunk that should follow the observation at t is action t, t + 1, …; beyond the end of the
+episode the last action stays.
+
+A recorded action trails what was asked for when it was observed: the chunk comes late by the time inference takes
+and is blended into the one before. A policy that learns the recording as it stands therefore becomes slower with
+every round of recording and fine-tuning. So chunks are taken a little later in the recording, by the `lead` at
+which they agree best with what the parent policy would have asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.identification.dataset_check import is_of_another_task
+from pipelines.learning.demonstrations import Demonstrations
+from sim2real.episode import Episode
+from sim2real.errors import UserError
+from sim2real.lerobot import schema
+from sim2real.lerobot.reader import LeRobotDataset
+from sim2real.observation import Feature
+from sim2real.policies.file import PolicyInfo
+from sim2real.robot import Robot
+
+Array = NDArray[np.float64]
+
+Predict = Callable[[NDArray[np.float32]], Array]
+"""Observation vectors (B, D) to chunks (B, H, n), rad."""
+
+LEADS = np.arange(0.0, 4.01, 0.25)
+"""Leads that are tried, policy periods."""
+
+FROM_JOINTS = ("joint_position", "joint_velocity", "joint_command")
+"""Features that follow from the recorded joints."""
+
+
+def load_recorded(
+    root: str | Path,
+    info: PolicyInfo,
+    robot: Robot,
+    *,
+    task: str | None = None,
+    calibration: str | Path | None = None,
+    units: str = "auto",
+    every_episode: bool = False,
+    lead: float | None = None,
+    predict: Predict | None = None,
+) -> tuple[Demonstrations, dict[str, Any]]:
+    """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
+
+    Only episodes of `task`, where the data set knows it, and only those that were judged a success, unless
+    `every_episode` or none was judged at all. `lead` in policy
+    periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
+    naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
+    and when no usable episode is left.
+    """
+    data = LeRobotDataset.open(root)
+    require_features(data, info.features)
+    if task is not None and is_of_another_task(data, task):
+        raise UserError(
+            f"{data.root} holds episodes of {', '.join(data.tasks)}, which would teach a policy of {task} another "
+            f"task; give a recording of {task}, or the task of these with --task"
+        )
+    convert = data.converter(robot, data.calibration(robot, calibration), units)
+    # Among several tasks those of this one; where none has its name, the names say nothing.
+    named = task is not None and task in data.tasks
+    judged = {i: entry.success for i, entry in enumerate(data.episodes) if not named or task in entry.tasks}
+    chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
+    if not every_episode and all(verdict is None for verdict in judged.values()):
+        chosen = list(judged)
+    if not chosen:
+        which = f" of {task}" if named else ""
+        raise UserError(
+            f"{data.root} has {len(judged)} episodes{which}, none of them successful; record some that are, or use all "
+            "with --all-episodes"
+        )
+    episodes = {position: data.episode(position, robot, convert) for position in chosen}
+
+    def at(lead: float) -> list[tuple[Demonstrations, int]]:
+        return [
+            pairs(episode, info.features, info.horizon, info.policy_rate, position, lead)
+            for position, episode in episodes.items()
+        ]
+
+    if lead is None:
+        lead = (
+            0.0 if predict is None else estimate_lead(lambda tried: [part for part, _ in at(tried)], predict)
+        )
+    made = at(lead)
+    parts, dropped = [part for part, _ in made if len(part)], sum(lost for _, lost in made)
+    if not parts:
+        raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
+    joined = Demonstrations.joined(parts)
+    return joined, {
+        "data": str(data.root),
+        "episodes": len(parts),
+        "episodes_in_set": len(data),
+        "judged": sum(verdict is not None for verdict in judged.values()),
+        "pairs": len(joined),
+        "dropped_frames": dropped,
+        "lead_periods": lead,
+        "units": convert.found.units,
+    }
+
+
+def estimate_lead(at: Callable[[float], Sequence[Demonstrations]], predict: Predict) -> float:
+    """The lead, in policy periods, at which recorded chunks (`at(lead)`) agree best with predicted ones."""
+
+    def error(lead: float) -> float:
+        parts = [part for part in at(lead) if len(part)]
+        differences = [np.abs(predict(part.observations) - part.chunks).mean(axis=(1, 2)) for part in parts]
+        return float(np.concatenate(differences).mean()) if differences else 0.0
+
+    return min((float(lead) for lead in LEADS), key=error)
+
+
+def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
+    """Raise UserError, with names and where they belong, unless the data set has what a policy observes."""
+    data.require(schema.STATE, schema.ACTION)
+    environment = data.features.get(schema.ENVIRONMENT)
+    names = () if environment is None or environment.names is None else environment.names
+    there = {name: len(columns) for name, columns in schema.grouped(names).items()}
+    lacking = [f for f in features if f.name not in FROM_JOINTS and there.get(f.name) != f.size]
+    if not lacking:
+        return
+    wanted = [name for f in lacking for name in schema.component_names(f.name, f.size)]
+    have = (
+        f"it has the components {', '.join(names)}"
+        if names
+        else "it has no such feature with named components"
+    )
+    raise UserError(
+        f"the policy observes {', '.join(f.name for f in lacking)}, which the data set {data.root} lacks: "
+        f"{schema.ENVIRONMENT} would need the components {', '.join(wanted)}; {have}. "
+        "`sim2real record` writes them"
+    )
+
+
+def pairs(
+    episode: Episode, features: Sequence[Feature], horizon: int, rate: float, number: int, lead: float = 0.0
+) -> tuple[Demonstrations, int]:
+    """One episode as demonstrations with the episode number `number`, and how many frames had to be left out
+    because something in them is not finite.
+
+    Chunks are taken `lead` periods later than they are due. An episode at another rate than the policy's, Hz,
+    is resampled linearly.
+    """
+    command = np.concatenate([episode.state[:1], episode.executed[:-1]])
+    columns = {
+        "joint_position": episode.state,
+        "joint_velocity": np.gradient(episode.state, axis=0) * episode.fps
+        if len(episode) > 1
+        else 0 * episode.state,
+        "joint_command": command,
+        **episode.features,
+    }
+    wanted = [np.asarray(columns[f.name], dtype=np.float64).reshape(len(episode), f.size) for f in features]
+    observations, action = np.concatenate(wanted, axis=1), episode.action
+    if abs(episode.fps / rate - 1) > 0.01:
+        observations, action = (_resampled(values, episode.fps, rate) for values in (observations, action))
+    rows = np.minimum(np.arange(len(action))[:, None] + np.arange(horizon) + lead, len(action) - 1)
+    below = np.floor(rows).astype(int)
+    weight = (rows - below)[..., None]
+    chunks = (1 - weight) * action[below] + weight * action[np.minimum(below + 1, len(action) - 1)]
+    good = np.isfinite(observations).all(axis=1) & np.isfinite(chunks).all(axis=(1, 2))
+    return Demonstrations(
+        observations[good].astype(np.float32),
+        chunks[good].astype(np.float32),
+        np.full(int(good.sum()), number, dtype=np.int64),
+    ), int((~good).sum())
+
+
+def _resampled(values: Array, fps: float, rate: float) -> Array:
+    old = np.arange(len(values)) / fps
+    new = np.arange(int(old[-1] * rate + 1e-9) + 1) / rate
+    return np.stack([np.interp(new, old, column) for column in values.T], axis=1)

@@ -1,0 +1,1 @@
+"""Proving the runtime: chaos, kills, soaks."""

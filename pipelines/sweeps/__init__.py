@@ -1,0 +1,1 @@
+"""Randomization sweeps and evaluation in simulation."""

@@ -1,0 +1,73 @@
+"""Measuring a policy in simulation: success on draws that it was not trained on."""
+
+import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from pipelines.sweeps.plan import SweepPlan
+from randomization.workers import Outcome, run_here, run_local
+from sim2real.errors import Sim2RealError
+from sim2real.statistics import wilson_interval
+
+
+def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[str, Any]:
+    """Run the plan's policy on its draws and count.
+
+    Returns `draws`, `successes`, `success_rate`, `wilson_95` (low, high), `stages` (how many episodes ended in
+    each), `mean_seconds` of the successful episodes, `errors` (episodes that the simulation could not finish,
+    counted as failures) and `failures` (indices of the failed draws). The result does not depend on `workers`;
+    0 runs in this process. Raises UserError for a policy or space that does not fit.
+    """
+    draws, _ = plan.make_draws(plan.bind())
+    engine = run_here(plan.factory, draws) if workers == 0 else run_local(plan.factory, draws, workers)
+    outcomes: list[Outcome] = []
+    with progress_bar(len(draws), "evaluate", progress) as bar:
+        successes = 0
+        for outcome in engine:
+            outcomes.append(outcome)
+            successes += bool(outcome.row.get("success"))
+            bar.set_postfix_str(f"success {successes / len(outcomes):.1%}", refresh=False)
+            bar.update()
+    errors = [outcome for outcome in outcomes if outcome.error]
+    if len(errors) == len(outcomes):
+        raise Sim2RealError(
+            f"no episode could be run; the first error: {errors[0].error}\n{errors[0].detail}"
+        )
+    outcomes.sort(key=lambda outcome: outcome.draw.index)
+    return summary(outcomes)
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The counts that `evaluate` returns, from outcomes in the order of their draws."""
+    won = [outcome for outcome in outcomes if outcome.row.get("success")]
+    seconds = [float(outcome.row["seconds"]) for outcome in won]
+    low, high = wilson_interval(len(won), len(outcomes))
+    return {
+        "draws": len(outcomes),
+        "successes": len(won),
+        "success_rate": len(won) / len(outcomes),
+        "wilson_95": [low, high],
+        "stages": dict(Counter(str(o.row.get("stage", "error")) for o in outcomes).most_common()),
+        "mean_seconds": float(np.mean(seconds)) if seconds else None,
+        "errors": sum(bool(outcome.error) for outcome in outcomes),
+        "failures": [outcome.draw.index for outcome in outcomes if not outcome.row.get("success")],
+    }
+
+
+def progress_bar(total: int, label: str, shown: bool) -> Any:
+    """A bar on standard error: moving on a terminal, a line now and then in a log."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total,
+        desc=label,
+        unit="episode",
+        disable=not shown,
+        mininterval=interval,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        leave=False,
+    )

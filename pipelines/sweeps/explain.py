@@ -1,0 +1,52 @@
+"""What of a failed draw is to blame: `sim2real sweep --explain ROW`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipelines.sweeps.plan import failed_draws, plan_of, recorded_draw
+from sim2real.errors import UserError, listed
+from sim2real.parameters import Draw
+
+
+def explain_draw(directory: Path, index: int, progress: bool = True) -> dict[str, Any]:
+    """Strip failed draw `index` of the sweep in `directory` to the smallest change from nominal that still fails.
+
+    Writes `explain-INDEX.json`, which the sweep's report shows from then on. Raises UserError for a draw that is
+    missing or did not fail.
+    """
+    from tqdm import tqdm
+
+    from randomization.minimal import minimal_failure
+    from randomization.sweep import write_text
+
+    plan = plan_of(directory)
+    draw, row = recorded_draw(directory, plan, index)
+    if row["success"]:
+        failed = failed_draws(directory)
+        others = f"these failed: {listed(failed)}" if failed else "none of this sweep failed"
+        raise UserError(f"draw {index} succeeded, so there is nothing to explain; {others}")
+    bound = plan.bind()
+    span = {name: bound.range(name) for name in bound.names if not name.startswith("task.")}
+    nominal = {name: bound.parameters[name].nominal for name in span}
+    # Least unusual first: those are likely innocent, so large groups of them go at once.
+    order = sorted(
+        nominal, key=lambda n: abs(draw.values[n] - nominal[n]) / ((span[n][1] - span[n][0]) or 1.0)
+    )
+    rollout = plan.factory()
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        unit="episode", desc="explain", disable=not progress, mininterval=interval, file=sys.stderr
+    ) as bar:
+
+        def fails(candidate: Draw) -> bool:
+            bar.update()
+            return not rollout(candidate)["success"]
+
+        found = minimal_failure(fails, draw, {name: nominal[name] for name in order})
+    units = {name: bound.parameters[name].unit for name in found.changes}
+    answer = found.to_dict() | {"failure": row["failure"], "units": units}
+    path = directory / f"explain-{index}.json"
+    write_text(path, json.dumps(answer, indent=2) + "\n")
+    return answer | {"path": str(path)}

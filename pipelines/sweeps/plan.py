@@ -1,0 +1,403 @@
+"""Sweeps of a task in the simulated world: the bridge from draws to rollouts, and what their results mean."""
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from randomization.designs import Grid, Saltelli, load_design
+from randomization.space import BoundSpace, Space
+from sim2real import __version__
+from sim2real.errors import UserError
+from sim2real.parameters import Draw, Parameter, unseen
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from randomization.sweep import Engine
+    from sim2real.policies.protocol import Policy
+    from sim2real.robot import Robot
+    from sim2real.task import Task
+
+PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime")
+"""Whose versions may change what a simulation gives; noted in config.json."""
+
+
+@dataclass(frozen=True)
+class TaskRollout:
+    """A picklable recipe of a rollout: robot, task and policy by name, `nominal` values of a twin.
+
+    Calling it builds world and policy and returns the function that runs one draw. `privileged` hands the
+    policy the true state, as experts need it, instead of what the sensors show.
+    """
+
+    robot: str
+    task: str
+    policy: str
+    nominal: Mapping[str, float] = field(default_factory=dict)
+    privileged: bool = False
+
+    def __call__(self) -> Callable[[Draw], dict[str, Any]]:
+        from sim2real.robot import Robot
+        from sim2real.simulation.rollout import rollout
+        from sim2real.simulation.world import World
+        from sim2real.tasks.registry import load_task
+
+        robot, task = Robot.load(self.robot), load_task(self.task)
+        policy = open_policy(self.policy, task, robot)
+        world = World(robot, task, nominal=dict(self.nominal))
+
+        def run(draw: Draw) -> dict[str, Any]:
+            episode = rollout(world, policy, draw, privileged=self.privileged)
+            success = bool(episode.success)
+            counts = {k: v for k, v in episode.info.items() if isinstance(v, (bool, int, float, str))}
+            return counts | {
+                "success": success,
+                "stage": episode.stage,
+                "failure": "" if success else f"ended in {episode.stage}" if episode.stage else "failed",
+                "seconds": len(episode) / episode.fps,
+            }
+
+        return run
+
+
+def open_policy(spec: str, task: "Task", robot: "Robot") -> "Policy":
+    """Any policy: a file (checked against robot and task), `expert`, `zero`, `random`, `module:Class`, or a server's
+    address."""
+    if is_remote(spec):
+        from sim2real.policies.remote import RemotePolicy
+
+        return RemotePolicy(spec, task.name, robot)
+    if is_file(spec):
+        from sim2real.policies.file import load_policy_file
+
+        policy = load_policy_file(spec)
+        policy.check(robot, task)
+        return policy
+    from sim2real.policies.protocol import load_policy
+
+    return load_policy(spec, task, robot)
+
+
+def is_file(spec: str) -> bool:
+    """Whether a policy is named by a path: anything with an extension, a slash, or that exists."""
+    return not is_remote(spec) and (spec.endswith(".onnx") or "/" in spec or Path(spec).is_file())
+
+
+def is_remote(spec: str) -> bool:
+    """Whether a policy is named by the address of its server."""
+    return spec.startswith("tcp://")
+
+
+def policy_identity(spec: str) -> dict[str, str]:
+    """What decides a policy's behaviour: the content of its file, its class and its source, or its name."""
+    if is_file(spec):
+        path = Path(spec)
+        if not path.is_file():
+            raise UserError(f"there is no policy file {spec}; `sim2real pretrain` writes one")
+        return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"name": spec} | _source_identity(spec, "policy")
+
+
+def _source_identity(spec: str, what: str) -> dict[str, str]:
+    """The hash of the file that a user's "module:Class" is written in; nothing for built-in names."""
+    if ":" not in spec or is_remote(spec):
+        return {}
+    import inspect
+
+    from sim2real.loading import load_attribute
+
+    try:
+        source = inspect.getsourcefile(load_attribute(spec, what))
+    except TypeError:
+        return {}
+    return {"source": hashlib.sha256(Path(source).read_bytes()).hexdigest()} if source else {}
+
+
+def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
+    """Every parameter that a world of this robot (and task) declares, without starting a simulation."""
+    from sim2real.robot import Robot
+    from sim2real.simulation.parameters import world_parameters
+    from sim2real.tasks.registry import load_task
+
+    loaded = Robot.load(robot)
+    parameters = world_parameters(loaded)
+    if task is not None:
+        parameters |= load_task(task).parameters(loaded)
+    return parameters
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything that decides a sweep's rows; see `sim2real sweep --help` for the fields."""
+
+    task: str
+    robot: str = "so101"
+    policy: str = "expert"
+    draws: int = 256
+    seed: int = 0
+    design: str = "sobol"
+    levels: int = 5
+    space: Space = field(default_factory=Space)
+    gridded: tuple[str, ...] = ()
+    """Names or wildcards that a grid runs over; everything that varies when empty."""
+    nominal: Mapping[str, float] = field(default_factory=dict)
+    privileged: bool | None = None
+    """None: true state for the expert, sensors for everything else."""
+
+    @property
+    def sees_truth(self) -> bool:
+        return self.policy == "expert" if self.privileged is None else self.privileged
+
+    @property
+    def factory(self) -> TaskRollout:
+        return TaskRollout(self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth)
+
+    def bind(self) -> BoundSpace:
+        """The space over this world's parameters, with the twin's nominal values.
+
+        Nothing is rendered in these runs: what changes pictures only varies where the space names it.
+        """
+        parameters = unseen(all_parameters(self.robot, self.task))
+        unknown = [name for name in self.nominal if name not in parameters]
+        if unknown:
+            raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
+        for name, value in self.nominal.items():
+            old = parameters[name]
+            if problem := old.refusal(value):
+                raise UserError(f"the twin's {problem}")
+            # As the world does: the default range reaches the twin's value.
+            low, high = min(old.low, value), max(old.high, value)
+            parameters[name] = replace(old, nominal=float(value), low=low, high=high)
+        return self.space.bind(parameters)
+
+    def make_draws(self, bound: BoundSpace) -> tuple[list[Draw], bool]:
+        """The draws, and whether more can be added later. Raises UserError for counts the design cannot serve."""
+        columns: tuple[int, ...] = ()
+        for pattern in self.gridded:
+            columns += bound.columns_matching(pattern)
+        design = load_design(self.design, levels=self.levels, columns=columns)
+        if isinstance(design, Saltelli):
+            _check_saltelli(self.draws, bound.dimension)
+        if isinstance(design, Grid) and not columns and bound.dimension > 6:
+            raise UserError(
+                f"a grid over {bound.dimension} parameters is out of reach; name those to grid with --param "
+                "NAME=LO:HI, the others are then drawn at random around it"
+            )
+        return bound.draws(self.draws, self.seed, design), design.prefix_stable
+
+    def identity(self, bound: BoundSpace) -> dict[str, Any]:
+        """What the rows depend on, as JSON types; two sweeps with equal identities have equal rows."""
+        design: dict[str, Any] = {"name": self.design}
+        if self.design == "grid":
+            design |= {"levels": self.levels, "over": list(self.gridded)}
+        return {
+            "robot": self.robot,
+            "task": self.task,
+            **({"task_source": found["source"]} if (found := _source_identity(self.task, "task")) else {}),
+            "policy": policy_identity(self.policy),
+            "sees": "true state" if self.sees_truth else "sensors",
+            "seed": self.seed,
+            "design": design,
+            "nominal": dict(self.nominal),
+            "space": bound.to_dict(),
+        }
+
+
+def _check_saltelli(draws: int, dimension: int) -> None:
+    block = dimension + 2
+    base, rest = divmod(draws, block)
+    if rest or base < 16 or base & (base - 1):
+        fitting = [block * 2**k for k in range(4, 15)]
+        near = sorted(fitting, key=lambda n: abs(n - draws))[:3]
+        raise UserError(
+            f"the design saltelli over {dimension} parameters takes {block} × 2^k draws; the nearest to {draws} "
+            f"are {', '.join(map(str, sorted(near)))}. Fewer parameters (--base task --param …) take fewer draws"
+        )
+
+
+def run(
+    plan: SweepPlan, out: Path, *, workers: int, engine: str = "local", progress: bool = True
+) -> "pa.Table":
+    """Run or continue the sweep in `out`; returns the table of its rows."""
+    from randomization.sweep import run_sweep
+
+    bound = plan.bind()
+    if bound.dimension == 0:
+        raise UserError("nothing varies in this space; check --base, --space and --param")
+    draws, enlargeable = plan.make_draws(bound)
+    unseen_here = [name for name in bound.names if bound.parameters[name].visual]
+    if unseen_here:
+        print(
+            f"note: nothing is rendered in a sweep, so {', '.join(unseen_here[:5])} cannot matter",
+            file=sys.stderr,
+        )
+    about = provenance("sweep") | {
+        "seed": plan.seed,
+        "workers": workers,
+        "engine": engine,
+        "policy": plan.policy,
+        "space": plan.space.to_dict(),
+        "parameters": {name: _facts(bound, name) for name in bound.names},
+    }
+    return run_sweep(
+        plan.factory,
+        draws,
+        out,
+        identity=plan.identity(bound),
+        about=about,
+        enlargeable=enlargeable,
+        workers=workers,
+        engine=_engine(engine),
+        progress=progress,
+    )
+
+
+def _engine(name: str) -> "Engine | None":
+    if name == "local":
+        return None
+    from pipelines.sweeps.ray_engine import run_ray
+
+    return run_ray
+
+
+def _facts(bound: BoundSpace, name: str) -> dict[str, Any]:
+    """What a report says about a parameter."""
+    low, high = bound.range(name)
+    parameter = bound.parameters[name]
+    return {"unit": parameter.unit, "low": low, "high": high, "scale": parameter.scale}
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Who made a run directory: command, arguments, versions, time."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"sim2real": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "command": command,
+        "arguments": sys.argv[1:],
+        "versions": versions,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def check_policy(plan: SweepPlan) -> None:
+    """Raise UserError when the plan's policy cannot be opened or was made for another robot or task."""
+    from sim2real.robot import Robot
+    from sim2real.tasks.registry import load_task
+
+    policy = open_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
+    if is_remote(plan.policy):
+        policy.close()  # type: ignore[attr-defined]  # its server has time for one at a time
+
+
+def plan_of(directory: Path) -> SweepPlan:
+    """The plan of a sweep from its directory. Raises UserError when it holds none, or an older description."""
+    from randomization.sweep import SweepStore, read_json
+
+    store = SweepStore(directory)
+    if not store.config_path.exists():
+        raise UserError(
+            f"{directory} holds no sweep (config.json is missing); `sim2real sweep --out` makes one"
+        )
+    config = read_json(store.config_path)
+    if config.get("command") != "sweep" or "sweep" not in config:
+        raise UserError(f"{directory} holds a run of '{config.get('command')}', not a sweep")
+    identity = config["sweep"]
+    design = identity["design"]
+    plan = SweepPlan(
+        task=identity["task"],
+        robot=identity["robot"],
+        policy=config["policy"],
+        draws=config["draws"],
+        seed=identity["seed"],
+        design=design["name"],
+        levels=design.get("levels", 5),
+        space=Space.from_dict(config["space"], f"{store.config_path}: space"),
+        gridded=tuple(design.get("over", ())),
+        nominal=identity["nominal"],
+        privileged=identity["sees"] == "true state",
+    )
+    if json.loads(json.dumps(plan.bind().to_dict())) != identity["space"]:
+        raise UserError(
+            f"the parameters that {directory} was drawn from have changed since (another version of the robot, "
+            "the task or the package); run that sweep again in a new directory"
+        )
+    return plan
+
+
+def recorded_draw(directory: Path, plan: SweepPlan, index: int) -> tuple[Draw, dict[str, Any]]:
+    """Draw `index` of a sweep and its row of results. Raises UserError when the sweep has no such draw."""
+    from randomization.sweep import SweepStore, row_to_draw
+
+    table = SweepStore(directory).read()
+    rows = [row for row in table.to_pylist() if row["index"] == index]
+    if not rows:
+        raise UserError(
+            f"{directory} has no draw {index}; it holds {table.num_rows} draws, up to {max(table['index'].to_pylist())}"
+        )
+    bound = plan.bind()
+    return row_to_draw(rows[0], [*bound.names, *bound.fixed]), rows[0]
+
+
+def failed_draws(directory: Path) -> list[int]:
+    """Indices of the draws of the sweep in `directory` that failed, in order."""
+    from randomization.sweep import SweepStore
+
+    table = SweepStore(directory).read().select(["index", "success"])
+    return sorted(row["index"] for row in table.to_pylist() if not row["success"])
+
+
+def dimensions(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each dimension of a sweep → the column of its results that shows it."""
+    return {column["name"]: column["targets"][0] for column in identity["space"]["columns"]}
+
+
+def conclude(directory: Path, against: Path | None = None) -> dict[str, Any]:
+    """Analyse the rows in `directory`, write summary.json and return its content.
+
+    `against` is a sweep over the same draws to compare with, pair by pair.
+    """
+    from randomization.analysis import analyse
+    from randomization.sweep import SweepStore, read_json, write_text
+
+    store = SweepStore(directory)
+    table, config = store.read(), read_json(store.config_path)
+    identity = config["sweep"]
+    analysis = analyse(table, dimensions(identity), design=identity["design"]["name"], seed=identity["seed"])
+    summary = {"task": identity["task"], "policy": config["policy"]} | analysis.to_dict()
+    if against is not None:
+        summary["comparison"] = compare_sweeps(against, directory)
+    summary["results"] = str(store.results_path)
+    write_text(directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def compare_sweeps(a: Path, b: Path) -> dict[str, Any]:
+    """Sweep `b` against `a` on the draws that both have. Raises UserError when their draws differ."""
+    from randomization.comparison import compare
+    from randomization.sweep import SweepStore, read_json
+
+    stores = [SweepStore(a), SweepStore(b)]
+    kinds = [read_json(store.config_path)["sweep"] for store in stores]
+    for key in ("robot", "task", "seed", "design", "nominal", "space"):
+        if kinds[0][key] != kinds[1][key]:
+            raise UserError(f"{a} and {b} cannot be compared pair by pair: they differ in '{key}'")
+    # Draws of the same number need not be the same draw: a Latin hypercube of another size has others.
+    shown = ["index", "seed", *dimensions(kinds[0]).values()]
+    rows = [{r["index"]: r for r in store.read().select([*shown, "success"]).to_pylist()} for store in stores]
+    common = sorted(set(rows[0]) & set(rows[1]))
+    if any(rows[0][i][name] != rows[1][i][name] for i in common for name in shown):
+        raise UserError(f"{a} and {b} cannot be compared pair by pair: their draws differ")
+    found = compare([rows[0][i]["success"] for i in common], [rows[1][i]["success"] for i in common])
+    return found.to_dict() | {"against": str(a)}

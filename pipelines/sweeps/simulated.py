@@ -1,0 +1,93 @@
+"""From a command's arguments to simulated episodes: what sweeps, training and evaluation ask for alike."""
+
+import argparse
+import os
+
+from pipelines.sweeps.plan import SweepPlan, check_policy, is_file, is_remote
+from randomization.space import Space
+from sim2real.errors import UserError
+from sim2real.parameters import load_twin
+
+
+def make_plan(
+    *,
+    task: str,
+    robot: str = "so101",
+    policy: str = "expert",
+    draws: int,
+    seed: int = 0,
+    space: str | None = None,
+    twin: str | None = None,
+    privileged: bool | None = None,
+) -> SweepPlan:
+    """A plan whose every part has been checked before anything long begins.
+
+    Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space or
+    twin, too few draws.
+    """
+    if draws < 1:
+        raise UserError(f"at least one draw is needed, got {draws}")
+    plan = SweepPlan(
+        task=task,
+        robot=robot,
+        policy=policy,
+        draws=draws,
+        seed=seed,
+        space=Space() if space is None else Space.load(space),
+        nominal={} if twin is None else load_twin(twin),
+        privileged=privileged,
+    )
+    check_policy(plan)
+    plan.bind()
+    return plan
+
+
+def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
+    """`make_plan` from the flags that sweep, ranges and evaluate share."""
+    return make_plan(
+        task=args.task or own_task(args.policy, args.robot),
+        robot=args.robot,
+        policy=args.policy,
+        draws=draws,
+        seed=args.seed,
+        space=args.space,
+        twin=args.twin,
+        privileged=None if args.sees is None else args.sees == "truth",
+    )
+
+
+def own_task(policy: str, robot: str) -> str:
+    """The task that a policy says it is for. Raises UserError for one that says nothing."""
+    if is_file(policy):
+        from sim2real.policies.file import load_policy_file
+
+        return load_policy_file(policy).info.task
+    if is_remote(policy):
+        from sim2real.policies.remote import offered
+        from sim2real.robot import Robot
+
+        task = offered(policy, Robot.load(robot)).task
+        if task is not None:
+            return task
+    raise UserError(
+        f"--task is missing, and the policy '{policy}' does not say what it is for (policy files do, and servers that "
+        "want to); `sim2real tasks` lists what there is"
+    )
+
+
+def workers_for(policy: str, asked: int | None) -> int:
+    """`worker_count`, but this process alone for a policy server, which serves one at a time."""
+    if not is_remote(policy):
+        return worker_count(asked)
+    if asked is not None and asked > 1:
+        raise UserError(f"a policy server serves one at a time, got --workers {asked}: leave --workers out")
+    return 0
+
+
+def worker_count(asked: int | None) -> int:
+    """Processes to use: as asked, or one per core this process may run on. Raises UserError for negative numbers."""
+    if asked is None:
+        return len(os.sched_getaffinity(0))
+    if asked < 0:
+        raise UserError(f"--workers must be 0 or more, got {asked}")
+    return asked

@@ -1,0 +1,1 @@
+"""Scripted experts: laws of the state without memory."""

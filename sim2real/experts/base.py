@@ -1,0 +1,136 @@
+"""Scripted experts of the three tasks: teachers for learning, and a reference for every figure.
+
+They satisfy `Policy` and are functions of the observation alone, so the same class runs on the true state in
+simulation, labels the states that a student visits, and runs on what a camera's detector sees on an arm. The
+laws are in `laws.py`, how the command moves in `motion.py`, the inverse kinematics in `pointing.py`.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.experts import laws
+from sim2real.experts.motion import Motion
+from sim2real.experts.pointing import pointing_geometry
+from sim2real.model.kinematics import link_poses, tool_position
+from sim2real.observation import Observation
+from sim2real.policies.protocol import HORIZON
+from sim2real.robot import Robot
+from sim2real.task import CUBE
+
+Array = NDArray[np.float64]
+
+OPEN_GAP = CUBE + 2 * laws.ROOM
+"""m between the fingertips of the open gripper."""
+FORK_GAP = 0.014
+"""m between the fingertips while they push: less than a cube, enough for its corner."""
+HELD_GAP = 0.012
+"""m: a gripper told to close that stays wider open than this holds something."""
+
+
+class Expert:
+    """What the experts share. Raises UserError for arms whose inverse kinematics is not known in closed form."""
+
+    kind: int
+    needs_gripper = True
+
+    def __init__(self, robot: Robot, horizon: int = HORIZON) -> None:
+        if self.needs_gripper and robot.gripper is None:
+            raise UserError(
+                f"the expert needs a gripper; robot '{robot.name}' has none. Use a policy of your own"
+            )
+        self.robot = robot
+        self.horizon = horizon
+        self._motion = Motion(robot)
+        self._geometry = self.geometry()
+        self._grip = grip_angles(robot) if robot.gripper is not None else np.zeros(5)
+        self._scene = np.zeros(9)
+        self._scene[6] = 1.0
+
+    def geometry(self) -> Array:
+        """The arm's constants for the point that this expert guides."""
+        return pointing_geometry(self.robot)
+
+    def reset(self, seed: int) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: Observation) -> Array:
+        """(horizon, n) rad. Raises UserError when the observation lacks what the task needs."""
+        m, scene = self._motion, self._scene
+        try:
+            for start, stop, key in self.inputs:
+                scene[start:stop] = observation[key]
+            position, command = observation["joint_position"], observation["joint_command"]
+        except KeyError as error:
+            raise UserError(
+                f"the expert needs {error} in the observation; it has {sorted(observation)}"
+            ) from None
+        chunk = np.empty((self.horizon, self.robot.n))
+        laws.chunk_into(
+            self.kind, self._geometry, position, command, scene, self._grip, m.lower, m.upper, m.speed,
+            m.stiffness, m.chain, m.inertials, m.gravity, m.rest, *m.scratch,
+            -1 if self.robot.gripper is None else self.robot.gripper, m.period, m.lead, chunk,
+        )  # fmt: skip
+        return chunk
+
+    inputs: tuple[tuple[int, int, str], ...] = ()
+    """Which places of the scene array come from which key of the observation."""
+
+
+class ReachExpert(Expert):
+    """Takes the tool frame to the goal."""
+
+    kind = laws.REACH
+    needs_gripper = False
+    inputs = ((0, 3, "goal"),)
+
+
+class PushExpert(Expert):
+    """Pushes the cube onto the mark with both fingertips, a little apart."""
+
+    kind = laws.PUSH
+    inputs = ((0, 3, "goal"), (3, 6, "cube"), (6, 8, "cube_yaw"), (8, 9, "cube_age"))
+
+    def geometry(self) -> Array:
+        return pointing_geometry(self.robot, (FORK_GAP / 2, 0.0))
+
+
+class LiftExpert(Expert):
+    """Grasps the cube and carries it up."""
+
+    kind = laws.LIFT
+    inputs = ((3, 6, "cube"), (6, 8, "cube_yaw"), (8, 9, "cube_age"))
+
+    def geometry(self) -> Array:
+        # The tool frame is at the fixed finger's inner face.
+        return pointing_geometry(self.robot, (OPEN_GAP / 2, 0.0))
+
+
+def grip_angles(robot: Robot) -> Array:
+    """(5,) gripper angles, rad: closed, open, the least that means holding something, at the cube's width, pushing.
+
+    For a gripper whose fingertips touch at its lower limit. A jaw turning about an axis at the distance L from
+    the fingertip leaves a gap of 2 L sin(angle / 2).
+    """
+    assert robot.gripper is not None
+    lower = float(robot.lower[robot.gripper])
+    margin = robot.gate.position_margin + 0.005
+    if robot.model.prismatic[robot.gripper]:
+        gaps = np.array([0.0, OPEN_GAP, HELD_GAP, CUBE, FORK_GAP])
+        return lower + gaps + np.array([margin, 0.0, 0.0, 0.0, 0.0])
+    _, origins = link_poses(robot.model, np.zeros(robot.n))
+    length = float(np.linalg.norm(tool_position(robot.model, np.zeros(robot.n)) - origins[robot.gripper]))
+    angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in (OPEN_GAP, HELD_GAP, CUBE, FORK_GAP)]
+    return np.array([lower + margin, *(lower + a for a in angle)])
+
+
+def holds_something(observation: Observation, robot: Robot) -> bool:
+    """Whether the gripper is told to close and does not get there: something is between its jaws."""
+    assert robot.gripper is not None
+    closed, _, held, *_ = grip_angles(robot)
+    return bool(
+        observation["joint_command"][robot.gripper] < closed + 0.1
+        and observation["joint_position"][robot.gripper] > held
+    )

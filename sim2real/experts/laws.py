@@ -1,0 +1,206 @@
+"""The control laws of the scripted experts, compiled.
+
+A law is a function of the present state alone: joint angles q, the command c, and what is known of goal and
+cube. It says where the arm's joints should go next; `motion.step_into` takes the command there. Nothing is
+remembered between calls: what phase an episode is in can be seen from the state, so the laws recover from any
+state, also from those that a student policy drifts into, and a network can copy them. Where a decision needs
+hysteresis it comes from the command (a gripper told to close goes on closing) or from the height of the tool.
+
+`scene` (9,): goal (3), cube (3), cos 4ψ, sin 4ψ of the cube's yaw, age of that knowledge in s.
+`grip` (5,): gripper angles: closed, open, the least that means something is held, at the cube's width, for pushing.
+Lengths in m; z = 0 is the table. "Point" is the guided point of the geometry: the tool frame for reach, the
+middle between the jaws for push and lift.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
+from sim2real.experts.pointing import forward, inverse, roll_for_heading
+
+Array = NDArray[np.float64]
+
+REACH, PUSH, LIFT = 0, 1, 2
+
+CLOSED, OPEN, HELD, WIDTH, FORK = range(5)
+
+FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
+
+# Push.
+CONTACT = 0.020  # point to cube centre when they touch
+BEHIND = 0.048  # where the push starts, behind the cube
+PUSH_HEIGHT = 0.015
+PUSH_OVER = 0.055  # clears a cube
+UNSTICK = 0.025
+CARROT = 0.045  # how far ahead of the tool the push aims
+DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while pushing, once the tool has left
+LANE, LANE_HIGH = 0.014, 0.006  # sideways error: still pushing, fit to start
+
+# Lift.
+GRASP_HEIGHT = 0.015
+ABOVE = 0.065  # added to it before the descent
+CARRY_HEIGHT = 0.105
+CARRY_RADIUS = 0.20
+REOPEN = 0.045  # the gripper opens only above this height
+ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
+CLOSING_SPEED = 0.9  # rad/s
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def reach_law(g: Array, q: Array, c: Array, scene: Array, lower: Array, upper: Array, target: Array) -> None:
+    """Straight to the goal in joint space, the tilt given by the place, the roll at zero."""
+    x, y, z = scene[0], scene[1], scene[2]
+    inverse(g, x, y, z, tilt_at(g, x, y, z, 0.0), 0.0, lower, upper, target)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def push_law(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside."""
+    px, py, pz, _, _ = forward(g, q)
+    cx, cy, cz, _, _ = forward(g, c)
+    dx, dy = scene[0] - scene[3], scene[1] - scene[4]
+    distance = math.hypot(dx, dy)
+    ux, uy = dx / max(distance, 1e-6), dy / max(distance, 1e-6)
+    # The point as seen from the cube: along the push (negative is behind) and to its left.
+    rx, ry = px - scene[3], py - scene[4]
+    along, aside = rx * ux + ry * uy, -rx * uy + ry * ux
+    high = ramp(pz, PUSH_HEIGHT + 0.008, PUSH_HEIGHT + 0.025)
+    lane = LANE + (LANE_HIGH - LANE) * high
+    low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
+    # Told to be on the table and not getting there: what the joints say is a little off.
+    low += 0.010 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
+    ready = pz < low and abs(aside) < lane
+    overlap = along + CONTACT
+    if ready and 0.0 < overlap < 0.015 + 0.2 * scene[8]:
+        # The tool cannot be where the cube is: the cube was pushed on since it was seen.
+        along -= overlap
+        distance -= overlap
+    done = distance < DONE + (DONE_HIGH - DONE) * high
+    pushing = ready and not done and -0.075 < along < -0.012
+    # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
+    roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, clip(c[4], -1.6, 1.6))
+    if done:
+        x, y, z, roll = cx, cy, PUSH_OVER, c[4]
+    elif pushing:
+        # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
+        left = distance + max(0.0, -along - CONTACT)
+        ahead = min(left, CARROT)
+        x = px + ahead * ux + aside * uy
+        y = py + ahead * uy - aside * ux
+        z = PUSH_HEIGHT
+    else:
+        bx, by = scene[3] - BEHIND * ux, scene[4] - BEHIND * uy
+        off = math.hypot(px - bx, py - by)
+        lift = ramp(off, 0.007, 0.030)
+        # Low and not behind the cube: first up, then over.
+        clear = max(ramp(pz, 0.030, 0.045), ramp(along, -0.020, -0.032))
+        x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
+        z = PUSH_HEIGHT + (PUSH_OVER - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
+    # The command runs away from a tool that rubs on the table: lift it a little.
+    z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
+    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
+    target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lift_law(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Go above the cube, go down around it, close, and carry up what is between the jaws."""
+    px, py, pz, _, heading = forward(g, q)
+    told = c[5] - grip[CLOSED]
+    shut = 1.0 - ramp(told, 0.04, 0.10)
+    holding = shut * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
+    if holding > 0.5:
+        # What a camera says of a cube between the jaws is not to be trusted; where the arm is, is.
+        cx, cy, _, _, _ = forward(g, c)
+        radius = math.hypot(cx - g[0], cy - g[1])
+        inward = ramp(pz, GRASP_HEIGHT + 0.02, GRASP_HEIGHT + 0.05) * max(0.0, radius - CARRY_RADIUS) / radius
+        x, y, z = cx - inward * (cx - g[0]), cy - inward * (cy - g[1]), CARRY_HEIGHT
+        inverse(g, x, y, z, tilt_at(g, x, y, z, c[4]), c[4], lower, upper, target)
+        target[0], target[4], target[5] = c[0], c[4], grip[CLOSED]
+        return
+    yaw = 0.25 * math.atan2(scene[7], scene[6])
+    roll = roll_for_heading(g, scene[3], scene[4], yaw, 0.5 * math.pi, clip(c[4], -0.8, 0.8))
+    rx, ry = scene[3] - px, scene[4] - py
+    # The cube as seen from the point: along the direction in which the jaws open, and across.
+    ch, sh = math.cos(heading), math.sin(heading)
+    along, across = rx * ch + ry * sh, -rx * sh + ry * ch
+    turn = abs(roll - q[4])
+    # The fixed finger does not move in the hand: the middle between the fingers moves towards it as they close.
+    free = clip((q[5] - grip[WIDTH]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
+    off_middle = along + ROOM * (1.0 - free)
+    closing = ramp(told, grip[OPEN] - grip[CLOSED] - 0.05, grip[OPEN] - grip[CLOSED] - 0.15)
+    off = math.hypot(across, 0.7 * along)  # there is more room between the jaws than beside them
+    # Told to be on the table and not getting there: what the joints say is a little off.
+    _, _, cz, _, _ = forward(g, c)
+    low = GRASP_HEIGHT + 0.006 + 0.006 * closing + 0.008 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
+    within = abs(across) < 0.014 and abs(off_middle) < ROOM * free + 0.012
+    x, y, z = scene[3], scene[4], GRASP_HEIGHT
+    if shut < 0.5 and pz < low and ((closing > 0.5 and within) or (off < 0.007 and turn < 0.12)):
+        # Both fingers come towards the cube: the hand moves by half of what the jaw does.
+        shift = ROOM * clip((grip[OPEN] - c[5]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
+        x, y = x + shift * ch, y + shift * sh
+        # In the end ever more slowly: by the time the gripper is told to be shut, its angle tells what it holds.
+        target[5] = c[5] - period * min(CLOSING_SPEED, 5.0 * (c[5] - grip[CLOSED] + 0.02))
+    else:
+        still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
+        z += ABOVE * max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
+        target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
+    z += 2.0 * max(0.0, FLOOR - cz)
+    open_hand = target[5]
+    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
+    target[5] = open_hand
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def chunk_into(
+    kind: int, g: Array, position: Array, command: Array, scene: Array, grip: Array, lower: Array, upper: Array,
+    speed: Array, stiffness: Array, chain: Array, inertials: Array, gravity: Array, rest: Array, rotations: Array,
+    origins: Array, work: Array, mass: Array, bias: Array, gripper: int, period: float, lead_time: float,
+    out: Array,
+) -> None:  # fmt: skip
+    """Fill `out` (H, n) with the commands of the next H periods: the law, rolled forward on a predicted arm."""
+    n = len(command)
+    q, c, target, sag, lead = position.copy(), command.copy(), np.empty(n), np.empty(n), np.empty(n)
+    known = scene.copy()
+    sag_into(chain, inertials, gravity, rest, stiffness, q, rotations, origins, work, mass, bias, sag)
+    for j in range(n):
+        # At most this much of the command's lead is sag, the rest is motion under way.
+        lead[j] = clip(c[j] - q[j], sag[j] - 0.04, sag[j] + 0.04)
+    if gripper >= 0:
+        lead[gripper] = 0.0
+        sag[gripper] = 0.0
+    for i in range(len(out)):
+        for j in range(n):
+            target[j] = c[j]
+        # The command that is seen trails the trajectory that it belongs to.
+        dt = period + lead_time if i == 0 else period
+        if kind == REACH:
+            reach_law(g, q, c, known, lower, upper, target)
+        elif kind == PUSH:
+            push_law(g, q, c, known, grip, lower, upper, dt, target)
+        else:
+            lift_law(g, q, c, known, grip, lower, upper, dt, target)
+        step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
+        before_x, before_y, _, _, _ = forward(g, q)
+        jaw = q[gripper] if gripper >= 0 else 0.0
+        follow_into(q, c, lead, period)
+        if kind == LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
+            # The jaw closes on the cube, and stops there.
+            q[gripper] = max(q[gripper], min(jaw, grip[WIDTH]))
+        if kind == PUSH:
+            x, y, z, _, _ = forward(g, q)
+            dx, dy = known[3] - x, known[4] - y
+            if z < 0.03 and math.hypot(dx, dy) < CONTACT:
+                # The cube keeps its distance: it is pushed ahead.
+                known[3], known[4] = known[3] + x - before_x, known[4] + y - before_y
+        for j in range(n):
+            out[i, j] = c[j]

@@ -1,0 +1,1 @@
+"""The arm as arrays: kinematics, dynamics, servos. Compiled, batched, without a simulator."""

@@ -1,0 +1,1 @@
+"""Policies: the protocol, policy files, policy servers."""

@@ -1,0 +1,241 @@
+"""Every quantity of the simulated world that can be randomized, declared once.
+
+The ranges are starting points from the literature; the real ones come from identification on logs of the arm.
+Parameters of the task (`task.*`) are the task's own. What each one does is in the module that reads it: the
+servos and links in `coupling.py` and `sim2real/model/conditions.py`, objects in `scene.py`, delays, losses and
+pushes in `disturbance.py`, readings and the detector in `sensing.py`, camera and light in `renderer.py` and
+`backdrop.py`.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sim2real.model.servo import SERVO_FIELDS
+from sim2real.parameters import Parameter
+from sim2real.robot import Robot
+from sim2real.simulation.limits import limited
+
+DEGREE = math.pi / 180
+
+
+def world_parameters(robot: Robot) -> dict[str, Parameter]:
+    """All parameters of a world with this robot, by name; the task's come on top."""
+    declared: dict[str, Parameter] = {}
+    for source in (_servos, _links):
+        for parameter in source(robot):
+            declared[parameter.name] = parameter
+    for parameter in _COMMON:
+        declared[parameter.name] = parameter
+    if robot.gripper is None:
+        del declared["gripper.lag"]
+    for parameter in _VISUAL:
+        declared[parameter.name] = replace(parameter, visual=True)
+    return {name: limited(parameter) for name, parameter in declared.items()}
+
+
+def _servos(robot: Robot) -> Iterator[Parameter]:
+    for field in SERVO_FIELDS:
+        override = robot.servo.get(field.name)
+        # No joint comes before the first, whose stop could press on it.
+        for joint in robot.joint_names[1 if field.name == "stop_share" else 0 :]:
+            nominal, low, high = field.nominal, field.low, field.high
+            own = override.get(joint) if isinstance(override, dict) else override
+            if own is not None:
+                # The range moves with the nominal value: in proportion, or along when there is none.
+                scale = own / nominal if nominal else 1.0
+                shift = 0.0 if nominal else own
+                nominal, low, high = own, low * scale + shift, high * scale + shift
+            yield Parameter(
+                f"servo.{joint}.{field.name}",
+                nominal,
+                field.unit,
+                max(low, field.minimum),
+                min(high, field.maximum),
+                scale="log" if field.log else "linear",
+                description=field.description,
+                minimum=field.minimum,
+                maximum=field.maximum,
+            )
+
+
+def _links(robot: Robot) -> Iterator[Parameter]:
+    model = robot.model
+    for i, (name, mass) in enumerate(zip(model.link_names, model.mass)):
+        yield Parameter(f"link.{name}.mass", float(mass), "kg", 0.9 * mass, 1.1 * mass, description="mass")
+        yield Parameter(
+            f"link.{name}.inertia", 1.0, "", 0.5, 1.5, scale="log", description="factor on the inertia tensor"
+        )
+        for k, axis in enumerate("xyz"):
+            if model.parents[i] < 0 and abs(model.axes[i, k]) > 0.999:
+                # Nothing can tell where along its own, fixed axis the mass of the first link is.
+                continue
+            yield Parameter(
+                f"link.{name}.com_{axis}",
+                0.0,
+                "m",
+                -0.005,
+                0.005,
+                description=f"shift of the centre of mass along the link's {axis}",
+            )
+
+
+_COMMON = (
+    # Shared by all servos, so that joints vary together as they do on one supply.
+    Parameter("servo.voltage", 1.0, "", 0.9, 1.1, description="factor on every servo's supply voltage"),
+    Parameter(
+        "servo.sag", 0.0, "Ω", 0.0, 0.3, description="resistance of the supply: its voltage sags under load"
+    ),
+    Parameter(
+        "servo.temperature", 0.0, "K", -10.0, 40.0, description="motors warmer than when they were nominal"
+    ),
+    Parameter(
+        "servo.friction", 1.0, "", 0.7, 1.4, scale="log", description="factor on all friction (grease, wear)"
+    ),
+    Parameter("payload.mass", 0.0, "kg", 0.0, 0.05, description="point mass at the tool frame"),
+    # The scene.
+    Parameter("world.gravity", 9.81, "m/s²", 9.6, 9.9, description="gravity"),
+    Parameter("world.tilt_x", 0.0, "rad", -DEGREE, DEGREE, description="tilt of the base about its x axis"),
+    Parameter("world.tilt_y", 0.0, "rad", -DEGREE, DEGREE, description="tilt of the base about its y axis"),
+    Parameter("world.table_height", 0.0, "m", -0.002, 0.002, description="height of the table over the base"),
+    Parameter("world.table_friction", 0.8, "", 0.5, 1.1, description="friction coefficient of the table"),
+    Parameter("object.mass", 0.02, "kg", 0.01, 0.034, scale="log", description="mass of the cube"),
+    Parameter("object.size", 0.025, "m", 0.0225, 0.0275, description="side of the cube, nearest of a pool"),
+    Parameter("object.friction", 0.8, "", 0.3, 1.5, description="friction coefficient of the cube"),
+    Parameter("object.restitution", 0.0, "", 0.0, 0.5, description="coefficient of restitution of the cube"),
+    Parameter("gripper.friction", 1.0, "", 0.5, 1.5, description="friction coefficient of the fingers"),
+    Parameter(
+        "gripper.lag",
+        0.0,
+        "s",
+        0.0,
+        0.18,
+        description="delay of the gripper's commands, on top of its servo's",
+    ),
+    # The way from the controller to the servos and back.
+    Parameter(
+        "command.delay", 0.0, "s", 0.0, 0.02, description="delay of all commands, on top of the servos' own"
+    ),
+    Parameter(
+        "command.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra delay of a command"
+    ),
+    Parameter(
+        "command.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of commands that get lost"
+    ),
+    Parameter("command.burst", 1.0, "", 1.0, 3.0, description="mean number of commands lost in a row"),
+    Parameter("policy.latency", 0.0, "s", 0.0, 0.03, description="time from an observation to its chunk"),
+    Parameter(
+        "policy.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra latency of a chunk"
+    ),
+    Parameter(
+        "control.jitter", 0.0, "s", 0.0, 0.006, when="step", description="largest lateness of a control tick"
+    ),
+    Parameter(
+        "sensor.delay", 0.0, "s", 0.0, 0.02, description="age of joint readings, on top of the servos' own"
+    ),
+    Parameter(
+        "sensor.jitter", 0.0, "s", 0.0, 0.01, when="step", description="largest extra age of a reading"
+    ),
+    Parameter(
+        "sensor.noise", 0.0, "rad", 0.0, 0.005, when="step", description="standard deviation of joint angles"
+    ),
+    Parameter(
+        "sensor.velocity_noise",
+        0.0,
+        "rad/s",
+        0.0,
+        0.05,
+        when="step",
+        description="standard deviation of speeds",
+    ),
+    Parameter(
+        "sensor.dropout",
+        0.0,
+        "",
+        0.0,
+        0.05,
+        when="step",
+        description="fraction of readings that are old ones",
+    ),
+    Parameter("sensor.burst", 1.0, "", 1.0, 3.0, description="mean number of old readings in a row"),
+    # Disturbances.
+    Parameter(
+        "push.force", 0.0, "N", 0.0, 1.0, when="step", description="size of random pushes on the arm's links"
+    ),
+    Parameter("push.rate", 0.5, "1/s", 0.2, 1.0, description="how often pushes come"),
+    Parameter("push.duration", 0.1, "s", 0.05, 0.2, description="how long a push lasts"),
+    # The camera's detector, imitated.
+    Parameter("detector.rate", 30.0, "Hz", 15.0, 30.0, description="frames per second"),
+    Parameter("detector.latency", 0.06, "s", 0.03, 0.12, description="from the exposure to the result"),
+    Parameter(
+        "detector.noise", 0.0005, "m", 0.0002, 0.002, when="step", description="standard deviation per axis"
+    ),
+    Parameter(
+        "detector.yaw_noise", 0.02, "rad", 0.005, 0.06, when="step", description="standard deviation of yaw"
+    ),
+    Parameter("detector.bias_x", 0.0, "m", -0.004, 0.004, description="constant error along x (calibration)"),
+    Parameter("detector.bias_y", 0.0, "m", -0.004, 0.004, description="constant error along y (calibration)"),
+    Parameter(
+        "detector.bias_yaw", 0.0, "rad", -0.05, 0.05, description="constant error of the yaw (calibration)"
+    ),
+    Parameter(
+        "detector.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of frames without a result"
+    ),
+    # Where the camera stands relative to its nominal pose (the detector knows, up to its bias), and its optics.
+    Parameter("camera.x", 0.0, "m", -0.03, 0.03, description="shift along the base's x"),
+    Parameter("camera.y", 0.0, "m", -0.03, 0.03, description="shift along the base's y"),
+    Parameter("camera.z", 0.0, "m", -0.03, 0.03, description="shift along the base's z"),
+    Parameter("camera.pitch", 0.0, "rad", -0.05, 0.05, description="turn about its own right axis"),
+    Parameter("camera.yaw", 0.0, "rad", -0.05, 0.05, description="turn about its own down axis"),
+    Parameter("camera.roll", 0.0, "rad", -0.05, 0.05, description="turn about its own forward axis"),
+    Parameter("camera.focal", 1.0, "", 0.93, 1.07, description="factor on the focal length"),
+    Parameter("camera.drift", 0.0, "m/s", 0.0, 3e-4, description="how fast it moves away, one way or other"),
+    Parameter(
+        "camera.drift_turn", 0.0, "rad/s", 0.0, 5e-4, description="how fast it turns away, one way or other"
+    ),
+)
+
+_VISUAL = (
+    # What the camera makes of its picture.
+    Parameter(
+        "camera.distortion", 0.0, "", -0.05, 0.05, description="added to the distortion coefficient k1"
+    ),
+    Parameter("camera.exposure", 0.0, "", -0.6, 0.6, description="exposure, stops"),
+    Parameter(
+        "camera.white_balance", 0.0, "", -0.15, 0.15, description="red up and blue down by this fraction"
+    ),
+    Parameter(
+        "camera.blur", 0.0, "px", 0.0, 1.2, description="standard deviation of the blur at 640 pixels' width"
+    ),
+    Parameter(
+        "camera.noise", 0.0, "", 0.0, 0.03, when="step", description="standard deviation per channel, of 1"
+    ),
+    Parameter(
+        "camera.compression", 0.0, "", 0.0, 0.6, description="strength of JPEG artefacts: 0 none, 1 coarsest"
+    ),
+    Parameter("light.azimuth", 0.6, "rad", -0.4, 1.6, description="direction of the light about z"),
+    Parameter("light.elevation", 1.0, "rad", 0.6, 1.4, description="height of the light over the table"),
+    Parameter("light.ambient", 0.55, "", 0.4, 0.7, description="share of light from everywhere"),
+    Parameter("light.diffuse", 0.45, "", 0.3, 0.6, description="share of light from its direction"),
+    Parameter("light.warmth", 0.0, "", -0.15, 0.15, description="red up and blue down by this fraction"),
+    Parameter("light.shadow", 1.0, "", 0.0, 1.0, description="cast shadows: from 0.5 on"),
+    Parameter("colour.table", 0.79, "", 0.35, 0.95, description="brightness of the table"),
+    Parameter(
+        "colour.table_warmth", 0.02, "", -0.05, 0.15, description="red up and blue down by this fraction"
+    ),
+    Parameter("colour.cube", 0.85, "", 0.6, 0.95, description="brightness of the red cube"),
+    Parameter("colour.mark", 0.62, "", 0.45, 0.8, description="brightness of the green mark"),
+    Parameter("colour.arm", 1.0, "", 0.5, 1.1, description="factor on the brightness of the arm"),
+    Parameter("colour.background", 0.9, "", 0.2, 1.0, description="brightness of what is behind the table"),
+    Parameter("colour.background_warmth", 0.0, "", -0.15, 0.15, description="red up and blue down"),
+    Parameter("texture.table", 0.0, "", 0.0, 0.15, description="contrast of the table's pattern"),
+    Parameter(
+        "texture.kind", 0.0, "", 0.0, 3.0, description="pattern: 0 grain, 1 wood, 2 checks (rounded down)"
+    ),
+    Parameter("texture.size", 0.02, "m", 0.008, 0.05, scale="log", description="size of the table's pattern"),
+    Parameter("texture.background", 0.0, "", 0.0, 0.3, description="contrast of what is behind"),
+    Parameter(
+        "distractors.count", 0.0, "", 0.0, 4.9, description="other blocks in the picture, rounded down"
+    ),
+    Parameter("distractors.layout", 0.0, "", 0.0, 1.0, description="where they are"),
+)

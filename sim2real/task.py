@@ -1,0 +1,151 @@
+"""What a task is.
+
+A task is one small class: where things start, what shall be achieved, what its policies observe, and a scripted
+expert. It knows neither the simulator nor the arm's driver. Positions are in the base frame, whose z = 0 is the
+table; lengths in m, angles in rad.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.observation import Feature, Observation
+from sim2real.parameters import Parameter
+from sim2real.policies.protocol import Policy
+from sim2real.robot import Robot
+
+if TYPE_CHECKING:
+    from sim2real.truth import Truth
+
+Array = NDArray[np.float64]
+
+AXIS = (0.04, 0.0)
+"""Centre of the polar coordinates that goals and objects are drawn in (the pan axis): x, y in m."""
+
+CUBE = 0.025
+"""The cube's nominal side, m."""
+
+HOLD = 0.5
+"""A task has succeeded when its condition held this long without interruption, s."""
+
+START_NOISE = 0.05
+"""Each joint starts within this of its home angle, rad."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where an episode's goal and objects are. `goal` (3,) m; objects that a task does not use are None."""
+
+    goal: Array
+    cube_xy: tuple[float, float] | None = None
+    cube_yaw: float = 0.0
+    mark_xy: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        goal = np.array(self.goal, dtype=np.float64)
+        if goal.shape != (3,) or not np.isfinite(goal).all():
+            raise ValueError(f"a scene's goal needs three finite coordinates, got {self.goal}")
+        goal.setflags(write=False)
+        object.__setattr__(self, "goal", goal)
+
+
+class Task:
+    """Base class of tasks; see the module docstring. Instances hold no state of an episode."""
+
+    name: str
+    duration: float
+    """s; an episode that has not succeeded by then has failed."""
+    features: tuple[Feature, ...]
+    """What policies of this task observe, in this order."""
+    objects: frozenset[str] = frozenset()
+    """Which objects lie on the table: a subset of {"cube", "mark"}."""
+    description: str = ""
+    stages: tuple[str, ...] = ()
+    """What `stage` may return, from nothing achieved to success."""
+
+    def scene_parameters(self) -> tuple[Parameter, ...]:
+        """The task's own parameters: where goals and objects may be."""
+        return ()
+
+    def parameters(self, robot: Robot) -> dict[str, Parameter]:
+        """Everything that a draw may set about the start of an episode, by name (`task.…`)."""
+        start = (
+            Parameter(
+                f"task.start.{name}",
+                0.0,
+                "rad",
+                -START_NOISE,
+                START_NOISE,
+                description=f"how far {name} starts from its home angle",
+            )
+            for name in robot.joint_names
+        )
+        return {parameter.name: parameter for parameter in (*self.scene_parameters(), *start)}
+
+    def start(self, values: Mapping[str, float], robot: Robot) -> Array:
+        """(n,) rad, the joint angles at the start of an episode, within the joints' limits."""
+        offset = np.array([values.get(f"task.start.{name}", 0.0) for name in robot.joint_names])
+        return np.clip(robot.home + offset, robot.lower, robot.upper)
+
+    def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        """The scene for these parameter values; parameters that are not given take their nominal value."""
+        raise NotImplementedError
+
+    def satisfied(self, truth: "Truth") -> bool:
+        """Whether the condition holds at this instant, from the true state."""
+        raise NotImplementedError
+
+    def estimate(self, observation: Observation, robot: Robot) -> bool | None:
+        """The same from what an arm sees; None where that cannot be told."""
+        return None
+
+    def stage(self, truth: "Truth") -> str:
+        """How far the episode has come, one of `stages`."""
+        return self.stages[-1] if self.satisfied(truth) else self.stages[0]
+
+    def reward(self, truth: "Truth") -> float:
+        """For reinforcement learning: the larger the closer to the task's condition."""
+        return float(self.satisfied(truth))
+
+    def expert(self, robot: Robot) -> Policy:
+        """A scripted policy: a function of the observation alone. Raises UserError for unsuitable robots."""
+        raise UserError(f"the task '{self.name}' has no scripted expert; give a policy")
+
+    def values(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The scene's parameters with nominal values filled in."""
+        return {p.name: float(values.get(p.name, p.nominal)) for p in self.scene_parameters()}
+
+
+def polar_parameters(
+    what: str, radius: tuple[float, float], angle: float, nominal_angle: float = 0.0
+) -> tuple[Parameter, Parameter]:
+    """`task.<what>.radius` and `.angle`: a place on the table around the pan axis."""
+    low, high = radius
+    return (
+        Parameter(
+            f"task.{what}.radius",
+            (low + high) / 2,
+            "m",
+            low,
+            high,
+            description=f"{what}: distance from the pan axis",
+        ),
+        Parameter(
+            f"task.{what}.angle",
+            nominal_angle,
+            "rad",
+            -angle,
+            angle,
+            description=f"{what}: direction seen from the pan axis",
+        ),
+    )
+
+
+def polar(radius: float, angle: float) -> tuple[float, float]:
+    """x, y in the base frame of a place in polar coordinates around the pan axis."""
+    return AXIS[0] + radius * math.cos(angle), AXIS[1] + radius * math.sin(angle)

@@ -1,0 +1,58 @@
+"""Tasks by name.
+
+Adding one is a file in this folder whose class is named in `TASKS`; users' own are "my.module:MyTask".
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from sim2real.errors import UserError
+from sim2real.loading import instantiate
+from sim2real.task import Task
+
+TASKS = {
+    "reach": "sim2real.tasks.reach:Reach",
+    "push": "sim2real.tasks.push:Push",
+    "lift": "sim2real.tasks.lift:Lift",
+}
+"""Where each task that ships with the package is written. A module is imported when its task is asked for."""
+
+NEEDS = ("name", "duration", "features", "objects", "setup", "satisfied", "parameters", "stage")
+"""Attributes that a user's task must have."""
+
+
+def task_names() -> list[str]:
+    """The tasks that ship with the package."""
+    return list(TASKS)
+
+
+def load_task(spec: str | Task, joints: int = 6) -> Task:
+    """A task by its name, or a user's own as "module:Class"; `joints` is the robot's number of joints.
+
+    A user's class is made without arguments; its module is imported, so `spec` must come from the user and never
+    from a file, a server or a recording (see `built_in_task`). Raises UserError that says what there is.
+    """
+    if isinstance(spec, Task):
+        return spec
+    if spec in TASKS:
+        return built_in_task(spec, joints)
+    if ":" not in spec:
+        raise UserError(_unknown(spec, task_names()) + "; write your own as my.module:MyTask")
+    task: Task = instantiate(spec, "task", NEEDS)
+    return task
+
+
+def built_in_task(name: str, joints: int = 6) -> Task:
+    """A task that ships with the package. For names that come from outside: nothing else is ever imported.
+
+    Raises UserError for any other name.
+    """
+    if name not in TASKS:
+        raise UserError(_unknown(name, task_names()))
+    module, _, attribute = TASKS[name].partition(":")
+    task: Task = getattr(import_module(module), attribute)(joints)
+    return task
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return f"there is no task called '{name}'; known are {', '.join(known)}"

@@ -4,32 +4,38 @@ A thread in that process does nothing but drain the camera, so that no queue of 
 for the objects. Results and pictures reach other processes through shared memory: asking for them never waits,
 whatever the camera does. A camera that stalls, goes black, repeats one picture or disappears is opened again,
 for ever, and so is started again a process that dies or hangs; meanwhile the last picture simply gets older, which
-is what users of it have to watch. What runs in the process is `camera_worker.py`.
+is what users of it have to watch. What runs in the process is `worker.py`.
 """
 
 import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hardware.cameras.detector import Percept
+from hardware.cameras.shared import (
+    BEAT,
+    GRABBED,
+    HEALTHY,
+    LOST,
+    NUMBERS,
+    OPEN_TIMEOUT,
+    READY,
+    RESTARTS,
+    SEQUENCE,
+    SLOTS,
+    STATE,
+    TEXT,
+    CameraReader,
+)
+from hardware.cameras.worker import serve
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 
-Image = NDArray[np.uint8]
-
-STATES = ("connecting", "streaming", "stalled", "frozen", "black", "lost")
-CONNECTING, STREAMING, STALLED, FROZEN, BLACK, LOST = range(len(STATES))
-
-OPEN_TIMEOUT = 5.0
-"""s that opening a stream may take."""
 BEATING = 5.0
 """s without a sign of life after which a camera's process that has been at work is killed and started again."""
 STARTING = 180.0
@@ -41,101 +47,6 @@ RESTART = (0.5, 10.0)
 it is at once, since an arm that needs to see gives up after 3 s."""
 SETTLED = 30.0
 """s after which a process that lives counts as good again."""
-
-SLOTS = 3
-TEXT = 256
-# Positions in the block of numbers.
-SEQUENCE, STATE, HEALTHY, PICTURES, PERCEPTS, RATE, BEAT, GRABBED, READY, RESTARTS, PERCEPT = range(11)
-NUMBERS = PERCEPT + 11
-
-
-@dataclass(frozen=True)
-class CameraStatus:
-    """How a camera is. `state` is one of STATES; `rate` in pictures/s; `time` of the newest good picture, s."""
-
-    state: str
-    time: float
-    pictures: int
-    rate: float
-    problem: str
-    restarts: int = 0
-    """How often its process had to be started again."""
-
-
-class CameraReader:
-    """The receiving end, for any process: hand it over when the process is started. Nothing here ever waits.
-
-    Times are seconds of CLOCK_MONOTONIC (`time.monotonic`), which all processes share.
-    """
-
-    def __init__(self, camera: CameraModel, numbers: Any, text: Any, slots: Any) -> None:
-        self.camera = camera
-        self._shared = (numbers, text, slots)
-        self._attach()
-
-    def _attach(self) -> None:
-        numbers, text, slots = self._shared
-        self._numbers: NDArray[np.float64] = np.frombuffer(numbers, dtype=np.float64)
-        self._text: NDArray[np.uint8] = np.frombuffer(text, dtype=np.uint8)
-        shape = (SLOTS, self.camera.height, self.camera.width, 3)
-        size = 8 * SLOTS
-        self._times: NDArray[np.float64] = np.frombuffer(slots, dtype=np.float64, count=SLOTS)
-        self._images: Image = np.frombuffer(slots, dtype=np.uint8, offset=size).reshape(shape)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"camera": self.camera, "_shared": self._shared}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._attach()
-
-    def latest(self) -> tuple[float, Image] | None:
-        """(time of capture, (H, W, 3) uint8 RGB copy) of the newest good picture; None before the first."""
-        for _ in range(5):
-            count = int(self._numbers[PICTURES])
-            if count == 0:
-                return None
-            slot = count % SLOTS
-            taken, image = float(self._times[slot]), self._images[slot].copy()
-            # The slot is written again only two pictures later.
-            if int(self._numbers[PICTURES]) - count < SLOTS - 1:
-                return taken, image
-        return None
-
-    def percept(self) -> tuple[int, Percept] | None:
-        """The newest percept with its number, counting from 1; None before the first."""
-        values = self._snapshot()
-        count = int(values[PERCEPTS])
-        if count == 0:
-            return None
-        return count, _unpack(values[PERCEPT:])
-
-    def status(self) -> CameraStatus:
-        """How the camera is."""
-        values = self._snapshot()
-        problem = bytes(self._text).split(b"\0")[0].decode("utf-8", "replace")
-        return CameraStatus(
-            STATES[int(values[STATE])],
-            float(values[HEALTHY]),
-            int(values[PICTURES]),
-            float(values[RATE]),
-            problem,
-            int(values[RESTARTS]),
-        )
-
-    def age(self, now: float) -> float:
-        """Seconds since the newest good picture was taken; infinite before the first."""
-        healthy = float(self._numbers[HEALTHY])
-        return now - healthy if np.isfinite(healthy) else float("inf")
-
-    def _snapshot(self) -> NDArray[np.float64]:
-        """All numbers as they belong together."""
-        copy = self._numbers.copy()
-        for _ in range(100):
-            if copy[SEQUENCE] % 2 == 0 and self._numbers[SEQUENCE] == copy[SEQUENCE]:
-                break
-            copy = self._numbers.copy()
-        return copy
 
 
 class CameraProcess:
@@ -171,8 +82,6 @@ class CameraProcess:
         self._keeper.start()
 
     def _launch(self) -> Any:
-        from hardware.cameras.worker import serve
-
         numbers = self.reader._numbers
         # A process that was killed may have left a write half done.
         numbers[SEQUENCE] += numbers[SEQUENCE] % 2
@@ -256,15 +165,3 @@ class CameraProcess:
             # A driver that hangs in the kernel does not react to anything milder.
             self._process.kill()
             self._process.join(1.0)
-
-
-def _unpack(values: NDArray[np.float64]) -> Percept:
-    return Percept(
-        time=float(values[0]),
-        cube=None if np.isnan(values[1]) else values[1:4].copy(),
-        yaw=float(values[4]),
-        visible=float(values[5]),
-        mark=None if np.isnan(values[6]) else values[6:8].copy(),
-        mark_visible=float(values[8]),
-        confidence=float(values[9]),
-    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hardware.cameras.detector import Percept
-from hardware.cameras.process import (
+from hardware.cameras.shared import (
     BEAT,
     BLACK,
     CONNECTING,
@@ -32,6 +32,7 @@ from hardware.cameras.process import (
     TEXT,
     CameraReader,
     Image,
+    pack,
 )  # fmt: skip
 from sim2real.camera import CameraModel
 
@@ -92,7 +93,7 @@ class Board:
         numbers = self._reader._numbers
         with self._lock:
             numbers[SEQUENCE] += 1
-            numbers[PERCEPT:] = _pack(percept)
+            numbers[PERCEPT:] = pack(percept)
             numbers[PERCEPTS] += 1
             numbers[SEQUENCE] += 1
 
@@ -300,18 +301,3 @@ class Watcher:
         if self.board._reader._numbers[STATE] != state:
             self.board.say(problem)
             self.board.write(state=state)
-
-
-def _pack(percept: Percept) -> list[float]:
-    cube = [np.nan] * 3 if percept.cube is None else percept.cube.tolist()
-    mark = [np.nan] * 2 if percept.mark is None else percept.mark.tolist()
-    return [
-        percept.time,
-        *cube,
-        percept.yaw,
-        percept.visible,
-        *mark,
-        percept.mark_visible,
-        percept.confidence,
-        0.0,
-    ]

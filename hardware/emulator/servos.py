@@ -1,18 +1,15 @@
 """What emulated servos of every family share: memory after a register table, an encoder, heat, and a supply.
 
-What their registers do is in `feetech_servos.py` and `dynamixel_servos.py`; how they talk in `feetech_line.py` and
-`dynamixel_line.py`.
+What their registers do is in `feetech/servo.py` and `dynamixel/servo.py`; how they talk in `feetech/line.py` and
+`dynamixel/line.py`.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hardware.emulator.dialect import Dialect
 from hardware.emulator.plant import OFF, Plant
 from hardware.servos.registers import RegisterTable
-
-if TYPE_CHECKING:
-    from hardware.emulator.wire import Dialect
 
 BOOT_TIME = 0.1
 """How long a servo is deaf after it has started, s."""
@@ -109,7 +106,7 @@ class EmulatedServo(ABC):
         """Bits of what is wrong with the servo; 0 when nothing is."""
 
     @abstractmethod
-    def dialect(self) -> "Dialect":
+    def dialect(self) -> Dialect:
         """A line that servos of this family can be on."""
 
     @abstractmethod

@@ -95,7 +95,8 @@ class Session:
     def __init__(self, options: EmulatorOptions) -> None:
         from hardware.emulator.assembly import build_servos, emulated_calibration
         from hardware.emulator.faults.catalogue import EMULATED, Place
-        from hardware.emulator.faults.injector import FaultInjector, parse_fault
+        from hardware.emulator.faults.fault import parse_fault
+        from hardware.emulator.faults.injector import FaultInjector
         from hardware.emulator.pty_port import Pty, check_link
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
@@ -268,7 +269,7 @@ class Session:
         if question["op"] == "state":
             return plant.state()
         if question["op"] == "fault":
-            from hardware.emulator.faults.injector import parse_fault
+            from hardware.emulator.faults.fault import parse_fault
 
             assert self._pty is not None
             fault = parse_fault(str(question["body"]))

@@ -8,8 +8,8 @@ object runs behind a pty in real time and under a test's stepped clock. What the
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
+from hardware.emulator.dialect import Dialect
 from hardware.emulator.plant import Plant
 from hardware.emulator.servos import EmulatedServo
 
@@ -25,9 +25,6 @@ bytes. Programs that write byte by byte, or that the system interrupts, are unde
 
 SUPPLY_RESISTANCE = 0.08  # Ω of the supply and its cable
 
-Answer = Callable[[int, float, bytes], None]
-"""`answer(id, delay, packet)`: servo `id` says `packet`, beginning `delay` s after the line has fallen quiet."""
-
 
 @dataclass(frozen=True)
 class Reply:
@@ -36,19 +33,6 @@ class Reply:
     due: float
     id: int
     data: bytes
-
-
-class Dialect(Protocol):
-    """How servos of one family understand requests and answer them."""
-
-    def clear(self) -> None:
-        """Forget an incomplete request."""
-
-    def feed(self, data: bytes) -> Sequence[Any]:
-        """The requests that `data` completes."""
-
-    def handle(self, request: Any, servos: Sequence[Any], now: float, answer: Answer) -> None:
-        """Carry a request out on `servos`, those that heard it."""
 
 
 class EmulatedBus:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.emulator.faults.catalogue import CATALOGUE, EVER, Case, FaultKind
-from hardware.emulator.faults.injector import Fault, parse_fault
+from hardware.emulator.faults.fault import Fault, parse_fault
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.sessions.session import Plan, Session

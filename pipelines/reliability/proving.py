@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import build_servos, emulated_calibration
-from hardware.emulator.faults.injector import Fault, FaultInjector
+from hardware.emulator.faults.fault import Fault
+from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.wire import EmulatedBus
 from hardware.emulator.world_plant import WorldPlant
 from hardware.runtime.control.loop import ControlLoop

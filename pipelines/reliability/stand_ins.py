@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.cameras.process import HEALTHY, NUMBERS, SLOTS, TEXT, CameraReader
+from hardware.cameras.shared import HEALTHY, NUMBERS, SLOTS, TEXT, CameraReader
 from hardware.cameras.worker import Board, Watcher
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.stepped import SteppedPort

@@ -10,18 +10,16 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
 from sim2real.observation import STANDARD, Observation, nothing_seen, standard_features
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.robot import Robot
-
-if TYPE_CHECKING:
-    from hardware.cameras.process import CameraReader
 
 Array = NDArray[np.float64]
 
@@ -45,6 +43,17 @@ def is_remote(spec: str) -> bool:
     return spec.startswith(SCHEME)
 
 
+class PictureSource(Protocol):
+    """A camera as far as a server is shown it."""
+
+    @property
+    def camera(self) -> CameraModel:
+        """Its size and where it stands."""
+
+    def latest(self) -> tuple[float, NDArray[np.uint8]] | None:
+        """(time of capture, s, (H, W, 3) uint8 RGB) of the newest picture; None before the first. Never waits."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a server is told and shown besides the observation.
@@ -55,7 +64,7 @@ class Surroundings:
 
     lower: Array | None = None
     upper: Array | None = None
-    cameras: "Mapping[str, CameraReader]" = field(default_factory=dict)
+    cameras: Mapping[str, PictureSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hardware.cameras import process as cameras
 from hardware.cameras.process import CameraProcess, CameraReader
-from hardware.cameras.process import process as cameras
 from hardware.cameras.tracking import CameraPerception
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError

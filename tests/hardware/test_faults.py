@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hardware.arm.serial_arm import open_bus
 from hardware.emulator.faults.catalogue import CATALOGUE, Place, markdown
 from hardware.emulator.faults.effects import EFFECTS
-from hardware.emulator.faults.injector import Fault, FaultInjector, parse_fault
+from hardware.emulator.faults.fault import Fault, parse_fault
+from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.launch import start_emulator
 from hardware.emulator.tell import tell
 from pipelines.reliability.proving import Rig

@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hardware.cameras import detector as perception
+from hardware.cameras import tracking
 from hardware.cameras.detector import Detector, Percept
-from hardware.cameras.process import detector as perception
-from hardware.cameras.process import tracking
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot

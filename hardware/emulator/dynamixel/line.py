@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from hardware.emulator.wire import Answer
+from hardware.emulator.dialect import Answer
 from hardware.servos.dynamixel.protocol import (
     ALERT,
     BROADCAST,
@@ -18,9 +18,6 @@ from hardware.servos.dynamixel.protocol import (
     crc,
     reply,
 )
-
-if TYPE_CHECKING:
-    from hardware.emulator.dynamixel.servo import DynamixelServo
 
 PING_SLOT = 0.003
 """How long each servo waits per ID when all are pinged at once, s."""
@@ -43,6 +40,32 @@ class Damaged:
     id: int
 
 
+class Addressee(Protocol):
+    """A servo as requests see it. Methods that return an int say what was wrong: an error number, 0 for nothing."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def secondary_id(self) -> int: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def return_delay(self) -> float: ...
+    @property
+    def return_level(self) -> int: ...
+    @property
+    def identity(self) -> bytes: ...
+    def heard(self, now: float) -> None: ...
+    def read(self, address: int, size: int) -> tuple[int, bytes]: ...
+    def write(self, address: int, data: bytes) -> int: ...
+    def reg_write(self, address: int, data: bytes) -> int: ...
+    def action(self) -> int: ...
+    def factory_reset(self, keep: int) -> None: ...
+    def clear_turns(self) -> int: ...
+    def store_backup(self) -> int: ...
+    def restart(self, now: float) -> None: ...
+
+
 class DynamixelLine:
     """The `Dialect` of Dynamixel X servos."""
 
@@ -62,7 +85,7 @@ class DynamixelLine:
         return requests + [Damaged(id) for id in suspects]
 
     def handle(
-        self, request: "Packet | Damaged", servos: "Sequence[DynamixelServo]", now: float, answer: Answer
+        self, request: "Packet | Damaged", servos: Sequence[Addressee], now: float, answer: Answer
     ) -> None:
         by_id = {servo.id: servo for servo in servos}
         if isinstance(request, Damaged):
@@ -114,18 +137,18 @@ class DynamixelLine:
                         _command(servo, request, now, None)
 
 
-def _reply(servo: "DynamixelServo", error: int, data: bytes, answer: Answer, id: int | None = None) -> None:
+def _reply(servo: Addressee, error: int, data: bytes, answer: Answer, id: int | None = None) -> None:
     id = servo.id if id is None else id
     alert = ALERT if servo.status else 0
     answer(id, servo.return_delay, reply(id, error | alert, data))
 
 
-def _read(servo: "DynamixelServo", address: int, size: int, answer: Answer) -> None:
+def _read(servo: Addressee, address: int, size: int, answer: Answer) -> None:
     if servo.return_level >= 1:
         _reply(servo, *servo.read(address, size), answer)
 
 
-def _fast_read(spans: list[tuple[int, int, int]], by_id: "dict[int, DynamixelServo]", answer: Answer) -> None:
+def _fast_read(spans: list[tuple[int, int, int]], by_id: dict[int, Addressee], answer: Answer) -> None:
     """Each servo adds its part when it has heard those before it: behind a missing one nobody speaks."""
     length = 1 + sum(size + 4 for _, _, size in spans)
     if length > MAX_PARAMETERS:
@@ -145,7 +168,7 @@ def _fast_read(spans: list[tuple[int, int, int]], by_id: "dict[int, DynamixelSer
         answer(id, 0.0 if k else servo.return_delay, (b"" if k else said) + part + check)
 
 
-def _command(servo: "DynamixelServo", request: Packet, now: float, answer: Answer | None) -> None:
+def _command(servo: Addressee, request: Packet, now: float, answer: Answer | None) -> None:
     """A request to one servo; it is answered through `answer`, if there is one."""
     data = request.data
     id = servo.id  # a new ID holds from the next request on

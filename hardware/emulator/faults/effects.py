@@ -6,17 +6,15 @@ whoever owns the place (camera, policy, process, disk) asks the injector whether
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from hardware.emulator.faults.catalogue import DYNAMIXEL
-from hardware.emulator.wire import Reply
-
-if TYPE_CHECKING:
-    from hardware.emulator.faults.injector import Fault, FaultInjector
+from hardware.emulator.faults.fault import Fault
+from hardware.emulator.wire import EmulatedBus, Reply
 
 _DYNAMIXEL_HEADER = b"\xff\xff\xfd\x00"
 
@@ -25,13 +23,33 @@ _OVERLOAD = 1 << 5  # in the status byte of both families
 Wrapper = Callable[..., Any]
 
 
+class Plug(Protocol):
+    """The plug of an emulated arm."""
+
+    def unplug(self) -> None:
+        """The port disappears; whoever has it open finds it gone."""
+
+    def plug(self, *, renamed: bool) -> None:
+        """It is back, under another name if `renamed`."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The arm that faults act on: its line with the servos, its plug (None: it has none), and where chance comes
+    from."""
+
+    bus: EmulatedBus
+    plug: Plug | None
+    rng: np.random.Generator
+
+
 class Effect:
     """A fault in effect. Does nothing by itself."""
 
-    def __init__(self, fault: "Fault", injector: "FaultInjector") -> None:
-        self.fault, self.injector, self.rng = fault, injector, injector.rng
+    def __init__(self, fault: Fault, target: Target) -> None:
+        self.fault, self.target, self.rng = fault, target, target.rng
         id = int(fault.values.get("id", 0))
-        self.servos: list[Any] = [servo for servo in injector.bus.servos if id in (0, servo.id)]
+        self.servos: list[Any] = [servo for servo in target.bus.servos if id in (0, servo.id)]
         self._ids = {servo.id for servo in self.servos}
 
     def begin(self, now: float) -> None:
@@ -97,7 +115,7 @@ class Compensate(Effect):
 
 class WrongId(Effect):
     def hit(self, reply: Reply) -> list[Reply]:
-        ids = sorted({servo.id for servo in self.injector.bus.servos} - {reply.id}) or [reply.id + 1]
+        ids = sorted({servo.id for servo in self.target.bus.servos} - {reply.id}) or [reply.id + 1]
         return [replace(reply, data=_reframed(reply.data, id=int(self.rng.choice(ids))))]
 
 
@@ -184,17 +202,17 @@ class SecondMaster(Effect):
         if now < self._next:
             return
         self._next = now + 1 / self.fault["rate"]
-        self.injector.bus.receive(_position_request(self.servos), now)
+        self.target.bus.receive(_position_request(self.servos), now)
 
 
 class Unplug(Effect):
     def begin(self, now: float) -> None:
-        assert self.injector.line is not None
-        self.injector.line.unplug()
+        assert self.target.plug is not None
+        self.target.plug.unplug()
 
     def end(self) -> None:
-        assert self.injector.line is not None
-        self.injector.line.plug(renamed=self.fault.name == "rename")
+        assert self.target.plug is not None
+        self.target.plug.plug(renamed=self.fault.name == "rename")
 
 
 class BrownOut(Effect):
@@ -277,9 +295,9 @@ EFFECTS: dict[str, type[Effect]] = {
 }  # fmt: skip
 
 
-def effect_of(fault: "Fault", injector: "FaultInjector") -> Effect:
-    """What `fault` does on the injector's arm."""
-    return EFFECTS.get(fault.name, Effect)(fault, injector)
+def effect_of(fault: Fault, target: Target) -> Effect:
+    """What `fault` does on the arm."""
+    return EFFECTS.get(fault.name, Effect)(fault, target)
 
 
 def _reframed(data: bytes, *, id: int | None = None, empty: bool = False) -> bytes:

@@ -1,14 +1,30 @@
 """How Feetech servos understand requests and answer them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from hardware.emulator.wire import Answer
+from hardware.emulator.dialect import Answer
 from hardware.servos.feetech.protocol import BROADCAST, MAX_PARAMETERS, Instruction, Packet, Parser, reply
 from hardware.servos.feetech.registers import CENTRE
 
-if TYPE_CHECKING:
-    from hardware.emulator.feetech.servo import FeetechServo
+
+class Addressee(Protocol):
+    """A servo as requests see it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def return_delay(self) -> float: ...
+    @property
+    def acknowledges(self) -> bool: ...
+    def read(self, address: int, size: int) -> bytes: ...
+    def write(self, address: int, data: bytes) -> None: ...
+    def reg_write(self, address: int, data: bytes) -> None: ...
+    def action(self) -> None: ...
+    def recalibrate(self, position: int) -> None: ...
+    def factory_reset(self) -> None: ...
 
 
 class FeetechLine:
@@ -23,7 +39,7 @@ class FeetechLine:
     def feed(self, data: bytes) -> list[Packet]:
         return self._parser.feed(data)
 
-    def handle(self, request: Packet, servos: "Sequence[FeetechServo]", now: float, answer: Answer) -> None:
+    def handle(self, request: Packet, servos: Sequence[Addressee], now: float, answer: Answer) -> None:
         data = request.data
         match request.code:
             case Instruction.SYNC_READ if (
@@ -45,12 +61,12 @@ class FeetechLine:
                         _command(servo, request, answer)
 
 
-def _reply(servo: "FeetechServo", data: bytes, answer: Answer, id: int | None = None) -> None:
+def _reply(servo: Addressee, data: bytes, answer: Answer, id: int | None = None) -> None:
     id = servo.id if id is None else id
     answer(id, servo.return_delay, reply(id, servo.status, data))
 
 
-def _command(servo: "FeetechServo", request: Packet, answer: Answer) -> None:
+def _command(servo: Addressee, request: Packet, answer: Answer) -> None:
     """A request to one servo. To all at once it is carried out, but nobody answers (pings excepted)."""
     data, alone = request.data, request.id != BROADCAST
     id = servo.id  # a new ID holds from the next request on

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.emulator.faults.catalogue import CATALOGUE, Case, FaultKind, Place
-from hardware.emulator.faults.injector import parse_fault
+from hardware.emulator.faults.fault import parse_fault
 from hardware.runtime.control.supervisor import ENERGISED, Phase, Request, Retreat
 from pipelines.reliability.proving import Rig
 from pipelines.reliability.stand_ins import Sway

@@ -17,6 +17,10 @@ Real arms go beyond the nominal limits: their spans are up to 1.24 times the URD
 4094 or 4095 ticks, at least 1.5 times what any joint but a wrist roll can turn.
 """
 
+GRIPPER_MARGIN = 1.6
+"""As SPAN_MARGIN for grippers: how far they open is a matter of the print. Real ones have up to 1.46 times the URDF's
+span; a wrapped encoder would be three times."""
+
 SPAN_WANTED = 0.85
 """Share of the URDF's span that a calibrated range should have: real ones have at least 0.9."""
 
@@ -24,6 +28,12 @@ FIELDS = ("id", "drive_mode", "homing_offset", "range_min", "range_max")
 
 REVERSING = ("dynamixel",)
 """Protocols whose servos turn their direction round themselves, and whose offsets count whole turns."""
+
+
+def span_limit(robot: Robot, joint: int) -> float:
+    """The most ticks that a calibrated range of this joint may have."""
+    margin = GRIPPER_MARGIN if joint == robot.gripper else SPAN_MARGIN
+    return margin * float(robot.upper[joint] - robot.lower[joint]) * TICKS_PER_RADIAN
 
 
 def find_problems(table: Any, robot: Robot) -> list[str]:
@@ -39,7 +49,9 @@ def find_problems(table: Any, robot: Robot) -> list[str]:
             span = float(robot.upper[i] - robot.lower[i]) * TICKS_PER_RADIAN
             found = [
                 f"joint {joint.name} has {what}; allowed is {allowed}; {todo}"
-                for what, allowed, todo in _wrong_values(table[joint.name], span, largest)
+                for what, allowed, todo in _wrong_values(
+                    table[joint.name], span, span_limit(robot, i), largest
+                )
             ]
         problems += found
     return problems + _wrong_ids(table, robot)
@@ -103,8 +115,11 @@ def _wrong_fields(entry: Any, joint: str) -> list[str]:
     return found
 
 
-def _wrong_values(entry: Mapping[str, Any], turn: float, largest: int) -> list[tuple[str, str, str]]:
-    """(what, what is allowed, what to do) for values that cannot be; `turn` is the URDF's span in ticks."""
+def _wrong_values(
+    entry: Mapping[str, Any], turn: float, most: float, largest: int
+) -> list[tuple[str, str, str]]:
+    """(what, what is allowed, what to do) for values that cannot be; `turn` is the URDF's span in ticks, `most` the
+    widest range."""
     again = "calibrate this joint again"
     if entry["drive_mode"] not in (0, 1):
         return [(f"drive_mode {entry['drive_mode']}", "0 (as is) or 1 (reversed)", "correct the file")]
@@ -120,12 +135,12 @@ def _wrong_values(entry: Mapping[str, Any], turn: float, largest: int) -> list[t
         return outside
     if low >= high:
         return [(f"range_min {low} and range_max {high}", "range_min < range_max", again)]
-    if high - low > SPAN_MARGIN * turn:
+    if high - low > most:
         return [
             (
                 f"a range of {high - low} ticks ({low}..{high}), but it turns only about {turn:.0f} "
                 "(its encoder wrapped round, or it was read across the zero, while the range was recorded)",
-                f"at most {SPAN_MARGIN * turn:.0f}",
+                f"at most {most:.0f}",
                 "put the joint in the middle of its range, set the homing offset there and calibrate it again",
             )
         ]

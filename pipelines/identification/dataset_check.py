@@ -117,6 +117,7 @@ def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units:
     problem, convert = None, None
     try:
         convert = dataset.converter(robot, calibrated, units)
+        calibrated = None if convert.source == "nominal" else convert.calibration
     except UserError as error:
         problem = str(error)
     if convert is None:

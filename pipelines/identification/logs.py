@@ -96,7 +96,7 @@ def arm_log(
 
     Raises UserError when none of them is long enough.
     """
-    remarks = list(remarks)
+    remarks = [*convert.remarks, *remarks]
     rate = fps or _rate(dataset, loaded, remarks)
     parts = [part for episode in loaded for part in _parts(episode, rate, fps is None)]
     lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)

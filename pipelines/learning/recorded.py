@@ -105,6 +105,7 @@ def load_recorded(
         "dropped_frames": dropped,
         "lead_periods": lead,
         "units": convert.found.units,
+        "remarks": list(convert.remarks),
     }
 
 

@@ -17,6 +17,7 @@ from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.lerobot import schema
+from sim2real.lerobot.grid import settle
 from sim2real.lerobot.metadata import EpisodeEntry, metadata_v2, metadata_v3, read_json, read_parquet
 from sim2real.lerobot.schema import FeatureSpec
 from sim2real.lerobot.units import UnitsFound, find_units, modern
@@ -291,19 +292,19 @@ class LeRobotDataset:
         """The function that takes stored joint values to radians; its `found` says from which units.
 
         `calibration` defaults to the one beside the data; `units` is one of `units.CHOICES`. Values in degrees
-        and radians can do without a calibration. Raises UserError when units are unclear, or normalised and no
-        calibration is there.
+        and radians can do without a calibration, normalised ones where their grid tells it. Raises UserError when
+        units are unclear, or nothing tells the calibration of normalised values.
         """
         calibration = calibration or self.calibration(robot)
         found = self.find_units(robot, calibration, units)
-        if calibration is None:
-            if found.units == "normalised":
-                raise UserError(
-                    f"{self.root} stores joints as a percentage of their calibrated range and has no "
-                    f"{schema.CALIBRATION_FILE}; give the arm's calibration file with --calibration"
-                )
-            calibration = Calibration.nominal(robot)
-        return Converter(calibration, found, robot)
+        settled = settle(calibration, found.spans, found.units, robot)
+        if settled is None:
+            raise UserError(
+                f"{self.root} stores joints as a percentage of their calibrated range and has no "
+                f"{schema.CALIBRATION_FILE}; give the arm's calibration file with --calibration (the states lie on no "
+                "grid of servo ticks that would tell the ranges)"
+            )
+        return Converter(settled.calibration, found, robot, settled.source, settled.remarks)
 
     def _environment(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
         """The parts of observation.environment_state by the name of the observation, (T, k) each."""
@@ -344,11 +345,17 @@ class LeRobotDataset:
 
 @dataclass(frozen=True)
 class Converter:
-    """Takes stored joint values (..., n) to radians (..., n)."""
+    """Takes stored joint values (..., n) to radians (..., n).
+
+    `source` says where the calibration is from: "file", "data" (the grid of the states), or "nominal" (the URDF's
+    ranges). `remarks` are what the user should know of it.
+    """
 
     calibration: Calibration
     found: UnitsFound
     robot: Robot
+    source: str = "file"
+    remarks: tuple[str, ...] = ()
 
     def __call__(self, values: Array) -> Array:
         units = self.found.units

@@ -2,14 +2,16 @@
 
 Servos report whole ticks, so recorded states lie on a grid: 360/4095 apart in degrees, 200/(range_max −
 range_min) apart when normalised. On one of the two grids the states of a real arm fit to rounding, on the
-other they do not. Where there is no grid (simulated or filtered states), the values' extent tells: normalised
-ones never leave −100…100 and saturate there, radians stay within a turn.
+other they do not; normalised ones tell even the ranges (`grid.py`). Where there is no grid (simulated or filtered
+states), the values' extent tells: normalised ones never leave −100…100 and saturate there, radians stay within a turn.
 
 Before LeRobot counted joints from the middle of their range (its pull request 777, May 2025), the SO-100's and SO-101's
 zero was the arm stretched out horizontally, and the shoulder's lift counted the other way: "old-degrees".
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from sim2real.calibration import RESOLUTION, Calibration
 from sim2real.errors import UserError
+from sim2real.lerobot.grid import spans
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -47,10 +50,14 @@ _REACH_MARGIN = 10.0
 
 @dataclass(frozen=True)
 class UnitsFound:
-    """The units, and why, in words for the user."""
+    """The units, and why, in words for the user.
+
+    `spans` are the ranges in ticks that the states tell by the grid they lie on, were they normalised.
+    """
 
     units: StoredUnits
     reason: str
+    spans: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.units not in UNITS:
@@ -71,6 +78,20 @@ def find_units(
     """
     if requested not in CHOICES:
         raise UserError(f"--units must be one of {', '.join(CHOICES)}, got '{requested}'")
+    told = spans(state, robot)
+    found = _decide(state, action, robot, calibration, requested, source, told)
+    return replace(found, spans=MappingProxyType(told))
+
+
+def _decide(
+    state: Array,
+    action: Array,
+    robot: Robot,
+    calibration: Calibration | None,
+    requested: str,
+    source: str,
+    told: Mapping[str, int],
+) -> UnitsFound:
     arm = state[:, robot.arm]
     both = np.abs(np.concatenate([arm, action[:, robot.arm]]))
     # Without the few frames that read errors may have spoilt.
@@ -83,6 +104,9 @@ def find_units(
     off_normalised = 0.25 if calibration is None else _off_grid(_normalised_ticks(arm, robot, calibration))
     if off_normalised < _ON_GRID < off_degrees and extent <= 100.5:
         return UnitsFound("normalised", "states are whole ticks of the calibrated ranges in per cent")
+    on_grids = sum(robot.joint_names[j] in told for j in robot.arm)
+    if off_degrees > _ON_GRID and on_grids >= max(1, len(robot.arm) // 2) and _within(arm):
+        return UnitsFound("normalised", "states are whole ticks of ranges in per cent")
     peak = float(both.max(initial=0.0))
     if peak > 100.5:
         return _dated(
@@ -155,6 +179,11 @@ def _dated(arm: Array, robot: Robot, calibration: Calibration | None, reason: st
             "old-degrees", f"{joints} fit their ranges only by LeRobot's zeros of before May 2025"
         )
     return UnitsFound("degrees", reason)
+
+
+def _within(arm: Array) -> bool:
+    """Whether states (T, k) stay where normalised ones can be."""
+    return float(np.abs(arm).max(initial=0.0)) <= 100.0
 
 
 def _normalised_ticks(arm: Array, robot: Robot, calibration: Calibration) -> Array:

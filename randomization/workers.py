@@ -10,7 +10,6 @@ may stop or die before its first message, in the middle of one, or while one is 
 may stay open after its death, in processes that it has started.
 """
 
-import multiprocessing
 import os
 import pickle
 import selectors
@@ -29,6 +28,7 @@ from typing import Any
 
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.parameters import Draw
+from sim2real.spawning import context
 
 Row = dict[str, Any]
 Rollout = Callable[[Draw], Mapping[str, Any]]
@@ -194,7 +194,6 @@ def run_local(
 
 
 def _start(recipe: bytes) -> _Worker:
-    context = multiprocessing.get_context("spawn")
     ours, theirs = socket.socketpair()
     # The recipe goes over the line: what a process is started with is written to it before anybody looks
     # whether it lives.

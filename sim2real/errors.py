@@ -15,6 +15,10 @@ class UserError(Sim2RealError):
     exit_code = 2
 
 
+class PolicyError(Sim2RealError):
+    """A policy raised an exception where it should have given actions."""
+
+
 class HardwareError(Sim2RealError):
     """A port, servo or camera failed or is not what it should be."""
 

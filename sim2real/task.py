@@ -33,8 +33,30 @@ CUBE = 0.025
 HOLD = 0.5
 """A task has succeeded when its condition held this long without interruption, s."""
 
+ROUNDING = 1e-9
+"""s by which a time that is a sum of periods may be off."""
+
 START_NOISE = 0.05
 """Each joint starts within this of its home angle, rad."""
+
+
+class Hold:
+    """For how long a condition has held without interruption, told by looks at it."""
+
+    def __init__(self) -> None:
+        self._since = math.inf
+        self.seconds = 0.0
+        """s from the first to the latest of the looks in a row at which it held."""
+        self.succeeded = False
+        """Whether it has ever held for `HOLD`."""
+
+    def look(self, time: float, satisfied: bool) -> bool:
+        """Note whether the condition holds at `time`, s; returns whether it has held for `HOLD` by now."""
+        self._since = min(self._since, time) if satisfied else math.inf
+        self.seconds = time - self._since if satisfied else 0.0
+        held = satisfied and self.seconds >= HOLD - ROUNDING
+        self.succeeded = self.succeeded or held
+        return held
 
 
 @dataclass(frozen=True)

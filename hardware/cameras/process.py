@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -35,6 +34,7 @@ from hardware.cameras.shared import (
 from hardware.cameras.worker import serve
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
+from sim2real.spawning import context
 
 BEATING = 5.0
 """s without a sign of life after which a camera's process that has been at work is killed and started again."""
@@ -69,13 +69,11 @@ class CameraProcess:
         self.camera, self.objects = camera, frozenset(objects)
         if self.objects:
             Detector(camera, self.objects)  # refuses a camera that cannot see the table, here and now
-        context = get_context("spawn")
         numbers = context.RawArray("d", NUMBERS)
         text = context.RawArray("B", TEXT)
         slots = context.RawArray("B", SLOTS * (8 + camera.width * camera.height * 3))
         self.reader = CameraReader(camera, numbers, text, slots)
         self.reader._numbers[HEALTHY] = -np.inf
-        self._context = context
         self._closing = threading.Event()
         self._process = self._launch()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
@@ -87,7 +85,7 @@ class CameraProcess:
         numbers[SEQUENCE] += numbers[SEQUENCE] % 2
         numbers[READY] = 0
         numbers[BEAT] = numbers[GRABBED] = time.monotonic()
-        process = self._context.Process(
+        process = context.Process(
             target=serve,
             args=(self.reader, self.objects, os.getpid()),
             daemon=True,

@@ -8,7 +8,6 @@ true parameters); all of it goes away with the emulator.
 import fcntl
 import gc
 import json
-import multiprocessing
 import os
 import shlex
 import signal
@@ -27,6 +26,7 @@ from hardware.children import ENDING
 from hardware.emulator import tell
 from hardware.emulator.hand import HandPath
 from sim2real.errors import HardwareError, UserError
+from sim2real.spawning import context
 
 POSE_PERIOD = 1 / 120
 """How often poses are handed to the camera, s."""
@@ -138,7 +138,6 @@ class Session:
         options = WebOptions(
             robot, cameras if self.options.camera else {}, dict(values), self.options.http_port
         )
-        context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         size = len(self.plant.pose())
         shared = context.RawArray("d", size + 2)

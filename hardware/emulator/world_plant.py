@@ -22,7 +22,7 @@ from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.world import World
-from sim2real.task import HOLD, Task
+from sim2real.task import HOLD, Hold, Task
 from sim2real.tasks.registry import load_task
 from sim2real.truth import Truth
 
@@ -148,14 +148,12 @@ class WorldPlant:
 
     def succeeded(self, task: Task, goal: Array | None = None) -> bool:
         """Whether `task`'s condition has held for the last 0.5 s; `goal` (3,) m replaces the scene's own."""
-        truths = [
-            truth if goal is None else replace(truth, goal=goal)
-            for truth in self._truths
-            if truth.time >= self.world.time - HOLD - 1 / JUDGE_RATE
-        ]
-        if not truths or self.world.time - truths[0].time < HOLD - 1 / JUDGE_RATE:
-            return False
-        return all(task.satisfied(truth) for truth in truths)
+        hold, held = Hold(), False
+        for truth in self._truths:
+            held = hold.look(
+                truth.time, task.satisfied(truth if goal is None else replace(truth, goal=goal))
+            )
+        return held
 
     def state(self) -> dict[str, Any]:
         """The true state as plain values."""

@@ -6,7 +6,6 @@ waiting: a viewer that cannot keep up, or has gone, costs frames of the view and
 
 import fcntl
 import importlib.util
-import multiprocessing
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ from hardware.runtime.control.supervisor import CODES, CONDITIONS
 from hardware.runtime.recording.recorder import Pictures
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from sim2real.spawning import context
 
 Array = NDArray[np.float64]
 
@@ -67,7 +67,6 @@ class View:
         """Frames that the viewer did not take."""
         self._n = robot.n
         self._record = np.zeros(len(SCALARS) + len(VECTORS) * robot.n)
-        context = multiprocessing.get_context("spawn")
         reader, self._pipe = context.Pipe(duplex=False)
         os.set_blocking(self._pipe.fileno(), False)
         fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)

@@ -156,7 +156,13 @@ def load_trajectory(path: str, robot: Robot) -> ReplayPolicy:
 
 def checked_chunk(chunk: Array, policy: Policy, robot: Robot) -> Array:
     """The chunk as (H, n) float64. Raises UserError when the policy broke its contract."""
-    result = np.asarray(chunk, dtype=np.float64)
+    try:
+        result = np.asarray(chunk, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{type(policy).__name__}.act returned a {type(chunk).__name__} that is no array of numbers; "
+            f"{(policy.horizon, robot.n)} (horizon, joints of {robot.name}) is needed"
+        ) from None
     if result.shape != (policy.horizon, robot.n):
         raise UserError(
             f"{type(policy).__name__}.act returned shape {result.shape}; "

@@ -1,8 +1,6 @@
 """One episode of a policy in the world, through the same interpolator and gate that drive a real arm.
 
-    policy (30 Hz) → Chunk → ChunkPlayer → Gate (100 Hz) → servos (physics rate)
-
-Time is counted in physics steps: policy and command clock stay in phase for ever.
+`execution.py` is the way from a chunk to the servos, `environment.py` the same episode for learners that step.
 """
 
 import math
@@ -12,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.episode import Episode
-from sim2real.errors import Sim2RealError, UserError
+from sim2real.errors import PolicyError, Sim2RealError, UserError
 from sim2real.observation import Observation
 from sim2real.parameters import Draw
 from sim2real.policies.protocol import Policy, checked_chunk
+from sim2real.simulation.execution import Execution
 from sim2real.simulation.world import World
-from sim2real.task import HOLD
+from sim2real.task import Hold
 
 Array = NDArray[np.float64]
 
@@ -47,115 +45,66 @@ def rollout(
     episode records. The episode has succeeded when the task's condition has held for 0.5 s without interruption, and
     ends `linger` s later (infinite: it runs to its end). images: names of cameras to record at every policy step.
 
-    `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks"
-    (not finite), "latency_missed" (chunks that arrived after all of it was due).
+    `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks" (as on
+    the arm, the one before plays on) and by what was wrong with them "rejected_for", "latency_missed" (chunks that
+    arrived after all of it was due).
 
-    Raises UserError when the world has no task, a rate does not divide the physics rate, or the policy returns
-    chunks of the wrong shape.
+    Raises UserError when the world has no task, a rate does not divide the physics rate, or the policy's first chunk
+    has the wrong shape; PolicyError when the policy raises an exception.
     """
     task = world.task
     if task is None:
         raise UserError("a rollout needs a world with a task: World(robot, task)")
     robot = world.robot
-    per_policy = _whole(world.physics_rate, robot.policy_rate, "policy")
-    per_tick = _whole(world.physics_rate, robot.command_rate, "command")
-    dt, period = 1.0 / world.physics_rate, 1.0 / robot.policy_rate
     world.reset(draw)
-    gate, player = world.gate, ChunkPlayer()
-    gate.reset(world.goal)
-    player.reset(world.goal, 0.0)
+    execution, hold = Execution(world), Hold()
     policy.reset(world.draw.seed)
-    inbox = _Inbox(player, world)
     frames = round((task.duration if max_seconds is None else max_seconds) * robot.policy_rate)
-    lateness = world.values["control.jitter"]
-    needed = HOLD - 1e-9
     log = _Log(images)
     stage = -1
-    held_since: float | None = None
     succeeded_at = math.inf
-    for step in range(frames):
-        now = step * per_policy
-        time = now * dt
+    for step in range(frames + 1):
+        time = execution.time
         truth = world.truth()
         if task.stages and step % STAGE_EVERY == 0:
             stage = max(stage, task.stages.index(task.stage(truth)))
-        if not task.satisfied(truth):
-            held_since = None
-        elif held_since is None:
-            held_since = time
-        elif time - held_since >= needed:
+        if hold.look(time, task.satisfied(truth)):
             succeeded_at = min(succeeded_at, time)
-        if time - succeeded_at >= linger:
+        if step == frames or time - succeeded_at >= linger:
             break
         observation = world.observe(privileged=privileged)
-        chunk = policy.act(observation)
+        chunk = _act(policy, observation)
         if step == 0:
             chunk = checked_chunk(chunk, policy, robot)
         if on_step is not None:
             on_step(step, observation, chunk)
-        inbox.put(Chunk(time, period, chunk))
         for camera in images:
             log.images[camera].append(world.render(camera))
-        end = now + per_policy
-        tick = -(-now // per_tick) * per_tick
-        if tick > now:
-            world.advance(None, tick - now)
-        request = executed = world.goal
-        while tick < end:
-            steps = min(per_tick, end - tick)
-            late = 0
-            if lateness > 0.0:
-                late = min(round(lateness * world.physics_rate * float(world.policy_rng.random())), steps)
-                if late:
-                    world.advance(None, late)
-            inbox.deliver((tick + late) * dt)
-            request = player.sample((tick + late) * dt)
-            gate.step(request)
-            executed = gate.position
-            world.advance(executed, steps - late)
-            tick += per_tick
-        log.add(time, observation, request, executed)
+        log.add(time, observation, *execution.step(chunk))
     if task.stages:
         stage = max(stage, task.stages.index(task.stage(world.truth())))
     info: dict[str, Any] = {
         "seconds": world.time,
-        "interventions": gate.counts,
-        "rejected_chunks": inbox.rejected,
-        "latency_missed": inbox.missed,
+        "interventions": world.gate.counts,
+        "rejected_chunks": sum(execution.rejected.values()),
+        "rejected_for": dict(execution.rejected),
+        "latency_missed": execution.missed,
     }
     episode = log.episode(robot.n, robot.policy_rate)
     episode.robot, episode.task, episode.draw, episode.info = robot.name, task.name, world.draw, info
-    episode.success = succeeded_at < math.inf
+    episode.success = hold.succeeded
     episode.stage = task.stages[stage] if stage >= 0 else ""
     return episode
 
 
-class _Inbox:
-    """Chunks on their way from the policy to the player: they take the policy's latency."""
-
-    def __init__(self, player: ChunkPlayer, world: World) -> None:
-        self._player = player
-        self._latency, self._jitter = world.values["policy.latency"], world.values["policy.jitter"]
-        self._rng = world.policy_rng
-        self._waiting: list[tuple[float, Chunk]] = []
-        self.rejected = 0
-        self.missed = 0
-
-    def put(self, chunk: Chunk) -> None:
-        delay = self._latency
-        if self._jitter > 0.0:
-            delay += self._jitter * float(self._rng.random())
-        self._waiting.append((chunk.start + delay, chunk))
-
-    def deliver(self, time: float) -> None:
-        """Hand over what has arrived by `time`, in order."""
-        while self._waiting and self._waiting[0][0] <= time + 1e-9:
-            chunk = self._waiting.pop(0)[1]
-            try:
-                self.missed += not self._player.add(chunk, time)
-            except Sim2RealError:
-                # As on the arm: a chunk that is not finite is a fault, the one in force plays on.
-                self.rejected += 1
+def _act(policy: Policy, observation: Observation) -> Array:
+    """The policy's chunk. Raises PolicyError for whatever it raises that is not meant for a user already."""
+    try:
+        return policy.act(observation)
+    except Sim2RealError:
+        raise
+    except Exception as error:
+        raise PolicyError(f"the policy raised {type(error).__name__}: {error}") from error
 
 
 class _Log:
@@ -186,12 +135,3 @@ class _Log:
             features={key: np.array([row[key] for row in rows]) for key in keys},
             images={name: np.array(frames) for name, frames in self.images.items()},
         )
-
-
-def _whole(physics: int, rate: int, what: str) -> int:
-    if physics % rate:
-        raise UserError(
-            f"the physics rate must be a multiple of the {what} rate, got {physics} and {rate} Hz; "
-            f"use for example {rate * max(1, round(physics / rate))} Hz"
-        )
-    return physics // rate

@@ -9,7 +9,6 @@ under way and is reported through the second pipe; the arm goes on.
 """
 
 import fcntl
-import multiprocessing
 import os
 import select
 import signal
@@ -33,6 +32,7 @@ from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot.journal import Recovered
 from sim2real.observation import Observation
 from sim2real.robot import Robot
+from sim2real.spawning import context
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -105,7 +105,6 @@ class RecorderProcess:
         self._n = robot.n
         self._hand_guided = config.hand_guided
         self._record = np.zeros(config.width(robot))
-        context = multiprocessing.get_context("spawn")
         reader, self._frames = context.Pipe(duplex=False)
         self._commands, theirs = context.Pipe()
         os.set_blocking(self._frames.fileno(), False)

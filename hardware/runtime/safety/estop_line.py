@@ -16,13 +16,13 @@ import struct
 import termios
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from typing import Any, Final
 
 import numpy as np
 
 from hardware.children import ENDING
 from sim2real.errors import UserError
+from sim2real.spawning import context
 
 PERIOD: Final = 0.005
 """s between two looks."""
@@ -89,7 +89,6 @@ class LineWatcher:
         if reader(spec)():
             raise UserError(f"the emergency stop {spec} is pressed: release it first")
         self.name = spec
-        context = get_context("spawn")
         self._memory = context.RawArray("d", 3)
         self._shared = np.frombuffer(self._memory)
         self._process = context.Process(

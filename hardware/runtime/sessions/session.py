@@ -21,7 +21,7 @@ from hardware.runtime.sessions.roles import EpisodeResult, NoOperator, Operator,
 from hardware.runtime.sessions.table import Status
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
-from sim2real.task import HOLD
+from sim2real.task import Hold
 
 Array = NDArray[np.float64]
 
@@ -77,9 +77,8 @@ class Session:
     _since: float = 0.0
     _rate: tuple[float, int, float] = (0.0, 0, 0.0)
     _told_problem: str = ""
-    _held: float = 0.0
+    _hold: Hold = field(default_factory=Hold)
     _estimate: bool | None = None
-    _succeeded: bool = False
 
     def interrupt(self, number: int = signal.SIGINT, frame: Any = None) -> None:
         """A signal handler: stop at the next tick. Safe at any moment."""
@@ -158,7 +157,7 @@ class Session:
         loop.request = Request.RUN
         if plan.seconds is not None or plan.task is None:
             return self._live(index, goal, lambda: False, plan.seconds or float("inf"), note)
-        return self._live(index, goal, lambda: self._held >= ENOUGH, plan.task.duration, note)
+        return self._live(index, goal, lambda: self._hold.seconds >= ENOUGH, plan.task.duration, note)
 
     def _live(
         self, index: int, goal: Array | None, enough: Callable[[], bool], duration: float, note: str = ""
@@ -169,7 +168,7 @@ class Session:
         """
         loop, counts = self.loop, self.loop.counts
         clipped, rejected = counts.clipped, counts.rejected
-        self._held, self._estimate, self._succeeded = 0.0, None, False
+        self._hold, self._estimate = Hold(), None
         self._do(f"episode {index}")
         start = loop.clock.now()
         if self.recorder is not None:
@@ -210,7 +209,7 @@ class Session:
                 success=success,
                 judge=judge,
                 seconds=seconds,
-                estimate=None if self._estimate is None else self._succeeded,
+                estimate=None if self._estimate is None else self._hold.succeeded,
                 clipped=counts.clipped - clipped,
                 rejected=counts.rejected - rejected,
                 note=note,
@@ -247,7 +246,7 @@ class Session:
         if self.plan.judge:
             return self._command(self.plan.judge, index, goal) == 0, "command"
         if self._estimate is not None:
-            return self._succeeded, "estimate"
+            return self._hold.succeeded, "estimate"
         if self.operator.attended:
             self._typed.clear()
             self.operator.tell(f"episode {index}: did it succeed? y, n, or u for unknown")
@@ -436,8 +435,7 @@ class Session:
                 self.operator.tell(f"{problem}. The arm goes on.")
         if self.plan.task is not None:
             self._estimate = self.plan.task.estimate(observation, self.loop.robot)
-        self._held = self._held + 1 / self.loop.robot.policy_rate if self._estimate else 0.0
-        self._succeeded = self._succeeded or self._held >= HOLD
+        self._hold.look(time, bool(self._estimate))
 
     @property
     def _acting(self) -> bool:

@@ -6,7 +6,6 @@ one byte per observation, so that the process sleeps until there is work, and it
 control process is gone.
 """
 
-import multiprocessing
 import os
 import select
 import time
@@ -26,6 +25,7 @@ from sim2real.observation import STANDARD, Feature, Observation, standard_featur
 from sim2real.policies.protocol import Policy, is_trajectory, load_policy
 from sim2real.policies.remote import MAX_HORIZON, RemotePolicy, Surroundings, is_remote
 from sim2real.robot import Robot
+from sim2real.spawning import context
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
@@ -144,7 +144,6 @@ class InferenceProcess:
         self._period = 1.0 / self._robot.policy_rate
         self._shared = _Shared(sum(feature.size for feature in self._features), self._robot.n)
         self._episode, self._seed, self._seen, self._died = 0, seed, 0, ""
-        context = multiprocessing.get_context("spawn")
         reader, self._wake = context.Pipe(duplex=False)
         os.set_blocking(self._wake.fileno(), False)
         self._process = context.Process(

@@ -10,7 +10,6 @@ already move; further apart than `APART` it does not start at all. When readings
 told to be last; the supervisor's deadlines for a policy apply.
 """
 
-import multiprocessing
 import os
 import select
 import time
@@ -29,6 +28,7 @@ from sim2real.clock import RealClock
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.observation import Observation
 from sim2real.robot import Robot
+from sim2real.spawning import context
 
 Array = NDArray[np.float64]
 
@@ -133,7 +133,6 @@ class Leader:
         self._offset: Array | None = None
         self._began = self._ramp = 0.0
         self._fault = ""
-        context = multiprocessing.get_context("spawn")
         theirs, self._end = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_serve,

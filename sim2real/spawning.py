@@ -1,0 +1,42 @@
+"""Processes of our own that know nothing of the program that starts them.
+
+Python's `spawn` runs the caller's script once more in every child, so that what the script defines is there. A script
+without `if __name__ == "__main__":` would then start itself again and again, and none of our processes needs anything
+of it: they are handed all they work on. `spawning.context` is `spawn` without that.
+"""
+
+import multiprocessing.context
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_starting = threading.Lock()
+
+
+@contextmanager
+def _script_set_aside() -> Iterator[None]:
+    """While this lasts `__main__` looks like an interactive session's: it has no source that could be run again."""
+    main = sys.modules["__main__"]
+    with _starting:
+        kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        try:
+            yield
+        finally:
+            vars(main).update(kept)
+
+
+class _Process(multiprocessing.context.SpawnProcess):
+    def start(self) -> None:
+        with _script_set_aside():
+            super().start()
+
+
+class _Context(multiprocessing.context.SpawnContext):
+    Process = _Process
+
+
+context = _Context()
+"""In the place of `multiprocessing.get_context("spawn")`."""

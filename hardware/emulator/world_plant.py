@@ -150,9 +150,7 @@ class WorldPlant:
         """Whether `task`'s condition has held for the last 0.5 s; `goal` (3,) m replaces the scene's own."""
         hold, held = Hold(), False
         for truth in self._truths:
-            held = hold.look(
-                truth.time, task.satisfied(truth if goal is None else replace(truth, goal=goal))
-            )
+            held = hold.look(truth.time, task.satisfied(truth if goal is None else replace(truth, goal=goal)))
         return held
 
     def state(self) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -10,9 +14,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim2real.simulation.environment as environment
+from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.parameters import Draw
-from sim2real.robot import Robot
+from sim2real.policies.actions import ActionPolicy
+from sim2real.simulation.rollout import rollout
+from sim2real.tasks.reach import Reach
 from sim2real.tasks.registry import load_task, task_names
 
 
@@ -92,9 +99,132 @@ def test_registering_loads_no_physics() -> None:
     assert found.stdout.strip() == "False"
 
 
-def test_command_ticks_stay_in_phase() -> None:
-    robot = Robot.load("so101")
-    clock = environment._Clock(robot.physics_rate, robot.policy_rate, robot.command_rate)
-    times = [time for step in range(30) for time, _ in clock.ticks(step) if time is not None]
-    assert np.allclose(times, np.arange(100) / 100)
-    assert all(sum(steps for _, steps in clock.ticks(step)) == 10 for step in range(30))
+def scripted(seed: int, n: int) -> Iterator[np.ndarray]:
+    """Smooth actions with sharp turns, beyond -1 … 1 at times."""
+    rng = np.random.default_rng(seed)
+    frequency, phase = rng.uniform(0.2, 3.0, n), rng.uniform(0, 6, n)
+    for k in count():
+        yield (1.3 * np.sin(frequency * k / 5 + phase) * rng.choice([1, 1, 1, -1])).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_it_is_the_rollout_to_the_bit_whatever_is_drawn(name: str) -> None:
+    """Latency, jitter of policy and control, noise, dropped commands and all the rest included."""
+    env = environment.TaskEnvironment(name)
+    rng = np.random.default_rng(7)
+    draws = [environment.random_draw(env.world.parameters, rng) for _ in range(17)]
+    draws[0] = replace(draws[0], values=draws[0].values | {"policy.latency": 0.03, "policy.jitter": 0.01})
+    for draw in draws:
+        actions = scripted(draw.seed, env.robot.n)
+        seen: list[np.ndarray] = []
+
+        def act(vector: np.ndarray, actions=actions, seen=seen) -> np.ndarray:
+            seen.append(vector)
+            return next(actions)
+
+        policy = ActionPolicy(act, env.task.features, env.robot)
+        episode = rollout(env.world, policy, draw, max_seconds=0.6)
+        actions = scripted(draw.seed, env.robot.n)
+        rows = [env.reset(options={"draw": draw})[0]]
+        while len(rows) < len(seen):
+            rows.append(env.step(next(actions))[0])
+        assert np.array_equal(np.array(rows), np.array(seen))
+        *_, info = env.step(next(actions))
+        assert env.world.time == pytest.approx(0.6, abs=1e-9) and info["success"] == episode.success
+    env.close()
+
+
+def test_latency_and_jitter_change_an_episode_and_do_not_lose_its_actions() -> None:
+    env = environment.TaskEnvironment("reach")
+
+    def run(**values: float) -> np.ndarray:
+        draw = Draw(seed=1, values={name.replace("__", "."): value for name, value in values.items()})
+        env.reset(options={"draw": draw})
+        rows = []
+        for k in range(30):
+            env.step(np.full(6, 0.5 if k < 15 else -0.5, np.float32))
+            rows.append(env.world.position)
+        return np.array(rows)
+
+    plain = run()
+    for name in ("policy__latency", "policy__jitter", "control__jitter"):
+        assert not np.array_equal(plain, run(**{name: env.world.parameters[name.replace("__", ".")].high}))
+    late = run(policy__latency=0.1)
+    # The pan joint, which carries nothing, begins three periods later, and then moves.
+    assert abs(late[2, 0] - late[0, 0]) < 1e-9 < abs(plain[2, 0] - plain[0, 0])
+    assert np.ptp(late[:, 0]) > 0.05
+    env.close()
+
+
+def test_what_info_says_was_drawn_goes_back_into_reset() -> None:
+    env = gymnasium.make("sim2real/Push-v0")
+    first, info = env.reset(seed=3)
+    again, same = env.reset(options={"draw": info["draw"]})
+    assert np.array_equal(first, again) and same == info
+    for wrong, said in (
+        ({"draws": 1}, "no option 'draws'; allowed is draw"),
+        ({"draw": "{}"}, "not the JSON of a draw"),
+        ({"draw": 3}, "got a int"),
+        ({"draw": Draw(values={"object.mas": 1.0})}, "did you mean object.mass"),
+    ):
+        with pytest.raises(UserError, match=said):
+            env.reset(options=wrong)
+    env.close()
+
+
+def test_a_space_and_a_twin_decide_what_is_drawn(tmp_path: Path) -> None:
+    twin = tmp_path / "twin.toml"
+    twin.write_text('[parameters]\n"payload.mass" = 0.12\n')
+    space = Space.from_dict({"base": "nominal", "parameters": {"object.mass": [0.02, 0.03]}})
+    env = gymnasium.make("sim2real/Lift-v0", space=space, twin=twin).unwrapped
+    drawn = [env.reset(seed=seed)[1]["draw"] for seed in (1, 2, 1)]
+    values = [Draw.from_json(text).values for text in drawn]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert all(set(v) == {"object.mass"} and 0.02 <= v["object.mass"] <= 0.03 for v in values)
+    assert env.world.values["payload.mass"] == 0.12
+    env.close()
+    with pytest.raises(UserError, match=r"Space.load\(path\)"):
+        environment.TaskEnvironment("lift", space="space.toml")
+    with pytest.raises(UserError, match="no parameter matches 'nothing'"):
+        environment.TaskEnvironment("lift", space=Space.from_dict({"parameters": {"nothing": 1.0}}))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_several_at_once(mode: str) -> None:
+    envs = gymnasium.make_vec("sim2real/Reach-v0", num_envs=2, vectorization_mode=mode, max_seconds=0.1)
+    observations, info = envs.reset(seed=[1, 2])
+    assert not np.array_equal(*observations)
+    alone = gymnasium.make("sim2real/Reach-v0")
+    assert np.array_equal(alone.reset(seed=2)[0], observations[1])
+    for _ in range(3):
+        *_, truncated, _ = envs.step(np.zeros((2, 6), np.float32))
+    assert truncated.all()
+    alone.close()
+    envs.close()
+
+
+class Near(Reach):
+    """A task of one's own, shorter."""
+
+    name = "near"
+    duration = 0.2
+
+
+def test_a_task_and_a_robot_of_ones_own_are_registered() -> None:
+    environment.register("tests/Near-v0", Near(6), robot="koch")
+    environment.register("tests/Near-v0", Near(6), robot="so100")
+    env = gymnasium.make("tests/Near-v0")
+    assert env.unwrapped.robot.name == "so100" and isinstance(env.unwrapped.task, Near)
+    env.reset(seed=0)
+    ended = [env.step(np.zeros(6, np.float32))[3] for _ in range(6)]
+    assert ended == [False] * 5 + [True]
+    env.close()
+    iiwa = environment.TaskEnvironment("reach", "examples/iiwa/iiwa.toml")
+    assert iiwa.metadata["render_fps"] == iiwa.robot.policy_rate and iiwa.action_space.shape == (
+        iiwa.robot.n,
+    )
+    iiwa.close()
+    with pytest.raises(UserError, match="has no camera 'side'; known are front"):
+        environment.TaskEnvironment("reach", render_mode="rgb_array", camera="side")
+    with pytest.raises(UserError, match="horizon of an action"):
+        environment.TaskEnvironment("reach", horizon=0)

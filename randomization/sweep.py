@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from randomization.workers import Factory, Outcome, Row, run_here, run_local
+from randomization.workers import POLICY_FAULT, Factory, Outcome, Row, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
@@ -31,7 +31,7 @@ Engine = Callable[[Factory, Sequence[Draw], int], Iterator[Outcome]]
 
 _FLUSH_ROWS = 64
 _FLUSH_SECONDS = 5.0
-_HOPELESS = 10
+HOPELESS = 10
 """This many errors before the first rollout that returned end the sweep: it is broken, not unlucky."""
 
 
@@ -177,7 +177,7 @@ def run_sweep(
 
 
 def summarize(table: "pa.Table", confidence: float = 0.95) -> dict[str, Any]:
-    """Counts, success rate with its Wilson interval, and the stages and failures that occurred."""
+    """Counts, success rate with its Wilson interval, and the stages, failures and policy's faults that occurred."""
     import numpy as np
 
     draws = table.num_rows
@@ -193,11 +193,20 @@ def summarize(table: "pa.Table", confidence: float = 0.95) -> dict[str, Any]:
     for name in ("failure", "stage"):
         if name in table.column_names:
             summary[f"{name}s"] = _counts([v for v in table[name].to_pylist() if v])
+    if POLICY_FAULT in table.column_names:
+        summary["policy_faults"] = _counts([v for v in table[POLICY_FAULT].to_pylist() if v])
     if "seconds" in table.column_names:
         seconds = table["seconds"].to_numpy(zero_copy_only=False).astype(float)
         won = seconds[table["success"].to_numpy(zero_copy_only=False)]
         summary["median_seconds_to_success"] = float(np.median(won)) if len(won) else None
     return summary
+
+
+def hopeless(count: int, last: Outcome) -> Sim2RealError:
+    """What ends a run of which nothing has come but errors."""
+    return Sim2RealError(
+        f"the first {count} episodes all ended in an error, the last one: {last.error}\n{last.detail}".rstrip()
+    )
 
 
 def draws_to_halve(successes: int, draws: int) -> int:
@@ -270,11 +279,8 @@ def _run(store: SweepStore, outcomes: Iterator[Outcome], total: int, todo: int, 
             pending.append(row)
             returned, errors = returned + (not outcome.error), errors + bool(outcome.error)
             successes += row["success"]
-            if errors >= _HOPELESS and not returned:
-                raise Sim2RealError(
-                    f"the first {errors} episodes all ended in an error, the last one in {outcome.error}\n"
-                    f"{outcome.detail}".rstrip()
-                )
+            if not returned and errors >= min(HOPELESS, todo):
+                raise hopeless(errors, outcome)
             bar.update()
             bar.set_postfix_str(f"success {successes / (returned + errors):.1%}", refresh=False)
             due = len(pending) >= _FLUSH_ROWS or time.monotonic() - flushed > _FLUSH_SECONDS
@@ -297,7 +303,8 @@ def _row(outcome: Outcome) -> Row:
     draw = outcome.draw
     head: Row = {"index": draw.index, "seed": draw.seed}
     if outcome.error:
-        body: Row = {"success": False, "failure": f"error: {outcome.error}"[:500], "wall_seconds": None}
+        body: Row = {"success": False, "failure": f"error: {outcome.error}", "wall_seconds": None}
+        body |= outcome.row
     else:
         body = dict(outcome.row)
         body["success"] = bool(body["success"])

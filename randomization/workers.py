@@ -26,7 +26,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from sim2real.errors import Sim2RealError, UserError
+from sim2real.errors import PolicyError, Sim2RealError, UserError
 from sim2real.parameters import Draw
 from sim2real.spawning import context
 
@@ -36,6 +36,9 @@ Factory = Callable[[], Rollout]
 
 _AHEAD = 2
 """Draws handed to a worker at a time: one to work on, one so that it need not wait for the next."""
+
+POLICY_FAULT = "policy_fault"
+"""The column of a row that says what a policy did instead of giving actions; empty when it did nothing of the kind."""
 
 ATTEMPTS = 2
 """How often a draw may lose its worker before it counts as failed."""
@@ -51,7 +54,8 @@ STARTS = 3
 class Outcome:
     """What became of one draw: the row its rollout returned, or why there is none.
 
-    `error` is empty for a rollout that returned; otherwise one line, with the whole traceback in `detail`.
+    `error` is empty for a rollout that returned; otherwise one line, with the whole traceback in `detail`. The row
+    then says at most what the policy did (`POLICY_FAULT`).
     """
 
     draw: Draw
@@ -320,6 +324,15 @@ def attempt(rollout: Rollout, draw: Draw) -> Outcome:
         row = dict(rollout(draw))
     except UserError:
         raise
+    except PolicyError as error:
+        # What went wrong is in the policy's own code, not in ours that called it.
+        detail = "".join(traceback.format_exception(error.__cause__ or error))
+        return Outcome(draw, {POLICY_FAULT: _line(error.fault)}, _line(str(error)), detail)
     except Exception as error:
-        return Outcome(draw, {}, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Outcome(draw, {}, _line(f"{type(error).__name__}: {error}"), traceback.format_exc())
     return Outcome(draw, row | {"wall_seconds": time.perf_counter() - begin})
+
+
+def _line(text: str) -> str:
+    """The first line, of a length that can be shown."""
+    return (text.splitlines() or [""])[0][:300]

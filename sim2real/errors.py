@@ -16,7 +16,14 @@ class UserError(Sim2RealError):
 
 
 class PolicyError(Sim2RealError):
-    """A policy raised an exception where it should have given actions."""
+    """A policy did something else than give actions. `fault` says what, as in "raised KeyError: 'goal'"."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"the policy {fault}")
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[type["PolicyError"], tuple[str]]:
+        return PolicyError, (self.fault,)
 
 
 class HardwareError(Sim2RealError):

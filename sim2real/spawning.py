@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _starting = threading.Lock()
 
@@ -19,7 +20,7 @@ def _script_set_aside() -> Iterator[None]:
     """While this lasts `__main__` looks like an interactive session's: it has no source that could be run again."""
     main = sys.modules["__main__"]
     with _starting:
-        kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+        kept: dict[str, Any] = {k: vars(main)[k] for k in ("__spec__", "__file__") if k in vars(main)}
         main.__spec__ = None
         vars(main).pop("__file__", None)
         try:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.sweeps.evaluate import evaluate
+    from pipelines.sweeps.evaluate import evaluate, faults_text
     from pipelines.sweeps.simulated import plan_from, workers_for
 
     plan = plan_from(args, draws=args.draws)
@@ -55,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
     )
     for stage, count in result["stages"].items():
         print(f"  ended in {stage:12} {count}")
+    for line in faults_text(result["policy_faults"]):
+        print(line)
+    for message, count in list(result["error_messages"].items())[:5]:
+        print(f"  error in {count}: {message}")
     if result["mean_seconds"] is not None:
         print(f"  mean time to success {result['mean_seconds']:.2f} s")
     return 0

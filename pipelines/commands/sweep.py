@@ -171,6 +171,7 @@ def _plan_against(args: argparse.Namespace) -> Any:
 
 
 def _text(summary: dict[str, Any]) -> str:
+    from pipelines.sweeps.evaluate import faults_text
     from sim2real.errors import listed
 
     low, high = summary["wilson_95"]
@@ -179,6 +180,7 @@ def _text(summary: dict[str, Any]) -> str:
         f"[{low:.1%}, {high:.1%}]; {summary['draws_to_halve_interval']} more would halve this interval"
     ]
     lines += [f"  {count:5} {label}" for label, count in list(summary["failures"].items())[:5]]
+    lines += faults_text(summary.get("policy_faults", {}))
     if summary["failed"]:
         lines.append(f"  failed draws (for --explain and --replay): {listed(summary['failed'])}")
     effects = [e for e in summary["sensitivity"] if e["significant"]][:5]

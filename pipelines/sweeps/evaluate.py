@@ -2,13 +2,14 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from pipelines.sweeps.plan import SweepPlan
-from randomization.workers import Outcome, run_here, run_local
-from sim2real.errors import Sim2RealError
+from randomization.sweep import HOPELESS, hopeless
+from randomization.workers import POLICY_FAULT, Outcome, run_here, run_local
 from sim2real.statistics import wilson_interval
 
 
@@ -16,8 +17,9 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
     """Run the plan's policy on its draws and count.
 
     Returns `draws`, `successes`, `success_rate`, `wilson_95` (low, high), `stages` (how many episodes ended in
-    each), `mean_seconds` of the successful episodes, `errors` (episodes that the simulation could not finish,
-    counted as failures) and `failures` (indices of the failed draws). The result does not depend on `workers`;
+    each), `mean_seconds` of the successful episodes, `errors` (episodes that could not be finished, counted as
+    failures) with their `error_messages`, `policy_faults` (what the policy did instead of giving actions, and in how
+    many episodes) and `failures` (indices of the failed draws). The result does not depend on `workers`;
     0 runs in this process. Raises UserError for a policy or space that does not fit.
     """
     draws, _ = plan.make_draws(plan.bind())
@@ -28,13 +30,14 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
         for outcome in engine:
             outcomes.append(outcome)
             successes += bool(outcome.row.get("success"))
+            if (
+                outcome.error
+                and len(outcomes) >= min(HOPELESS, len(draws))
+                and all(o.error for o in outcomes)
+            ):
+                raise hopeless(len(outcomes), outcome)
             bar.set_postfix_str(f"success {successes / len(outcomes):.1%}", refresh=False)
             bar.update()
-    errors = [outcome for outcome in outcomes if outcome.error]
-    if len(errors) == len(outcomes):
-        raise Sim2RealError(
-            f"no episode could be run; the first error: {errors[0].error}\n{errors[0].detail}"
-        )
     outcomes.sort(key=lambda outcome: outcome.draw.index)
     return summary(outcomes)
 
@@ -42,6 +45,7 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """The counts that `evaluate` returns, from outcomes in the order of their draws."""
     won = [outcome for outcome in outcomes if outcome.row.get("success")]
+    faults = Counter(str(fault) for outcome in outcomes if (fault := outcome.row.get(POLICY_FAULT)))
     seconds = [float(outcome.row["seconds"]) for outcome in won]
     low, high = wilson_interval(len(won), len(outcomes))
     return {
@@ -52,8 +56,16 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "stages": dict(Counter(str(o.row.get("stage", "error")) for o in outcomes).most_common()),
         "mean_seconds": float(np.mean(seconds)) if seconds else None,
         "errors": sum(bool(outcome.error) for outcome in outcomes),
+        "error_messages": dict(Counter(o.error for o in outcomes if o.error).most_common()),
+        "policy_faults": dict(faults.most_common()),
         "failures": [outcome.draw.index for outcome in outcomes if not outcome.row.get("success")],
     }
+
+
+def faults_text(faults: Mapping[str, int]) -> list[str]:
+    """Lines on what a policy did wrong; none when it did nothing."""
+    lines = [f"  {count:5} {fault}" for fault, count in list(faults.items())[:5]]
+    return ["episodes in which the policy was at fault:", *lines] if lines else []
 
 
 def progress_bar(total: int, label: str, shown: bool) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
+from randomization.workers import POLICY_FAULT
 from sim2real import __version__
 from sim2real.errors import UserError
 from sim2real.parameters import Draw, Parameter, unseen
@@ -56,7 +57,9 @@ class TaskRollout:
             episode = rollout(world, policy, draw, privileged=self.privileged)
             success = bool(episode.success)
             counts = {k: v for k, v in episode.info.items() if isinstance(v, (bool, int, float, str))}
+            refused = sorted(episode.info["rejected_for"])
             return counts | {
+                POLICY_FAULT: "returned " + " and ".join(refused) if refused else "",
                 "success": success,
                 "stage": episode.stage,
                 "failure": "" if success else f"ended in {episode.stage}" if episode.stage else "failed",

@@ -29,15 +29,9 @@ class ActionScale:
         self.reach = robot.limits("velocity") / robot.policy_rate
         """(n,) rad in one policy period, for an action of 1."""
 
-    def chunk(self, command: Array, action: ArrayLike) -> Array:
-        """The chunk for an action, beyond -1 … 1 clipped; `command` (n,) rad is the last goal that was sent.
-
-        Raises UserError for actions that are not finite or of the wrong size.
-        """
-        wanted = np.asarray(action, dtype=np.float64)
-        if wanted.shape != self.reach.shape or not np.isfinite(wanted).all():
-            raise UserError(f"an action needs {len(self.reach)} finite numbers, got {action}")
-        goal = np.clip(command + np.clip(wanted, -1.0, 1.0) * self.reach, self.lower, self.upper)
+    def chunk(self, command: Array, action: Array) -> Array:
+        """The chunk for an action (n,), beyond -1 … 1 clipped; `command` (n,) rad is the last goal that was sent."""
+        goal = np.clip(command + np.clip(action, -1.0, 1.0) * self.reach, self.lower, self.upper)
         return np.tile(goal, (self.horizon, 1))
 
 
@@ -62,6 +56,8 @@ class ActionPolicy:
         """Nothing to forget: the function has no memory of ours."""
 
     def act(self, observation: Observation) -> Array:
-        """(horizon, n) rad. Raises UserError for actions that are not finite or of the wrong size."""
-        action = self._function(flatten(observation, self._features))
+        """(horizon, n) rad. Raises ValueError for actions of the wrong size."""
+        action = np.asarray(self._function(flatten(observation, self._features)), dtype=np.float64)
+        if action.shape != self._scale.reach.shape:
+            raise ValueError(f"an action needs {len(self._scale.reach)} numbers, got shape {action.shape}")
         return self._scale.chunk(observation["joint_command"], action)

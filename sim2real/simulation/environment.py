@@ -9,8 +9,8 @@
 One step is one policy period (1/30 s): latency, interpolator, gate and servos are those of `rollout`, which gives the
 same episode to the bit. The observation is the task's features as one vector, from what sensors say
 (`privileged=True`: from the true state). The action moves the goals of the joints from where they were last sent:
-a[i] in -1 … 1 is a share of what the joint's speed limit allows in one period. Every episode has a draw of its own from `space`, by default from the
-parameters' own ranges (`randomize=False`: nominal, with only the task drawn).
+a[i] in -1 … 1 is a share of what the joint's speed limit allows in one period. Every episode has a draw of its own from
+`space`, by default from the parameters' own ranges (`randomize=False`: nominal, with only the task drawn).
 """
 
 from collections.abc import Mapping
@@ -163,7 +163,10 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One policy period. Raises UserError for actions that are not finite or of the wrong size."""
-        self._execution.step(self._scale.chunk(self.world.goal, action))
+        wanted = np.asarray(action, dtype=np.float64)
+        if wanted.shape != (self.robot.n,) or not np.isfinite(wanted).all():
+            raise UserError(f"an action needs {self.robot.n} finite numbers, got {action}")
+        self._execution.step(self._scale.chunk(self.world.goal, wanted))
         self._steps += 1
         reward, info = self._judge()
         success = info["success"]

@@ -98,13 +98,15 @@ def rollout(
 
 
 def _act(policy: Policy, observation: Observation) -> Array:
-    """The policy's chunk. Raises PolicyError for whatever it raises that is not meant for a user already."""
+    """The policy's chunk. Raises PolicyError for whatever the policy raises, but for a user's mistakes."""
     try:
         return policy.act(observation)
-    except Sim2RealError:
+    except UserError:
         raise
+    except Sim2RealError as error:
+        raise PolicyError(f"failed: {error}") from error
     except Exception as error:
-        raise PolicyError(f"the policy raised {type(error).__name__}: {error}") from error
+        raise PolicyError(f"raised {type(error).__name__}: {error}") from error
 
 
 class _Log:

@@ -21,8 +21,8 @@ from randomization.sweep import (
     run_sweep,
     summarize,
 )
-from randomization.workers import run_local
-from sim2real.errors import Sim2RealError, UserError
+from randomization.workers import POLICY_FAULT, run_local
+from sim2real.errors import PolicyError, Sim2RealError, UserError
 from sim2real.parameters import Draw, Parameter
 from sim2real.statistics import wilson_interval
 from tests.randomization import rollouts
@@ -247,3 +247,63 @@ def test_draws_to_halve_the_interval():
     assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / 2, rel=0.01)
     assert 290 < more < 330
     assert draws_to_halve(100, 100) > 50
+
+
+class Faulty:
+    """A rollout whose policy raises for odd draws and returns rubbish for the fourth."""
+
+    def __call__(self):  # type: ignore[no-untyped-def]
+        def rollout(draw: Draw) -> dict[str, object]:
+            if draw.index % 2:
+                raise PolicyError("raised KeyError: 'goal'")
+            return {
+                "success": True,
+                POLICY_FAULT: "returned values that are not finite" if draw.index == 4 else "",
+            }
+
+        return rollout
+
+
+def test_what_a_policy_did_wrong_is_counted_and_named(tmp_path: Path) -> None:
+    table = run_sweep(Faulty(), [Draw(index=i) for i in range(6)], tmp_path / "a", identity={}, workers=0)
+    summary = summarize(table)
+    assert summary["policy_faults"] == {
+        "raised KeyError: 'goal'": 3,
+        "returned values that are not finite": 1,
+    }
+    assert (
+        summary["failures"] == {"error: the policy raised KeyError: 'goal'": 3} and summary["successes"] == 3
+    )
+    # Of errors alone nothing is kept, however few they are.
+    with pytest.raises(
+        Sim2RealError, match="first 2 episodes all ended in an error, the last one: the policy raised"
+    ):
+        run_sweep(Faulty(), [Draw(index=1), Draw(index=3)], tmp_path / "b", identity={}, workers=0)
+    assert not (tmp_path / "b" / "results.parquet").exists()
+
+
+SCRIPT = """
+import sys
+print("the script runs", flush=True)
+from randomization.workers import run_local
+from sim2real.parameters import Draw
+from tests.randomization.rollouts import Ball
+print(sum(not o.error for o in run_local(Ball(), [Draw(index=i, values={"x": 0.1, "y": 0.1}) for i in range(4)], 2)))
+"""
+
+
+@pytest.mark.parametrize("way", ["file", "command", "input", "module"])
+def test_a_script_without_a_main_guard_runs_once(way: str, tmp_path: Path) -> None:
+    (tmp_path / "unguarded.py").write_text(SCRIPT)
+    words = {
+        "file": ["unguarded.py"],
+        "command": ["-c", SCRIPT],
+        "input": ["-"],
+        "module": ["-m", "unguarded"],
+    }[way]
+    root = str(Path(__file__).parents[2])
+    found = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, input=SCRIPT,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (found.stdout, found.returncode) == ("the script runs\n4\n", 0), found.stderr

@@ -192,7 +192,7 @@ def test_a_space_and_a_twin_decide_what_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_several_at_once(mode: str) -> None:
     envs = gymnasium.make_vec("sim2real/Reach-v0", num_envs=2, vectorization_mode=mode, max_seconds=0.1)
-    observations, info = envs.reset(seed=[1, 2])
+    observations, _ = envs.reset(seed=[1, 2])
     assert not np.array_equal(*observations)
     alone = gymnasium.make("sim2real/Reach-v0")
     assert np.array_equal(alone.reset(seed=2)[0], observations[1])

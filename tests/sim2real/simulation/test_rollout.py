@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim2real.errors import UserError
+from sim2real.errors import PolicyError, UserError
 from sim2real.gate.gate import Gate
 from sim2real.parameters import Draw
 from sim2real.policies.protocol import RandomPolicy, ZeroPolicy
@@ -165,3 +165,47 @@ def test_success_needs_the_condition_without_interruption(push: World) -> None:
         push.task = original
     assert episode.success
     assert len(episode) == 11 + 15
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (lambda home: np.full((10, 6), np.nan), "values that are not finite"),
+        (lambda home: np.zeros((10, 7)), r"shape (10, 7) where (horizon, 6) is needed"),
+        (lambda home: np.zeros(6), r"shape (6,) where (horizon, 6) is needed"),
+        (lambda home: [[1.0], [1.0, 2.0]], "a list that is no array of numbers"),
+        (lambda home: np.tile(home, (10, 1)).tolist(), ""),
+    ],
+)
+def test_what_a_policy_returns_later_on_is_refused_as_on_the_arm_and_named(later, said: str) -> None:
+    class Policy:
+        horizon = 10
+
+        def reset(self, seed: int) -> None:
+            self.calls = 0
+
+        def act(self, observation):
+            self.calls += 1
+            home = observation["joint_command"]
+            return np.tile(home, (10, 1)) if self.calls == 1 else later(home)
+
+    with World("so101", load_task("reach")) as world:
+        info = rollout(world, Policy(), Draw(seed=1), max_seconds=0.2).info
+    assert info["rejected_for"] == ({said: 5} if said else {})
+    assert info["rejected_chunks"] == sum(info["rejected_for"].values())
+
+
+def test_what_a_policy_raises_is_its_own_fault() -> None:
+    class Policy:
+        horizon = 10
+
+        def reset(self, seed: int) -> None: ...
+
+        def act(self, observation):
+            raise KeyError("goal")
+
+    with (
+        World("so101", load_task("reach")) as world,
+        pytest.raises(PolicyError, match="raised KeyError: 'goal'"),
+    ):
+        rollout(world, Policy(), Draw(seed=1))

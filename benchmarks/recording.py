@@ -15,13 +15,13 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.control.supervisor import Action, Health, Phase, State
+from hardware.runtime.control.tick import Tick
 from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
 from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
@@ -82,17 +82,21 @@ def cost_to_the_loop(frames: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as root:
         config = RecorderConfig(root, "so101", emulated_calibration(robot).table(), "reach")
         recorder = RecorderProcess(config, lambda condition, timeout: bool(condition() or time.sleep(0.01)))
-        loop = SimpleNamespace(phase=Phase.RUNNING, requested=robot.home, executed=robot.home)
         observation = {name: np.zeros(size) for name, size in ENVIRONMENT.items()}
         observation["joint_position"] = np.array(robot.home)
         recorder.begin()
         costs = np.empty(frames)
         for i in range(frames):
-            loop.reading = ArmState(
+            reading = ArmState(
                 i / RATE, zeros, zeros, zeros, zeros > -1, zeros, zeros, zeros, zeros, np.zeros(robot.n, int)
             )
+            home, running = np.array(robot.home), State(Phase.RUNNING)
+            tick = Tick(
+                i / RATE, running, running, Action.FOLLOW, Health(), reading, home, home, home, False,
+                observation=observation, episode=0,
+            )  # fmt: skip
             before = time.perf_counter()
-            recorder.frame(i / RATE, observation, loop)  # type: ignore[arg-type]
+            recorder.tick(tick)
             assert recorder.problem == ""
             costs[i] = time.perf_counter() - before
             time.sleep(0.001)

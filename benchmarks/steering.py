@@ -20,7 +20,7 @@ def bring_to_rest(loop: ControlLoop) -> None:
     """Stop, lower to the rest pose, let go."""
     loop.request = Request.STOP
     _until(loop, lambda: loop.phase is Phase.HOLD, 5, "the arm to stop")
-    loop.policy_on = False
+    loop.stop_policy()
     loop.request = Request.SETTLE
     _until(loop, loop.ended, 60, "the arm to be limp")
 

@@ -63,7 +63,7 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
 
     from hardware.arm.serial_arm import SerialArm
     from hardware.emulator.launch import start_emulator
-    from hardware.runtime.control.loop import ControlLoop
+    from hardware.runtime.control.loop import ControlLoop, LoopSettings
     from hardware.runtime.safety.watchdog_client import Watchdog
     from hardware.runtime.sources.sources import GoalOnly
     from hardware.runtime.sources.teleop import Leader
@@ -94,7 +94,14 @@ def measure(seconds: float, amplitude: float, frequency: float) -> dict[str, Any
         leader = Watched("so101", leads.port, leads.calibration, "so101", calibration.limits)
         with Watchdog(robot, follows.port, arm.servo_goals) as guardian:
             leader.wait_ready()
-            loop = ControlLoop(arm, clock, leader, GoalOnly(), limits=calibration.limits, guardian=guardian)
+            loop = ControlLoop(
+                arm,
+                clock,
+                leader,
+                GoalOnly(),
+                settings=LoopSettings(limits=calibration.limits),
+                guardian=guardian,
+            )
             bring_home(loop)
             swing(leads.control_url, np.array(robot.home), seconds + 6, amplitude, frequency)
             loop.run(lambda: not leader.apart(loop.gate.position), 10)

@@ -5,7 +5,7 @@ and for tests; nothing on the bus can see it.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,8 @@ class WorldPlant:
         self.world.truth()
         self.world.set_joint_limits(*calibration.limits)
         self.world.reset(position=np.clip(robot.rest, *calibration.limits))
+        self.watch: Callable[[float], None] | None = None
+        """Called with the time, s, whenever the physics has been brought up to it: somebody looks on."""
         self.drive = Drive(robot.n)
         self.drive.goal[:] = self.world.servo.sensed
         self._nominal_p = _scale(_tuned(robot, "p_coefficient"))
@@ -94,6 +96,8 @@ class WorldPlant:
             self._step(steps)
         # Between steps the encoders go on: half a degree at full speed.
         self.position = self._sensed + self.velocity * max(behind - steps / rate, 0.0)
+        if self.watch is not None:
+            self.watch(time)
 
     def _step(self, steps: int) -> None:
         servo, drive = self.world.servo, self.drive

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.control.supervisor import CODES, ENERGISED, Action, Phase
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import Session
 from pipelines.deployment.request import Options, Setup
@@ -47,15 +48,15 @@ def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
 
 
 def result_of(
-    setup: Setup, session: Session, seconds: float, privileges: Mapping[str, bool]
+    setup: Setup, session: Session, log: TickLog, seconds: float, privileges: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """The JSON of the command after a session of `seconds` s."""
+    """The JSON of the command after a session of `seconds` s that left `log`."""
     loop = session.loop
     results = session.results
     successes = sum(r.success is True for r in results)
     judged = sum(r.success is not None for r in results)
     counts = loop.counts
-    columns = loop.log.columns()
+    columns = log.columns()
     energised = np.isin(columns["phase"], [CODES[phase] for phase in ENERGISED])
     errors = columns["period_error"][energised]
     return empty_result(setup, loop.phase) | {
@@ -64,7 +65,7 @@ def result_of(
         "success_rate": successes / judged if judged else None,
         "wilson_95": list(wilson_interval(successes, judged)),
         "unknown": len(results) - judged,
-        "rate_hz": float(1 / (loop.period + errors.mean())) if len(errors) else None,
+        "rate_hz": float(1 / (loop.pace.period + errors.mean())) if len(errors) else None,
         "period_error_ms": _spread(np.abs(errors), PERIOD_KEYS),
         "commands": counts.commands,
         "clipped": counts.clipped,
@@ -92,7 +93,7 @@ def played(session: Playback) -> dict[str, Any]:
 
     counts = {
         name: count
-        for name, count in session.loop.gates[Action.FOLLOW].counts.items()
+        for name, count in session.loop.goals.gates[Action.FOLLOW].counts.items()
         # What smooths the jerk changes every motion a little.
         if count > 0 and name not in ("ticks", "jerk")
     }
@@ -120,7 +121,7 @@ def status(session: Session) -> int:
     return 130 if session.stopped else 0
 
 
-def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Session) -> None:
+def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Session, log: TickLog) -> None:
     """result.json, config.json and the logs. A full disk costs the files, not the result."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -137,14 +138,14 @@ def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Se
             "policy_file": setup.policy,
         },
     }
-    loop, out = session.loop, Path(options.out)
+    out = Path(options.out)
     rows = [asdict(r) for r in session.results]
     try:
         _write_json(out / "config.json", config)
         if rows:
             pq.write_table(pa.Table.from_pylist(rows), out / "episodes.parquet")
-        if len(loop.log):
-            pq.write_table(loop.log.table(), out / "log.parquet")
+        if len(log):
+            pq.write_table(log.table(), out / "log.parquet")
         _write_json(out / "result.json", result)
     except OSError as error:
         say(f"could not write to {out}: {error}")

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Deadlines, Phase
+from hardware.runtime.control.tick import Tick
+from hardware.runtime.recording.blackbox import BlackBox
+from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import EpisodeSource
 from hardware.runtime.sources.inference import InferenceProcess
 from hardware.runtime.sources.jog import KeyboardJog
@@ -30,7 +34,6 @@ from sim2real.policies.remote import Surroundings
 if TYPE_CHECKING:
     from hardware.arm.serial_arm import SerialArm
     from hardware.cameras.process import CameraProcess
-    from hardware.runtime.recording.blackbox import BlackBox
     from hardware.runtime.recording.recorder import RecorderProcess
     from hardware.runtime.safety.estop_line import LineWatcher
     from hardware.runtime.safety.watchdog_client import Watchdog
@@ -78,6 +81,17 @@ def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
     return replace(options, **defaults)
 
 
+class Observer:
+    """Somebody who looks on at a run: told which processes it starts, and every tick of its loop. This one does
+    nothing."""
+
+    def started(self, role: str, pid: int | None) -> None:
+        """A process of the run's own has been started."""
+
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`."""
+
+
 class DryArm:
     """The real arm without the motion: reads, sends nothing."""
 
@@ -111,8 +125,11 @@ class DryArm:
 class Rig:
     """Arm and processes of one run."""
 
-    def __init__(self, setup: Setup, options: Options, stack: ExitStack) -> None:
+    def __init__(
+        self, setup: Setup, options: Options, stack: ExitStack, observer: Observer | None = None
+    ) -> None:
         self.setup, self.options, self.stack = setup, options, stack
+        self.observer = Observer() if observer is None else observer
         self.out = Path(options.out)
         self.phase = Phase.DISCONNECTED
         self._cameras: dict[str, CameraProcess] = {}
@@ -120,8 +137,10 @@ class Rig:
         self._needed = objects_to_see(setup)
         """What the camera must find."""
         self.guide: Guide | None = None
-        self.guardian: Watchdog | None = None
         """The person who acts, if one does."""
+        self.guardian: Watchdog | None = None
+        self.log = TickLog(setup.robot.joint_names)
+        """Every tick of the loop."""
 
     def connect(self) -> "SerialArm":
         from hardware.arm.serial_arm import SerialArm
@@ -192,6 +211,7 @@ class Rig:
                 setup.robot, options.port, arm.servo_goals, speed=options.speed
             )
             self.stack.callback(guardian.close)
+            self.observer.started("watchdog", guardian.pid)
         if isinstance(source, InferenceProcess | Leader):
             source.wait_ready()
         for stop in self._stops:
@@ -201,17 +221,21 @@ class Rig:
             RealClock(),
             source,
             perception,
-            speed=options.speed,
-            limits=arm.calibration.limits,
-            guardian=guardian,
-            deadlines=(
-                None if options.operator_timeout is None else Deadlines(operator=options.operator_timeout)
+            settings=LoopSettings(
+                speed=options.speed,
+                limits=arm.calibration.limits,
+                deadlines=(
+                    Deadlines()
+                    if options.operator_timeout is None
+                    else Deadlines(operator=options.operator_timeout)
+                ),
+                moves=not options.dry_run,
+                operator_required=options.operator_timeout is not None,
             ),
+            guardian=guardian,
+            sinks=(self.log, self._black_box(arm), self.observer),
         )
-        loop.vitals.operator_required = options.operator_timeout is not None
         loop.estop.lines += self._stops
-        loop.moves = not options.dry_run
-        loop.box = self._black_box(arm)
         return loop
 
     def _source(self, arm: "SerialArm") -> PolicySource | None:
@@ -228,6 +252,7 @@ class Rig:
                 seed=options.seed,
                 surroundings=Surroundings(*limits, cameras=shown),
             )
+            self.observer.started("inference", source.pid)
         elif options.leader is not None:
             leader = options.leader_robot or options.robot
             source = self.guide = Leader(
@@ -242,17 +267,14 @@ class Rig:
             self.stack.callback(source.close)
         return source
 
-    def _black_box(self, arm: "SerialArm") -> "BlackBox":
-        from hardware.runtime.recording.blackbox import BlackBox
-        from hardware.runtime.recording.blackbox_rows import about
-
+    def _black_box(self, arm: "SerialArm") -> BlackBoxSink:
         setup, options = self.setup, self.options
         more = {"command": options.command, "port": options.port, "policy": setup.actor}
         box = BlackBox(setup.robot.n, setup.robot.command_rate, about(setup.robot, task=setup.name, **more))
         box.tap(arm.bus)
         box.start_writer(self.out)
         self.stack.callback(box.close)
-        return box
+        return BlackBoxSink(box)
 
     def _watch_stops(self) -> None:
         if self.options.estop:
@@ -275,6 +297,7 @@ class Rig:
         for name, model in cameras.items():
             self._cameras[name] = CameraProcess(model, needed if name == looking else ())
             self.stack.callback(self._cameras[name].close)
+            self.observer.started("camera", self._cameras[name].pid)
         return looking
 
     def _perception(self, looking: str | None) -> PerceptionSource:
@@ -301,6 +324,7 @@ class Rig:
         )
         recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
         self.stack.callback(recorder.close)
+        self.observer.started("recorder", recorder.pid)
         return recorder
 
     def make_view(self) -> "View | None":

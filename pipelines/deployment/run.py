@@ -22,15 +22,15 @@ from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import NoOperator, Plan, Session
 from pipelines.deployment.request import EMULATED, Options, goals_of, prepare
 from pipelines.deployment.result import empty_result, played, result_of, say, status, status_of, write
-from pipelines.deployment.rig import Rig, emulate
+from pipelines.deployment.rig import Observer, Rig, emulate
 from sim2real.errors import UserError
 
 if TYPE_CHECKING:
     from hardware.arm.serial_arm import SerialArm
 
 
-def run(options: Options) -> tuple[dict[str, Any], int]:
-    """Deploy or record. Returns the result (the JSON of the command) and the exit status.
+def run(options: Options, observer: Observer | None = None) -> tuple[dict[str, Any], int]:
+    """Deploy or record, with somebody who looks on. Returns the result (the JSON of the command) and the exit status.
 
     Raises UserError for mistakes found before anything moves, Sim2RealError for what could not be started.
     """
@@ -43,7 +43,7 @@ def run(options: Options) -> tuple[dict[str, Any], int]:
         try:
             setup = prepare(options)
             options = emulate(options, setup, stack)
-            rig = Rig(setup, options, stack)
+            rig = Rig(setup, options, stack, observer)
             return _run(rig)
         except _Interrupted as stop:
             # Torque has not been on: the session handles signals by itself.
@@ -92,7 +92,8 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
     view = rig.make_view()
     session = _session(rig, loop, plan, arm)
     session.operator, session.recorder = operator, recorder
-    session.watch = None if view is None else view.watch
+    if view is not None:
+        loop.sinks.append(view)
     for found in recorder.recovered if recorder is not None else ():
         screen.tell(
             f"recovered episode {found.index} of an earlier recording: {found.frames} frames, "
@@ -114,7 +115,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
     gc.freeze()
     with _handled(session):
         privileges = take_priority()
-        loop.resync()
+        loop.pace.resync()
         try:
             loop.operator_sign()
             session.run()
@@ -126,7 +127,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             # the time to write down what happened.
             rig.guardian.close()
         escalation.finish(ended_well=plan.motion and not loop.faults)
-        result = result_of(setup, session, time.monotonic() - begin, privileges)
+        result = result_of(setup, session, rig.log, time.monotonic() - begin, privileges)
         if recorder is not None:
             recorder.close()
             result |= {
@@ -139,7 +140,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         screen.close()
         if isinstance(session, Playback):
             result |= played(session)
-        write(result, setup, options, session)
+        write(result, setup, options, session, rig.log)
     return result, status(session)
 
 
@@ -151,7 +152,7 @@ def _episodes(options: Options, attended: bool) -> int | None:
 def _session(rig: Rig, loop: ControlLoop, plan: Plan, arm: "SerialArm") -> Session:
     setup, options = rig.setup, rig.options
     if setup.motion is not None:
-        return Playback(loop, plan, motion=setup.motion)
+        return Playback(loop, plan, motion=setup.motion, log=rig.log)
     if options.manual:
         return Collection(
             loop, plan, guide=rig.guide, reset_time=options.reset_time, believe=arm.forget_readings

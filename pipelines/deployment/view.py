@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.control.loop import ControlLoop
-from hardware.runtime.control.supervisor import CODES, CONDITIONS
+from hardware.runtime.control.supervisor import CODES
+from hardware.runtime.control.tick import Tick
+from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.recording.recorder import Pictures
 from sim2real.errors import UserError
 from sim2real.robot import Robot
@@ -37,7 +38,7 @@ PICTURE_EVERY = 0.1
 GOODBYE = 10.0
 """Seconds that writing what is left may take."""
 
-_FAULTS = tuple(CONDITIONS)
+_FAULTS = tuple(FaultCode)
 """Faults are sent as their place in here; -1: none."""
 
 
@@ -79,20 +80,21 @@ class View:
         self._process.start()
         reader.close()
 
-    def watch(self, time: float, loop: ControlLoop) -> None:
-        """Show the loop as it is at `time`, s. Called for every frame; never waits."""
-        reading, record, n = loop.reading, self._record, self._n
-        assert reading is not None
-        fault = loop.state.fault
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`: show the arm as it is, at the policy's rate."""
+        reading, record, n = tick.reading, self._record, self._n
+        if tick.observation is None or reading is None:
+            return
+        fault = tick.state.fault
         record[: len(SCALARS)] = (
-            time,
-            CODES[loop.phase],
-            _FAULTS.index(fault) if fault in _FAULTS else -1,
-            loop.counts.clipped,
-            loop.counts.rejected,
+            tick.time,
+            CODES[tick.state.phase],
+            -1 if fault is None else _FAULTS.index(fault),
+            tick.clipped,
+            tick.rejected,
             self.lost,
         )
-        values = (reading.position, loop.requested, loop.executed, reading.load, reading.temperature)
+        values = (reading.position, tick.requested, tick.executed, reading.load, reading.temperature)
         for k, vector in enumerate(values):
             at = len(SCALARS) + k * n
             record[at : at + n] = vector

@@ -9,19 +9,19 @@ fault did what the catalogue says.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.emulator.faults.catalogue import CATALOGUE, EVER, Case, FaultKind
 from hardware.emulator.faults.fault import Fault, parse_fault
-from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.control.tick import Tick
 from hardware.runtime.sessions.session import Plan, Session
-from pipelines.reliability.proving import Rig
+from pipelines.reliability.proving import ProvingRig
 from pipelines.reliability.tally import ATTEND, DAY, MEND, Tally
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.robot import Robot
@@ -66,6 +66,19 @@ class ChaosOptions:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
 
 
+class _Hits:
+    """A sink of ticks that finds the episodes during which a fault was in effect, or just had been."""
+
+    def __init__(self, suspects: Callable[[float], Sequence[Any]]) -> None:
+        self.episodes: set[int] = set()
+        self._suspects = suspects
+
+    def tick(self, tick: Tick) -> None:
+        new = tick.observation is not None and tick.episode >= 0 and tick.episode not in self.episodes
+        if new and self._suspects(tick.time):
+            self.episodes.add(tick.episode)
+
+
 class Chaos:
     """One arm, its faults and its runs. `advance(seconds)` goes on from where it is."""
 
@@ -74,7 +87,7 @@ class Chaos:
         robot = Robot.load(options.robot)
         task = load_task("reach", robot.n)
         self.rng = np.random.default_rng(options.seed)
-        self.rig = Rig(robot, task=task, policy=task.expert(robot), seed=options.seed)
+        self.rig = ProvingRig(robot, task=task, policy=task.expert(robot), seed=options.seed)
         kinds = _kinds(options, robot.protocol)
         self.cases = [(kind, case) for kind in kinds for case in kind.cases]
         field_mix = options.mix == "field"
@@ -109,7 +122,13 @@ class Chaos:
         except Sim2RealError as error:
             self._refused(error)
             return
-        loop = rig.start_whole()
+
+        def before_tick() -> None:
+            self._draw(rig.clock.now())
+            if rig.injector.active("sigterm") is not None:
+                session.interrupt(15)
+
+        loop = rig.start_whole(before_tick)
         # As deploy gives goals where no camera finds them.
         goals = {}
 
@@ -121,27 +140,13 @@ class Chaos:
         session = Session(
             loop, Plan(rig.task, episodes=EPISODES, seed=int(self.rng.integers(1 << 31)), goals=goal)
         )
-        tick = loop.tick
         began = rig.clock.now()
-
-        def ticked() -> None:
-            self._draw(rig.clock.now())
-            if rig.injector.active("sigterm") is not None:
-                session.interrupt(15)
-            tick()
-
-        loop.tick = ticked  # type: ignore[method-assign]
-        hits: set[int] = set()
-
-        def framed(now: float, loop: ControlLoop) -> None:
-            if loop.episode >= 0 and loop.episode not in hits and self._suspects(now):
-                hits.add(loop.episode)
-
-        session.watch = framed
+        hits = _Hits(self._suspects)
+        loop.sinks.append(hits)
         results = session.run()
         now = rig.clock.now()
         for result in results:
-            hit = result.episode in hits or result.judge == "fault"
+            hit = result.episode in hits.episodes or result.judge == "fault"
             tally.episodes += 1
             tally.successes += result.success is True
             tally.hit_episodes += hit

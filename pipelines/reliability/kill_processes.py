@@ -1,6 +1,6 @@
 """The processes of the trials in `kill_trials.py`: an emulated arm that keeps a log, and runs that can be killed.
 
-    python -m pipelines.reliability.kill_processes arm LINK LOG
+    python -m pipelines.reliability.kill_processes arm LINK LOG ROBOT
     python -m pipelines.reliability.kill_processes forks LINK
 
 Both serve one trial after the other. The second has loaded everything that a control process needs and forks one
@@ -13,11 +13,13 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
+import tomllib
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from hardware.runtime.control.tick import Tick
 from sim2real.robot import Robot
 
 PERIOD = 0.005
@@ -27,21 +29,20 @@ PICTURE: Final = 0.5
 """Size of the camera's pictures, in terms of the usual: drawing takes processor time and shows nothing more here."""
 
 
-def arm_process(link: str, log: str) -> None:
+def arm_process(link: str, log: str, robot: str) -> None:
     """An emulated arm until SIGTERM, or until its parent has died. SIGUSR2 begins its log anew, SIGUSR1 writes it to
     `log` and says "saved"."""
     from hardware.emulator.session import EmulatorOptions, Session
 
-    _robots(_with_small_pictures)
-    session = Session(EmulatorOptions(link=link, task="push", seed=1))
-    plant, ended, latest, save = session.plant, session._ended, 0.0, False
+    session = Session(EmulatorOptions(robot=robot, link=link, task="push", seed=1))
+    plant, latest, save = session.plant, 0.0, False
     rows: list[Any] = []
 
     def asked(number: int, frame: Any) -> None:
         nonlocal save
         save = True
 
-    def watched() -> bool:
+    def moved(_: float) -> None:
         nonlocal latest, save
         now = time.monotonic()
         if now - latest >= PERIOD:
@@ -51,9 +52,8 @@ def arm_process(link: str, log: str) -> None:
             save = False
             np.savez(log, rows=np.array(rows))
             print("saved", flush=True)
-        return ended()
 
-    session._ended = watched  # type: ignore[method-assign]
+    plant.watch = moved
     signal.signal(signal.SIGUSR1, asked)
     signal.signal(signal.SIGUSR2, lambda number, frame: rows.clear())
     try:
@@ -63,19 +63,9 @@ def arm_process(link: str, log: str) -> None:
         session.close()
 
 
-def _with_small_pictures(robot: Robot) -> Robot:
-    tables = {
-        name: table | {key: table[key] * PICTURE for key in ("fx", "fy", "cx", "cy")}
-        | {key: round(table[key] * PICTURE) for key in ("width", "height")}
-        for name, table in robot.camera_tables.items()
-    }  # fmt: skip
-    return replace(robot, camera_tables=tables)
-
-
 def fork_server(link: str) -> None:
     """Forks a control process for each line on standard input; says its pid, and at its end "exit STATUS"."""
     _warm_up()
-    _announce_children()
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
@@ -90,53 +80,52 @@ def fork_server(link: str) -> None:
         print(f"exit {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
 
 
-def _control(link: str, out: str, state: str, seconds: float, reach: float) -> int:
-    """A run as `sim2real record` makes it. `reach`: how far on the way from rest to home the arm begins to work."""
+def _control(link: str, out: str, state: str, seconds: float, robot: str) -> int:
+    """A run as `sim2real record` makes it, with the robot of that file."""
     from pipelines.deployment.request import Options
+    from pipelines.deployment.rig import Observer
     from pipelines.deployment.run import run
+
+    class Announcer(Observer):
+        """Says which process is which, and when a policy moves the arm."""
+
+        running = False
+
+        def started(self, role: str, pid: int | None) -> None:
+            print(f"{role} {pid}", flush=True)
+
+        def tick(self, tick: Tick) -> None:
+            if tick.episode >= 0 and not self.running:
+                self.running = True
+                print("running", flush=True)
 
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ["SIM2REAL_STATE"] = state
-    _robots(lambda robot: replace(robot, home=robot.rest + reach * (robot.home - robot.rest)))
     result, status = run(
         Options(
-            command="record", port=link, out=out, task="push", calibration=f"{link}.calibration.json",
-            cameras=f"{link}.cameras.toml", seconds=seconds, record=True, yes=True,
-        )
+            command="record", robot=robot, port=link, out=out, task="push", seconds=seconds, record=True, yes=True,
+            calibration=f"{link}.calibration.json", cameras=f"{link}.cameras.toml",
+        ),
+        Announcer(),
     )  # fmt: skip
     print(f"ended {result['final_state']} {result['faults']}", flush=True)
     return status
 
 
-def _announce_children() -> None:
-    """Say which process is which, and when a policy moves the arm."""
-    from hardware.cameras.process import CameraProcess
-    from hardware.runtime.control.loop import ControlLoop
-    from hardware.runtime.recording.recorder import RecorderProcess
-    from hardware.runtime.safety.watchdog_client import Watchdog
-    from hardware.runtime.sources.inference import InferenceProcess
+def robot_file(path: Path, reach: float) -> Path:
+    """Write the file of an SO-101 with small pictures, whose home is so far on the way from rest to the real one."""
+    import tomli_w
 
-    def announced(kind: Any, role: str) -> None:
-        begin = kind.__init__
-
-        def init(self: Any, *args: Any, **options: Any) -> None:
-            begin(self, *args, **options)
-            print(f"{role} {self._process.pid}", flush=True)
-
-        kind.__init__ = init
-
-    announced(CameraProcess, "camera")
-    announced(Watchdog, "watchdog")
-    announced(InferenceProcess, "inference")
-    announced(RecorderProcess, "recorder")
-    start = ControlLoop.start_policy
-
-    def started(self: ControlLoop, seed: int) -> None:
-        start(self, seed)
-        print("running", flush=True)
-
-    ControlLoop.start_policy = started  # type: ignore[method-assign]
+    robot = Robot.load("so101")
+    table = tomllib.loads(robot.urdf.with_suffix(".toml").read_text())
+    table["urdf"] = str(robot.urdf)
+    table["poses"]["home"] = (robot.rest + reach * (robot.home - robot.rest)).tolist()
+    for camera in table["cameras"].values():
+        camera |= {key: camera[key] * PICTURE for key in ("fx", "fy", "cx", "cy")}
+        camera |= {key: round(camera[key] * PICTURE) for key in ("width", "height")}
+    path.write_text(tomli_w.dumps(table))
+    return path
 
 
 def _warm_up() -> None:
@@ -145,7 +134,7 @@ def _warm_up() -> None:
     from hardware.cameras.process import CameraProcess  # noqa: F401
     from hardware.cameras.tracking import CameraPerception  # noqa: F401
     from hardware.emulator.stepped import SteppedArm
-    from hardware.runtime.control.loop import ControlLoop
+    from hardware.runtime.control.loop import ControlLoop, LoopSettings
     from hardware.runtime.sessions.session import Plan, Session
     from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
     from sim2real.tasks.registry import load_task
@@ -155,14 +144,9 @@ def _warm_up() -> None:
     arm.arm.configure()
     task = load_task("reach", arm.robot.n)
     source = LocalPolicy(task.expert(arm.robot), 1 / arm.robot.policy_rate, arm.clock)
-    loop = ControlLoop(arm.arm, arm.clock, source, GoalOnly(), limits=arm.calibration.limits)
+    settings = LoopSettings(limits=arm.calibration.limits)
+    loop = ControlLoop(arm.arm, arm.clock, source, GoalOnly(), settings=settings)
     Session(loop, Plan(task, seconds=0.5, goals=lambda i: np.array([0.2, 0.0, 0.15]))).run()
-
-
-def _robots(change: Any) -> None:
-    """From now on robots are loaded with a change."""
-    load = Robot.load.__func__  # type: ignore[attr-defined]
-    Robot.load = classmethod(lambda kind, name: name if isinstance(name, Robot) else change(load(kind, name)))  # type: ignore
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.children import start_module
+from pipelines.reliability.kill_processes import robot_file
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -75,7 +76,12 @@ class Bench:
             "state": str(self.folder / f"state{self._count}"),
             "seconds": float(delays.sum() + AFTERMATH[victims[-1][0]]),
             # Near rest it is lowered sooner; now and then from as far out as it works.
-            "reach": float(rng.uniform(0.2, 1.0 if seed % 4 == 0 else 0.4)),
+            "robot": str(
+                robot_file(
+                    self.folder / f"robot{self._count}.toml",
+                    float(rng.uniform(0.2, 1.0 if seed % 4 == 0 else 0.4)),
+                )
+            ),
         }
         pids: dict[str, int] = {}
         try:
@@ -115,7 +121,10 @@ class Bench:
     def _start(self) -> None:
         if self._processes:
             return
-        self._processes = [_spawn("arm", str(self._link), str(self._log)), _spawn("forks", str(self._link))]
+        self._processes = [
+            _spawn("arm", str(self._link), str(self._log), str(robot_file(self.folder / "robot.toml", 1.0))),
+            _spawn("forks", str(self._link)),
+        ]
         for process in self._processes:
             _await(process, "ready", START_TIMEOUT, {})
 

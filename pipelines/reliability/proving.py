@@ -5,11 +5,10 @@ waits for it. The witness looks at every step of the physics and at every tick o
 promise that is broken (`PROMISES` says what they are).
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
-from unittest.mock import patch
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,9 @@ from hardware.emulator.faults.fault import Fault
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.wire import EmulatedBus
 from hardware.emulator.world_plant import WorldPlant
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import ENERGISED, Deadlines, Phase, Request
+from hardware.runtime.control.tick import Tick
 from hardware.runtime.sources.sources import GoalOnly, PerceptionSource
 from hardware.servos.family import family_of
 from pipelines.reliability.stand_ins import (
@@ -31,6 +31,7 @@ from pipelines.reliability.stand_ins import (
     FaultySource,
     SteppedLine,
     Sway,
+    WallClock,
 )
 from sim2real.clock import SimulatedClock
 from sim2real.model.kinematics import tool_position
@@ -84,7 +85,7 @@ SETTLED = 0.5
 """s after torque has come on during which an arm may settle."""
 
 
-class Rig:
+class ProvingRig:
     """An emulated arm, its faults, and the witness; `connect` and `start` give it a driver and a loop.
 
     `policy` None: a gentle sway around a pose just above rest.
@@ -114,6 +115,8 @@ class Rig:
         """A pose a little above rest, from which lowering takes little time."""
         self.policy: Policy = policy or Sway(robot_, self.base, 0.08 * np.ones(robot_.n))
         self.witness = Witness(self)
+        self.plant.watch = self.witness.moved
+        self.wall_clock = WallClock()
         self.arm: SerialArm | None = None
         self.loop: ControlLoop | None = None
         self._stalled = -np.inf
@@ -127,25 +130,26 @@ class Rig:
         self.arm = arm
         return arm
 
-    def start(self, perception: PerceptionSource | None = None, **options: Any) -> ControlLoop:
-        """A loop on the connected arm, watched by the witness and kept from running where a fault says so."""
+    def start(
+        self,
+        perception: PerceptionSource | None = None,
+        *,
+        settings: LoopSettings | None = None,
+        before_tick: Callable[[], None] = lambda: None,
+    ) -> ControlLoop:
+        """A loop on the connected arm, watched by the witness and kept from running where a fault says so.
+
+        `before_tick` is called before each of its ticks.
+        """
         assert self.arm is not None
         source = FaultySource(
             FaultyPolicy(self.policy, self.injector), 1 / self.robot.policy_rate, self.clock, self.latency
         )
-        loop = ControlLoop(
-            self.arm,
-            self.clock,
-            source,
-            GoalOnly() if perception is None else perception,
-            limits=self.calibration.limits,
-            guardian=FaultyGuardian(self.injector),
-            **options,
-        )
-        tick = loop.tick
         pressed: list[Fault] = []
 
-        def watched() -> None:
+        def before() -> None:
+            self._overrun()
+            before_tick()
             self.injector.advance(self.clock.now())
             if isinstance(perception, FaultyCamera):
                 perception.advance(self.clock.now())
@@ -156,28 +160,34 @@ class Rig:
             if self.injector.active("operator_gone") is None:
                 loop.operator_sign()
             jump = self.injector.active("clock_jump")
-            if jump is None:
-                tick()
-            else:
-                with patch.object(time, "time", lambda offset=jump["by"], real=time.time: real() + offset):
-                    tick()
-            self.witness.ticked(loop)
-            overrun = self.injector.active("overrun")
-            if overrun is not None and self.clock.now() - self._stalled >= 0.1:
-                self._stalled = self.clock.now()
-                self.idle(overrun["ms"] / 1000)
+            self.wall_clock.shift(0.0 if jump is None else jump["by"])
 
-        loop.tick = watched  # type: ignore[method-assign]
+        loop = ControlLoop(
+            self.arm,
+            self.clock,
+            source,
+            GoalOnly() if perception is None else perception,
+            settings=replace(settings or LoopSettings(), limits=self.calibration.limits),
+            guardian=FaultyGuardian(self.injector),
+            before_tick=before,
+            sinks=(self.witness, self.wall_clock),
+        )
         self.loop = loop
         self.injector.restart()
         self.witness.begin()
         return loop
 
-    def start_whole(self) -> ControlLoop:
+    def _overrun(self) -> None:
+        """Keep the loop from running between two ticks."""
+        overrun = self.injector.active("overrun")
+        if overrun is not None and self.clock.now() - self._stalled >= 0.1:
+            self._stalled = self.clock.now()
+            self.idle(overrun["ms"] / 1000)
+
+    def start_whole(self, before_tick: Callable[[], None] = lambda: None) -> ControlLoop:
         """`start` with a camera and an operator besides, whom faults may take away."""
-        loop = self.start(FaultyCamera(self.injector), deadlines=Deadlines(operator=1.0))
-        loop.vitals.operator_required = True
-        return loop
+        settings = LoopSettings(deadlines=Deadlines(operator=1.0), operator_required=True)
+        return self.start(FaultyCamera(self.injector), settings=settings, before_tick=before_tick)
 
     def until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Tick until `condition()`, at most `timeout` s."""
@@ -200,6 +210,7 @@ class Rig:
         """As new, but for the clock: repaired, plugged in, limp at rest or at `position` (n,) rad, every random
         number as at the start."""
         self.injector.clear()
+        self.wall_clock.shift(0.0)
         self.injector.rng = np.random.default_rng(self.seed)
         self.line.plug(renamed=False)
         self.loop = self.arm = None
@@ -231,13 +242,14 @@ class Rig:
         return self.plant.drive.mode != 0
 
     def close(self) -> None:
+        self.wall_clock.shift(0.0)
         self.plant.close()
 
 
 class Witness:
     """Sees every step of the physics and every tick of the loop. `broken` lists what should not have happened."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: ProvingRig) -> None:
         self.rig = rig
         self.broken: list[str] = []
         self.peaks: dict[str, float] = {}
@@ -257,16 +269,13 @@ class Witness:
         self._tick = np.array([servo.tick for servo in rig.bus.servos])
         self._looked = -np.inf
         self.begin()
-        advance = rig.plant.advance
 
-        def watched(time: float) -> None:
-            advance(time)
-            # As often as goals change: physics has no surprises in between.
-            if time - self._looked >= 0.9 * self._dt:
-                self._looked = time
-                self._stepped(time)
-
-        rig.plant.advance = watched  # type: ignore[method-assign]
+    def moved(self, time: float) -> None:
+        """The physics has come to `time`, s."""
+        # As often as goals change: there are no surprises in between.
+        if time - self._looked >= 0.9 * self._dt:
+            self._looked = time
+            self._stepped(time)
 
     def begin(self) -> None:
         """A new run begins; torque is off. What was broken before stays on the list."""
@@ -302,25 +311,25 @@ class Witness:
 
     # The loop
 
-    def ticked(self, loop: ControlLoop) -> None:
-        """After each tick."""
-        now, phase = self.rig.clock.now(), loop.phase
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`."""
+        now, phase = self.rig.clock.now(), tick.state.phase
         if phase is Phase.ARMING:
             self._asked = True
         if phase in ENERGISED and phase is not Phase.ARMING:
-            self._goals(np.array(loop.gate.position))
+            self._goals(np.array(tick.gated))
         else:
             self._trail = []
-        self._sent.append(np.array(loop.executed))
+        self._sent.append(np.array(tick.executed))
         del self._sent[:-3]
-        fault = loop.state.fault
+        fault = tick.state.fault
         if self._fault is not None and fault == self._fault and phase in (Phase.ARMING, Phase.RUNNING):
             self.note("rearmed", f"{phase.value} with {fault} latched")
         if phase not in STOPPED or self._phase not in STOPPED:
             self._stopping_since, self._braked = now, 0
         self._braked += 1
         # In ticks: a loop that is kept from running sends no goals, and the servos stay at the last one.
-        if phase in STOPPED and self._braked * self._dt > GOAL_STOPS and not loop.gate.at_rest:
+        if phase in STOPPED and self._braked * self._dt > GOAL_STOPS and not tick.at_rest:
             self.note("stop_time", f"the goal still moves {self._braked} ticks after the fault")
         self._phase, self._fault = phase, fault
         if phase in (Phase.LIMP, Phase.LIMP_FAULT) and not self.rig.torque.any():

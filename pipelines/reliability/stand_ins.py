@@ -3,6 +3,7 @@
 All of them live on a stepped clock and ask a `FaultInjector` what is wrong at the moment.
 """
 
+import time
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from hardware.cameras.worker import Board, Watcher
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
+from hardware.runtime.control.tick import Tick
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from hardware.servos.ports import PortUnavailable
 from sim2real.camera import CameraModel
@@ -24,6 +26,25 @@ from sim2real.robot import Robot
 Array = NDArray[np.float64]
 
 CAMERA_PERIOD: Final = 1 / 30
+
+
+class WallClock:
+    """The wall clock of this process: `time.time` tells a wrong time from a `shift` on until the tick is over.
+
+    The system's own cannot be set in a proof; nothing in the loop may care about either.
+    """
+
+    def __init__(self) -> None:
+        self._right = time.time
+
+    def shift(self, by: float) -> None:
+        """By so many s; 0: right again."""
+        right = self._right
+        time.time = right if by == 0.0 else lambda: right() + by
+
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`."""
+        self.shift(0.0)
 
 
 class SteppedLine:

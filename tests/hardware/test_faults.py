@@ -19,7 +19,7 @@ from hardware.emulator.faults.fault import Fault, parse_fault
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.launch import start_emulator
 from hardware.emulator.tell import tell
-from pipelines.reliability.proving import Rig
+from pipelines.reliability.proving import ProvingRig
 from pipelines.reliability.stand_ins import SteppedLine
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.robot import Robot
@@ -278,7 +278,7 @@ def test_a_locked_eeprom_is_surfaced(arm_rig: ArmRig) -> None:
 
 def test_a_port_under_another_name_is_identified_again() -> None:
     """Unplugged while it moves, back under another name: nothing arms, a new start finds the same arm."""
-    rig = Rig()
+    rig = ProvingRig()
     try:
         rig.connect()
         identities = rig.arm.identities

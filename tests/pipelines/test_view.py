@@ -9,24 +9,28 @@ import numpy as np
 import pytest
 
 from hardware.runtime.control.supervisor import CODES, Phase, State
+from hardware.runtime.control.tick import Tick
+from hardware.runtime.fault_codes import FaultCode
 from pipelines.cli import main
 from pipelines.deployment.view import View
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from tests.hardware.runtime.ticks import a_tick
 
 ROBOT = Robot.load("so101")
 INSTALLED = importlib.util.find_spec("rerun") is not None
 
 
-def loop(i: int) -> SimpleNamespace:
+def tick(i: int) -> Tick:
     zeros = np.zeros(ROBOT.n)
-    return SimpleNamespace(
+    return a_tick(
+        time=i / 30,
         reading=SimpleNamespace(position=zeros + 0.01 * i, load=zeros, temperature=zeros + 30),
         requested=zeros,
         executed=zeros,
-        phase=Phase.RUNNING if i > 10 else Phase.HOLD,
-        state=State(fault="servo_fault" if i > 20 else None),
-        counts=SimpleNamespace(clipped=i, rejected=0),
+        state=State(Phase.RUNNING if i > 10 else Phase.HOLD, fault=FaultCode.SERVO_FAULT if i > 20 else None),
+        observation={},
+        clipped=i,
     )
 
 
@@ -43,7 +47,7 @@ def test_a_viewer_that_has_gone_disturbs_nobody(tmp_path, capfd):
     view = View(ROBOT, str(tmp_path / "run.rrd"), {})
     view._process.join(60)
     for i in range(100):
-        view.watch(i / 30, loop(i))
+        view.tick(tick(i))
     assert view.lost == 100
     assert "ended early" in view.close()
     assert "rerun" in capfd.readouterr().err
@@ -64,7 +68,7 @@ def test_it_writes_what_rerun_can_read(tmp_path, monkeypatch):
     )  # a busy machine loads it for longer than a run ends
     view = View(ROBOT, str(tmp_path / "run.rrd"), {"front": Still()})
     for i in range(30):
-        view.watch(i / 30, loop(i))
+        view.tick(tick(i))
     assert view.close() == ""
     content = (tmp_path / "run.rrd").read_bytes()
     assert content[:3] == b"RRF" and b"joints/elbow_flex" in content

@@ -1,59 +1,58 @@
-"""What the control loop learns about arm and operator in a tick, and how a fault is told in words."""
+"""What the control loop learns in a tick about the state of arm and operator: monitors, servo reports, stops."""
 
-from typing import Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.control.health import Deadlines
+from hardware.runtime.control.monitors import Monitors, Verdict
+from hardware.runtime.control.supervisor import MONITORS
+from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.safety.estop import EmergencyStop, Reading
 from sim2real.arm import ArmState
 from sim2real.robot import Robot
+from sim2real.status import STATUS_NAMES
 
 Array = NDArray[np.float64]
 
-FAULT_BITS = 0b1110111
-"""Bits of `sim2real.status` that latch: all but the current limit alone."""
 
-GRIPPER_BITS = 0b1010111
-"""The same for the gripper: squeezing overloads it, and it protects itself by squeezing less."""
-
-FAULT_TIME = 0.1
-"""Seconds for which a servo must report a fault before it counts."""
+def _bits(*names: str) -> int:
+    return sum(1 << bit for bit, name in STATUS_NAMES.items() if name in names)
 
 
-class Guardian(Protocol):
-    """Whoever lowers the arm when this process no longer can."""
+FAULT_BITS: Final = _bits(*STATUS_NAMES.values()) & ~_bits("current")
+"""Bits of `ArmState.status` that latch: all but the current limit alone."""
 
-    @property
-    def alive(self) -> bool:
-        """Whether it is there. An arm without a guardian is stopped and lowered."""
+GRIPPER_BITS: Final = FAULT_BITS & ~_bits("overload")
+"""Those of the gripper: squeezing overloads it, and it protects itself by squeezing less."""
 
-    def beat(self, armed: bool, executed: Array) -> None:
-        """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""
-
-    def busy(self) -> None:
-        """Called before exchanges that take longer than a cycle."""
+FAULT_TIME: Final = 0.1
+"""s for which a servo must report a fault before it counts."""
 
 
-class Vitals:
-    """Servo faults, the emergency stop and the operator's signs of life, from tick to tick."""
+class FaultInputs:
+    """Monitors, servo faults, the emergency stop and the operator's signs of life, from tick to tick."""
 
-    def __init__(self, robot: Robot, deadlines: Deadlines, problems: dict[str, str]) -> None:
-        """`problems`: by fault, what is known about it besides its name; others write to it as well."""
+    def __init__(self, robot: Robot, deadlines: Deadlines, *, operator_required: bool = False) -> None:
+        """`operator_required`: whether the arm stops when nobody shows a sign of life."""
         self.robot, self.deadlines = robot, deadlines
+        self.monitors = Monitors(robot)
         self.estop = EmergencyStop()
-        self.operator_required = False
-        """Whether the arm stops when nobody shows a sign of life."""
+        self.operator_required = operator_required
         self.operator_seen = float("-inf")
-        """When somebody last did, s."""
-        self.problems = problems
+        """When somebody last showed one, s."""
         self._fault_bits = np.full(robot.n, FAULT_BITS)
         if robot.gripper is not None:
             self._fault_bits[robot.gripper] = GRIPPER_BITS
         self._fault_since: float | None = None
         self._answered = 0
         self._stop = Reading(False, 0, "")
+        self._pressed_by = ""
+
+    def judge(self, now: float, reading: ArmState | None, goal: Array, *, on: bool, driven: bool) -> Verdict:
+        """What the monitors say; see `Monitors.step`."""
+        return Verdict() if reading is None else self.monitors.step(now, reading, goal, on=on, driven=driven)
 
     def servo_fault(self, now: float, reading: ArmState | None) -> bool:
         """Whether a servo has reported a fault for long enough.
@@ -74,7 +73,7 @@ class Vitals:
         self._stop = self.estop.read(now)
         press = self._stop.presses > self._answered
         if press:
-            self.problems["estop"] = self._stop.source
+            self._pressed_by = self._stop.source
         return self._stop.held or press, press
 
     @property
@@ -95,11 +94,18 @@ class Vitals:
         """s since the operator's last sign of life; 0 where none is required."""
         return now - self.operator_seen if self.operator_required else 0.0
 
-    def describe(self, fault: str, now: float, reading: ArmState | None) -> str:
-        """A fault with what is known about it, for people."""
-        detail = self.problems.get(fault, "")
-        if fault in ("feedback_lost", "servo_fault") and reading is not None:
-            stale = reading.age + (now - reading.time)
-            bad = stale > self.deadlines.feedback_fault if fault == "feedback_lost" else reading.status != 0
-            detail = ", ".join(np.array(self.robot.joint_names)[bad])
-        return f"{fault}: {detail}" if detail else fault
+    def detail(self, fault: FaultCode, now: float, reading: ArmState | None) -> str:
+        """What is known here about a fault, for people; "" for nothing."""
+        if fault in MONITORS:
+            return self.monitors.joints(fault)
+        match fault:
+            case FaultCode.ESTOP:
+                return self._pressed_by
+            case FaultCode.FEEDBACK_LOST if reading is not None:
+                return self._joints(reading.age + (now - reading.time) > self.deadlines.feedback_fault)
+            case FaultCode.SERVO_FAULT if reading is not None:
+                return self._joints(reading.status != 0)
+        return ""
+
+    def _joints(self, which: NDArray[np.bool_]) -> str:
+        return ", ".join(np.array(self.robot.joint_names)[which])

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-NOTHING: Final[frozenset[str]] = frozenset()
+from hardware.runtime.fault_codes import FaultCode
+
+NOTHING: Final[frozenset[FaultCode]] = frozenset()
 
 
 class Request(Enum):
@@ -35,7 +37,7 @@ class Deadlines:
     operator: float = 5.0
     """The operator's last sign of life, where somebody has to be there."""
     bad_chunks: int = 4
-    """Chunks refused in a row (not finite, wrong size): latch. The brief's "more than three failures"."""
+    """Chunks refused in a row (not finite, wrong size): latch."""
     rejected_fault: float = 1.0
     """Requests rejected by the gate without a break: latch."""
     arming: float = 3.0
@@ -105,9 +107,9 @@ class Health(NamedTuple):
     """It was pressed (again) since the last tick."""
     operator_age: float = 0.0
     """s since the operator's last sign of life; 0 where none is required."""
-    warned: frozenset[str] = NOTHING
+    warned: frozenset[FaultCode] = NOTHING
     """Monitors that warn (see `monitors.py`)."""
-    faulty: frozenset[str] = NOTHING
+    faulty: frozenset[FaultCode] = NOTHING
     """Monitors that see a fault."""
     retreated: bool = False
     """The way out after the fault has been gone."""

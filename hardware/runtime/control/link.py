@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.control.counts import Counts
-from hardware.runtime.control.fault_inputs import Guardian
+from hardware.runtime.fault_codes import FaultCode
+from hardware.runtime.safety.guardian import Guardian
 from sim2real.arm import Arm, ArmState
 from sim2real.clock import Clock
 from sim2real.errors import BusError, HardwareError, PortError
@@ -19,7 +20,7 @@ ARMING_MOTION = 0.12
 
 
 class Link:
-    """Every exchange with the arm. Nothing here raises what an arm raises; it is counted, and said in `problems`."""
+    """Every exchange with the arm. Nothing here raises what an arm raises: it is counted, and `detail` tells it."""
 
     def __init__(self, arm: Arm, clock: Clock, guardian: Guardian | None, counts: Counts) -> None:
         self.arm, self.clock, self.guardian, self.counts = arm, clock, guardian, counts
@@ -34,7 +35,7 @@ class Link:
         self.reading: ArmState | None = None
         self.executed: Array = np.array(arm.robot.home)
         """(n,) rad, the goal that was last sent."""
-        self.problems: dict[str, str] = {}
+        self._lost = self._not_armed = ""
         self._armed_since: float | None = None
         self._armed_at: Array = np.zeros(arm.robot.n)
 
@@ -75,7 +76,7 @@ class Link:
             return None
         except HardwareError as error:
             self.counts.bus_errors += 1
-            self.problems["arming_failed"] = str(error)
+            self._not_armed = str(error)
             self.refused = not isinstance(error, BusError)
             return None
         self._armed_since = self.clock.now()
@@ -117,9 +118,20 @@ class Link:
         except HardwareError:
             self.counts.bus_errors += 1
 
+    def detail(self, fault: FaultCode) -> str:
+        """What is known here about a fault, for people; "" for nothing."""
+        match fault:
+            case FaultCode.PORT_LOST:
+                return self._lost
+            case FaultCode.ARMING_FAILED:
+                return self._not_armed
+            case FaultCode.TORQUE_LOST:
+                return ", ".join(np.array(self.arm.robot.joint_names)[~self.arm.enabled])
+        return ""
+
     def _lose(self, error: PortError) -> None:
         self.connected = False
-        self.problems["port_lost"] = str(error)
+        self._lost = str(error)
 
     def _warn(self) -> None:
         if self.guardian is not None:

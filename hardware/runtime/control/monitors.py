@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from hardware.runtime.control.health import NOTHING
 from hardware.runtime.control.monitor_kernel import HEATING, LAST_AT, LIMITS, REFERENCE, ROWS, STALE, judge
 from hardware.runtime.control.supervisor import MONITORS
+from hardware.runtime.fault_codes import FaultCode
 from hardware.servos.family import joint_models
 from sim2real.arm import ArmState
 from sim2real.errors import UserError
@@ -120,8 +121,8 @@ def _by_joint(robot: Robot, standard: Array, given: Any, name: str) -> Array:
 class Verdict(NamedTuple):
     """Names of the monitors that warn, and of those that see a fault."""
 
-    warned: frozenset[str] = NOTHING
-    faulty: frozenset[str] = NOTHING
+    warned: frozenset[FaultCode] = NOTHING
+    faulty: frozenset[FaultCode] = NOTHING
 
 
 class Monitors:
@@ -174,7 +175,7 @@ class Monitors:
             verdict = self._known[mask] = Verdict(*names)
         return verdict
 
-    def joints(self, name: str) -> str:
+    def joints(self, name: FaultCode) -> str:
         """The joints for which a monitor warns or worse, for people."""
         bad = self.levels[NAMES.index(name)] > 0
         return ", ".join(np.array(self.robot.joint_names)[bad])

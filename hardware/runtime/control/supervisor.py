@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from hardware.runtime.control.health import Deadlines as Deadlines
 from hardware.runtime.control.health import Health as Health
 from hardware.runtime.control.health import Request as Request
+from hardware.runtime.fault_codes import FaultCode
 
 
 class Phase(StrEnum):
@@ -85,21 +86,21 @@ class State(NamedTuple):
 
     phase: Phase = Phase.DISCONNECTED
     since: float = 0.0
-    fault: str | None = None
+    fault: FaultCode | None = None
     fault_since: float = 0.0
     retreat: Retreat | None = None
     """The way out that is still to be gone."""
 
 
-MONITORS: Final[dict[str, Retreat | None]] = {
-    "stalled": Retreat.YIELD,
-    "off_track": Retreat.YIELD,
-    "overheated": None,
-    "voltage": None,
-    "overcurrent": Retreat.YIELD,
-    "overloaded": None,
-    "encoder_jumped": None,
-    "gripper_stuck": Retreat.RELEASE,
+MONITORS: Final[dict[FaultCode, Retreat | None]] = {
+    FaultCode.STALLED: Retreat.YIELD,
+    FaultCode.OFF_TRACK: Retreat.YIELD,
+    FaultCode.OVERHEATED: None,
+    FaultCode.VOLTAGE: None,
+    FaultCode.OVERCURRENT: Retreat.YIELD,
+    FaultCode.OVERLOADED: None,
+    FaultCode.ENCODER_JUMPED: None,
+    FaultCode.GRIPPER_STUCK: Retreat.RELEASE,
 }
 """The monitors of `monitors.py`, each a latching fault of its own name, with the way out of it."""
 
@@ -107,8 +108,36 @@ MONITORS: Final[dict[str, Retreat | None]] = {
 OBSTRUCTIONS: Final = frozenset(name for name, way in MONITORS.items() if way is Retreat.YIELD)
 """Monitors that see an arm pushing against something."""
 
-Condition = Callable[[float, Health, Deadlines], bool]
-"""(seconds in this state, health, deadlines) → whether it holds."""
+Test = Callable[[float, Health, Deadlines], bool]
+"""(seconds in this state, health, deadlines) → whether a condition holds."""
+
+
+class Condition(StrEnum):
+    """What transitions depend on, besides the faults (`FaultCode`), which are conditions as well."""
+
+    CONNECTED = "connected"
+    RECONNECTED = "reconnected"
+    IDENTIFIED = "identified"
+    ASKED_TO_ARM = "asked_to_arm"
+    ARMED = "armed"
+    ASKED_TO_RUN = "asked_to_run"
+    NOT_ASKED_TO_RUN = "not_asked_to_run"
+    IMPAIRED = "impaired"
+    UNIMPAIRED = "unimpaired"
+    STILL = "still"
+    ASKED_TO_SETTLE = "asked_to_settle"
+    HELD = "held"
+    ESTOP_PRESSED = "estop_pressed"
+    ESTOP_RELEASED = "estop_released"
+    RETREAT_POSSIBLE = "retreat_possible"
+    RETREAT_BARRED = "retreat_barred"
+    RETREATED = "retreated"
+    RETREAT_TOO_LONG = "retreat_too_long"
+    OBSTRUCTED = "obstructed"
+    SILENT = "silent"
+    RESTED = "rested"
+    TORQUE_GONE = "torque_gone"
+    ACKNOWLEDGED = "acknowledged"
 
 
 def _impaired(h: Health, d: Deadlines) -> bool:
@@ -126,61 +155,63 @@ def _can_lower(t: float, h: Health, d: Deadlines) -> bool:
     return h.feedback_age <= d.feedback_fault or (t >= d.silent and h.bus_age <= d.feedback_hold)
 
 
-def _seen_by(monitor: str) -> Condition:
+def _seen_by(monitor: FaultCode) -> Test:
     return lambda t, h, d: monitor in h.faulty
 
 
-CONDITIONS: Final[dict[str, Condition]] = {
+CONDITIONS: Final[dict[Condition | FaultCode, Test]] = {
     # Faults.
-    "port_lost": lambda t, h, d: not h.connected,
-    "feedback_lost": lambda t, h, d: h.feedback_age > d.feedback_fault,
-    "torque_lost": lambda t, h, d: h.torque_lost,
-    "servo_fault": lambda t, h, d: h.servo_fault,
-    "policy_died": lambda t, h, d: h.policy_needed and not h.policy_alive and h.remaining < 0,
-    "policy_late": lambda t, h, d: h.policy_needed and h.remaining < -d.policy_fault,
-    "policy_invalid": lambda t, h, d: h.policy_needed and h.bad_chunks >= d.bad_chunks,
-    "policy_rejected": lambda t, h, d: h.policy_needed and h.rejected > d.rejected_fault,
-    "camera_lost": lambda t, h, d: h.camera_needed and h.camera_age > d.camera_fault,
-    "watchdog_lost": lambda t, h, d: not h.guarded,
-    "operator_lost": lambda t, h, d: h.operator_age > d.operator,
-    "estop": lambda t, h, d: h.estop,
-    "estop_pressed": lambda t, h, d: h.estop_press,
+    FaultCode.PORT_LOST: lambda t, h, d: not h.connected,
+    FaultCode.FEEDBACK_LOST: lambda t, h, d: h.feedback_age > d.feedback_fault,
+    FaultCode.TORQUE_LOST: lambda t, h, d: h.torque_lost,
+    FaultCode.SERVO_FAULT: lambda t, h, d: h.servo_fault,
+    FaultCode.POLICY_DIED: lambda t, h, d: h.policy_needed and not h.policy_alive and h.remaining < 0,
+    FaultCode.POLICY_LATE: lambda t, h, d: h.policy_needed and h.remaining < -d.policy_fault,
+    FaultCode.POLICY_INVALID: lambda t, h, d: h.policy_needed and h.bad_chunks >= d.bad_chunks,
+    FaultCode.POLICY_REJECTED: lambda t, h, d: h.policy_needed and h.rejected > d.rejected_fault,
+    FaultCode.CAMERA_LOST: lambda t, h, d: h.camera_needed and h.camera_age > d.camera_fault,
+    FaultCode.WATCHDOG_LOST: lambda t, h, d: not h.guarded,
+    FaultCode.OPERATOR_LOST: lambda t, h, d: h.operator_age > d.operator,
+    FaultCode.ESTOP: lambda t, h, d: h.estop,
+    Condition.ESTOP_PRESSED: lambda t, h, d: h.estop_press,
     **{name: _seen_by(name) for name in MONITORS},
-    "arming_failed": lambda t, h, d: t > d.arming or h.refused,
+    FaultCode.ARMING_FAILED: lambda t, h, d: t > d.arming or h.refused,
     # The rest.
-    "connected": lambda t, h, d: h.connected,
-    "reconnected": lambda t, h, d: h.connected and h.request is Request.ACKNOWLEDGE,
-    "identified": lambda t, h, d: h.identified,
-    "asked_to_arm": lambda t, h, d: h.request is Request.ARM and h.feedback_age <= d.feedback_hold,
-    "armed": lambda t, h, d: h.armed,
-    "asked_to_run": lambda t, h, d: h.request is Request.RUN,
-    "not_asked_to_run": lambda t, h, d: h.request is not Request.RUN,
-    "impaired": lambda t, h, d: _impaired(h, d),
-    "unimpaired": lambda t, h, d: not _impaired(h, d),
-    "still": lambda t, h, d: h.still,
-    "asked_to_settle": lambda t, h, d: h.request is Request.SETTLE and t >= d.hold,
-    "held": lambda t, h, d: (
+    Condition.CONNECTED: lambda t, h, d: h.connected,
+    Condition.RECONNECTED: lambda t, h, d: h.connected and h.request is Request.ACKNOWLEDGE,
+    Condition.IDENTIFIED: lambda t, h, d: h.identified,
+    Condition.ASKED_TO_ARM: lambda t, h, d: h.request is Request.ARM and h.feedback_age <= d.feedback_hold,
+    Condition.ARMED: lambda t, h, d: h.armed,
+    Condition.ASKED_TO_RUN: lambda t, h, d: h.request is Request.RUN,
+    Condition.NOT_ASKED_TO_RUN: lambda t, h, d: h.request is not Request.RUN,
+    Condition.IMPAIRED: lambda t, h, d: _impaired(h, d),
+    Condition.UNIMPAIRED: lambda t, h, d: not _impaired(h, d),
+    Condition.STILL: lambda t, h, d: h.still,
+    Condition.ASKED_TO_SETTLE: lambda t, h, d: h.request is Request.SETTLE and t >= d.hold,
+    Condition.HELD: lambda t, h, d: (
         t >= d.hold and h.still and _can_lower(t, h, d) and (not h.attended or h.request is Request.SETTLE)
     ),
-    "estop_released": lambda t, h, d: (
+    Condition.ESTOP_RELEASED: lambda t, h, d: (
         t >= d.hold
         and h.still
         and _can_lower(t, h, d)
         and (not h.attended or (not h.estop and h.request in (Request.SETTLE, Request.ACKNOWLEDGE)))
     ),
-    "retreat_possible": lambda t, h, d: h.still and h.feedback_age <= d.feedback_hold and not h.torque_lost,
-    "retreated": lambda t, h, d: h.retreated,
-    "obstructed": lambda t, h, d: h.obstructed,
-    "retreat_too_long": lambda t, h, d: t > d.retreat,
-    "retreat_barred": lambda t, h, d: (
+    Condition.RETREAT_POSSIBLE: lambda t, h, d: (
+        h.still and h.feedback_age <= d.feedback_hold and not h.torque_lost
+    ),
+    Condition.RETREATED: lambda t, h, d: h.retreated,
+    Condition.OBSTRUCTED: lambda t, h, d: h.obstructed,
+    Condition.RETREAT_TOO_LONG: lambda t, h, d: t > d.retreat,
+    Condition.RETREAT_BARRED: lambda t, h, d: (
         h.feedback_age > d.feedback_fault or h.torque_lost or h.servo_fault or not h.guarded
     ),
-    "silent": lambda t, h, d: t >= d.silent and h.bus_age > d.feedback_fault,
-    "rested": lambda t, h, d: h.rested,
-    "settling_too_long": lambda t, h, d: t > d.settling,
-    "torque_gone": lambda t, h, d: h.torque_gone,
-    "rest_unreachable": lambda t, h, d: h.bus_age > d.silent or h.torque_gone,
-    "acknowledged": lambda t, h, d: (
+    Condition.SILENT: lambda t, h, d: t >= d.silent and h.bus_age > d.feedback_fault,
+    Condition.RESTED: lambda t, h, d: h.rested,
+    FaultCode.SETTLING_TOO_LONG: lambda t, h, d: t > d.settling,
+    Condition.TORQUE_GONE: lambda t, h, d: h.torque_gone,
+    FaultCode.REST_UNREACHABLE: lambda t, h, d: h.bus_age > d.silent or h.torque_gone,
+    Condition.ACKNOWLEDGED: lambda t, h, d: (
         h.request is Request.ACKNOWLEDGE and h.relaxed and h.connected and not h.estop
     ),
 }
@@ -189,20 +220,28 @@ CONDITIONS: Final[dict[str, Condition]] = {
 class Transition(NamedTuple):
     """One row of the table.
 
-    `latch` makes the condition's name the latched fault (`fault`). `retreat` is the way out that a row opens; a row
-    that leads to `retreating` counts only while there is one.
+    `fault` is what the row latches. `retreat` is the way out that it opens; a row that leads to `retreating` counts
+    only while there is one. A row that `clears` takes a latched fault back.
     """
 
     sources: tuple[Phase, ...]
-    condition: str
+    condition: Condition | FaultCode
     target: Phase
-    latch: bool = False
+    fault: FaultCode | None = None
     retreat: Retreat | None = None
+    clears: bool = False
 
-    @property
-    def fault(self) -> str:
-        """Name of the fault: an emergency stop is one, however it was seen."""
-        return self.condition.removesuffix("_pressed")
+
+def _latching(
+    sources: tuple[Phase, ...],
+    fault: FaultCode,
+    target: Phase,
+    retreat: Retreat | None = None,
+    *,
+    on: Condition | None = None,
+) -> Transition:
+    """A row that latches `fault`: when its own condition holds, or the condition `on`."""
+    return Transition(sources, on or fault, target, fault, retreat)
 
 
 P = Phase
@@ -216,49 +255,49 @@ _MOVING: Final = (P.RUNNING, P.DEGRADED)
 _STOPPABLE: Final = tuple(phase for phase in ENERGISED if phase not in (P.SETTLING, P.ESTOP))
 
 TRANSITIONS: Final[tuple[Transition, ...]] = (
-    Transition((*ENERGISED, P.LIMP, P.IDENTIFYING, P.LIMP_FAULT), "port_lost", P.DISCONNECTED, latch=True),
-    Transition((P.ESTOP,), "estop_pressed", P.LIMP_FAULT),
-    Transition(_STOPPABLE, "estop", P.ESTOP, latch=True),
-    Transition((P.SETTLING,), "estop_pressed", P.ESTOP, latch=True),
-    Transition((P.LIMP, P.IDENTIFYING), "estop", P.LIMP_FAULT, latch=True),
+    _latching((*ENERGISED, P.LIMP, P.IDENTIFYING, P.LIMP_FAULT), FaultCode.PORT_LOST, P.DISCONNECTED),
+    Transition((P.ESTOP,), Condition.ESTOP_PRESSED, P.LIMP_FAULT),
+    _latching(_STOPPABLE, FaultCode.ESTOP, P.ESTOP),
+    _latching((P.SETTLING,), FaultCode.ESTOP, P.ESTOP, on=Condition.ESTOP_PRESSED),
+    _latching((P.LIMP, P.IDENTIFYING), FaultCode.ESTOP, P.LIMP_FAULT),
     # Torque does not come on where nobody could lower the arm.
-    Transition((P.LIMP,), "watchdog_lost", P.LIMP_FAULT, latch=True),
-    Transition((P.ARMING,), "arming_failed", P.LIMP_FAULT, latch=True),
-    Transition(_WORKING, "torque_lost", P.FAULT_HOLD, latch=True),
-    Transition((*_WORKING, P.ARMING), "servo_fault", P.FAULT_HOLD, latch=True),
-    Transition(_WORKING, "feedback_lost", P.FAULT_HOLD, latch=True),
-    Transition((*_WORKING, P.ARMING), "watchdog_lost", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "policy_died", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "policy_late", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "policy_invalid", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "policy_rejected", P.FAULT_HOLD, latch=True),
-    Transition(_MOVING, "camera_lost", P.FAULT_HOLD, latch=True, retreat=Retreat.HOME),
-    Transition(_MOVING, "operator_lost", P.FAULT_HOLD, latch=True),
-    *(Transition((*_WORKING, P.ARMING), name, P.FAULT_HOLD, True, way) for name, way in MONITORS.items()),
-    Transition((P.DISCONNECTED,), "reconnected", P.IDENTIFYING),
-    Transition((P.DISCONNECTED,), "connected", P.IDENTIFYING),
-    Transition((P.IDENTIFYING,), "identified", P.LIMP),
-    Transition((P.LIMP,), "asked_to_arm", P.ARMING),
-    Transition((P.ARMING,), "armed", P.HOLD),
-    Transition((P.HOLD,), "asked_to_run", P.RUNNING),
-    Transition((P.HOLD,), "asked_to_settle", P.SETTLING),
-    Transition(_MOVING, "not_asked_to_run", P.STOPPING),
-    Transition((P.RUNNING,), "impaired", P.DEGRADED),
-    Transition((P.DEGRADED,), "unimpaired", P.RUNNING),
-    Transition((P.STOPPING,), "still", P.HOLD),
-    Transition((P.FAULT_HOLD, P.ESTOP), "torque_gone", P.LIMP_FAULT),
-    Transition((P.FAULT_HOLD,), "retreat_possible", P.RETREATING),
-    Transition((P.RETREATING,), "retreat_barred", P.FAULT_HOLD),
-    Transition((P.FAULT_HOLD, P.RETREATING), "obstructed", P.FAULT_HOLD, retreat=Retreat.YIELD),
-    Transition((P.RETREATING,), "retreated", P.FAULT_HOLD),
-    Transition((P.RETREATING,), "retreat_too_long", P.FAULT_HOLD),
-    Transition((P.FAULT_HOLD,), "held", P.SETTLING),
-    Transition((P.ESTOP,), "estop_released", P.SETTLING),
-    Transition((P.FAULT_HOLD, P.ESTOP), "silent", P.LIMP_FAULT),
-    Transition((P.SETTLING,), "rested", P.LIMP),
-    Transition((P.SETTLING,), "rest_unreachable", P.LIMP_FAULT, latch=True),
-    Transition((P.SETTLING,), "settling_too_long", P.LIMP_FAULT, latch=True),
-    Transition((P.LIMP_FAULT,), "acknowledged", P.LIMP),
+    _latching((P.LIMP,), FaultCode.WATCHDOG_LOST, P.LIMP_FAULT),
+    _latching((P.ARMING,), FaultCode.ARMING_FAILED, P.LIMP_FAULT),
+    _latching(_WORKING, FaultCode.TORQUE_LOST, P.FAULT_HOLD),
+    _latching((*_WORKING, P.ARMING), FaultCode.SERVO_FAULT, P.FAULT_HOLD),
+    _latching(_WORKING, FaultCode.FEEDBACK_LOST, P.FAULT_HOLD),
+    _latching((*_WORKING, P.ARMING), FaultCode.WATCHDOG_LOST, P.FAULT_HOLD),
+    _latching(_MOVING, FaultCode.POLICY_DIED, P.FAULT_HOLD),
+    _latching(_MOVING, FaultCode.POLICY_LATE, P.FAULT_HOLD),
+    _latching(_MOVING, FaultCode.POLICY_INVALID, P.FAULT_HOLD),
+    _latching(_MOVING, FaultCode.POLICY_REJECTED, P.FAULT_HOLD),
+    _latching(_MOVING, FaultCode.CAMERA_LOST, P.FAULT_HOLD, retreat=Retreat.HOME),
+    _latching(_MOVING, FaultCode.OPERATOR_LOST, P.FAULT_HOLD),
+    *(_latching((*_WORKING, P.ARMING), name, P.FAULT_HOLD, way) for name, way in MONITORS.items()),
+    Transition((P.DISCONNECTED,), Condition.RECONNECTED, P.IDENTIFYING, clears=True),
+    Transition((P.DISCONNECTED,), Condition.CONNECTED, P.IDENTIFYING),
+    Transition((P.IDENTIFYING,), Condition.IDENTIFIED, P.LIMP),
+    Transition((P.LIMP,), Condition.ASKED_TO_ARM, P.ARMING),
+    Transition((P.ARMING,), Condition.ARMED, P.HOLD),
+    Transition((P.HOLD,), Condition.ASKED_TO_RUN, P.RUNNING),
+    Transition((P.HOLD,), Condition.ASKED_TO_SETTLE, P.SETTLING),
+    Transition(_MOVING, Condition.NOT_ASKED_TO_RUN, P.STOPPING),
+    Transition((P.RUNNING,), Condition.IMPAIRED, P.DEGRADED),
+    Transition((P.DEGRADED,), Condition.UNIMPAIRED, P.RUNNING),
+    Transition((P.STOPPING,), Condition.STILL, P.HOLD),
+    Transition((P.FAULT_HOLD, P.ESTOP), Condition.TORQUE_GONE, P.LIMP_FAULT),
+    Transition((P.FAULT_HOLD,), Condition.RETREAT_POSSIBLE, P.RETREATING),
+    Transition((P.RETREATING,), Condition.RETREAT_BARRED, P.FAULT_HOLD),
+    Transition((P.FAULT_HOLD, P.RETREATING), Condition.OBSTRUCTED, P.FAULT_HOLD, retreat=Retreat.YIELD),
+    Transition((P.RETREATING,), Condition.RETREATED, P.FAULT_HOLD),
+    Transition((P.RETREATING,), Condition.RETREAT_TOO_LONG, P.FAULT_HOLD),
+    Transition((P.FAULT_HOLD,), Condition.HELD, P.SETTLING),
+    Transition((P.ESTOP,), Condition.ESTOP_RELEASED, P.SETTLING),
+    Transition((P.FAULT_HOLD, P.ESTOP), Condition.SILENT, P.LIMP_FAULT),
+    Transition((P.SETTLING,), Condition.RESTED, P.LIMP),
+    _latching((P.SETTLING,), FaultCode.REST_UNREACHABLE, P.LIMP_FAULT),
+    _latching((P.SETTLING,), FaultCode.SETTLING_TOO_LONG, P.LIMP_FAULT),
+    Transition((P.LIMP_FAULT,), Condition.ACKNOWLEDGED, P.LIMP, clears=True),
 )
 
 
@@ -271,16 +310,16 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
     for row in _ROWS[state.phase]:
         if row.target is P.RETREATING and state.retreat is None:
             continue
-        opened = None if row.latch else row.retreat
+        opened = None if row.fault is not None else row.retreat
         if opened is not None and state.retreat is opened:
             continue
         if not CONDITIONS[row.condition](elapsed, health, deadlines):
             continue
         fault, since, retreat = state.fault, state.fault_since, state.retreat
-        if row.latch and fault is None:
+        if row.fault is not None and fault is None:
             fault, since, retreat = row.fault, time, row.retreat
         target = row.target
-        if row.condition in ("acknowledged", "reconnected"):
+        if row.clears:
             fault = None
         elif fault is not None and target is P.LIMP:
             target = P.LIMP_FAULT
@@ -327,7 +366,7 @@ def diagram() -> str:
     arrows: dict[tuple[Phase, Phase], list[str]] = {}
     for row in TRANSITIONS:
         for source in row.sources:
-            name = f"{row.condition}*" if row.latch else row.condition
+            name = f"{row.condition}*" if row.fault is not None else str(row.condition)
             arrows.setdefault((source, row.target), []).append(name)
     lines = ["stateDiagram-v2", "    [*] --> disconnected"]
     lines += [

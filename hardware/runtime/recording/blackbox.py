@@ -213,7 +213,7 @@ class BlackBox:
         _EVENT.pack_into(self._map, place, time, text.encode("utf-8", "replace")[:_TEXT])
         counts[_N_EVENTS] = number + 1
 
-    def tick(self, scalars: tuple[float, ...], vectors: tuple[Array | None, ...]) -> None:
+    def row(self, scalars: tuple[float, ...], vectors: tuple[Array | None, ...]) -> None:
         """One tick, in the order of SCALARS and VECTORS; None for what is not known."""
         counts, memory = self._counts, self.memory
         number = counts[_N_TICKS]

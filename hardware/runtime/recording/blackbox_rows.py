@@ -1,22 +1,20 @@
-"""What the loop tells its black box in every tick, and what the black box is told about the run beforehand."""
+"""What a black box is told: about the run beforehand, and in every tick."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hardware.runtime.control.health import Health, Request
+from hardware.runtime.control.health import Request
 from hardware.runtime.control.monitors import NAMES
-from hardware.runtime.control.supervisor import CODES, Action, Phase, State
+from hardware.runtime.control.supervisor import CODES, Action, Phase
+from hardware.runtime.control.tick import Tick
 from hardware.runtime.recording.blackbox import BlackBox
 from sim2real.gate.gate import NAMES as INTERVENTIONS
-
-if TYPE_CHECKING:
-    from hardware.runtime.control.loop import ControlLoop
-    from sim2real.robot import Robot
+from sim2real.robot import Robot
 
 _ACTIONS = {action: code for code, action in enumerate(Action)}
 _REQUESTS = {request: code for code, request in enumerate(Request)}
 
 
-def about(robot: "Robot", **more: Any) -> dict[str, Any]:
+def about(robot: Robot, **more: Any) -> dict[str, Any]:
     """What a black box says of the run: names behind all codes, joints and servos, and `more`."""
     return {
         "robot": robot.name,
@@ -35,35 +33,38 @@ def about(robot: "Robot", **more: Any) -> dict[str, Any]:
     }
 
 
-def note_change(box: BlackBox, time: float, before: State, after: State, told: str) -> None:
-    """A change of the supervisor's state; `told`: the fault in words if one was latched."""
-    text = f"{before.phase.value} > {after.phase.value}"
-    box.event(time, f"{text}: {told}" if told else text)
-    if told or after.phase is Phase.ESTOP:
-        box.dump()
+class BlackBoxSink:
+    """Tells a black box of every tick, and has it written on every fault."""
 
+    def __init__(self, box: BlackBox) -> None:
+        self.box = box
 
-def note_tick(
-    box: BlackBox, loop: "ControlLoop", start: float, error: float, health: Health, doing: Action, flags: int
-) -> None:
-    """The tick that has just been done."""
-    reading = loop.reading
-    mask = loop.monitors.mask
-    box.tick(
-        (
-            start, CODES[loop.state.phase], _ACTIONS[doing], _REQUESTS[health.request], flags, error,
-            loop.clock.now() - start, health.feedback_age, health.remaining, health.camera_age,
-            health.operator_age, health.estop, mask & 0xFF, mask >> 8, loop.episode,
-        ),
-        (
-            loop.requested, loop.gate.position, loop.executed,
-            *(
-                (None,) * 9
-                if reading is None
-                else (
-                    reading.position, reading.velocity, reading.load, reading.voltage, reading.temperature,
-                    reading.current, loop.monitors.heating, reading.valid, reading.status,
-                )
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`."""
+        if tick.state.phase is not tick.before.phase:
+            self._note_change(tick)
+        health, reading = tick.health, tick.reading
+        self.box.row(
+            (
+                tick.time, CODES[tick.state.phase], _ACTIONS[tick.action], _REQUESTS[health.request], tick.flags,
+                tick.period_error, tick.work, health.feedback_age, health.remaining, health.camera_age,
+                health.operator_age, health.estop, tick.monitors & 0xFF, tick.monitors >> 8, tick.episode,
             ),
-        ),
-    )  # fmt: skip
+            (
+                tick.requested, tick.gated, tick.executed,
+                *(
+                    (None,) * 9
+                    if reading is None
+                    else (
+                        reading.position, reading.velocity, reading.load, reading.voltage, reading.temperature,
+                        reading.current, tick.heating, reading.valid, reading.status,
+                    )
+                ),
+            ),
+        )  # fmt: skip
+
+    def _note_change(self, tick: Tick) -> None:
+        text = f"{tick.before.phase.value} > {tick.state.phase.value}"
+        self.box.event(tick.time, f"{text}: {tick.fault_report}" if tick.fault_report else text)
+        if tick.fault_report or tick.state.phase is Phase.ESTOP:
+            self.box.dump()

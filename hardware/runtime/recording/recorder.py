@@ -24,8 +24,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import CODES
+from hardware.runtime.control.tick import Tick
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
@@ -126,11 +126,17 @@ class RecorderProcess:
         self._hangs = False
         self._sent = 0
         self._pending = self._begun = False
+        self._requested = self._executed = np.array(robot.home)
+        """Of the last tick."""
         answer = self._answer(STARTED)
         if isinstance(answer, Exception):
             self.close()
             raise answer
         self.recovered = answer
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
 
     @property
     def problem(self) -> str:
@@ -156,14 +162,20 @@ class RecorderProcess:
         if self.problem == ENDED:
             raise Sim2RealError(ENDED)
 
-    def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
-        # A frame's actions are those sent until the next one starts: they are known only then.
-        if self._pending:
-            self._finish(loop, observation)
-        reading = loop.reading
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`: where a frame begins during an episode, the frame before it is complete."""
+        if tick.observation is not None and self._begun and tick.episode >= 0:
+            # A frame's actions are those sent until the next one starts: they are known only then.
+            if self._pending:
+                self._finish(tick.observation)
+            self._start_frame(tick, tick.observation)
+        self._requested, self._executed = tick.requested, tick.executed
+
+    def _start_frame(self, tick: Tick, observation: Observation) -> None:
+        reading = tick.reading
         assert reading is not None
         record, n, at = self._record, self._n, 2
-        record[0], record[1] = reading.time, CODES[loop.phase]
+        record[0], record[1] = reading.time, CODES[tick.state.phase]
         record[at : at + n] = observation["joint_position"]
         at += 3 * n
         for name in SERVO:
@@ -174,10 +186,10 @@ class RecorderProcess:
             at += size
         self._pending = True
 
-    def _finish(self, loop: ControlLoop, following: Observation) -> None:
+    def _finish(self, following: Observation) -> None:
         n, guided = self._n, self._hand_guided
-        self._record[2 + n : 2 + 2 * n] = following["joint_position"] if guided else loop.requested
-        self._record[2 + 2 * n : 2 + 3 * n] = following["joint_position"] if guided else loop.executed
+        self._record[2 + n : 2 + 2 * n] = following["joint_position"] if guided else self._requested
+        self._record[2 + 2 * n : 2 + 3 * n] = following["joint_position"] if guided else self._executed
         try:
             # Small enough for the system to write it whole or not at all.
             os.write(self._frames.fileno(), self._record.tobytes())

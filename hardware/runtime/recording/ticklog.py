@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.control.supervisor import CODES, Phase
+from hardware.runtime.control.tick import Tick
+
 Array = NDArray[np.float64]
 
 BLOCK = 6000
@@ -43,8 +46,10 @@ class TickLog:
     def __len__(self) -> int:
         return (len(self._blocks) - 1) * BLOCK + self._row
 
-    def add(self, scalars: tuple[float, ...], position: Array, requested: Array, executed: Array) -> None:
-        """Append a row; `scalars` in the order of SCALARS."""
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`: append a row, once there is a reading."""
+        if tick.reading is None:
+            return
         if self._row == BLOCK:
             if len(self) >= self.limit:
                 self.dropped += 1
@@ -52,11 +57,14 @@ class TickLog:
             self._blocks.append(np.empty((BLOCK, self._width)))
             self._row = 0
         row = self._blocks[-1][self._row]
-        k, n = len(SCALARS), self._n
-        row[:k] = scalars
-        row[k : k + n] = position
-        row[k + n : k + 2 * n] = requested
-        row[k + 2 * n :] = executed
+        k, n, health = len(SCALARS), self._n, tick.health
+        row[:k] = (
+            tick.time, CODES[tick.state.phase], tick.flags, tick.period_error, tick.work, health.feedback_age,
+            health.remaining, health.camera_age, tick.episode,
+        )  # fmt: skip
+        row[k : k + n] = tick.reading.position
+        row[k + n : k + 2 * n] = tick.requested
+        row[k + 2 * n :] = tick.executed
         self._row += 1
 
     def rows(self) -> Array:
@@ -74,8 +82,6 @@ class TickLog:
     def table(self) -> Any:
         """The log as a pyarrow table, states by name."""
         import pyarrow as pa
-
-        from hardware.runtime.control.supervisor import Phase
 
         names = [phase.value for phase in Phase]
         columns: dict[str, Any] = dict(self.columns())

@@ -16,13 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from hardware.runtime.fault_codes import DECIDED
 from sim2real.errors import Sim2RealError
 
 LIMIT: Final = 3
 """Failures in a row after which autonomous operation goes on; with the next one it ends."""
-
-DECIDED: Final = ("estop", "operator_lost")
-"""Faults that are somebody's decision, and no failures."""
 
 COMMAND_TIMEOUT: Final = 60.0
 """s that the user's command may take once everything else is done."""

@@ -52,7 +52,7 @@ class Collection(Session):
             index += ended != "r"
         if self.guide is not None:
             self._halt()
-            loop.policy_on = False
+            loop.stop_policy()
             self._go_home()
 
     def _take_over(self, guide: Guide) -> None:
@@ -63,7 +63,6 @@ class Collection(Session):
 
         def near() -> bool:
             nonlocal why, told
-            assert loop.policy is not None
             if not loop.policy.alive:
                 raise Sim2RealError(loop.policy.problem)
             why, now = guide.apart(loop.gate.position), loop.clock.now()
@@ -109,7 +108,7 @@ class Collection(Session):
 
     @property
     def _acting(self) -> bool:
-        return self.guide is None or self.loop.policy_on
+        return self.guide is None or self.loop.policy.on
 
     def _keys(self) -> str:
         hint = "move the arm by hand" if self.guide is None else self.guide.hint

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from hardware.runtime.control.supervisor import Request
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.session import Session
 from hardware.runtime.sources.sources import Answer
 from sim2real.chunks import Chunk
@@ -98,6 +99,8 @@ class Playback(Session):
     """Plays `motion` once."""
 
     motion: Motion | None = None
+    log: TickLog | None = None
+    """A log of the loop's, from which the tracking is worked out."""
 
     @cached_property
     def _motion(self) -> Motion:
@@ -126,8 +129,9 @@ class Playback(Session):
         return None, ""
 
     def tracking(self) -> Tracking | None:
-        """From the loop's log; None when nothing was played."""
-        columns, motion = self.loop.log.columns(), self._motion
+        """From the log; None when nothing was played."""
+        assert self.log is not None
+        columns, motion = self.log.columns(), self._motion
         playing = columns["episode"] == 0
         if not playing.any():
             return None

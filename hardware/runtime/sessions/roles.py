@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.tick import TickSink
 from hardware.runtime.sessions.table import Status
-from sim2real.observation import Observation
 from sim2real.task import Task
 
 Array = NDArray[np.float64]
@@ -58,8 +57,8 @@ class Plan:
         return self.name if self.task is None else self.task.name
 
 
-class Recorder(Protocol):
-    """Takes frames while an episode runs."""
+class Recorder(TickSink, Protocol):
+    """Takes the frames of an episode from the loop's ticks."""
 
     lost: int
     """Frames that could not be taken, of all episodes."""
@@ -74,9 +73,6 @@ class Recorder(Protocol):
 
     def begin(self) -> None:
         """An episode begins. Raises Sim2RealError when it cannot be recorded."""
-
-    def frame(self, time: float, observation: Observation, loop: ControlLoop) -> None:
-        """Called when a frame starts, before its actions are sent."""
 
     def end(self, success: bool | None, ended: str = "") -> None:
         """Keep the episode; `ended` says what is unusual about its end: "stopped", "fault"."""

@@ -66,8 +66,6 @@ class Session:
     """Number of the signal that ended the session."""
     stopped: str = ""
     """Why it ended early, if it did."""
-    watch: Callable[[float, ControlLoop], None] | None = None
-    """Called for every frame with its time: whoever looks on. Must not wait."""
     _typed: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     """Keys that nobody has asked for yet: the last ones. Whoever holds a key down means it while it is down."""
     _said: str = ""
@@ -88,6 +86,8 @@ class Session:
     def run(self) -> list[EpisodeResult]:
         """Everything, from limp to limp."""
         self.loop.on_frame = self._frame
+        if self.recorder is not None:
+            self.loop.sinks.append(self.recorder)
         self._do("starting")
         try:
             self._connect()
@@ -99,7 +99,8 @@ class Session:
             self.loop.faults.append(self.stopped)
         finally:
             # No frame is looked at any more: whatever raised an exception there would do so again on the way down.
-            self.loop.episode, self.loop.policy_on = -1, False
+            self.loop.episode = -1
+            self.loop.stop_policy()
             self._report_fault()
             try:
                 if self.recorder is not None:
@@ -224,7 +225,7 @@ class Session:
     def _after(self) -> None:
         """What the arm does once an episode has ended: it stops where it is."""
         self._halt()
-        self.loop.policy_on = False
+        self.loop.stop_policy()
 
     def _break_off(self) -> None:
         """Somebody or a fault has ended the session in the middle of an episode: keep what was recorded."""
@@ -272,14 +273,14 @@ class Session:
             return
         if loop.state.fault is not None and self.operator.attended:
             self._ask_to_lower()
-        limits = loop.deadlines
+        limits = loop.settings.deadlines
         while True:
             loop.request = Request.SETTLE
-            before = loop.vitals.presses
+            before = loop.inputs.presses
 
             def stopped() -> bool:
                 self._key()
-                return loop.attended and loop.phase is Phase.ESTOP and loop.vitals.presses > before  # noqa: B023
+                return loop.attended and loop.phase is Phase.ESTOP and loop.inputs.presses > before  # noqa: B023
 
             if not loop.run(
                 lambda: loop.ended() or stopped(),
@@ -315,7 +316,7 @@ class Session:
                 return True
             if self._key().lower() != "s":
                 return False
-            if loop.phase is Phase.ESTOP and loop.vitals.stop_held:
+            if loop.phase is Phase.ESTOP and loop.inputs.stop_held:
                 self.operator.tell("the emergency stop is still pressed: release it first, then press s")
                 return False
             return True
@@ -428,7 +429,6 @@ class Session:
         if self.loop.episode < 0 or not self._acting:
             return
         if self.recorder is not None:
-            self.recorder.frame(time, observation, self.loop)
             problem = self.recorder.problem
             if problem and problem != self._told_problem:
                 self._told_problem = problem
@@ -440,13 +440,11 @@ class Session:
     @property
     def _acting(self) -> bool:
         """Whether what happens now belongs to an episode."""
-        return self.loop.policy_on
+        return self.loop.policy.on
 
     def _look_on(self, time: float) -> None:
-        """Let operator and viewer know how things stand."""
+        """Let the operator know how things stand."""
         loop, recorder = self.loop, self.recorder
-        if self.watch is not None:
-            self.watch(time, loop)
         since, ticks, _ = self._rate
         if time - since >= RATE_TIME:
             self._rate = (time, loop.counts.ticks, (loop.counts.ticks - ticks) / (time - since))

@@ -9,7 +9,7 @@ import numpy as np
 
 from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.safety.watchdog_client import Watchdog
 from hardware.runtime.sessions.session import Plan, Session
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
@@ -46,7 +46,7 @@ def main() -> None:
     with Watchdog(robot, port, arm.servo_goals) as guardian:
         loop = ControlLoop(
             arm, clock, LocalPolicy(Sway(robot), 1 / robot.policy_rate, clock), GoalOnly(),
-            limits=calibration.limits, guardian=guardian,
+            settings=LoopSettings(limits=calibration.limits), guardian=guardian,
         )  # fmt: skip
         print(f"watchdog {guardian.pid}", flush=True)
         seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 600.0

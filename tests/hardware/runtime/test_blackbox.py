@@ -15,7 +15,7 @@ from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase, Request
 from hardware.runtime.recording import blackbox
 from hardware.runtime.recording.blackbox import RECEIVED, SENT, VECTORS, BlackBox, save
-from hardware.runtime.recording.blackbox_rows import about
+from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about
 from hardware.runtime.recording.timeline import Recording
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from hardware.servos.dynamixel import protocol as dynamixel
@@ -35,7 +35,7 @@ def box(rate: float = 100.0) -> BlackBox:
 
 
 def tick(into: BlackBox, t: float) -> None:
-    into.tick((t, *(0.0,) * 14), tuple(np.full(N, t) for _ in VECTORS))
+    into.row((t, *(0.0,) * 14), tuple(np.full(N, t) for _ in VECTORS))
 
 
 def test_the_oldest_is_forgotten_and_the_order_kept(tmp_path):
@@ -80,8 +80,9 @@ def flown(arm_rig, tmp_path):
     one.tap(arm.bus)
     arm.identify()
     arm.configure()
-    loop = ControlLoop(arm, clock, LocalPolicy(Wave(), 1 / 30, clock, 0.01), GoalOnly())
-    loop.box = one
+    loop = ControlLoop(
+        arm, clock, LocalPolicy(Wave(), 1 / 30, clock, 0.01), GoalOnly(), sinks=(BlackBoxSink(one),)
+    )
     assert loop.run(lambda: loop.phase is Phase.LIMP, 1)
     loop.request = Request.ARM
     assert loop.run(lambda: loop.phase is Phase.HOLD, 2)
@@ -98,7 +99,8 @@ def flown(arm_rig, tmp_path):
 
 def test_a_fault_can_be_read_from_it(flown):
     recording, _, loop, _ = flown
-    assert loop.box.dumps == 1
+    (sink,) = loop.sinks
+    assert sink.box.dumps == 1
     assert recording.faults == loop.faults and "wrist_flex" in loop.faults[0]
     states = [state for _, state, _ in recording.states()]
     assert states[-2:] == ["running", "fault_hold"] or states[-3:] == ["running", "degraded", "fault_hold"]
@@ -131,7 +133,7 @@ def test_a_common_reply_is_read_servo_by_servo(tmp_path):
     one.exchange(1.0, SENT, dynamixel.fast_sync_read(position.address, position.size, (1, 2)))
     parts = [(1, 0, position.encode(2048)), (2, 4, position.encode(1000))]
     one.exchange(1.1, RECEIVED, dynamixel.fast_sync_reply(parts))
-    one.tick((1.2, *(0.0,) * 14), tuple(np.zeros(koch.n) for _ in VECTORS))
+    one.row((1.2, *(0.0,) * 14), tuple(np.zeros(koch.n) for _ in VECTORS))
     save(one.memory.snapshot("test"), tmp_path / "box.npz")
     request, answer = Recording(tmp_path / "box.npz").lines()
     assert request.packets == ("fast_sync_read present_position of ids 1, 2",)

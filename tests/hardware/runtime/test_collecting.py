@@ -5,6 +5,7 @@ import pytest
 
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.collecting import Collection
 from hardware.runtime.sessions.playback import EpisodeSource, Motion, Playback
 from hardware.runtime.sessions.roles import NoOperator, Plan
@@ -19,6 +20,7 @@ from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
 
 from .test_session import Frames, check_limp
+from .ticks import log_of
 
 ROBOT = Robot.load("so101")
 
@@ -50,9 +52,16 @@ def build():
         worlds.append(world)
         operator = operator or NoOperator()
         operator.clock = clock
+        log = TickLog(ROBOT.joint_names)
         loop = ControlLoop(
-            SimulatedArm(world, clock), clock, source(clock) if source else None, attended=operator.attended
+            SimulatedArm(world, clock),
+            clock,
+            source(clock) if source else None,
+            attended=operator.attended,
+            sinks=(log,),
         )
+        if kind is Playback:
+            more["log"] = log
         session = kind(loop, plan or Plan(None, episodes=None, name="wave"), operator=operator, **more)
         return session, world
 
@@ -230,7 +239,7 @@ def test_an_episode_is_played_through_the_gate(build):
     tracking = session.tracking()
     assert tracking is not None
     # What was sent is what was executed then, delayed by the gate's smoothing only.
-    columns = session.loop.log.columns()
+    columns = log_of(session.loop).columns()
     playing = columns["episode"] == 0
     sent = columns["executed.shoulder_pan"][playing]
     assert sent.max() == pytest.approx(ROBOT.home[0] + 0.4, abs=0.01)

@@ -6,7 +6,7 @@ import numpy as np
 
 from hardware.emulator.dynamixel.servo import OVERLOAD, DynamixelServo
 from hardware.emulator.stepped import SteppedArm
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Phase, Request
 
 
@@ -14,7 +14,7 @@ def ready() -> tuple[SteppedArm, ControlLoop]:
     rig = SteppedArm("koch")
     rig.arm.identify()
     rig.arm.configure()
-    loop = ControlLoop(rig.arm, rig.clock, limits=rig.calibration.limits)
+    loop = ControlLoop(rig.arm, rig.clock, settings=LoopSettings(limits=rig.calibration.limits))
     run(loop, 0.05)
     arm_it(loop)
     return rig, loop

@@ -139,7 +139,7 @@ def test_a_fault_on_the_way_down_is_told_as_well(make):  # noqa: F811
     def unplugging():
         original()
         if session.loop.phase is Phase.SETTLING:
-            session.loop.arm.unplugged = True
+            session.loop.link.arm.unplugged = True
 
     session.loop.tick = unplugging
     session.run()

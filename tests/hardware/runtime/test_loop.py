@@ -7,8 +7,9 @@ import pytest
 
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedArm
-from hardware.runtime.control.loop import ControlLoop
+from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Action, Phase, Request
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import SimulatedClock
 from sim2real.errors import BusError, HardwareError
@@ -77,7 +78,8 @@ class Rig:
         self.arm = SimulatedArm(self.world, self.clock)
         self.policy = Wave()
         self.source = Stalling(self.policy, 1 / ROBOT.policy_rate, self.clock, latency)
-        self.loop = ControlLoop(self.arm, self.clock, self.source, GoalOnly(), **options)
+        self.log = TickLog(ROBOT.joint_names)
+        self.loop = ControlLoop(self.arm, self.clock, self.source, GoalOnly(), sinks=(self.log,), **options)
         self.truth: list[np.ndarray] = []
         self.tip: list[float] = []
 
@@ -114,12 +116,12 @@ class Rig:
         assert self.run(20.0, self.loop.ended)
 
     def sent(self) -> np.ndarray:
-        columns = self.loop.log.columns()
+        columns = self.log.columns()
         return np.stack([columns[f"executed.{name}"] for name in ROBOT.joint_names], axis=1)
 
     def check_motion(self) -> None:
         """What was sent, since torque came on, keeps the gate's velocity and acceleration limits."""
-        columns = self.loop.log.columns()
+        columns = self.log.columns()
         energised = columns["phase"] >= 4
         sent = self.sent()[energised]
         velocity = np.diff(sent, axis=0) / DT
@@ -174,7 +176,7 @@ def test_the_same_run_twice_is_the_same():
         rig = Rig()
         rig.start()
         rig.run(1.0)
-        logs.append(rig.loop.log.rows())
+        logs.append(rig.log.rows())
         rig.world.close()
     assert np.array_equal(logs[0], logs[1])
 
@@ -186,7 +188,7 @@ def test_latency_is_invisible():
         rig = Rig(latency=latency)
         rig.start()
         rig.run(3.0)
-        columns = rig.loop.log.columns()
+        columns = rig.log.columns()
         tracks.append(columns["executed.shoulder_pan"][columns["episode"] == -1][-200:])
         assert rig.loop.counts.expired == 0
         rig.world.close()
@@ -278,7 +280,8 @@ def test_a_silent_line_is_noticed_within_three_periods_at_any_rate(rate):
     arm = SteppedArm(robot, IdealPlant(robot.n, robot.home))
     arm.arm.identify()
     arm.arm.configure()
-    loop = ControlLoop(arm.arm, arm.clock)
+    log = TickLog(robot.joint_names)
+    loop = ControlLoop(arm.arm, arm.clock, sinks=(log,))
     loop.run(lambda: loop.phase is Phase.LIMP, 1)
     loop.request = Request.ARM
     assert loop.run(lambda: loop.phase is Phase.HOLD, 3)
@@ -296,7 +299,7 @@ def test_a_silent_line_is_noticed_within_three_periods_at_any_rate(rate):
     heard = loop.reading.time
     assert loop.run(lambda: loop.doing is Action.HOLD, 1)
     assert arm.clock.now() - heard <= 3 / rate
-    assert np.diff(loop.log.columns()["t"]).min() > 0.5 / rate, "no burst of cycles"
+    assert np.diff(log.columns()["t"]).min() > 0.5 / rate, "no burst of cycles"
 
 
 def test_bus_silence_that_lasts_ends_in_limp_fault(rig):
@@ -324,7 +327,7 @@ def test_one_silent_servo_latches_and_is_named(rig):
 
 def test_an_emergency_stop_brakes_hard_and_holds():
     """However slow the run, it stops within the way that the robot's full deceleration needs."""
-    rig = Rig(speed=0.5, attended=True)
+    rig = Rig(settings=LoopSettings(speed=0.5), attended=True)
     rig.start()
     rig.run(0.7)
     speed = np.abs(np.diff(rig.sent()[-2:], axis=0)[0]) / DT
@@ -390,8 +393,8 @@ def test_nothing_arms_while_a_stop_is_pressed(rig):
     rig.arm_it()
 
 
-def test_an_operator_who_falls_silent_stops_the_arm(rig):
-    rig.loop.vitals.operator_required = True
+def test_an_operator_who_falls_silent_stops_the_arm():
+    rig = Rig(settings=LoopSettings(operator_required=True))
     rig.loop.operator_sign()
     rig.arm_it()
     rig.loop.travel(ROBOT.home)
@@ -402,6 +405,7 @@ def test_an_operator_who_falls_silent_stops_the_arm(rig):
     assert rig.loop.phase is Phase.RUNNING
     assert rig.run(20.0, rig.loop.ended)
     rig.check_ended("operator_lost")
+    rig.world.close()
 
 
 def test_a_servo_that_reports_overheating_latches(rig):

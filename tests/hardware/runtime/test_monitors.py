@@ -184,7 +184,7 @@ def jam(rig: Rig, joint: int) -> None:
 def test_nothing_is_reported_on_a_moving_arm(rig):
     rig.start()
     rig.run(4.0)
-    assert rig.loop.phase is Phase.RUNNING and not rig.loop.monitors.levels.any()
+    assert rig.loop.phase is Phase.RUNNING and not rig.loop.inputs.monitors.levels.any()
 
 
 def test_a_jammed_joint_is_named_and_no_longer_pushed(rig):
@@ -246,5 +246,5 @@ def test_a_warm_servo_slows_the_arm_down_and_a_hot_one_stops_it(rig):
 def test_every_monitor_has_a_name_that_latches():
     from hardware.runtime.control.supervisor import MONITORS, TRANSITIONS
 
-    latching = {row.condition for row in TRANSITIONS if row.latch}
+    latching = {row.condition for row in TRANSITIONS if row.fault}
     assert set(NAMES) == set(MONITORS) <= latching

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hardware.emulator.faults.catalogue import CATALOGUE, Case, FaultKind, Place
 from hardware.emulator.faults.fault import parse_fault
 from hardware.runtime.control.supervisor import ENERGISED, Phase, Request, Retreat
-from pipelines.reliability.proving import Rig
+from pipelines.reliability.proving import ProvingRig
 from pipelines.reliability.stand_ins import Sway
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
@@ -66,7 +66,7 @@ def irrelevant(kind: FaultKind) -> bool:
     return kind.place in FOLLOWED or kind.name == "operator_gone"
 
 
-class Prover(Rig):
+class Prover(ProvingRig):
     """A rig that can be brought into any state, again and again. Its home is nearer than the robot's, to save time."""
 
     def __init__(self, name: str) -> None:
@@ -117,11 +117,12 @@ class Prover(Rig):
         elif phase is Phase.ESTOP:
             loop.estop.press("test")
         elif phase is Phase.RETREATING:
-            patient, loop.deadlines = loop.deadlines, replace(loop.deadlines, camera_fault=0.1)
+            patient = loop.settings
+            loop.settings = replace(patient, deadlines=replace(patient.deadlines, camera_fault=0.1))
             self.inject("camera_stall:for=0.2")
         assert self.until(lambda: self.phase is phase, 8.0)
         if phase is Phase.RETREATING:
-            loop.deadlines = patient
+            loop.settings = patient
             self.run(0.15)
             assert self.phase is phase and not loop.gate.at_rest
 
@@ -218,8 +219,8 @@ def test_an_arm_that_is_held_on_its_way_home_stops_pushing(rig, request):
     """Something holds the arm while it goes home after a lost camera: it yields, then it is lowered."""
     rig.enter(Phase.RUNNING)
     loop, servo = rig.loop, rig.plant.world.servo
-    loop.robot = Robot.load("so101")  # whose home is far enough
-    loop.deadlines = replace(loop.deadlines, camera_fault=0.1)
+    loop.goals.robot = Robot.load("so101")  # whose home is far enough
+    loop.settings = replace(loop.settings, deadlines=replace(loop.settings.deadlines, camera_fault=0.1))
     rig.inject("camera_stall:for=0.2")
     assert rig.until(lambda: rig.phase is Phase.RETREATING, 3.0)
     held = rig.plant.world.position
@@ -282,7 +283,8 @@ def test_whatever_is_asked_and_whatever_fails_the_promises_hold(shared, events):
             assert loop.state.fault is None and loop.request in (Request.ACKNOWLEDGE, Request.ARM)
         if loop.phase in ENERGISED and before.phase not in ENERGISED:
             assert loop.request is Request.ARM
-    loop.attended, loop.policy_on, loop.request = False, False, Request.STOP
+    loop.stop_policy()
+    loop.attended, loop.request = False, Request.STOP
     rig.run(1.0)
     loop.request = Request.SETTLE
     assert rig.until(loop.ended, 60.0)

@@ -4,13 +4,13 @@ import os
 import resource
 import signal
 import time
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hardware.emulator.assembly import emulated_calibration
-from hardware.runtime.control.supervisor import CODES, Phase
+from hardware.runtime.control.supervisor import CODES, Phase, State
 from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
 from hardware.runtime.sources.inference import Slot
 from sim2real.arm import ArmState
@@ -19,6 +19,8 @@ from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.lerobot.journal import pending, recover
 from sim2real.robot import Robot
+
+from .ticks import a_tick
 
 ROBOT = Robot.load("so101")
 CALIBRATION = emulated_calibration(ROBOT)
@@ -76,16 +78,23 @@ def reading(time: float, i: int) -> ArmState:
 def feed(recorder, frames: int, start: float = 100.0, each=lambda i: None) -> None:
     """An episode of the given number of complete frames."""
     recorder.begin()
-    loop = SimpleNamespace(phase=Phase.RUNNING, requested=ROBOT.home, executed=ROBOT.home)
+    running = State(Phase.RUNNING)
     for i in range(frames + 1):
         each(i)
         observation = {name: np.full(size, 0.1 * i) for name, size in ENVIRONMENT.items()}
         observation["joint_position"] = ROBOT.home + 0.01 * i
-        loop.reading = reading(start + i / 30, i)
-        recorder.frame(start + i / 30 - 0.001, observation, loop)
+        begun = a_tick(
+            time=start + i / 30 - 0.001,
+            state=running,
+            reading=reading(start + i / 30, i),
+            observation=observation,
+            episode=0,
+        )
+        recorder.tick(begun)
         # What is sent during frame i is known when frame i + 1 begins.
-        loop.requested = ROBOT.home + 0.02 * i
-        loop.executed = ROBOT.home + 0.015 * i
+        recorder.tick(
+            replace(begun, observation=None, requested=ROBOT.home + 0.02 * i, executed=ROBOT.home + 0.015 * i)
+        )
 
 
 def test_frames_become_episodes(make, tmp_path):

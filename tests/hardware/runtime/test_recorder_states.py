@@ -18,6 +18,7 @@ from hardware.emulator.assembly import emulated_calibration
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.session import NoOperator, Plan, Session
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from sim2real.clock import SimulatedClock
@@ -76,7 +77,10 @@ class Trial:
         clock = SimulatedClock()
         self.world = World(ROBOT)
         self.world.reset(position=ROBOT.rest)
-        self.loop = ControlLoop(SimulatedArm(self.world, clock), clock, Nod(clock, phase), GoalOnly())
+        self.log = TickLog(ROBOT.joint_names)
+        self.loop = ControlLoop(
+            SimulatedArm(self.world, clock), clock, Nod(clock, phase), GoalOnly(), sinks=(self.log,)
+        )
         # Simulated seconds pass at once; what the recorder does takes real ones.
         self.recorder = RecorderProcess(
             RecorderConfig(str(root), "so101", emulated_calibration(SO101).table(), "reach"),
@@ -126,7 +130,7 @@ def test_the_arm_does_not_mind(tmp_path, monkeypatch, phase, how):
     assert loop.phase is (Phase.LIMP if loop.state.fault is None else Phase.LIMP_FAULT)
     assert (trial.world.servo.enabled == 0).all()
     assert np.abs(trial.world.position - ROBOT.rest)[:5].max() < 0.1
-    columns = loop.log.columns()
+    columns = trial.log.columns()
     sent = np.stack([columns[f"executed.{name}"] for name in ROBOT.joint_names], axis=1)[
         columns["phase"] >= 4
     ]

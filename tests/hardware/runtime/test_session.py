@@ -7,6 +7,7 @@ import pytest
 
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase, Request
+from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.session import NoOperator, Plan, Session
 from hardware.runtime.sessions.table import table
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
@@ -17,6 +18,8 @@ from sim2real.robot import Robot
 from sim2real.simulation.arm import SimulatedArm
 from sim2real.simulation.world import World
 from sim2real.tasks.registry import load_task
+
+from .ticks import log_of
 
 ROBOT = Robot.load("so101")
 TASK = load_task("reach")
@@ -50,8 +53,10 @@ class Frames:
     def begin(self):
         self.frames = []
 
-    def frame(self, time, observation, loop):
-        self.frames.append((time, observation["joint_position"], observation["joint_command"]))
+    def tick(self, tick):
+        if tick.observation is not None and tick.episode >= 0:
+            seen = tick.observation
+            self.frames.append((tick.time, seen["joint_position"], seen["joint_command"]))
 
     def end(self, success, ended=""):
         self.kept.append((success, self.frames))
@@ -79,6 +84,7 @@ def make():
             source,
             GoalOnly(),
             attended=bool(operator and operator.attended),
+            sinks=(TickLog(ROBOT.joint_names),),
         )
         plan = Plan(TASK, **{"goals": lambda i: GOAL, **plan})
         session = Session(loop, plan, recorder=Frames(), operator=operator or NoOperator())
@@ -181,7 +187,7 @@ def test_an_interrupt_at_any_moment(make, tick):
     loop.tick = counting
     session.run()
     check_limp(session, world)
-    held = loop.log.columns()["phase"]
+    held = log_of(loop).columns()["phase"]
     assert (np.diff(np.flatnonzero(held == 9)) == 1).all(), "it is lowered once"
 
 
@@ -221,7 +227,7 @@ def test_an_operator_decides_after_a_fault(make):
 
     operator = Keys(("FAULT", "s"))
     session, world = make(operator)
-    session.loop.policy.alive = False
+    session.loop.policy.source.alive = False
     assert [result.success for result in session.run()] == [False]
     assert any("holds" in line for line in operator.lines)
     check_limp(session, world, "policy_died")
@@ -265,15 +271,16 @@ def test_trouble_of_the_recorder_does_not_stop_the_arm(make):
     session, world = make(operator, episodes=3)
     recorder, frames = session.recorder, []
 
-    def frame(time, observation, loop):
-        frames.append(time)
+    def tick(tick):
+        if tick.observation is not None and tick.episode >= 0:
+            frames.append(tick.time)
         if len(frames) == 10:
             recorder.problem = "the disk is full"
 
     def end(success, ended=""):
         raise Sim2RealError("the disk is full")
 
-    recorder.frame, recorder.end = frame, end
+    recorder.tick, recorder.end = tick, end
     session.run()
     assert len(frames) > 30, "the episode went on to its end"
     assert sum("the disk is full" in line for line in operator.lines) == 1

@@ -184,7 +184,7 @@ def test_every_row_can_be_taken(row):
                 )  # fmt: skip
                 if first == row:
                     reachable = True
-                    assert after.phase is row.target and (after.fault == row.fault) == row.latch
+                    assert after.phase is row.target and after.fault == row.fault
     assert reachable
 
 
@@ -258,7 +258,7 @@ def test_the_diagram_shows_every_row():
                 line for line in text.splitlines() if f"{source.value} --> {row.target.value}:" in line
             )
             names = arrow.split(": ")[1].split(", ")
-            assert (f"{row.condition}*" if row.latch else row.condition) in names
+            assert (f"{row.condition}*" if row.fault else row.condition) in names
 
 
 def test_a_released_stop_waits_for_the_operator():

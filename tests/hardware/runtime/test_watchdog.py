@@ -303,7 +303,7 @@ def test_a_slow_robots_descent_fits_too():
     np.testing.assert_allclose(points[-1], ROBOT.rest, atol=1e-6)
     assert len(points) * planner.every / slow.command_rate > 20.0
     arm = SteppedArm(slow)
-    assert ControlLoop(arm.arm, arm.clock).deadlines.settling == descent.longest(slow) > 20.0
+    assert ControlLoop(arm.arm, arm.clock).settings.deadlines.settling == descent.longest(slow) > 20.0
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.1, 0.02])

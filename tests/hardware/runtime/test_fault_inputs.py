@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hardware.runtime.control.fault_inputs import FAULT_TIME, Vitals
+from hardware.runtime.control.fault_inputs import FAULT_TIME, FaultInputs
 from hardware.runtime.control.health import Deadlines
 from sim2real.arm import ArmState
 from sim2real.robot import Robot
@@ -16,14 +16,14 @@ OVERHEATED = 1 << next(bit for bit, name in STATUS_NAMES.items() if name == "tem
 def reports(readings: list[tuple[int, bool]]) -> float | None:
     """When a fault counts, s: per tick, what the second servo's status says and whether the servo answered."""
     robot = Robot.load("so101")
-    vitals = Vitals(robot, Deadlines(), {})
+    inputs = FaultInputs(robot, Deadlines())
     age, zeros = np.zeros(robot.n), np.zeros(robot.n)
     for k, (bits, answered) in enumerate(readings):
         now = k * TICK
         age = np.where(np.arange(robot.n) == 1, 0.0 if answered else age + TICK, 0.0)
         status = np.where(np.arange(robot.n) == 1, bits, 0)
         reading = ArmState(now, zeros, zeros, zeros, age == 0, age, zeros, zeros, zeros, status)
-        if vitals.servo_fault(now, reading):
+        if inputs.servo_fault(now, reading):
             return now
     return None
 

@@ -43,3 +43,17 @@ def listed(numbers: Sequence[int]) -> str:
     unique = sorted(set(numbers))
     more = f" and {len(unique) - 8} more" if len(unique) > 8 else ""
     return ", ".join(map(str, unique[:8])) + more
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Whole numbers by their stretches: "0-57, 60"; of more than eight stretches the first, and how many more."""
+    unique = sorted(set(numbers))
+    starts = [i for i, number in enumerate(unique) if i == 0 or number != unique[i - 1] + 1]
+    parts = []
+    for start, end in zip(starts, [*starts[1:], len(unique)]):
+        first, last = unique[start], unique[end - 1]
+        parts.append(
+            str(first) if first == last else f"{first}-{last}" if last > first + 1 else f"{first}, {last}"
+        )
+    more = f" and {len(parts) - 8} more stretches" if len(parts) > 8 else ""
+    return ", ".join(parts[:8]) + more

@@ -19,8 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--data", metavar="DIR", help="a LeRobot data set of teleoperation or of a policy")
     source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
     add_reading(parser)
-    parser.add_argument("--episodes", metavar="A:B", help="as in Python, or several: 0:4,6 (default: all)")
-    parser.add_argument("--fps", type=rate, metavar="HZ", help="the true rate, where the data set is wrong")
     parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
 
 
@@ -32,6 +30,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--units", default="auto", choices=UNITS, help="how joint angles are stored (default: find out)"
     )
     parser.add_argument("--arm", metavar="NAME", help="which of several: left takes joints named left_…")
+    parser.add_argument("--episodes", metavar="A:B", help="as in Python, or several: 0:4,6 (default: all)")
+    parser.add_argument("--fps", type=rate, metavar="HZ", help="the true rate, where the data set is wrong")
 
 
 def rate(text: str) -> float:
@@ -52,27 +52,35 @@ def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
 
     if args.runs is not None:
         raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
-    robot = robot_of(args.robot, args.data)
+    robot, remarks = robot_of(args.robot, args.data)
     log = load_arm_log(
         args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes, arm=args.arm,
         fps=args.fps,
     )  # fmt: skip
     doubt = misplaced(log, robot)
-    if doubt:
-        log = replace(log, remarks=(*log.remarks, doubt))
+    log = replace(log, remarks=(*remarks, *log.remarks, *([doubt] if doubt else [])))
     print(f"robot: {robot.name}, units: {log.units} ({log.reason})", file=sys.stderr)
     for remark in log.remarks:
         print(f"note: {remark}", file=sys.stderr)
     return log, robot
 
 
-def robot_of(name: str | None, data: str) -> "Robot":
-    """The robot called `name`, by default the one that the data set says it is of, else the SO-101."""
-    from sim2real.lerobot import LeRobotDataset
-    from sim2real.robot import Robot, robot_names
+def robot_of(name: str | None, data: str) -> "tuple[Robot, list[str]]":
+    """The robot called `name`, by default the one that the data set says it is of, and remarks on that.
 
-    if name is not None:
-        return Robot.load(name)
+    Raises UserError where the data set is of a robot that is not known, and `name` does not say which to take.
+    """
+    from sim2real.lerobot import LeRobotDataset
+    from sim2real.lerobot.robots import named, robot_of
+    from sim2real.robot import Robot
+
     dataset = LeRobotDataset.open(data)
-    stated = str(dataset.notes.get("robot") or dataset.robot_type.removesuffix("_follower"))
-    return Robot.load(stated if "robot" in dataset.notes or stated in robot_names() else "so101")
+    if name is None:
+        robot, remark = robot_of(dataset)
+        return robot, [remark] if remark else []
+    robot = Robot.load(name)
+    stated = dataset.notes.get("robot") or named(dataset.robot_type)
+    other = stated is not None and stated != robot.name
+    return robot, [
+        f"the data set says it is of {stated}; read as {robot.name}, as --robot says"
+    ] if other else []

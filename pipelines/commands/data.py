@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.identification.dataset_check import as_text, check
+    from pipelines.identification.dataset_check import check
+    from pipelines.identification.dataset_text import as_text
     from sim2real.lerobot import LeRobotDataset
     from sim2real.lerobot.journal import pending, recover
     from sim2real.tasks.registry import task_names
@@ -48,13 +49,16 @@ def run(args: argparse.Namespace) -> int:
             "--recover finishes what was broken off",
             file=sys.stderr,
         )
-    dataset = LeRobotDataset.open(args.data, args.arm)
+    robot, remarks = _source.robot_of(args.robot, args.data)
     report = check(
-        dataset,
-        _source.robot_of(args.robot, args.data),
+        LeRobotDataset.open(args.data, args.arm),
+        robot,
         calibration=args.calibration,
         units=args.units,
         tasks=tuple(args.task or task_names()),
+        episodes=args.episodes,
+        fps=args.fps,
+        remarks=remarks,
     )
     print(json.dumps(report, indent=2) if args.json else as_text(report))
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands._source import UNITS
+from pipelines.commands import _source
 from pipelines.commands.pretrain import add_trainer_arguments
 
 HELP = (
@@ -24,12 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulated", type=int, metavar="N", help="simulated episodes to mix in")
     parser.add_argument("--space", metavar="FILE", help="what varies in them, as `identify` wrote it")
     parser.add_argument("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
     parser.add_argument(
         "--task", metavar="T", help="task (default: the policy's own); module:Class for yours"
     )
-    parser.add_argument("--calibration", metavar="FILE", help="default: calibration.json beside the data")
-    parser.add_argument("--units", default="auto", choices=UNITS, help="of the data (%(default)s)")
+    _source.add_reading(parser)
     parser.add_argument(
         "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
     )
@@ -57,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
 
+    # Which robot it is, the data say; --robot may be a file, whose name alone the robot does not keep.
+    robot, remarks = _source.robot_of(args.robot, args.data)
+    args.robot = args.robot or robot.name
     result = finetune(
         settings_from(FinetuneSettings, args),
         Path(args.out),
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         options=TrainerOptions(args.accelerator, args.devices, args.precision),
     )
     used = result["recorded"]
+    for remark in (*remarks, *used["remarks"]):
+        print(f"note: {remark}", file=sys.stderr)
     print(
         f"used {used['episodes']} of {used['episodes_in_set']} recorded episodes, {used['pairs']} frames "
         f"({used['units']}); actions trail by {used['lead_periods']:g} periods",

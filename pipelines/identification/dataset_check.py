@@ -3,26 +3,29 @@
 Every finding is computed from the recorded numbers: the metadata of recordings is often wrong.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identification.logs import arm_log, informative, left_out
+from pipelines.identification.episodes import Readings, grouped, read_episodes
+from pipelines.identification.logs import arm_log, informative
 from pipelines.identification.misplaced_zeros import misplaced
 from pipelines.identification.recording_checks import (
     MOVING,
     contradicts,
+    doubtful,
     fastest,
     glitches,
     hand_guided,
+    likely_rates,
     measured_rate,
-    rate_doubt,
 )
+from pipelines.identification.uses import uses_of
 from sim2real.calibration import RADIANS_PER_TICK, Calibration
 from sim2real.episode import Episode
-from sim2real.errors import Sim2RealError, UserError
+from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset, schema
 from sim2real.lerobot.lag import lag
 from sim2real.lerobot.reader import Converter
@@ -32,18 +35,6 @@ from sim2real.robot import Robot
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """What could be read: episodes in radians by their position, and the reason for each that could not."""
-
-    episodes: dict[int, Episode]
-    broken: dict[int, str]
-    convert: Converter
-    units_problem: str | None
-    """Why the units are not known; `convert` assumes some then."""
-    calibration: Calibration | None
-
-
 def check(
     dataset: LeRobotDataset,
     robot: Robot,
@@ -51,117 +42,124 @@ def check(
     calibration: str | None = None,
     units: str = "auto",
     tasks: tuple[str, ...] = (),
+    episodes: str | None = None,
+    fps: float | None = None,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The whole report as plain values; see `sim2real data --json`. `tasks` are those to judge its use for.
+    """The whole report as plain values; see `sim2real data --json`.
 
-    Raises UserError when joints do not match the robot, or nothing can be read.
+    `tasks` are those to judge its use for; `episodes` chooses some as in `LeRobotDataset.select`, `fps` (Hz) overrules
+    the stated rate and the time stamps; `remarks` are what is known already. Raises UserError when joints do not match
+    the robot, or nothing can be read.
     """
     dataset.require(schema.STATE)
     dataset.joint_order(schema.STATE, robot)
-    has_action = schema.ACTION in dataset.features
-    loaded = _load(dataset, robot, calibration, units)
-    if not loaded.episodes and len(dataset):
-        raise UserError(f"no episode of {dataset.root} can be read; {next(iter(loaded.broken.values()))}")
-    episodes = loaded.episodes
-    actions, states = ([getattr(e, name) for e in episodes.values()] for name in ("action", "state"))
-    guided = has_action and hand_guided(actions, states) is not None
-    joints = _joints(dataset, robot, loaded) if has_action and episodes else {}
+    commands = schema.ACTION in dataset.features
+    positions = dataset.select(episodes) if len(dataset) else ()
+    calibrated = dataset.calibration(robot, calibration)
+    convert, units_problem = _converter(dataset, robot, calibrated, units)
+    if not units_problem:
+        calibrated = None if convert.source == "nominal" else convert.calibration
+    chosen = positions if episodes is not None else None
+    readings = read_episodes(dataset, robot, convert, positions=chosen, fps=fps, commands=commands)
+    if positions:
+        readings.require_any()
+    loaded = readings.episodes
+    actions, states = ([getattr(e, name) for e in loaded.values()] for name in ("action", "state"))
+    guided = commands and hand_guided(actions, states) is not None
+    joints = _joints(readings, robot, calibrated) if commands and loaded else {}
+    frames = sum(dataset.episodes[position].length for position in positions)
+    success, unread = _success(dataset, positions)
     report: dict[str, Any] = {
         "path": str(dataset.root),
         "version": dataset.version,
         "robot_type": dataset.robot_type,
         "robot": robot.name,
-        "episodes": len(dataset),
-        "frames": sum(entry.length for entry in dataset.episodes),
-        "seconds": sum(entry.length for entry in dataset.episodes) / dataset.fps,
+        "episodes": len(positions),
+        "frames": frames,
+        "seconds": sum(len(episode) / episode.fps for episode in loaded.values())
+        + sum(max(dataset.episodes[position].length, 0) for position in readings.broken) / readings.rate,
         "tasks": list(dataset.tasks),
         "features": [name for name in dataset.features if name not in schema.MANDATORY],
         "cameras": list(dataset.cameras),
-        "success": _success(dataset),
+        "success": success,
         "units": {
-            "found": None if loaded.units_problem else loaded.convert.found.units,
-            "why": loaded.units_problem or loaded.convert.found.reason,
+            "found": None if units_problem else convert.found.units,
+            "why": units_problem or convert.found.reason,
         },
-        "calibrated": loaded.calibration is not None,
-        "rate_hz": _rate(dataset, list(episodes.values()), joints, guided),
+        "calibrated": calibrated is not None,
+        "rate_hz": _rate(readings, joints, guided, fps),
         "hand_guided": guided,
         "joints": joints,
-        "suspicious": _suspicious(dataset, loaded, robot),
+        "suspicious": _suspicious(readings, robot),
     }
-    report["notes"], useless = _as_replayed(dataset, robot, loaded)
-    report["uses"] = _uses(dataset, report, tasks, robot.n, useless)
+    notes, replay, identify = _as_replayed(readings, robot, units_problem)
+    report["notes"] = [*remarks, *unread, *notes]
+    report["uses"] = uses_of(dataset, report, tasks, robot.n, replay=replay, identify=identify)
     return report
 
 
-def _as_replayed(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> tuple[list[str], str | None]:
-    """What `replay` and `identify` would remark, and why `identify` would refuse it, if it would."""
-    if loaded.units_problem or schema.ACTION not in dataset.features:
-        return [], None  # told elsewhere
+def _as_replayed(
+    readings: Readings, robot: Robot, units_problem: str | None
+) -> tuple[list[str], str | None, str | None]:
+    """What `replay` and `identify` would remark, and why each would refuse the data set, if it would.
+
+    But not what they leave out: that is among what looks wrong.
+    """
+    remarks = list(readings.remarks)
+    if units_problem or schema.ACTION not in readings.dataset.features:
+        return remarks, None, None  # told elsewhere
     try:
-        log = arm_log(
-            dataset, loaded.convert, list(loaded.episodes.values()), left_out(list(loaded.broken.values()))
-        )
-    except UserError:
-        return [], None  # likewise
+        log = arm_log(readings, remarks)
+    except UserError as error:
+        return remarks, str(error), str(error)
     doubt = misplaced(log, robot)
     notes = [*log.remarks, *([doubt] if doubt else [])]
     try:
-        used = informative(log, robot, str(dataset.root))
+        used = informative(log, robot, str(readings.dataset.root))
     except UserError as error:
-        return notes, str(error)
-    return [*notes, *used.remarks[len(log.remarks) :]], None
+        return notes, None, str(error)
+    return [*notes, *used.remarks[len(log.remarks) :]], None, None
 
 
-def _load(dataset: LeRobotDataset, robot: Robot, calibration: str | None, units: str) -> _Loaded:
-    calibrated = dataset.calibration(robot, calibration)
-    problem, convert = None, None
+def _converter(
+    dataset: LeRobotDataset, robot: Robot, calibration: Calibration | None, units: str
+) -> tuple[Converter, str | None]:
+    """What takes stored values to radians, and why the units are not known; it assumes some then."""
     try:
-        convert = dataset.converter(robot, calibrated, units)
-        calibrated = None if convert.source == "nominal" else convert.calibration
+        return dataset.converter(robot, calibration, units), None
     except UserError as error:
-        problem = str(error)
-    if convert is None:
         # Lags and everything relative can be told all the same, taking ranges to be the URDF's.
         guess = UnitsFound("degrees" if units == "degrees" else "normalised", "assumed")
-        convert = Converter(calibrated or Calibration.nominal(robot), guess, robot)
-    episodes, broken = {}, {}
-    for position in range(len(dataset)):
-        try:
-            if schema.ACTION in dataset.features:
-                episodes[position] = dataset.episode(position, robot, convert)
-            else:
-                episodes[position] = _without_action(dataset, position, robot, convert)
-        except Sim2RealError as error:
-            broken[position] = str(error)
-    return _Loaded(episodes, broken, convert, problem, calibrated)
+        return Converter(calibration or Calibration.nominal(robot), guess, robot), str(error)
 
 
-def _without_action(dataset: LeRobotDataset, position: int, robot: Robot, convert: Converter) -> Episode:
-    state = convert(dataset.joints(position, schema.STATE, robot))
-    time = np.arange(len(state)) / dataset.fps
-    return Episode(time=time, state=state, action=state, executed=state, fps=dataset.fps)
-
-
-def _success(dataset: LeRobotDataset) -> dict[str, int]:
-    labels = [entry.success for entry in dataset.episodes]
-    return {
-        "successes": sum(label is True for label in labels),
-        "failures": sum(label is False for label in labels),
-        "unknown": sum(label is None for label in labels),
+def _success(dataset: LeRobotDataset, positions: Sequence[int]) -> tuple[dict[str, int], list[str]]:
+    """How many episodes succeeded, failed, and are not judged; and the labels that cannot be read."""
+    labels = {position: dataset.success(position) for position in positions}
+    counts = {
+        "successes": sum(label is True for label, _ in labels.values()),
+        "failures": sum(label is False for label, _ in labels.values()),
+        "unknown": sum(label is None for label, _ in labels.values()),
     }
+    unread = grouped(
+        (dataset.episodes[p].index, f"not judged: {why}") for p, (_, why) in labels.items() if why
+    )
+    return counts, unread
 
 
-def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str, dict[str, Any]]:
-    episodes = list(loaded.episodes.values())
+def _joints(readings: Readings, robot: Robot, calibration: Calibration | None) -> dict[str, dict[str, Any]]:
+    episodes = [episode for episode in readings.episodes.values() if episode.fps == readings.rate]
+    fps = readings.rate
     state = np.concatenate([episode.state for episode in episodes])
     action = np.concatenate([episode.action for episode in episodes])
-    lower, upper = loaded.calibration.limits if loaded.calibration else (robot.lower, robot.upper)
+    lower, upper = calibration.limits if calibration else (robot.lower, robot.upper)
     tick = 1.5 * RADIANS_PER_TICK
     report = {}
     for j, name in enumerate(robot.joint_names):
         # What was really sent, where the recording has it: requests are still to be smoothed and limited.
         frames, rms = lag([e.executed[:, j] for e in episodes], [e.state[:, j] for e in episodes])
-        speed = np.concatenate([np.abs(np.diff(e.state[:, j])) for e in episodes]) * dataset.fps
+        speed = np.concatenate([np.abs(np.diff(e.state[:, j])) for e in episodes]) * fps
         at_end = [
             float(np.mean((values[:, j] <= lower[j] + tick) | (values[:, j] >= upper[j] - tick)))
             for values in (state, action)
@@ -173,12 +171,12 @@ def _joints(dataset: LeRobotDataset, robot: Robot, loaded: _Loaded) -> dict[str,
             "speed_p95_deg_s": float(np.rad2deg(np.quantile(speed, 0.95))) if len(speed) else 0.0,
             "speed_max_deg_s": float(np.rad2deg(speed.max(initial=0.0))),
             "lag_frames": _number(frames),
-            "lag_ms": _number(frames / dataset.fps * 1000),
+            "lag_ms": _number(frames / fps * 1000),
             "rms_deg": _number(np.rad2deg(rms)),
             "clipped_state": at_end[0],
             "clipped_action": at_end[1],
             "beyond_urdf": float(beyond.mean()),
-            "glitches": int(sum(glitches(e.state[:, j : j + 1], dataset.fps).sum() for e in episodes)),
+            "glitches": int(sum(glitches(e.state[:, j : j + 1], fps).sum() for e in episodes)),
         }
     return report
 
@@ -188,57 +186,66 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _rate(
-    dataset: LeRobotDataset, episodes: list[Episode], joints: dict[str, Any], guided: bool
-) -> dict[str, Any]:
-    """The stated rate against what was measured, or else what lags and speeds allow."""
-    rate: dict[str, Any] = {"stated": dataset.fps, "measured": None, "suggested": None, "note": ""}
-    measured = measured_rate([episode.time for episode in episodes])
-    captured = schema.TIME in dataset.features
-    if measured is not None and (captured or contradicts(measured, dataset.fps)):
+def _rate(readings: Readings, joints: dict[str, Any], guided: bool, told: float | None) -> dict[str, Any]:
+    """The stated rate against what was measured, or else what lags and speeds allow: bounds, not an estimate.
+
+    "used" is the rate of most episodes, "likely" the bounds (Hz), "suggested" the stated rate where it lies within.
+    """
+    dataset, fps = readings.dataset, readings.dataset.fps
+    rate: dict[str, Any] = {
+        "stated": fps, "used": readings.rate, "measured": None, "suggested": None, "likely": None, "note": "",
+    }  # fmt: skip
+    if told is not None:
+        return rate | {"note": f"{told:g} Hz by --fps, whatever the time stamps say"}
+    timed = [e for e in readings.episodes.values() if e.info["clock"] and e.fps == readings.rate]
+    measured = measured_rate([episode.time for episode in timed])
+    captured = schema.TIME in dataset.features and any(e.info["clock"] == schema.TIME for e in timed)
+    if measured is not None and (captured or contradicts(measured, fps)):
         stamps = "capture times" if captured else "timestamps"
-        steps = np.concatenate([np.diff(episode.time) for episode in episodes])
+        steps = np.concatenate([np.diff(episode.time) for episode in timed])
         rate["measured"] = measured
         rate["jitter_ms_p99"] = float(np.nanquantile(np.abs(steps - np.nanmedian(steps)), 0.99) * 1000)
         rate["note"] = (
-            f"{stamps} say {measured:.1f} Hz, not {dataset.fps:g} Hz"
-            if contradicts(measured, dataset.fps)
+            f"{stamps} say {measured:.1f} Hz, not {fps:g} Hz; the stamps are used"
+            if contradicts(measured, fps)
             else f"{stamps} agree with the stated rate"
         )
         return rate
     lags = [j["lag_ms"] / 1000 for j in joints.values() if j["moves"] and j["lag_ms"] is not None]
-    speed = fastest([episode.state for episode in episodes], dataset.fps)
-    rate["suggested"], note = rate_doubt([] if guided else lags, speed, dataset.fps)
+    speed = fastest([episode.state for episode in readings.episodes.values()], fps)
+    bounds, note = likely_rates([] if guided else lags, speed, fps)
+    if bounds is not None:
+        rate["likely"] = list(bounds)
+        rate["suggested"] = None if doubtful(fps, bounds) else fps
     rate["note"] = f"no capture times; {note}"
     return rate
 
 
-def _suspicious(dataset: LeRobotDataset, loaded: _Loaded, robot: Robot) -> list[dict[str, Any]]:
+def _suspicious(readings: Readings, robot: Robot) -> list[dict[str, Any]]:
     """Episodes that look wrong, each with the reasons."""
-    found: dict[int, list[str]] = {position: [reason] for position, reason in loaded.broken.items()}
-    lengths = [entry.length for entry in dataset.episodes]
+    dataset, loaded = readings.dataset, readings.episodes
+    found: dict[int, list[str]] = {position: [reason] for position, reason in readings.broken.items()}
+    lengths = [len(episode) for episode in loaded.values()]
     typical = float(np.median(lengths)) if lengths else 0.0
-    trailing = {position: _trailing(episode, robot) for position, episode in loaded.episodes.items()}
+    trailing = {position: _trailing(episode, robot) for position, episode in loaded.items()}
     usual = float(np.median(list(trailing.values()))) if trailing else 0.0
-    for position, episode in loaded.episodes.items():
+    for position, episode in loaded.items():
         reasons = found.setdefault(position, [])
-        if len(episode) < dataset.fps:
-            reasons.append(f"only {len(episode)} frames ({len(episode) / dataset.fps:.1f} s)")
+        if len(episode) < episode.fps:
+            reasons.append(f"only {len(episode)} frames ({len(episode) / episode.fps:.1f} s)")
         elif not typical / 3 <= len(episode) <= typical * 3:
             reasons.append(f"{len(episode)} frames where others have {typical:.0f}")
         moved = np.ptp(episode.state, axis=0).max()
         if moved < np.deg2rad(1.0):
             reasons.append(f"nothing moves (at most {np.rad2deg(moved):.2f} deg)")
-        reasons += _joint_faults(episode, dataset.fps, robot)
+        reasons += _joint_faults(episode, episode.fps, robot)
         if trailing[position] > max(3 * usual, np.deg2rad(5.0)):
             reasons.append(
                 f"joints are {np.rad2deg(trailing[position]):.1f} deg (RMS) from their commands, "
                 f"in other episodes {np.rad2deg(usual):.1f}"
             )
-        for name in dataset.cameras:
-            video = dataset.episodes[position].videos.get(schema.IMAGES + name)
-            if video is None or not video.path.is_file():
-                reasons.append(f"no pictures of the camera {name}")
+        pictures = (dataset.without_pictures(position, name) for name in dataset.cameras)
+        reasons += [why for why in pictures if why is not None]
     return [
         {"episode": dataset.episodes[position].index, "reasons": reasons}
         for position, reasons in sorted(found.items())
@@ -278,132 +285,3 @@ def _longest_run(values: Array) -> tuple[int, int] | None:
     bounds = np.concatenate([[0], edges, [len(values)]])
     longest = int(np.argmax(np.diff(bounds)))
     return int(bounds[longest]), int(bounds[longest + 1])
-
-
-def _uses(
-    dataset: LeRobotDataset, report: dict[str, Any], tasks: tuple[str, ...], n: int, useless: str | None
-) -> dict[str, Any]:
-    """For each use whether it is possible, and what is missing."""
-    missing = []
-    if schema.ACTION not in dataset.features:
-        missing.append("action: the commands were not recorded")
-    if report["units"]["found"] is None:
-        missing.append(f"units: {report['units']['why']}")
-    elif not report["calibrated"] and report["units"]["found"] == "normalised":
-        missing.append(
-            "calibration.json of the arm (or --calibration FILE), which says what 100 % of a range are"
-        )
-    uses: dict[str, Any] = {"replay": _verdict(list(missing))}
-    still = [name for name, joint in report["joints"].items() if not joint["moves"]]
-    if still and len(still) == len(report["joints"]):
-        missing.append("motion: no joint moves")
-    elif useless:
-        missing.append(f"information about the servos: {useless}")
-    elif report["hand_guided"]:
-        missing.append("commands: the arm was guided by hand, no servo was at work")
-    note = f"{', '.join(still)} hardly move: nothing can be learned about them" if still else ""
-    uses["identify"] = _verdict(list(missing), note)
-    uses["finetune"] = {task: _finetune(dataset, report, task, n) for task in tasks}
-    return uses
-
-
-def _verdict(missing: list[str], note: str = "") -> dict[str, Any]:
-    return {"possible": not missing, "missing": missing, "note": note}
-
-
-def is_of_another_task(dataset: LeRobotDataset, task: str) -> bool:
-    """Whether the episodes are those of shipped tasks, but not of this one. Free words decide nothing."""
-    from sim2real.tasks.registry import task_names
-
-    return bool(set(dataset.tasks) & set(task_names())) and task not in dataset.tasks
-
-
-def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int) -> dict[str, Any]:
-    """Whether a policy of `task` can learn from it: everything that the policy observes must be there."""
-    from sim2real.tasks.registry import load_task
-
-    spec = dataset.features.get(schema.ENVIRONMENT)
-    observed = set(schema.grouped(spec.names)) if spec and spec.names else set()
-    from_joints = {"joint_position", "joint_velocity", "joint_command"}
-    needed = [feature.name for feature in load_task(task, joints=n).features]
-    missing = [name for name in needed if name not in from_joints | observed]
-    problems = [f"{', '.join(missing)} in {schema.ENVIRONMENT}"] if missing else []
-    if schema.ACTION not in dataset.features:
-        problems.append("action")
-    if is_of_another_task(dataset, task):
-        problems.append(f"episodes of {task}: these are of {', '.join(dataset.tasks)}")
-    if report["units"]["found"] is None:
-        problems.append("units, or a calibration")
-    success = report["success"]
-    note = ""
-    if success["failures"] and not success["successes"]:
-        note = "no episode is marked as a success"
-    elif success["unknown"]:
-        note = f"nobody judged {success['unknown']} of {len(dataset)} episodes"
-    return _verdict(problems, note)
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """The report for people."""
-    lines = [
-        f"{report['path']}: LeRobot {report['version']}, {report['robot_type'] or 'robot not stated'}",
-        f"  {report['episodes']} episodes, {report['frames']} frames, {report['seconds']:.0f} s; "
-        f"tasks: {', '.join(report['tasks']) or 'none'}",
-        f"  features: {', '.join(report['features'])}",
-        f"  success: {report['success']['successes']} yes, {report['success']['failures']} no, "
-        f"{report['success']['unknown']} not judged",
-        f"  units: {report['units']['found'] or 'unknown'} ({report['units']['why']})",
-        f"  rate: {report['rate_hz']['stated']:g} Hz stated; {report['rate_hz']['note'] or 'not checked'}",
-    ]
-    suggested = report["rate_hz"]["suggested"]
-    if suggested and contradicts(suggested, report["rate_hz"]["stated"]):
-        lines.append(f"        the data suggest about {suggested:.1f} Hz")
-    if not report["calibrated"]:
-        lines.append("  no calibration: angles below take the ranges to be the URDF's")
-    lines += [f"  note: {note}" for note in report["notes"]]
-    if report["hand_guided"]:
-        lines.append("  hand-guided: action[t] == state[t+1], no servo followed a command")
-    if report["joints"]:
-        lines += ["", _JOINT_HEADER]
-        lines += [_joint_line(name, joint) for name, joint in report["joints"].items()]
-        lines.append(_JOINT_NOTE)
-    if report["suspicious"]:
-        lines += ["", "episodes that look wrong:"]
-        lines += [f"  {e['episode']}: {'; '.join(e['reasons'])}" for e in report["suspicious"]]
-    else:
-        lines += ["", "no episode looks wrong"]
-    lines += ["", "can be used for:"]
-    uses = report["uses"]
-    flat = {"replay": uses["replay"], "identify": uses["identify"]} | {
-        f"finetune ({task})": verdict for task, verdict in uses["finetune"].items()
-    }
-    width = max(map(len, flat))
-    for name, verdict in flat.items():
-        text = "yes" if verdict["possible"] else "no, it lacks " + "; ".join(verdict["missing"])
-        note = f" ({verdict['note']})" if verdict["note"] and verdict["possible"] else ""
-        lines.append(f"  {name:{width}}  {text}{note}")
-    return "\n".join(lines)
-
-
-_JOINT_HEADER = (
-    f"{'joint':15}{'range deg':>16}{'p95 deg/s':>11}{'lag frames':>12}{'ms':>6}{'rms deg':>9}"
-    f"{'clipped':>9}{'cmd':>7}{'>URDF':>7}{'glitches':>10}"
-)
-_JOINT_NOTE = (
-    "lag: delay of the state behind the command, rms: what it leaves unexplained; clipped, cmd: states and "
-    "commands at an end\nof the calibrated range; >URDF: states beyond the URDF's limits"
-)
-
-
-def _joint_line(name: str, joint: dict[str, Any]) -> str:
-    low, high = joint["range_deg"]
-    lagging = [
-        "-" if joint[key] is None else f"{joint[key]:{form}}"
-        for key, form in (("lag_frames", ".2f"), ("lag_ms", ".0f"), ("rms_deg", ".2f"))
-    ]
-    return (
-        f"{name:15}{f'{low:.1f} … {high:.1f}':>16}{joint['speed_p95_deg_s']:>11.0f}"
-        f"{lagging[0]:>12}{lagging[1]:>6}{lagging[2]:>9}"
-        f"{joint['clipped_state']:>9.1%}{joint['clipped_action']:>7.1%}{joint['beyond_urdf']:>7.1%}"
-        f"{joint['glitches']:>10}"
-    )

@@ -7,22 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.identification.episodes import Readings, open_readings, selection
 from pipelines.identification.recording_checks import (
-    contradicts,
     doubts,
     frame_numbers,
     glitches,
     hand_guided,
     leading,
-    measured_rate,
     moving_frames,
     opposed,
-    without_turns,
 )
 from sim2real.episode import Episode
 from sim2real.errors import UserError, listed
 from sim2real.lerobot import schema
-from sim2real.lerobot.reader import Converter, LeRobotDataset
 from sim2real.model.batched import Recording
 from sim2real.robot import Robot
 
@@ -30,8 +27,6 @@ Array = NDArray[np.float64]
 
 LEAST_FRAMES = 10
 """Shorter episodes tell nothing."""
-WHOLE = 1e-3
-"""A measured rate that is so near to a whole number is that number."""
 MOST_BRIDGED = 3
 """Missing frames in a row over which commands are interpolated; where more are missing, an episode is cut."""
 
@@ -79,26 +74,26 @@ def load_arm_log(
 
     Raises UserError for whatever is missing or unclear in it, naming what to do.
     """
-    dataset = LeRobotDataset.open(data, arm)
-    convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
-    loaded, remarks = _readable(dataset, robot, convert, dataset.select(episodes))
-    return arm_log(dataset, convert, loaded, remarks, fps)
+    readings = open_readings(
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+    )
+    return arm_log(readings, (*readings.remarks, *readings.lost()))
 
 
-def arm_log(
-    dataset: LeRobotDataset,
-    convert: Converter,
-    loaded: Sequence[Episode],
-    remarks: Sequence[str] = (),
-    fps: float | None = None,
-) -> ArmLog:
-    """The log of episodes that `convert` has read from `dataset`; `remarks` are what is known of it already.
+def arm_log(readings: Readings, remarks: Sequence[str] = ()) -> ArmLog:
+    """The log of what was read of a data set; `remarks` are what is known of it already.
 
-    Raises UserError when none of them is long enough.
+    Episodes that were recorded at another rate than most are left out. Raises UserError when none is long enough.
     """
-    remarks = [*convert.remarks, *remarks]
-    rate = fps or _rate(dataset, loaded, remarks)
-    parts = [part for episode in loaded for part in _parts(episode, rate, fps is None)]
+    dataset, convert, rate = readings.dataset, readings.convert, readings.rate
+    remarks = list(remarks)
+    loaded = [episode for episode in readings.episodes.values() if episode.fps == rate]
+    others = [position for position, episode in readings.episodes.items() if episode.fps != rate]
+    if others:
+        remarks.append(
+            f"only the episodes at {rate:g} Hz are used; choose the others with --episodes {selection(others)}"
+        )
+    parts = [part for episode in loaded for part in _parts(episode, rate, readings.stamped)]
     lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)
     if lost:
         remarks.append(f"by the timestamps {lost} frames are missing: commands are interpolated there")
@@ -117,7 +112,7 @@ def arm_log(
     wrong = sum(int((part.glitches & part.valid).sum()) for part in parts)
     if wrong:
         remarks.append(f"{wrong} single-sample read errors are ignored")
-    if any(part.unwrapped for part in parts):
+    if readings.unwrapped:
         remarks.append("encoders jump by a whole turn and back: the turns are taken out")
     starts = np.concatenate([[0], np.cumsum([len(part.state) for part in parts])])
     valid = np.concatenate([part.valid & ~part.glitches for part in parts])
@@ -130,7 +125,7 @@ def arm_log(
         rate,
         schema.EXECUTED in dataset.features,
     )
-    if fps is None:
+    if readings.stamped:
         bounds = recording.starts[1:-1]
         remarks += doubts(np.split(recording.command, bounds), np.split(recording.state, bounds), rate)
     return ArmLog(
@@ -146,41 +141,6 @@ def arm_log(
     )
 
 
-def _rate(dataset: LeRobotDataset, episodes: Sequence[Episode], remarks: list[str]) -> float:
-    """Hz: the stated rate, or that of the time stamps where they contradict it."""
-    rate = measured_rate([episode.time for episode in episodes]) or dataset.fps
-    if not contradicts(rate, dataset.fps):
-        return dataset.fps
-    if abs(rate - round(rate)) < WHOLE * rate:
-        rate = float(round(rate))
-    remarks.append(
-        f"the data set says {dataset.fps:g} Hz, its timestamps {rate:.2f} Hz: the timestamps are used"
-    )
-    return rate
-
-
-def _readable(
-    dataset: LeRobotDataset, robot: Robot, convert: Converter, positions: Sequence[int]
-) -> tuple[list[Episode], list[str]]:
-    """The episodes that can be read, and a remark on the others. Raises the first's error when none can."""
-    dataset.require(schema.STATE, schema.ACTION)
-    loaded, problems = [], []
-    for position in positions:
-        try:
-            loaded.append(dataset.episode(position, robot, convert))
-        except UserError as error:
-            problems.append(error)
-    if not loaded:
-        raise problems[0]
-    return loaded, left_out([str(problem) for problem in problems])
-
-
-def left_out(problems: Sequence[str]) -> list[str]:
-    """The remark on episodes that could not be read, by the reason for each; none when all could."""
-    more = f"; {len(problems) - 1} more episodes likewise" if problems[1:] else ""
-    return [f"left out: {problem}{more}" for problem in problems[:1]]
-
-
 @dataclass(frozen=True, eq=False)
 class _Part:
     """An episode's frames on an even grid of time, or what is between two gaps in it."""
@@ -191,12 +151,11 @@ class _Part:
     valid: NDArray[np.bool_]
     """(T, n) False where a frame is missing."""
     glitches: NDArray[np.bool_]
-    unwrapped: bool
 
 
 def _parts(episode: Episode, rate: float, stamped: bool) -> list[_Part]:
-    """The episode at an even `rate`: single missing frames filled in, cut where more are missing, turns taken out."""
-    command, state, unwrapped = without_turns(episode.executed, episode.state)
+    """The episode at an even `rate`: single missing frames filled in, cut where more are missing."""
+    command, state = episode.executed, episode.state
     numbers = frame_numbers(episode.time, rate) if stamped else np.arange(len(state))
     cuts = np.flatnonzero(np.diff(numbers) > MOST_BRIDGED + 1) + 1
     parts = []
@@ -209,7 +168,7 @@ def _parts(episode: Episode, rate: float, stamped: bool) -> list[_Part]:
         )
         valid = np.repeat(np.isin(grid, there)[:, None], state.shape[1], axis=1)
         wrong = glitches(filled_state, rate)
-        parts.append(_Part(episode.info["episode"], filled_command, filled_state, valid, wrong, unwrapped))
+        parts.append(_Part(episode.info["episode"], filled_command, filled_state, valid, wrong))
     return parts
 
 

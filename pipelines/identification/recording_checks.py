@@ -26,6 +26,8 @@ LEAST_GLITCH = np.deg2rad(3.0)
 """What is smaller is not told from vibration at high rates."""
 RATE_TOLERANCE = 0.01
 """Relative difference from which on a measured rate contradicts the stated one."""
+RATES = (1.0, 1000.0)
+"""Hz: the slowest and the fastest that recordings of arms have. Whatever is sized by a rate may rely on it."""
 FASTEST = 8.0
 """No joint of these arms turns faster, rad/s: a hobby servo's no-load speed is about 5."""
 MOVING = np.deg2rad(5.0)
@@ -77,7 +79,10 @@ def glitches(state: Array, fps: float) -> NDArray[np.bool_]:
 
 
 def measured_rate(times: Sequence[Array]) -> float | None:
-    """Frames per second according to the time stamps of episodes (each (T,) s); None when they do not rise."""
+    """Frames per second according to the time stamps of episodes (each (T,) s).
+
+    None when they do not rise, or tell a rate that no arm is recorded at.
+    """
     periods = np.concatenate([np.diff(time) for time in times]) if times else np.zeros(0)
     periods = periods[np.isfinite(periods)]
     if not len(periods) or not np.median(periods) > 0:
@@ -85,7 +90,7 @@ def measured_rate(times: Sequence[Array]) -> float | None:
     # The mean, since a 100 Hz loop takes 30 Hz frames after 3, 3 and 4 ticks; without pauses, missing frames and
     # clocks that were set back.
     period = float(np.mean(periods[(periods > 0) & (periods <= 1.5 * np.median(periods))]))
-    return 1.0 / period if np.isfinite(period) and period > 0 else None
+    return 1.0 / period if 1.0 / RATES[1] <= period <= 1.0 / RATES[0] else None
 
 
 def frame_numbers(time: Array, rate: float) -> NDArray[np.int64]:
@@ -154,26 +159,35 @@ def opposed(command: Sequence[Array], state: Sequence[Array]) -> NDArray[np.bool
     return np.asarray(moved & (both < -0.5 * (told**2).sum(axis=0)))
 
 
-def rate_doubt(lags: Sequence[float], speed: float, fps: float) -> tuple[float | None, str]:
-    """A likelier rate (Hz; None when nothing tells) than the stated `fps`, and why, from what servos can do.
+def likely_rates(lags: Sequence[float], speed: float, fps: float) -> tuple[tuple[float, float] | None, str]:
+    """Between which rates (Hz) the true one lies by what servos can do (None when nothing tells), and why.
 
-    `lags` (s) by which joints that move trail their commands at the stated rate, `speed` rad/s
-    that joints reach at it.
+    `lags` (s) by which joints that move trail their commands at the stated rate `fps`, `speed` rad/s that joints reach
+    at it. Bounds are all that this tells: how quick the servos are within them, nobody knows.
     """
     typical = float(np.median(lags)) if len(lags) else 0.0
     if not typical > 0:
         return None, "nothing in the data tells the true rate"
     low, high = TYPICAL_LAG
+    slowest, quickest = max(fps * typical / high, RATES[0]), min(fps * typical / low, RATES[1])
     note = f"joints trail the commands by {typical * 1000:.0f} ms at the stated rate, "
     if speed > FASTEST:
         turning = f"but they would turn at up to {np.rad2deg(speed):.0f} deg/s, which no such servo does"
-        return fps * FASTEST / speed, note + turning
+        quickest = min(quickest, max(fps * FASTEST / speed, RATES[0]))
+        return (min(slowest, quickest), quickest), note + turning
     needed = f"such servos need ({low * 1000:.0f}-{high * 1000:.0f} ms)"
     if typical < low:
-        return fps * typical / low, note + "less than " + needed
+        return (slowest, quickest), note + "less than " + needed
     if typical > high:
-        return fps * typical / high, note + "more than " + needed
-    return fps, note + "as such servos do: it looks right"
+        return (slowest, quickest), note + "more than " + needed
+    return (slowest, quickest), note + "as such servos do: it looks right"
+
+
+def doubtful(fps: float, bounds: tuple[float, float] | None) -> bool:
+    """Whether a stated rate is none of those that servos allow."""
+    return bounds is not None and not bounds[0] * (1 - RATE_TOLERANCE) <= fps <= bounds[1] * (
+        1 + RATE_TOLERANCE
+    )
 
 
 def fastest(state: Sequence[Array], fps: float) -> float:
@@ -188,7 +202,10 @@ def doubts(command: Sequence[Array], state: Sequence[Array], fps: float) -> list
         return []
     moves = [j for j in range(state[0].shape[1]) if max(np.ptp(s[:, j]) for s in state) > MOVING]
     lags = [lag([c[:, j] for c in command], [s[:, j] for s in state])[0] / fps for j in moves]
-    likelier, why = rate_doubt([value for value in lags if np.isfinite(value)], fastest(state, fps), fps)
-    if likelier is None or not contradicts(likelier, fps):
+    bounds, why = likely_rates([value for value in lags if np.isfinite(value)], fastest(state, fps), fps)
+    if bounds is None or not doubtful(fps, bounds):
         return []
-    return [f"the rate of {fps:g} Hz is doubtful: {why}; if you know a better one, give it with --fps"]
+    return [
+        f"the rate of {fps:g} Hz is doubtful: {why}. Between {bounds[0]:.0f} and {bounds[1]:.0f} Hz they would be as "
+        "quick as such servos are; if you know the true rate, give it with --fps"
+    ]

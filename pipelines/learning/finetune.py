@@ -34,6 +34,7 @@ from sim2real.tasks.registry import load_task
 class FinetuneSettings:
     """Everything that decides a fine-tuned policy. `task` None: the one the policy was trained for.
 
+    `units`, `episodes`, `arm`, `fps` say how the data set is read, as `open_readings` takes them.
     `lead`: how much later than due the recorded actions are learned, in policy periods (None: estimated, see
     `recorded.py`). `real_share` of every batch is recorded; `train` is "head" or "all"; `student` is the share of
     the time in which the policy itself drives while simulated episodes are collected.
@@ -45,6 +46,9 @@ class FinetuneSettings:
     task: str | None = None
     calibration: str | None = None
     units: str = "auto"
+    episodes: str | None = None
+    arm: str | None = None
+    fps: float | None = None
     every_episode: bool = False
     lead: float | None = None
     simulated: int = 100
@@ -106,6 +110,9 @@ def finetune(
         task=load_task(task).name,
         calibration=settings.calibration,
         units=settings.units,
+        episodes=settings.episodes,
+        arm=settings.arm,
+        fps=settings.fps,
         every_episode=settings.every_episode,
         lead=settings.lead,
         predict=parent.act_on,

@@ -11,13 +11,16 @@ which they agree best with what the parent policy would have asked for.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identification.dataset_check import is_of_another_task
+from pipelines.identification.episodes import Readings, open_readings
+from pipelines.identification.recording_checks import frame_numbers
+from pipelines.identification.uses import is_of_another_task, lacking
 from pipelines.learning.demonstrations import Demonstrations
 from sim2real.episode import Episode
 from sim2real.errors import UserError
@@ -35,9 +38,6 @@ Predict = Callable[[NDArray[np.float32]], Array]
 LEADS = np.arange(0.0, 4.01, 0.25)
 """Leads that are tried, policy periods."""
 
-FROM_JOINTS = ("joint_position", "joint_velocity", "joint_command")
-"""Features that follow from the recorded joints."""
-
 
 def load_recorded(
     root: str | Path,
@@ -47,44 +47,57 @@ def load_recorded(
     task: str | None = None,
     calibration: str | Path | None = None,
     units: str = "auto",
+    episodes: str | None = None,
+    arm: str | None = None,
+    fps: float | None = None,
     every_episode: bool = False,
     lead: float | None = None,
     predict: Predict | None = None,
 ) -> tuple[Demonstrations, dict[str, Any]]:
     """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
 
-    Only episodes of `task`, where the data set knows it, and only those that were judged a success, unless
-    `every_episode` or none was judged at all. `lead` in policy
+    Read and checked as by `replay` and `identify` (`open_readings` says what `units`, `episodes`, `arm` and `fps` do):
+    episodes that cannot be read are left out, each is taken at the rate that its time stamps tell, and is cut where
+    frames are missing. Only episodes of `task`, where the data set knows it, and only those that were judged a success,
+    unless `every_episode` or none was judged at all. `lead` in policy
     periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
     naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
     and when no usable episode is left.
     """
-    data = LeRobotDataset.open(root)
+    data = LeRobotDataset.open(root, arm)
     require_features(data, info.features)
     if task is not None and is_of_another_task(data, task):
         raise UserError(
             f"{data.root} holds episodes of {', '.join(data.tasks)}, which would teach a policy of {task} another "
             f"task; give a recording of {task}, or the task of these with --task"
         )
-    convert = data.converter(robot, data.calibration(robot, calibration), units)
+    readings = open_readings(
+        root, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+    )
     # Among several tasks those of this one; where none has its name, the names say nothing.
     named = task is not None and task in data.tasks
-    judged = {i: entry.success for i, entry in enumerate(data.episodes) if not named or task in entry.tasks}
+    judged = {
+        position: episode.success
+        for position, episode in readings.episodes.items()
+        if not named or task in data.episodes[position].tasks
+    }
     chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
     if not every_episode and all(verdict is None for verdict in judged.values()):
         chosen = list(judged)
     if not chosen:
         which = f" of {task}" if named else ""
+        unread = f" ({len(readings.broken)} more cannot be read)" if readings.broken else ""
         raise UserError(
-            f"{data.root} has {len(judged)} episodes{which}, none of them successful; record some that are, or use all "
-            "with --all-episodes"
+            f"{data.root} has {len(judged)} episodes{which}{unread}, none of them successful; record some that are, or "
+            "use all with --all-episodes"
         )
-    episodes = {position: data.episode(position, robot, convert) for position in chosen}
+    pieces = {position: contiguous(readings, position) for position in chosen}
 
     def at(lead: float) -> list[tuple[Demonstrations, int]]:
         return [
-            pairs(episode, info.features, info.horizon, info.policy_rate, position, lead)
-            for position, episode in episodes.items()
+            pairs(piece, info.features, info.horizon, info.policy_rate, position, lead)
+            for position, parts in pieces.items()
+            for piece in parts
         ]
 
     if lead is None:
@@ -96,17 +109,38 @@ def load_recorded(
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
     joined = Demonstrations.joined(parts)
+    remarks = [*readings.remarks, *readings.lost()]
+    cut = sum(len(parts) - 1 for parts in pieces.values())
+    if cut:
+        remarks.append(f"frames are missing: episodes are cut in {cut} places")
     return joined, {
         "data": str(data.root),
-        "episodes": len(parts),
+        "episodes": len(np.unique(joined.episodes)),
         "episodes_in_set": len(data),
         "judged": sum(verdict is not None for verdict in judged.values()),
         "pairs": len(joined),
         "dropped_frames": dropped,
         "lead_periods": lead,
-        "units": convert.found.units,
-        "remarks": list(convert.remarks),
+        "units": readings.convert.found.units,
+        "fps": readings.rate,
+        "remarks": remarks,
     }
+
+
+def contiguous(readings: Readings, position: int) -> list[Episode]:
+    """The episode at `position` in the pieces between which frames are missing, by its times."""
+    episode = readings.episodes[position]
+    if not readings.stamped:
+        return [episode]
+    missing = np.flatnonzero(np.diff(frame_numbers(episode.time, episode.fps)) > 1) + 1
+    return [
+        replace(
+            episode,
+            **{name: getattr(episode, name)[rows] for name in ("time", "state", "action", "executed")},
+            features={name: values[rows] for name, values in episode.features.items()},
+        )
+        for rows in np.split(np.arange(len(episode)), missing)
+    ]
 
 
 def estimate_lead(at: Callable[[float], Sequence[Demonstrations]], predict: Predict) -> float:
@@ -123,20 +157,19 @@ def estimate_lead(at: Callable[[float], Sequence[Demonstrations]], predict: Pred
 def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
     """Raise UserError, with names and where they belong, unless the data set has what a policy observes."""
     data.require(schema.STATE, schema.ACTION)
+    missing = lacking(data, features)
+    if not missing:
+        return
     environment = data.features.get(schema.ENVIRONMENT)
     names = () if environment is None or environment.names is None else environment.names
-    there = {name: len(columns) for name, columns in schema.grouped(names).items()}
-    lacking = [f for f in features if f.name not in FROM_JOINTS and there.get(f.name) != f.size]
-    if not lacking:
-        return
-    wanted = [name for f in lacking for name in schema.component_names(f.name, f.size)]
+    wanted = [name for f in missing for name in schema.component_names(f.name, f.size)]
     have = (
         f"it has the components {', '.join(names)}"
         if names
         else "it has no such feature with named components"
     )
     raise UserError(
-        f"the policy observes {', '.join(f.name for f in lacking)}, which the data set {data.root} lacks: "
+        f"the policy observes {', '.join(f.name for f in missing)}, which the data set {data.root} lacks: "
         f"{schema.ENVIRONMENT} would need the components {', '.join(wanted)}; {have}. "
         "`sim2real record` writes them"
     )

@@ -39,15 +39,16 @@ def sections(directory: Path) -> list[Section]:
 
 def dataset(directory: Path) -> Section:
     """What a LeRobot data set holds, in the words of `sim2real data`."""
-    from pipelines.identification.dataset_check import as_text, check
+    from pipelines.identification.dataset_check import check
+    from pipelines.identification.dataset_text import as_text
     from sim2real.lerobot import LeRobotDataset
-    from sim2real.robot import Robot
+    from sim2real.lerobot.robots import robot_of
     from sim2real.tasks.registry import task_names
 
     data = LeRobotDataset.open(directory)
     section = Section("The data set")
-    robot = Robot.load(str(data.notes.get("robot", "so101")))
-    section.code(as_text(check(data, robot, tasks=tuple(task_names()))))
+    robot, remark = robot_of(data)
+    section.code(as_text(check(data, robot, tasks=tuple(task_names()), remarks=[remark] if remark else ())))
     return section
 
 

@@ -3,6 +3,7 @@
 Opening reads the metadata only; rows are read per file when an episode is asked for, pictures when they are.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from sim2real.calibration import Calibration
+from sim2real.calibration import Calibration, read_table
 from sim2real.episode import Episode
-from sim2real.errors import UserError
-from sim2real.lerobot import schema
+from sim2real.errors import UserError, spans
+from sim2real.lerobot import labels, schema
+from sim2real.lerobot.files import read_json
 from sim2real.lerobot.grid import settle
-from sim2real.lerobot.metadata import EpisodeEntry, metadata_v2, metadata_v3, read_json, read_parquet
+from sim2real.lerobot.joints import calibration_of_arm, columns_of
+from sim2real.lerobot.metadata import Metadata, read_metadata, visible
+from sim2real.lerobot.rows import DataFile, EpisodeRows
 from sim2real.lerobot.schema import FeatureSpec
+from sim2real.lerobot.stamps import times_of
 from sim2real.lerobot.units import UnitsFound, find_units, modern
 from sim2real.robot import Robot
 
@@ -30,7 +34,8 @@ class LeRobotDataset:
     """A data set on disk. Made by `LeRobotDataset.open`.
 
     `fps` is the stated rate, Hz; `features` holds what each frame has; `episodes` the metadata of each; `arm` which
-    of several arms is meant ("left"), where joints are named `left_shoulder_pan` and `right_shoulder_pan`.
+    of several arms is meant ("left"), where joints are named `left_shoulder_pan` and `right_shoulder_pan`; `remarks`
+    what its metadata contradicts itself in.
     """
 
     def __init__(
@@ -38,8 +43,7 @@ class LeRobotDataset:
         root: Path,
         info: Mapping[str, Any],
         features: dict[str, FeatureSpec],
-        tasks: tuple[str, ...],
-        episodes: tuple[EpisodeEntry, ...],
+        metadata: Metadata,
         arm: str | None = None,
     ) -> None:
         self.root = root
@@ -49,9 +53,11 @@ class LeRobotDataset:
         self.fps = float(info["fps"])
         self.robot_type = str(info.get("robot_type") or "")
         self.features = features
-        self.tasks = tasks
-        self.episodes = episodes
-        self._files: dict[Path, dict[str, NDArray[Any]]] = {}
+        self.tasks = metadata.tasks
+        self.episodes = metadata.episodes
+        self.remarks = metadata.remarks
+        self._labelled = metadata.labelled
+        self._files: dict[Path, DataFile] = {}
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -78,20 +84,17 @@ class LeRobotDataset:
         info = read_json(info_path)
         try:
             version = str(info["codebase_version"])
-            if not 1 <= float(info["fps"]) <= 1000:
+            if isinstance(info["fps"], bool) or not 1 <= float(info["fps"]) <= 1000:
                 raise UserError(f"{info_path}: fps must be 1 to 1000 Hz, got {info['fps']}")
-            features = {name: FeatureSpec.from_info(raw) for name, raw in info["features"].items()}
+            features = {str(name): FeatureSpec.from_info(raw) for name, raw in info["features"].items()}
         except KeyError as error:
             raise UserError(f"{info_path} is not a LeRobot info file: it lacks {error}") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{info_path} is not a LeRobot info file: {error}") from None
-        if version.startswith("v3"):
-            tasks, episodes = metadata_v3(root, info, features)
-        elif version.startswith("v2"):
-            tasks, episodes = metadata_v2(root, info, features)
-        else:
+        number = re.match(r"v?([23])(\.|$)", version)
+        if number is None:
             raise UserError(f"{root} is a data set of version {version}; v3.0 and v2.x can be read")
-        return cls(root, info, features, tasks, episodes, arm)
+        return cls(root, info, features, read_metadata(root, int(number[1]), info, features), arm)
 
     # What else lies beside the data
 
@@ -102,20 +105,50 @@ class LeRobotDataset:
         return read_json(path) if path.is_file() else {}
 
     def calibration(self, robot: Robot, path: str | Path | None = None) -> Calibration | None:
-        """The calibration in `path`, by default the one beside the data; None when there is none."""
-        if path is not None:
-            return Calibration.load(path, robot)
+        """The calibration in `path`, by default the one beside the data; None when there is none.
+
+        Of a file that holds more than the arm (wheels, a second arm), the arm's part.
+        """
         beside = self.root / schema.CALIBRATION_FILE
-        return Calibration.load(beside, robot) if beside.is_file() else None
+        if path is None and not beside.is_file():
+            return None
+        source = beside if path is None else Path(path)
+        table = calibration_of_arm(read_table(source), robot.joint_names, self.arm)
+        return Calibration.create(table, robot, source=str(source))
 
     @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras that were recorded."""
-        return tuple(
-            name.removeprefix(schema.IMAGES)
+        return tuple(self._of_cameras)
+
+    @cached_property
+    def _of_cameras(self) -> dict[str, str]:
+        """The feature of each camera."""
+        return {
+            name.removeprefix(schema.IMAGES).removeprefix("observation."): name
             for name, spec in self.features.items()
-            if spec.visual and name.startswith(schema.IMAGES)
-        )
+            if spec.visual and name.startswith("observation.")
+        }
+
+    @cached_property
+    def unlisted(self) -> tuple[str, ...]:
+        """What lies in data/ and no episode of the table refers to, in words for people."""
+        listed: dict[Path, set[int]] = {}
+        for entry in self.episodes:
+            listed.setdefault(entry.data, set()).add(entry.index)
+        found = visible(list((self.root / "data").rglob("*.parquet")), self.root)
+        extra = [path for path in found if path not in listed]
+        remarks = []
+        if extra:
+            more = f" and {len(extra) - 1} more files" if extra[1:] else ""
+            remarks.append(f"no episode of the table refers to {extra[0]}{more}")
+        held = {path: set(file.episodes) for path, file in self._files.items()}
+        beyond = sorted(set().union(*(held[path] - listed.get(path, set()) for path in held)) if held else ())
+        if beyond:
+            remarks.append(
+                f"data files hold the episodes {spans(beyond)}, which the table does not list there"
+            )
+        return tuple(remarks)
 
     # Rows
 
@@ -143,19 +176,33 @@ class LeRobotDataset:
         return tuple(sorted(chosen))
 
     def columns(self, position: int) -> dict[str, NDArray[Any]]:
-        """All numeric features of the episode at `position`: {name: (T,) or (T, size)} as stored.
+        """All numeric features of the episode at `position`: {name: (T,) or (T, size)} as stored, frame by frame.
 
         Raises UserError for a missing, truncated or inconsistent file.
         """
-        entry = self.episodes[position]
-        table = self._load(entry.data)
-        rows = table["episode_index"] == entry.index
-        if int(rows.sum()) != entry.length:
+        rows = self._rows(position)
+        lacking = [
+            name for name, spec in self.features.items() if spec.numeric and name not in rows.file.names
+        ]
+        if lacking:
             raise UserError(
-                f"episode {entry.index} has {int(rows.sum())} frames in {entry.data}, but its metadata says "
-                f"{entry.length}; the recording was interrupted or the files do not belong together"
+                f"{rows.file.path} lacks the columns {', '.join(lacking)} that meta/info.json promises"
             )
-        return {name: values[rows] for name, values in table.items()}
+        return {name: rows.column(name, spec.shape) for name, spec in self.features.items() if spec.numeric}
+
+    def success(self, position: int) -> tuple[bool | None, str]:
+        """Whether the episode at `position` succeeded, by the table of episodes or by its frames (None: not judged).
+
+        And what is there instead of a label that can be read ("" if nothing).
+        """
+        entry = self.episodes[position]
+        if entry.success is not None or entry.label_problem:
+            return entry.success, entry.label_problem
+        try:
+            rows = self._rows(position)
+        except UserError:
+            return None, ""  # what cannot be read nobody judged
+        return labels.judged(rows, self.features, self._labelled)
 
     def require(self, *names: str) -> None:
         """Raise UserError unless the data set has these features."""
@@ -179,30 +226,8 @@ class LeRobotDataset:
                 f"the data set {self.root} does not name the joints of {feature}, so nothing says which is "
                 f"which; add names to meta/info.json, in the recorded order, out of {', '.join(expected)}"
             )
-        found = [schema.joint_of(name) for name in names]
-        arms = schema.arms_of(found, expected)
-        if self.arm is not None:
-            wanted = f"{self.arm}_"
-            if wanted not in arms:
-                there = ", ".join(arm.rstrip("_") for arm in arms if arm) or "no such names"
-                raise UserError(
-                    f"{self.root} has no arm '{self.arm}' with the joints of {robot.name}; its arms are {there}, its "
-                    f"joints {', '.join(names)}"
-                )
-        elif len(arms) == 1 or "" in arms:
-            wanted = "" if "" in arms else arms[0]
-        elif arms:
-            raise UserError(
-                f"{self.root} is of {len(arms)} arms; choose one with --arm "
-                f"{' or '.join(arm.rstrip('_') for arm in arms)}, and its --calibration"
-            )
-        else:
-            raise UserError(
-                f"{feature} of {self.root} has the joints {', '.join(names)}, but {robot.name} has "
-                f"{', '.join(expected)}; choose the robot that was recorded with --robot, or mend the names in "
-                "meta/info.json"
-            )
-        return np.array([found.index(wanted + name) for name in expected], dtype=np.intp)
+        columns = columns_of(names, expected, self.arm, f"{feature} of {self.root}", robot.name)
+        return np.array(columns, dtype=np.intp)
 
     def joints(self, position: int, feature: str, robot: Robot) -> Array:
         """(T, n) of a joint feature as stored, in the order of the robot's joints.
@@ -210,7 +235,15 @@ class LeRobotDataset:
         Raises UserError for values that are not finite.
         """
         order = self.joint_order(feature, robot)
-        values = np.asarray(self.columns(position)[feature], dtype=np.float64)[:, order]
+        names = self.features[feature].names or ()
+        stored = self._rows(position).column(feature)
+        stored = stored.reshape(len(stored), int(np.prod(stored.shape[1:])))
+        if stored.shape[1] != len(names):
+            raise UserError(
+                f"{feature} of {self.root} has {len(names)} names in meta/info.json, but {stored.shape[1]} numbers in "
+                f"the rows of episode {self.episodes[position].index}: nothing says which is which; mend the names"
+            )
+        values = np.asarray(stored[:, order], dtype=np.float64)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise UserError(
@@ -247,35 +280,44 @@ class LeRobotDataset:
         state, action = (np.concatenate([part[k] for part in readable]) for k in (0, -1))
         return find_units(state, action, robot, calibration, requested, str(self.root))
 
-    def episode(self, position: int, robot: Robot, convert: "Converter | None" = None) -> Episode:
+    def episode(
+        self, position: int, robot: Robot, convert: "Converter | None" = None, *, commands: bool = True
+    ) -> Episode:
         """The episode at `position` in radians, in the order of the robot's joints, without pictures.
 
         `convert` is what `converter` returned, by default for the calibration beside the data. Recordings
-        that do not say what was really sent have `executed` equal to `action`. Raises UserError for missing
-        features, other joints, unclear units, broken files.
+        that do not say what was really sent have `executed` equal to `action`; without `commands` both are the
+        states. `info` says which column tells the `time` ("clock"; "": none, it is frame / fps), and "remarks". Raises
+        UserError for missing features, other joints, unclear units, broken files, and an episode without frames.
         """
         convert = convert or self.converter(robot)
-        columns = self.columns(position)
         entry = self.episodes[position]
+        if entry.length < 1:
+            raise UserError(f"episode {entry.index} of {self.root} has no frames")
+        rows = self._rows(position)
         state = convert(self.joints(position, schema.STATE, robot))
-        action = convert(self.joints(position, schema.ACTION, robot))
+        action = state if not commands else convert(self.joints(position, schema.ACTION, robot))
         executed = action
-        if schema.EXECUTED in self.features:
+        if commands and schema.EXECUTED in self.features:
             executed = convert(self.joints(position, schema.EXECUTED, robot))
-        time = np.asarray(
-            columns[schema.TIME] if schema.TIME in columns else columns["timestamp"], dtype=np.float64
-        )
+        times = times_of(rows, self.features, self.fps, f"episode {entry.index} of {self.root}")
         return Episode(
-            time=time - time[0],
+            time=times.seconds,
             state=state,
             action=action,
             executed=executed,
             fps=self.fps,
             robot=robot.name,
             task=entry.tasks[0] if entry.tasks else "",
-            features=self._environment(columns),
-            success=entry.success,
-            info={"episode": entry.index, "source": str(self.root), "ended": entry.ended},
+            features=self._environment(rows),
+            success=self.success(position)[0],
+            info={
+                "episode": entry.index,
+                "source": str(self.root),
+                "ended": entry.ended,
+                "clock": times.column,
+                "remarks": (*rows.remarks, *times.remarks),
+            },
         )
 
     def load(
@@ -306,40 +348,72 @@ class LeRobotDataset:
             )
         return Converter(settled.calibration, found, robot, settled.source, settled.remarks)
 
-    def _environment(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-        """The parts of observation.environment_state by the name of the observation, (T, k) each."""
+    def _environment(self, rows: EpisodeRows) -> dict[str, Array]:
+        """The parts of observation.environment_state by the name of the observation, (T, k) each; none if unnamed."""
         spec = self.features.get(schema.ENVIRONMENT)
         if spec is None or spec.names is None:
             return {}
-        values = np.asarray(columns[schema.ENVIRONMENT], dtype=np.float64).reshape(-1, len(spec.names))
+        values = np.asarray(rows.column(schema.ENVIRONMENT), dtype=np.float64)
+        values = values.reshape(len(values), -1)
+        if values.shape[1] != len(spec.names):
+            return {}
         return {name: values[:, index] for name, index in schema.grouped(spec.names).items()}
 
     def frames(self, position: int, camera: str) -> Iterator[NDArray[np.uint8]]:
-        """The pictures of an episode one by one, (H, W, 3) uint8 RGB. Raises UserError when there are none."""
-        feature = schema.IMAGES + camera
+        """The pictures of an episode one by one, (H, W, 3) uint8 RGB, from its video or from its rows.
+
+        Raises UserError when there are none, or one cannot be decoded.
+        """
+        feature = self._of_cameras.get(camera, schema.IMAGES + camera)
         entry = self.episodes[position]
         self.require(feature)
-        if feature not in entry.videos:
-            raise UserError(f"{feature} of {self.root} is not stored as a video and cannot be read")
-        from sim2real.lerobot.video import read_video
+        if feature in entry.videos:
+            from sim2real.lerobot.video import read_video
 
-        video = entry.videos[feature]
-        return read_video(video.path, video.start, entry.length, self.fps)
+            video = entry.videos[feature]
+            return read_video(video.path, video.start, entry.length, self.fps)
+        from sim2real.lerobot.pictures import in_rows
 
-    def _load(self, path: Path) -> dict[str, NDArray[Any]]:
+        return in_rows(self._rows(position), feature, self.root)
+
+    def without_pictures(self, position: int, camera: str) -> str | None:
+        """Why the episode at `position` has no pictures of a camera; None when they seem to be there."""
+        feature = self._of_cameras[camera]
+        video = self.episodes[position].videos.get(feature)
+        if video is not None:
+            from sim2real.lerobot.pictures import why_no_video
+
+            why = why_no_video(video.path)
+            return None if why is None else f"no pictures of the camera {camera}: {why}"
+        try:
+            stored = feature in self._file(position).names
+        except UserError:
+            return None  # told already
+        return (
+            None
+            if stored
+            else f"no pictures of the camera {camera}: neither a video nor a column of the rows"
+        )
+
+    def _rows(self, position: int) -> EpisodeRows:
+        entry = self.episodes[position]
+        if entry.problem:
+            raise UserError(entry.problem)
+        return self._file(position).frames(entry.index, entry.length)
+
+    def _file(self, position: int) -> DataFile:
+        path = self.episodes[position].data
         if path not in self._files:
-            names = [name for name, spec in self.features.items() if not spec.visual]
-            table = read_parquet(path)
-            lacking = [name for name in names if name not in table.column_names]
-            if lacking:
-                raise UserError(f"{path} lacks the columns {', '.join(lacking)} that meta/info.json promises")
-            self._files[path] = {
-                name: _to_numpy(table[name], self.features[name], path, name)
-                for name in names
-                if self.features[name].dtype != "string"
-            }
-            if "episode_index" not in self._files[path]:
-                raise UserError(f"{path} lacks the column episode_index")
+            usual = (
+                schema.STAMP,
+                schema.TIME,
+                schema.STATE,
+                schema.ACTION,
+                schema.EXECUTED,
+                schema.ENVIRONMENT,
+            )
+            judging = [name for name in (*labels.IN_FRAMES, *labels.REWARDS) if name in self.features]
+            self._files[path] = DataFile(path, (*usual, *judging))
         return self._files[path]
 
 
@@ -364,18 +438,3 @@ class Converter:
         if units == "old-degrees":
             return self.calibration.degrees_to_radians(modern(values, self.robot))
         return self.calibration.to_radians(values, units)
-
-
-def _to_numpy(column: pa.ChunkedArray, spec: FeatureSpec, path: Path, name: str) -> NDArray[Any]:
-    values = column.combine_chunks()
-    rows = len(values)
-    while any(is_list(values.type) for is_list in _LISTS):
-        values = values.flatten()
-    try:
-        flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype=spec.numpy)
-        return flat.reshape(rows) if spec.shape == (1,) else flat.reshape(rows, *spec.shape)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: the column {name} does not hold {spec.shape} numbers: {error}") from None
-
-
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)

@@ -16,7 +16,9 @@ EXECUTED = "action.executed"
 TIME = "time"
 """True time of capture, s from the start of the episode; `timestamp` is frame / fps. Ours."""
 
-MANDATORY = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+STAMP = "timestamp"
+"""Seconds from the start of the episode: frame / fps, or when it was recorded; in others' sets also of other kinds."""
+MANDATORY = (STAMP, "frame_index", "episode_index", "index", "task_index")
 """The columns every data set has beside its features."""
 
 
@@ -32,6 +34,7 @@ NOTES_FILE = "meta/sim2real.json"
 VISUAL = ("video", "image")
 
 _DTYPES = {
+    "float16": np.float16,
     "float32": np.float32,
     "float64": np.float64,
     "int8": np.int8,
@@ -39,8 +42,13 @@ _DTYPES = {
     "int32": np.int32,
     "int64": np.int64,
     "uint8": np.uint8,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
     "bool": np.bool_,
 }
+OTHER = "other"
+"""The type of a feature that is neither numbers, pictures nor text, or says nothing of itself that can be read."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +60,33 @@ class FeatureSpec:
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in (*_DTYPES, *VISUAL, "string"):
+        if self.dtype not in (*_DTYPES, *VISUAL, "string", OTHER):
             raise ValueError(f"unknown feature type {self.dtype!r}; known are {', '.join(_DTYPES)}, video")
         if not self.shape or any(size < 1 for size in self.shape):
             raise ValueError(f"a feature needs a shape of positive sizes, got {self.shape}")
 
     @classmethod
-    def from_info(cls, raw: Mapping[str, Any]) -> "FeatureSpec":
-        """From an entry of info.json. Names come as a list, as {group: list}, or not at all."""
-        names = raw.get("names")
-        if isinstance(names, Mapping):
-            groups = list(names.values())
-            names = groups[0] if len(groups) == 1 and isinstance(groups[0], list) else list(names)
-        shape = tuple(int(size) for size in raw.get("shape") or (1,))
-        return cls(str(raw["dtype"]), shape, None if names is None else tuple(map(str, names)))
+    def from_info(cls, raw: Any) -> "FeatureSpec":
+        """From an entry of info.json. Names come as a list, as {group: list}, as {name: place}, or not at all.
+
+        Whatever it says is taken: a feature that nobody asks for must not make a data set unreadable.
+        """
+        if not isinstance(raw, Mapping):
+            return cls(OTHER, (1,))
+        dtype = str(raw.get("dtype"))
+        shape = raw.get("shape")
+        sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+        whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
+        known = dtype in (*_DTYPES, *VISUAL, "string")
+        return cls(dtype if known else OTHER, sizes if whole else (1,), _names(raw.get("names")))
 
     @property
     def visual(self) -> bool:
         return self.dtype in VISUAL
+
+    @property
+    def numeric(self) -> bool:
+        return self.dtype in _DTYPES
 
     @property
     def numpy(self) -> type[np.generic]:
@@ -77,18 +94,18 @@ class FeatureSpec:
         return _DTYPES[self.dtype]
 
 
-def joint_of(name: str) -> str:
-    """A joint's own name: `shoulder_pan` of `shoulder_pan.pos`, `Shoulder Pan`, older sets' `main_shoulder_pan`."""
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-    return plain.removesuffix(".pos").removesuffix(".position").removeprefix("main_")
-
-
-def arms_of(found: Sequence[str], expected: Sequence[str]) -> list[str]:
-    """What stands before the names of each arm's joints ("left_", or nothing), for arms that have all `expected`."""
-    first = expected[0]
-    heads = [name.removesuffix(first) for name in found if name.endswith(first)]
-    complete = [head for head in heads if all(found.count(head + name) == 1 for name in expected)]
-    return [head for head in complete if not head or head.endswith("_")]
+def _names(names: Any) -> tuple[str, ...] | None:
+    if isinstance(names, Mapping):
+        groups = list(names.values())
+        if len(groups) == 1 and isinstance(groups[0], list | tuple):
+            names = groups[0]
+        elif sorted(map(str, groups)) == sorted(map(str, range(len(groups)))):
+            names = sorted(names, key=lambda name: int(names[name]))
+        else:
+            names = list(names)
+    if isinstance(names, list | tuple) and len(names) == 1 and isinstance(names[0], list | tuple):
+        names = names[0]
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else None
 
 
 def grouped(names: Sequence[str]) -> dict[str, list[int]]:

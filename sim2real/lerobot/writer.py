@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import schema
-from sim2real.lerobot.metadata import read_parquet
+from sim2real.lerobot.files import read_parquet
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.lerobot.schema import FeatureSpec
 from sim2real.lerobot.stats import KEYS, Stats, column_stats, pooled

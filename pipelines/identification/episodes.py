@@ -199,7 +199,8 @@ def grouped(reasons: Iterable[tuple[int, str]]) -> list[str]:
     for alike in causes.values():
         (first, text), numbers = alike[0], [episode for episode, _ in alike]
         if len(set(numbers)) == 1:
-            lines.append(f"episode {first}: {text}")
+            named = re.search(rf"\bepisode {first}\b", text)
+            lines.append(text if named else f"episode {first}: {text}")
         elif len({reason for _, reason in alike}) == 1:
             lines.append(f"episodes {spans(numbers)}: {text}")
         else:

@@ -127,7 +127,11 @@ def test_a_wrong_rate_shows(robot: Robot, tmp_path: Path) -> None:
     del info["features"][schema.TIME]
     (root / "meta/info.json").write_text(json.dumps(info))
     rate = check(LeRobotDataset.open(root), robot)["rate_hz"]
-    assert rate["measured"] is None and rate["suggested"] is None and rate["likely"][0] < 10 < rate["likely"][1] < 20
+    assert (
+        rate["measured"] is None
+        and rate["suggested"] is None
+        and rate["likely"][0] < 10 < rate["likely"][1] < 20
+    )
 
 
 def test_clipping_at_the_calibrated_range(robot: Robot, tmp_path: Path) -> None:

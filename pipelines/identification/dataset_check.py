@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identification.episodes import Readings, grouped, read_episodes
+from pipelines.identification.episodes import Readings, grouped, not_following, read_episodes
+from pipelines.identification.following import follow, is_gain
 from pipelines.identification.logs import arm_log, informative
 from pipelines.identification.misplaced_zeros import misplaced
 from pipelines.identification.recording_checks import (
@@ -90,6 +91,7 @@ def check(
         "calibrated": calibrated is not None,
         "rate_hz": _rate(readings, joints, guided, fps),
         "hand_guided": guided,
+        "not_following": not_following(readings, robot) if joints else None,
         "joints": joints,
         "suspicious": _suspicious(readings, robot),
     }
@@ -155,6 +157,7 @@ def _joints(readings: Readings, robot: Robot, calibration: Calibration | None) -
     action = np.concatenate([episode.action for episode in episodes])
     lower, upper = calibration.limits if calibration else (robot.lower, robot.upper)
     tick = 1.5 * RADIANS_PER_TICK
+    gains = follow([e.executed for e in episodes], [e.state for e in episodes], fps).gain
     report = {}
     for j, name in enumerate(robot.joint_names):
         # What was really sent, where the recording has it: requests are still to be smoothed and limited.
@@ -173,6 +176,7 @@ def _joints(readings: Readings, robot: Robot, calibration: Calibration | None) -
             "lag_frames": _number(frames),
             "lag_ms": _number(frames / fps * 1000),
             "rms_deg": _number(np.rad2deg(rms)),
+            "gain": _number(gains[j]),
             "clipped_state": at_end[0],
             "clipped_action": at_end[1],
             "beyond_urdf": float(beyond.mean()),
@@ -211,7 +215,11 @@ def _rate(readings: Readings, joints: dict[str, Any], guided: bool, told: float 
             else f"{stamps} agree with the stated rate"
         )
         return rate
-    lags = [j["lag_ms"] / 1000 for j in joints.values() if j["moves"] and j["lag_ms"] is not None]
+    lags = [
+        j["lag_ms"] / 1000
+        for j in joints.values()
+        if j["moves"] and j["lag_ms"] is not None and (j["gain"] is None or is_gain(j["gain"]))
+    ]
     speed = fastest([episode.state for episode in readings.episodes.values()], fps)
     bounds, note = likely_rates([] if guided else lags, speed, fps)
     if bounds is not None:

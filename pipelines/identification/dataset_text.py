@@ -52,12 +52,13 @@ def as_text(report: dict[str, Any]) -> str:
 
 
 _JOINT_HEADER = (
-    f"{'joint':15}{'range deg':>16}{'p95 deg/s':>11}{'lag frames':>12}{'ms':>6}{'rms deg':>9}"
+    f"{'joint':15}{'range deg':>16}{'p95 deg/s':>11}{'lag frames':>12}{'ms':>6}{'rms deg':>9}{'gain':>7}"
     f"{'clipped':>9}{'cmd':>7}{'>URDF':>7}{'glitches':>10}"
 )
 _JOINT_NOTE = (
-    "lag: delay of the state behind the command, rms: what it leaves unexplained; clipped, cmd: states and "
-    "commands at an end\nof the calibrated range; >URDF: states beyond the URDF's limits"
+    "lag: delay of the state behind the command, rms: what it leaves unexplained; gain: how far the state goes for "
+    "what the\ncommand goes; clipped, cmd: states and commands at an end of the calibrated range; >URDF: states "
+    "beyond the URDF's limits"
 )
 
 
@@ -65,11 +66,11 @@ def _joint_line(name: str, joint: dict[str, Any]) -> str:
     low, high = joint["range_deg"]
     lagging = [
         "-" if joint[key] is None else f"{joint[key]:{form}}"
-        for key, form in (("lag_frames", ".2f"), ("lag_ms", ".0f"), ("rms_deg", ".2f"))
+        for key, form in (("lag_frames", ".2f"), ("lag_ms", ".0f"), ("rms_deg", ".2f"), ("gain", ".3g"))
     ]
     return (
         f"{name:15}{f'{low:.1f} … {high:.1f}':>16}{joint['speed_p95_deg_s']:>11.0f}"
-        f"{lagging[0]:>12}{lagging[1]:>6}{lagging[2]:>9}"
+        f"{lagging[0]:>12}{lagging[1]:>6}{lagging[2]:>9}{lagging[3]:>7}"
         f"{joint['clipped_state']:>9.1%}{joint['clipped_action']:>7.1%}{joint['beyond_urdf']:>7.1%}"
         f"{joint['glitches']:>10}"
     )

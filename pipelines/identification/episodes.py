@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.identification.following import follow, mismatch
 from pipelines.identification.recording_checks import contradicts, measured_rate, without_turns
 from sim2real.episode import Episode
 from sim2real.errors import UserError, spans
@@ -79,14 +80,26 @@ def open_readings(
     """Read the chosen episodes of a LeRobot data set; `arm` chooses one of several, `fps` (Hz) overrules the stated
     rate and the time stamps.
 
-    Raises UserError for what is missing or unclear in it as a whole, and when no episode can be read.
+    Raises UserError for what is missing or unclear in it as a whole, when no episode can be read, and for actions that
+    cannot be the commands of the states.
     """
     dataset = LeRobotDataset.open(data, arm)
     dataset.require(schema.STATE, schema.ACTION)
     convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
     found = read_episodes(dataset, robot, convert, positions=dataset.select(episodes), fps=fps)
     found.require_any()
+    problem = not_following(found, robot)
+    if problem:
+        raise UserError(f"in {data} {problem}")
     return found
+
+
+def not_following(readings: Readings, robot: Robot) -> str | None:
+    """Why the recorded commands cannot be those of the states, if they cannot: see `following.py`."""
+    lower, upper = readings.convert.calibration.limits
+    alike = [episode for episode in readings.episodes.values() if episode.fps == readings.rate]
+    found = follow([e.executed for e in alike], [e.state for e in alike], readings.rate)
+    return mismatch(found, robot, upper - lower)
 
 
 def read_episodes(

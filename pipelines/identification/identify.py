@@ -1,7 +1,7 @@
 """Fit the simulated arm to a recording of a real one.
 
 What is fitted, with which prior, is declared in JOINT_FIELDS and below; how, is in `randomization/identification.py`;
-what is written, in `identify_results.py`. Angles in degrees here, because residuals are what users read.
+what is written, in `results.py`. Angles in degrees here, because residuals are what users read.
 """
 
 import time
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.identification.logs import ArmLog, informative
 from pipelines.identification.replay import physics_rate, replay_in_twin
+from pipelines.identification.stretches import informative_part
 from randomization.identification import Fit, Unknown, fit
 from sim2real.model import batched as twin
 from sim2real.model import servo
@@ -78,8 +79,10 @@ LINK_MASS = Fitted("mass", 0.35, 0.3, 3.0, "log", 0.05)
 """Relative to the URDF: cables, cameras and prints differ."""
 PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
-PILOT_FRAMES = 2400
+PILOT_FRAMES = 1200
 """The starting point is found on about so many frames."""
+FIT_FRAMES = 3600
+"""About so many frames are fitted, the most informative ones."""
 NOISE_FLOOR = 0.03
 """degrees: a tick is 0.088, uniformly quantized 0.025."""
 MOST_INFLATION = 10.0
@@ -234,14 +237,27 @@ class Identified:
     model: ArmModelFit
     log: ArmLog
     fit: Fit
-    before: Array
-    """(n,) degrees RMS of the nominal arm on the same episodes."""
+    """`fit.residuals` are those of the frames that were fitted, `fitted` in number."""
+    nominal: Array
+    """(T, n) degrees, simulated minus recorded, of the nominal arm."""
+    residuals: Array
+    """(T, n) degrees of the fitted arm, on all frames of the log."""
     seconds: float
+
+    @property
+    def before(self) -> Array:
+        """(n,) degrees RMS of the nominal arm."""
+        return np.asarray(np.sqrt(np.nanmean(self.nominal**2, axis=0)))
 
     @property
     def after(self) -> Array:
         """(n,) degrees RMS of the fitted arm."""
-        return np.asarray(np.sqrt(np.nanmean(self.fit.residuals**2, axis=0)))
+        return np.asarray(np.sqrt(np.nanmean(self.residuals**2, axis=0)))
+
+    @property
+    def fitted(self) -> int:
+        """How many frames were fitted."""
+        return int(np.isfinite(self.fit.residuals).any(axis=1).sum())
 
     def band(
         self, log: ArmLog, draws: int = 24, level: float = 0.9, seed: int = 0
@@ -249,13 +265,16 @@ class Identified:
         """Median, lower and upper end (T, n) rad of the predictive band of `level`.
 
         Parameter draws from the posterior, plus the residuals that the fit left: what the model cannot do is part
-        of what it predicts. They are scaled to data that the fit has not seen, see `optimism`.
+        of what it predicts. Where all frames were fitted, they are scaled to data that the fit has not seen, see
+        `optimism`.
         """
         rng = np.random.default_rng(seed)
         simulated = self.model.simulate(log, self.fit.draws(draws, rng))
         middle = self.model.simulate(log, self.fit.values[None])[0]
         spread = simulated.std(axis=0)
-        left = np.nanquantile(np.abs(np.deg2rad(self.fit.residuals)), level, axis=0) * self.optimism()
+        left = np.nanquantile(np.abs(np.deg2rad(self.residuals)), level, axis=0)
+        if len(self.fit.residuals) == len(self.residuals):
+            left = left * self.optimism()
         half = np.sqrt(left**2 + (1.645 * spread) ** 2)
         return middle, middle - half, middle + half
 
@@ -280,19 +299,21 @@ def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None)
     tell = say or (lambda _: None)
     log = informative(log, robot, source)
     model = ArmModelFit.build(robot, log)
+    nominal = np.rad2deg(replay_in_twin(log, robot) - log.outcome())
+    used = informative_part(log, robot, FIT_FRAMES, nominal)
+    pilot = informative_part(used, robot, PILOT_FRAMES)
     unknowns: Sequence[Unknown] = model.unknowns
-    for what, part, iterations, rounds in (("pilot fit", _pilot(log), 8, 2), ("fit", log, 8, 2)):
+    for what, part, iterations, rounds in (("pilot fit", pilot, 8, 1), ("fit", used, 6, 2)):
         found = fit(
             model.residuals(part), unknowns, part.recording.starts, iterations=iterations, rounds=rounds,
-            noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=part is log,
+            noise_floor=NOISE_FLOOR, most_inflation=MOST_INFLATION, posterior=part is used,
         )  # fmt: skip
         error = float(np.sqrt(np.nanmean(found.residuals**2, axis=0))[robot.arm].mean())
         tell(f"{what} on {len(part.recording.command)} frames: {error:.3f}° mean over the arm")
         unknowns = _from(unknowns, found)
     found = replace(found, covariance=WIDTH**2 * found.covariance)
-    nominal = np.rad2deg(replay_in_twin(log, robot) - log.outcome())
-    before = np.sqrt(np.nanmean(nominal**2, axis=0))
-    return Identified(model, log, found, before, time.perf_counter() - began)
+    residuals = found.residuals if used is log else model.residuals(log)(found.values[None])[0]
+    return Identified(model, log, found, nominal, residuals, time.perf_counter() - began)
 
 
 def _from(unknowns: Sequence[Unknown], found: Fit) -> list[Unknown]:
@@ -301,14 +322,3 @@ def _from(unknowns: Sequence[Unknown], found: Fit) -> list[Unknown]:
         replace(unknown, start=float(value), mean=unknown.start if unknown.mean is None else unknown.mean)
         for unknown, value in zip(unknowns, found.values)
     ]
-
-
-def _pilot(log: ArmLog) -> ArmLog:
-    """Some episodes, spread over the recording, of about PILOT_FRAMES frames."""
-    recording = log.recording
-    mean_length = len(recording.command) / recording.episodes
-    count = int(np.clip(round(PILOT_FRAMES / mean_length), 1, recording.episodes))
-    if count == recording.episodes:
-        return log
-    chosen = np.unique(np.linspace(0, recording.episodes - 1, count).round().astype(int))
-    return log.select([int(e) for e in chosen])

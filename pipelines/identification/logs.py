@@ -65,6 +65,17 @@ class ArmLog:
             tuple(self.episodes[e] for e in episodes), self.remarks,
         )  # fmt: skip
 
+    def head(self, frames: int) -> "ArmLog":
+        """The first frames of a log of one episode."""
+        recording, count = self.recording, min(frames, len(self.valid))
+        first = replace(
+            recording,
+            command=recording.command[:count],
+            state=recording.state[:count],
+            starts=np.array([0, count]),
+        )
+        return replace(self, recording=first, valid=self.valid[:count])
+
 
 def load_arm_log(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.identification.following import follow, is_gain
 from sim2real.lerobot.lag import lag
 
 Array = NDArray[np.float64]
@@ -200,7 +201,12 @@ def doubts(command: Sequence[Array], state: Sequence[Array], fps: float) -> list
     """What is doubtful about the commands and states (each (T, n) rad) of a data set, and what to do about it."""
     if hand_guided(command, state):
         return []
-    moves = [j for j in range(state[0].shape[1]) if max(np.ptp(s[:, j]) for s in state) > MOVING]
+    gains = follow(command, state, fps).gain
+    moves = [
+        j
+        for j in range(state[0].shape[1])
+        if max(np.ptp(s[:, j]) for s in state) > MOVING and (np.isnan(gains[j]) or is_gain(gains[j]))
+    ]
     lags = [lag([c[:, j] for c in command], [s[:, j] for s in state])[0] / fps for j in moves]
     bounds, why = likely_rates([value for value in lags if np.isfinite(value)], fastest(state, fps), fps)
     if bounds is None or not doubtful(fps, bounds):

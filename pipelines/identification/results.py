@@ -12,7 +12,6 @@ import tomli_w
 from numpy.typing import NDArray
 
 from pipelines.identification.identify import Identified
-from pipelines.identification.replay import replay_in_twin
 from pipelines.sweeps.plan import provenance
 from randomization.identification import Fit
 from randomization.sweep import write_text
@@ -138,7 +137,8 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
         "robot": robot.name,
         "data": source,
         "episodes": list(found.log.episodes),
-        "frames": int(np.isfinite(result.residuals).any(axis=1).sum()),
+        "frames": int(np.isfinite(found.residuals).any(axis=1).sum()),
+        "fitted_frames": found.fitted,
         "units": found.log.units,
         "fps": found.log.recording.fps,
         "seconds": round(found.seconds, 1),
@@ -198,8 +198,7 @@ def save_overlay(found: Identified, folder: Path) -> None:
     `high_e`, `fitted_e` (t, n), `episode` (2,) their numbers.
     """
     log, robot = found.log, found.model.robot
-    nominal = replay_in_twin(log, robot)
-    before, after = np.rad2deg(nominal - log.outcome()), found.fit.residuals
+    before, after = found.nominal, found.residuals
     starts = log.recording.starts
     errors = np.array([np.sqrt(np.nanmean(after[a:b][:, robot.arm] ** 2)) for a, b in pairwise(starts)])
     order = np.argsort(errors)
@@ -212,13 +211,14 @@ def save_overlay(found: Identified, folder: Path) -> None:
         "error": errors[chosen],
     }
     for k, e in enumerate(chosen):
-        one = log.select([e])
+        one = log.select([e]).head(_MOST_FRAMES + 1)
         fitted, low, high = found.band(one)
-        rows = slice(0, min(_MOST_FRAMES, len(fitted) - 1))
+        rows = slice(0, len(fitted) - 1)
+        nominal = one.outcome() + np.deg2rad(before[starts[e] : starts[e] + len(fitted)])
         arrays[f"time_{k}"] = (np.arange(len(fitted)) / log.recording.fps)[rows]
         for name, values in (
             ("command", one.recording.command), ("recorded", one.outcome()), ("fitted", fitted),
-            ("nominal", nominal[starts[e] : starts[e + 1]]), ("low", low), ("high", high),
+            ("nominal", nominal), ("low", low), ("high", high),
         ):  # fmt: skip
             arrays[f"{name}_{k}"] = np.rad2deg(values[rows]).astype(np.float32)
     temporary = folder / f".{OVERLAY}.part"

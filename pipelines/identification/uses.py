@@ -25,13 +25,15 @@ def uses_of(
         missing.append("action: the commands were not recorded")
     if report["units"]["found"] is None:
         missing.append(f"units: {report['units']['why']}")
+    if report["not_following"]:
+        missing.append(f"commands that belong to the states: {report['not_following']}")
     if replay:
         missing.append(f"frames: {replay}")
     uses: dict[str, Any] = {"replay": _verdict(list(missing))}
     still = [name for name, joint in report["joints"].items() if not joint["moves"]]
     if still and len(still) == len(report["joints"]):
         missing.append("motion: no joint moves")
-    elif identify:
+    elif identify and not report["not_following"]:
         missing.append(f"information about the servos: {identify}")
     elif report["hand_guided"]:
         missing.append("commands: the arm was guided by hand, no servo was at work")
@@ -72,6 +74,8 @@ def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int
         problems.append(f"episodes of {task}: these are of {', '.join(dataset.tasks)}")
     if report["units"]["found"] is None:
         problems.append("units, or a calibration")
+    if report["not_following"]:
+        problems.append("actions that belong to the states (see replay)")
     success, count = report["success"], report["episodes"]
     note = ""
     if success["failures"] and not success["successes"]:

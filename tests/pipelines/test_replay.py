@@ -160,9 +160,13 @@ def test_a_joint_against_its_commands_is_refused(robot: Robot, tmp_path: Path) -
     path = commands(robot, 8, 100)
     state = path[:-4].copy()
     state[:, 2] = 2 * robot.home[2] - state[:, 2]
-    log = load_arm_log(write(tmp_path / "set", robot, [episode(robot, path[4:], state)]), robot)
+    with pytest.raises(UserError, match=r"against their commands \(elbow_flex -1"):
+        load_arm_log(write(tmp_path / "set", robot, [episode(robot, path[4:], state)]), robot)
+    # Where it follows too loosely to be measured, the direction still shows.
+    state[:, 2] += np.random.default_rng(0).normal(0, 0.2, len(state))
+    log = load_arm_log(write(tmp_path / "loose", robot, [episode(robot, path[4:], state)]), robot)
     with pytest.raises(UserError, match="elbow_flex turns against its commands"):
-        informative(log, robot, "set")
+        informative(log, robot, "loose")
 
 
 def test_missing_frames_are_bridged_and_gaps_cut(robot: Robot, tmp_path: Path) -> None:

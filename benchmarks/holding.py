@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.sweeps.plan import open_policy
 from pipelines.sweeps.simulated import make_plan
+from sim2real.policies.load import load_policy
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
@@ -32,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     robot, task = Robot.load("so101"), load_task(args.task)
     plan = make_plan(task=args.task, policy=args.policy, draws=args.draws, seed=args.seed, privileged=False)
-    policy = open_policy(args.policy, task, robot)
+    policy = load_policy(args.policy, task, robot)
     succeeded = kept = 0
     with World(robot, task) as world:
         for draw in plan.make_draws(plan.bind())[0]:

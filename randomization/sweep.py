@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from randomization.workers import POLICY_FAULT, Factory, Outcome, Row, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.files import read_json, write_text
+from sim2real.identity import differences
 from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
 
@@ -70,11 +72,11 @@ class SweepStore:
         there = read_json(self.config_path)
         if "sweep" not in there:
             raise UserError(f"{self.directory} holds another kind of run; use another --out")
-        differences = list(_differences(there["sweep"], json.loads(json.dumps(identity))))
+        found = list(differences(there["sweep"], json.loads(json.dumps(identity))))
         if not enlargeable and there.get("draws") != draws:
-            differences.append(f"draws: {there.get('draws')} there, {draws} here (this design cannot grow)")
-        if differences:
-            shown = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
+            found.append(f"draws: {there.get('draws')} there, {draws} here (this design cannot grow)")
+        if found:
+            shown = "; ".join(found[:4]) + ("; …" if len(found) > 4 else "")
             raise UserError(
                 f"{self.directory} holds a different sweep ({shown}); use another --out, or the same settings "
                 "to continue it"
@@ -228,27 +230,6 @@ def row_to_draw(row: Mapping[str, Any], parameters: Sequence[str]) -> Draw:
     return Draw(index=int(row["index"]), seed=int(row["seed"]), values=values)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError when it is none."""
-    try:
-        raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return raw
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def _outcomes(
     factory: Factory, draws: Sequence[Draw], workers: int, engine: Engine | None
 ) -> Iterator[Outcome]:
@@ -330,16 +311,3 @@ def _counts(values: Sequence[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _differences(there: Any, here: Any, path: str = "") -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in [*there, *(k for k in here if k not in there)]:
-            yield from _differences(there.get(key), here.get(key), f"{path}.{key}" if path else str(key))
-    elif there != here:
-        yield f"{path}: {_short(there)} there, {_short(here)} here"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "…"

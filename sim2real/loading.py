@@ -1,5 +1,6 @@
 """Finding a user's own classes by "module:Name"."""
 
+import hashlib
 import importlib
 import sys
 from pathlib import Path
@@ -71,3 +72,16 @@ def instantiate(spec: str, what: str, needs: tuple[str, ...], **takes: Any) -> A
     if missing:
         raise UserError(f"{what} '{spec}' lacks {', '.join(missing)}; a {what} needs {', '.join(needs)}")
     return result
+
+
+def source_identity(spec: str, what: str) -> dict[str, str]:
+    """The hash of the file that a user's "module:Class" is written in, as JSON; nothing for other names."""
+    if ":" not in spec:
+        return {}
+    import inspect
+
+    try:
+        source = inspect.getsourcefile(load_attribute(spec, what))
+    except TypeError:
+        return {}
+    return {"source": hashlib.sha256(Path(source).read_bytes()).hexdigest()} if source else {}

@@ -6,12 +6,12 @@ HELP = (
     "Train a policy in simulation under randomization. A scripted expert shows the task in many drawn worlds, "
     "a network learns to do the same from what sensors and camera show, drives itself, and is corrected where "
     "it goes wrong. Writes DIR/policy.onnx, logs, checkpoints and metrics.json. Ctrl-C leaves the policy as it "
-    "is at that moment; --resume goes on."
+    "is at that moment; the same command goes on."
 )
 EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
-  sim2real pretrain --task lift --out runs/lift --resume"""
+  sim2real pretrain --task lift --out runs/lift   (again after Ctrl-C: goes on where it was)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-minutes", type=float, metavar="M", help="fit collection and training into this"
     )
     parser.add_argument("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in DIR")
+    parser.add_argument("--resume", action="store_true", help="go on in DIR, and refuse to begin anew")
     add_trainer_arguments(parser)
 
 

@@ -74,10 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     if args.replay is not None:
+        from pipelines.reports.draw import write_draw_report
         from pipelines.reports.report import write_report
         from pipelines.sweeps.replay_draw import replay_draw
 
-        answer = replay_draw(out, args.replay)
+        replayed = replay_draw(out, args.replay)
+        answer = replayed.to_dict() | {"report": str(write_draw_report(replayed))}
         write_report([out])  # it links to what has been looked at
         text = f"draw {answer['index']}: {answer['outcome']}; {answer['report']}"
     elif args.explain is not None:
@@ -114,11 +116,12 @@ def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from pipelines.sweeps import plan as sweep
     from pipelines.sweeps.simulated import workers_for
     from sim2real.errors import UserError
+    from sim2real.policies.load import kind_of
 
     plan = _plan_against(args) if args.against else _plan(args)
     # On a cluster the default is all of it, not this machine's cores.
     workers = workers_for(args.policy, 0 if args.engine == "ray" and args.workers is None else args.workers)
-    if args.engine == "ray" and sweep.is_remote(args.policy):
+    if args.engine == "ray" and kind_of(args.policy) == "server":
         raise UserError("a policy server serves one at a time: leave --engine ray out")
     sweep.run(plan, out, workers=workers, engine=args.engine)
     summary = sweep.conclude(out, against=Path(args.against) if args.against else None)

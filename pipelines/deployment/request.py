@@ -15,8 +15,8 @@ from hardware.runtime.sessions.terminal import Terminal
 from hardware.runtime.sources.teleop import check_joints
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
-from sim2real.policies.protocol import is_trajectory
-from sim2real.policies.remote import is_remote, offered
+from sim2real.policies.load import kind_of
+from sim2real.policies.remote import offered
 from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task, task_names
@@ -218,7 +218,8 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
     policy: dict[str, Any] = {"policy": spec}
     task_name = options.task
     pictures: tuple[str, ...] = ()
-    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
+    kind = kind_of(spec)
+    if kind == "file":
         from sim2real.policies.file import load_policy_file
 
         file = load_policy_file(spec)
@@ -226,7 +227,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
         task_name = task_name or file.info.task
         file.check(robot, load_task(task_name))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
-    elif is_remote(spec):
+    elif kind == "server":
         offer = offered(spec, robot)
         task_name, pictures = task_name or offer.task, offer.pictures
         policy |= {"server": asdict(offer)}

@@ -1,6 +1,5 @@
 """What comes of a run on an arm: its result as JSON, as files and as a few lines for people."""
 
-import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import Session
 from pipelines.deployment.request import Options, Setup
+from pipelines.runs import described
+from sim2real.files import write_json
 from sim2real.statistics import wilson_interval
 
 Array = NDArray[np.float64]
@@ -126,27 +127,21 @@ def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Se
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipelines.sweeps.plan import provenance
-
-    config = provenance(options.command) | {
-        "seed": options.seed,
-        "policy": setup.actor,
-        "settings": asdict(options)
-        | {
-            "task": setup.name,
-            "robot": setup.robot.name,
-            "policy_file": setup.policy,
-        },
+    settings = asdict(options) | {
+        "task": setup.name,
+        "robot": setup.robot.name,
+        "policy_file": setup.policy,
     }
+    config = described(options.command, seed=options.seed, settings=settings) | {"policy": setup.actor}
     out = Path(options.out)
     rows = [asdict(r) for r in session.results]
     try:
-        _write_json(out / "config.json", config)
+        write_json(out / "config.json", config)
         if rows:
             pq.write_table(pa.Table.from_pylist(rows), out / "episodes.parquet")
         if len(log):
             pq.write_table(log.table(), out / "log.parquet")
-        _write_json(out / "result.json", result)
+        write_json(out / "result.json", result)
     except OSError as error:
         say(f"could not write to {out}: {error}")
 
@@ -168,12 +163,6 @@ def _spread(values: Array, keys: tuple[str, ...]) -> dict[str, float | None]:
             quantile = 100.0 if key == "max" else float(key[1:])
             spread[key] = round(float(np.percentile(values, quantile)) * 1000, 4)
     return spread
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def say(text: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hardware.runtime.sources.inference import example_observation, load_any_policy
+from hardware.runtime.sources.inference import example_observation
 from sim2real.errors import HardwareError, Sim2RealError, UserError
 from sim2real.observation import STANDARD, standard_features
+from sim2real.policies.load import load_policy
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
@@ -45,7 +46,7 @@ class Served:
 
             task = load_policy_file(spec).info.task
         chosen = load_task(task, arm.n)
-        policy = load_any_policy(spec, chosen, arm)
+        policy = load_policy(spec, chosen, arm)
         # The first call compiles or allocates; no arm must wait for that.
         try:
             policy.reset(0)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pipelines.identification.bench_logs import BenchRun, load_bench
 from pipelines.identification.results import training_ranges, write_space
-from pipelines.sweeps.plan import provenance
+from pipelines.runs import described
 from randomization.identification import Fit, Unknown, fit
-from randomization.sweep import write_text
 from sim2real.errors import UserError
+from sim2real.files import write_text
 from sim2real.model import pendulum, servo
 
 Array = NDArray[np.float64]
@@ -192,7 +192,7 @@ def identify_bench(
     target.mkdir(parents=True, exist_ok=True)
     write_text(target / "twin.toml", tomli_w.dumps(twin))
     write_space(target / "space.toml", space)
-    config = provenance("identify") | {"settings": {"bench": str(folder), "runs": word}}
+    config = described("identify", settings={"bench": str(folder), "runs": word})
     write_text(target / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(target / "identify.json", json.dumps(summary, indent=2) + "\n")
     return summary

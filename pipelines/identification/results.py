@@ -12,9 +12,9 @@ import tomli_w
 from numpy.typing import NDArray
 
 from pipelines.identification.identify import Identified
-from pipelines.sweeps.plan import provenance
+from pipelines.runs import described
 from randomization.identification import Fit
-from randomization.sweep import write_text
+from sim2real.files import write_text
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.parameters import world_parameters
@@ -167,9 +167,7 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     write_space(folder / "space.toml", ranges)
     write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
     settings = {"robot": robot.name, "data": source}
-    write_text(
-        folder / "config.json", json.dumps(provenance("identify") | {"settings": settings}, indent=2) + "\n"
-    )
+    write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "\n")
     save_overlay(found, folder)
     return summary
 

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.sweeps.evaluate import progress_bar
-from pipelines.sweeps.plan import open_policy
 from randomization.workers import Outcome, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Observation, flatten
 from sim2real.parameters import Draw
+from sim2real.policies.load import load_policy
 
 Array = NDArray[np.float64]
 Labels = Literal["sensors", "truth"]
@@ -149,8 +149,8 @@ class CollectEpisode:
         from sim2real.tasks.registry import load_task
 
         robot, task = Robot.load(self.robot), load_task(self.task)
-        expert = open_policy(self.expert, task, robot)
-        student = None if self.student is None else open_policy(self.student, task, robot)
+        expert = load_policy(self.expert, task, robot)
+        student = None if self.student is None else load_policy(self.student, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))
         driver = Labeller(world, expert, student, task.features, self.disturbance, self.labels)
 

@@ -20,14 +20,26 @@ from pipelines.learning.data import ChunkDataModule, Pace, PairDataset
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.mlp import PolicyNetwork
-from pipelines.learning.pretrain import prepare_directory
 from pipelines.learning.recorded import load_recorded
-from pipelines.learning.trainer import History, TrainerOptions, check_options, fit, main_process, provenance
+from pipelines.learning.trainer import (
+    History,
+    TrainerOptions,
+    begin_run,
+    check_options,
+    finished_before,
+    fit,
+    main_process,
+)
+from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
+from sim2real.identity import dataset_hash, file_hash
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
+
+NAMED = ("policy", "data", "robot", "task", "calibration", "space", "twin")
+"""Settings that only name something; what counts is what they stand for."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +129,20 @@ def finetune(
         lead=settings.lead,
         predict=parent.act_on,
     )
-    config = provenance("finetune", {**asdict(settings), "task": task})
-    prepare_directory(out, config, resume=False)
+    numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
+    identity = {
+        **plan.identity(plan.bind()),
+        "parent": parent.sha256,
+        "data": dataset_hash(settings.data),
+        "calibration": None if settings.calibration is None else file_hash(settings.calibration),
+        "settings": numbers,
+    }
+    named = {**asdict(settings), "task": task}
+    config = described("finetune", seed=settings.seed, settings=named, identity=identity)
+    previous, _ = begin_run(out, config)
+    if finished_before(previous, out):
+        del previous["curve"]
+        return previous
     groups, shares = [recorded], [1.0]
     result: dict[str, Any] = {"recorded": summary}
     if settings.simulated:

@@ -6,8 +6,6 @@ what it had already collected.
 """
 
 import math
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,25 +25,26 @@ from pipelines.learning.trainer import (
     Deadline,
     History,
     TrainerOptions,
+    begin_run,
     check_options,
+    finished_before,
     fit,
     main_process,
-    provenance,
-    write_json,
 )
+from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
-from pipelines.sweeps.plan import SweepPlan, policy_identity
+from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
-from randomization.sweep import read_json
 from sim2real.errors import UserError
 from sim2real.observation import Feature
 from sim2real.parameters import Draw
 from sim2real.policies.file import PolicyInfo
+from sim2real.policies.load import load_policy, policy_identity
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
 
-OWN = ("config.json", "metrics.json", "data", "logs", "tensorboard", "checkpoints", "report.html")
-"""What a run leaves in its directory besides `policy.onnx`."""
+NAMED = ("task", "robot", "expert", "space", "twin")
+"""Settings that only name something; what counts is what they stand for."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,9 @@ def pretrain(
     """Train and write `out/policy.onnx`; returns what `metrics.json` holds besides the curve.
 
     With `max_minutes` collection and training share that time; the result then depends on the machine. After
-    Ctrl-C the policy of that moment is written and `interrupted` is True in the result. Raises UserError for
-    settings that do not fit together, and for an `out` that holds another kind of run.
+    Ctrl-C the policy of that moment is written and `interrupted` is True in the result. In an `out` that holds this
+    very run it goes on where that was stopped, or returns what came of it; `resume` insists on that. Raises UserError
+    for settings that do not fit together, and for an `out` that holds anything else.
     """
     budget, options = Budget(max_minutes), options or TrainerOptions()
     if max_minutes is not None:
@@ -133,8 +133,10 @@ def pretrain(
     check_options(options)
     robot, task = Robot.load(settings.robot), load_task(settings.task)
     plan = settings.plan()
-    config = provenance("pretrain", asdict(settings))
-    previous = prepare_directory(out, config, resume)
+    previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
+    if finished_before(previous, out):
+        curve = previous.pop("curve")
+        return previous | {"steps": curve[-1]["step"] if curve else 0}
     torch.manual_seed(settings.seed)
     model = ChunkCloning(
         network_arguments(settings, robot, task.features, plan),
@@ -270,13 +272,18 @@ def student_share(group: int, rounds: int) -> float:
     return 0.0 if group == 0 else 0.5 + 0.4 * (group - 1) / max(1, rounds - 2)
 
 
+def described_run(settings: PretrainSettings, plan: SweepPlan) -> dict[str, Any]:
+    """The run's config.json."""
+    numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
+    identity = {**plan.identity(plan.bind()), "settings": numbers}
+    return described("pretrain", seed=settings.seed, settings=asdict(settings), identity=identity)
+
+
 def network_arguments(
     settings: PretrainSettings, robot: Robot, features: tuple[Feature, ...], plan: SweepPlan
 ) -> dict[str, Any]:
     """Constructor arguments of the network."""
-    from pipelines.sweeps.plan import open_policy
-
-    expert = open_policy(plan.policy, load_task(plan.task), robot)
+    expert = load_policy(plan.policy, load_task(plan.task), robot)
     return PolicyNetwork(
         [(feature.name, feature.size) for feature in features],
         joints=robot.n,
@@ -295,7 +302,7 @@ def policy_info(
     plan: SweepPlan,
 ) -> PolicyInfo:
     """What the policy file will say about itself."""
-    config = provenance("pretrain", asdict(settings))
+    config = described_run(settings, plan)
     return PolicyInfo(
         task=load_task(settings.task).name,
         robot=robot.name,
@@ -324,43 +331,3 @@ def evaluate_file(settings: PretrainSettings, out: Path, workers: int) -> dict[s
         twin=settings.twin,
     )
     return evaluate(plan, workers=workers)
-
-
-def prepare_directory(out: Path, config: dict[str, Any], resume: bool) -> dict[str, Any]:
-    """Make `out` ready and write `config.json`; returns the metrics so far when resuming.
-
-    Without `resume` what an earlier run of the same command left is removed (its policy stays until the new one
-    replaces it). Raises UserError when `out` holds something else, or nothing that can be resumed.
-    """
-    if not main_process():
-        return {}
-    path = out / "config.json"
-    there = read_json(path) if path.exists() else None
-    if there is not None and there.get("command") != config["command"]:
-        raise UserError(f"{out} holds a run of '{there.get('command')}'; choose another --out")
-    if there is None and out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no run of this command; choose another --out")
-    if resume:
-        if there is None or not (out / "checkpoints" / "last.ckpt").exists():
-            raise UserError(f"there is no run in {out} to resume: it has no checkpoint; leave --resume out")
-        different = [
-            f"{name}: {there['settings'].get(name)!r} there, {value!r} here"
-            for name, value in config["settings"].items()
-            if there["settings"].get(name) != value
-        ]
-        if different:
-            raise UserError(
-                f"{out} was trained with other settings ({'; '.join(different)}); resume it with the same ones"
-            )
-        metrics = out / "metrics.json"
-        return read_json(metrics) if metrics.exists() else {}
-    if there is not None:
-        print(f"replacing the earlier run in {out}", file=sys.stderr)
-    for name in OWN:
-        old = out / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    write_json(path, config)
-    return {}

@@ -6,7 +6,6 @@ A run directory holds `config.json` (resolved settings, versions), `logs/` (CSV)
 
 import argparse
 import contextlib
-import json
 import logging
 import math
 import os
@@ -16,7 +15,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +25,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.data import ChunkDataModule
+from pipelines.runs import claim
 from sim2real.errors import UserError
+from sim2real.files import read_json, write_json
 
 Settings = TypeVar("Settings")
 
@@ -51,6 +51,28 @@ def main_process() -> bool:
     """False in the processes that Lightning starts for further devices: they run the same command again, train
     along, and leave files alone."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def begin_run(out: Path, config: Mapping[str, Any], *, resume: bool = False) -> tuple[dict[str, Any], bool]:
+    """Make `out` the directory of this run, or go on in it; returns its metrics so far, and whether there is a
+    checkpoint to train on from. `resume` insists on one. Raises UserError when `out` holds anything else."""
+    checkpoint = out / "checkpoints" / "last.ckpt"
+    if not main_process():
+        return {}, checkpoint.exists()
+    if resume and not checkpoint.exists():
+        raise UserError(f"there is no run in {out} to resume: it has no checkpoint; leave --resume out")
+    if claim(out, config) is None:
+        return {}, False
+    path = out / "metrics.json"
+    return (read_json(path) if path.exists() else {}), checkpoint.exists()
+
+
+def finished_before(metrics: Mapping[str, Any], out: Path) -> bool:
+    """Whether these metrics are those of a run that has come to its end; says so."""
+    done = metrics.get("interrupted") is False and (out / "policy.onnx").exists()
+    if done:
+        print(f"{out} holds this run, finished: nothing to do", file=sys.stderr)
+    return done
 
 
 class Budget:
@@ -235,36 +257,6 @@ def quiet_lightning() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-def provenance(command: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's config.json says: command, resolved settings, versions, time."""
-    from pipelines.sweeps import plan as sweep
-
-    made = sweep.provenance(command)
-    for package in ("torch", "lightning", "onnx"):
-        with contextlib.suppress(PackageNotFoundError):
-            made["versions"][package] = version(package)
-    return made | {"seed": settings.get("seed"), "settings": dict(settings)}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, complete or not at all; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(_finite(content), indent=2) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _devices(text: str) -> int | list[int]:

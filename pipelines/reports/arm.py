@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.reports import figures as draw
 from pipelines.reports.page import Section
 from pipelines.reports.training import rate_tile
-from randomization.sweep import read_json
+from sim2real.files import read_json
 
 _PLOTTED = 3
 """Episodes whose joints are drawn."""

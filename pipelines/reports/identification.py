@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.identification.results import OVERLAY
 from pipelines.reports import figures as draw
 from pipelines.reports.page import Section
-from randomization.sweep import read_json
+from sim2real.files import read_json
 from sim2real.model.servo import SERVO_FIELDS
 
 

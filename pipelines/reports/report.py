@@ -38,7 +38,7 @@ def write_report(directories: Sequence[str | Path], out: str | Path | None = Non
     lead = runs[0].lead if len(runs) == 1 else ", ".join(run.name for run in runs)
     footer = f"Written by sim2real {__version__} on {time.strftime('%Y-%m-%d %H:%M')}."
     text = page(title, lead, sections, footer)
-    from randomization.sweep import write_text
+    from sim2real.files import write_text
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def _identification(folder: Path) -> list[Section]:
 
 
 def _ranges(folder: Path) -> list[Section]:
-    from pipelines.sweeps import ranges
+    from pipelines.reports import ranges
 
     return ranges.sections(folder)
 
@@ -121,7 +121,7 @@ class _Run:
         self.config: Mapping[str, Any] = {}
         path = folder / "config.json"
         if path.exists():
-            from randomization.sweep import read_json
+            from sim2real.files import read_json
 
             self.config = read_json(path)
         self.command = str(self.config.get("command", ""))

@@ -12,7 +12,8 @@ from pipelines.reports.page import Section
 from pipelines.sweeps.plan import compare_sweeps, dimensions
 from randomization.analysis import Analysis, analyse, nearest_failures
 from randomization.sensitivity import Level, PairMap
-from randomization.sweep import SweepStore, read_json
+from randomization.sweep import SweepStore
+from sim2real.files import read_json
 
 _BARS = 12
 _FAILURES = 12

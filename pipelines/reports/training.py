@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.reports import figures as draw
 from pipelines.reports.page import Section
-from randomization.sweep import read_json
+from sim2real.files import read_json
 
 
 def sections(directory: Path) -> list[Section]:

@@ -19,7 +19,7 @@ def explain_draw(directory: Path, index: int, progress: bool = True) -> dict[str
     from tqdm import tqdm
 
     from randomization.minimal import minimal_failure
-    from randomization.sweep import write_text
+    from sim2real.files import write_text
 
     plan = plan_of(directory)
     draw, row = recorded_draw(directory, plan, index)

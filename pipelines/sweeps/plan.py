@@ -1,32 +1,35 @@
 """Sweeps of a task in the simulated world: the bridge from draws to rollouts, and what their results mean."""
 
-import hashlib
 import json
-import platform
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.runs import described
 from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
 from randomization.workers import POLICY_FAULT
 from sim2real import __version__
 from sim2real.errors import UserError
+from sim2real.identity import robot_identity
+from sim2real.loading import source_identity
 from sim2real.parameters import Draw, Parameter, unseen
+from sim2real.policies.load import kind_of, load_policy, policy_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from randomization.sweep import Engine
-    from sim2real.policies.protocol import Policy
-    from sim2real.robot import Robot
-    from sim2real.task import Task
 
-PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime")
-"""Whose versions may change what a simulation gives; noted in config.json."""
+SAYS = {
+    "robot_sha256": "the robot's description (its TOML, URDF or meshes have changed)",
+    "task_source": "the source of the task",
+    "versions": "the versions of sim2real or PyBullet",
+}
+"""What keys of a sweep's identity mean."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class TaskRollout:
         from sim2real.tasks.registry import load_task
 
         robot, task = Robot.load(self.robot), load_task(self.task)
-        policy = open_policy(self.policy, task, robot)
+        policy = load_policy(self.policy, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))
 
         def run(draw: Draw) -> dict[str, Any]:
@@ -67,59 +70,6 @@ class TaskRollout:
             }
 
         return run
-
-
-def open_policy(spec: str, task: "Task", robot: "Robot") -> "Policy":
-    """Any policy: a file (checked against robot and task), `expert`, `zero`, `random`, `module:Class`, or a server's
-    address."""
-    if is_remote(spec):
-        from sim2real.policies.remote import RemotePolicy
-
-        return RemotePolicy(spec, task.name, robot)
-    if is_file(spec):
-        from sim2real.policies.file import load_policy_file
-
-        policy = load_policy_file(spec)
-        policy.check(robot, task)
-        return policy
-    from sim2real.policies.protocol import load_policy
-
-    return load_policy(spec, task, robot)
-
-
-def is_file(spec: str) -> bool:
-    """Whether a policy is named by a path: anything with an extension, a slash, or that exists."""
-    return not is_remote(spec) and (spec.endswith(".onnx") or "/" in spec or Path(spec).is_file())
-
-
-def is_remote(spec: str) -> bool:
-    """Whether a policy is named by the address of its server."""
-    return spec.startswith("tcp://")
-
-
-def policy_identity(spec: str) -> dict[str, str]:
-    """What decides a policy's behaviour: the content of its file, its class and its source, or its name."""
-    if is_file(spec):
-        path = Path(spec)
-        if not path.is_file():
-            raise UserError(f"there is no policy file {spec}; `sim2real pretrain` writes one")
-        return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return {"name": spec} | _source_identity(spec, "policy")
-
-
-def _source_identity(spec: str, what: str) -> dict[str, str]:
-    """The hash of the file that a user's "module:Class" is written in; nothing for built-in names."""
-    if ":" not in spec or is_remote(spec):
-        return {}
-    import inspect
-
-    from sim2real.loading import load_attribute
-
-    try:
-        source = inspect.getsourcefile(load_attribute(spec, what))
-    except TypeError:
-        return {}
-    return {"source": hashlib.sha256(Path(source).read_bytes()).hexdigest()} if source else {}
 
 
 def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
@@ -199,10 +149,14 @@ class SweepPlan:
         design: dict[str, Any] = {"name": self.design}
         if self.design == "grid":
             design |= {"levels": self.levels, "over": list(self.gridded)}
+        from sim2real.robot import Robot
+
         return {
             "robot": self.robot,
+            "robot_sha256": robot_identity(Robot.load(self.robot)),
             "task": self.task,
-            **({"task_source": found["source"]} if (found := _source_identity(self.task, "task")) else {}),
+            **({"task_source": found["source"]} if (found := source_identity(self.task, "task")) else {}),
+            "versions": {"sim2real": __version__, "pybullet": version("pybullet")},
             "policy": policy_identity(self.policy),
             "sees": "true state" if self.sees_truth else "sensors",
             "seed": self.seed,
@@ -240,8 +194,7 @@ def run(
             f"note: nothing is rendered in a sweep, so {', '.join(unseen_here[:5])} cannot matter",
             file=sys.stderr,
         )
-    about = provenance("sweep") | {
-        "seed": plan.seed,
+    about = described("sweep", seed=plan.seed) | {
         "workers": workers,
         "engine": engine,
         "policy": plan.policy,
@@ -276,37 +229,20 @@ def _facts(bound: BoundSpace, name: str) -> dict[str, Any]:
     return {"unit": parameter.unit, "low": low, "high": high, "scale": parameter.scale}
 
 
-def provenance(command: str) -> dict[str, Any]:
-    """Who made a run directory: command, arguments, versions, time."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"sim2real": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "command": command,
-        "arguments": sys.argv[1:],
-        "versions": versions,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
 def check_policy(plan: SweepPlan) -> None:
     """Raise UserError when the plan's policy cannot be opened or was made for another robot or task."""
     from sim2real.robot import Robot
     from sim2real.tasks.registry import load_task
 
-    policy = open_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
-    if is_remote(plan.policy):
+    policy = load_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
+    if kind_of(plan.policy) == "server":
         policy.close()  # type: ignore[attr-defined]  # its server has time for one at a time
 
 
 def plan_of(directory: Path) -> SweepPlan:
     """The plan of a sweep from its directory. Raises UserError when it holds none, or an older description."""
-    from randomization.sweep import SweepStore, read_json
+    from randomization.sweep import SweepStore
+    from sim2real.files import read_json
 
     store = SweepStore(directory)
     if not store.config_path.exists():
@@ -372,7 +308,8 @@ def conclude(directory: Path, against: Path | None = None) -> dict[str, Any]:
     `against` is a sweep over the same draws to compare with, pair by pair.
     """
     from randomization.analysis import analyse
-    from randomization.sweep import SweepStore, read_json, write_text
+    from randomization.sweep import SweepStore
+    from sim2real.files import read_json, write_text
 
     store = SweepStore(directory)
     table, config = store.read(), read_json(store.config_path)
@@ -389,13 +326,27 @@ def conclude(directory: Path, against: Path | None = None) -> dict[str, Any]:
 def compare_sweeps(a: Path, b: Path) -> dict[str, Any]:
     """Sweep `b` against `a` on the draws that both have. Raises UserError when their draws differ."""
     from randomization.comparison import compare
-    from randomization.sweep import SweepStore, read_json
+    from randomization.sweep import SweepStore
+    from sim2real.files import read_json
 
     stores = [SweepStore(a), SweepStore(b)]
     kinds = [read_json(store.config_path)["sweep"] for store in stores]
-    for key in ("robot", "task", "seed", "design", "nominal", "space"):
-        if kinds[0][key] != kinds[1][key]:
-            raise UserError(f"{a} and {b} cannot be compared pair by pair: they differ in '{key}'")
+    for key in (
+        "robot",
+        "robot_sha256",
+        "task",
+        "task_source",
+        "versions",
+        "seed",
+        "design",
+        "nominal",
+        "space",
+    ):
+        if kinds[0].get(key) != kinds[1].get(key):
+            raise UserError(
+                f"{a} and {b} cannot be compared pair by pair: they differ in {SAYS.get(key, key)}; run one of them "
+                "again"
+            )
     # Draws of the same number need not be the same draw: a Latin hypercube of another size has others.
     shown = ["index", "seed", *dimensions(kinds[0]).values()]
     rows = [{r["index"]: r for r in store.read().select([*shown, "success"]).to_pylist()} for store in stores]

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
-from pipelines.sweeps.plan import SweepPlan, provenance
+from pipelines.runs import claim, described
+from pipelines.sweeps.plan import SweepPlan
 from randomization.adaptive import Adaptation, maximize_entropy, widen_ranges
 from randomization.distributions import Beta, LogBeta
 from randomization.space import BoundSpace
-from randomization.sweep import read_json, write_text
 from randomization.workers import run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.files import write_text
 from sim2real.parameters import Draw
 
 _MARGIN = 0.1
@@ -35,6 +32,10 @@ def find_ranges(
     if not 0 < success < 1:
         raise UserError(f"--success must lie between 0 and 1, got {success}")
     bound = plan.bind()
+    settings = {"task": plan.task, "robot": plan.robot}
+    asked = {"patterns": list(patterns), "method": method, "success": success, "draws": plan.draws}
+    config = described("ranges", seed=plan.seed, settings=settings, identity=plan.identity(bound) | asked)
+    claim(out, config | {"policy": plan.policy})
     columns = sorted({j for pattern in patterns for j in bound.columns_matching(pattern)})
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=plan.draws, unit="draw", desc="ranges", mininterval=interval, file=sys.stderr) as bar:
@@ -93,9 +94,6 @@ def _write(found: Adaptation, plan: SweepPlan, out: Path, method: str, success: 
         "history": found.history,
         "space": str(path),
     }
-    settings = {"task": plan.task, "robot": plan.robot}
-    config = provenance("ranges") | {"seed": plan.seed, "policy": plan.policy, "settings": settings}
-    write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(out / "ranges.json", json.dumps(answer, indent=2) + "\n")
     return answer
 
@@ -111,59 +109,3 @@ def _central(bound: BoundSpace, name: str) -> list[float]:
     ends = distribution.ppf([0.05, 0.95]) if tails else distribution.support
     nominal = bound.parameters[column.targets[0]].nominal
     return sorted(column.variation.apply(float(v), nominal) for v in ends)
-
-
-def sections(directory: Path) -> list[Section]:
-    """The report of a run of `sim2real ranges`."""
-    answer = read_json(directory / "ranges.json")
-    history, names = answer["history"], list(answer["ranges"])
-    section = Section("Ranges that the policy can bear")
-    section.text(
-        f"Found with {answer['draws']} episodes by "
-        + ("automatic domain randomization" if answer["method"] == "adr" else "maximum entropy (DORAEMON)")
-        + f", to keep a success rate of {answer['wanted_success']:.0%}."
-    )
-    section.table(
-        [
-            {
-                "parameter": name,
-                "from": answer["ranges"][name][0],
-                "to": answer["ranges"][name][1],
-                "unit": answer["units"][name].removeprefix("1"),
-                "outer limits": " … ".join(f"{v:.4g}" for v in answer["outer"][name]),
-            }
-            for name in names
-        ]
-    )
-    task = read_json(directory / "config.json")["settings"]["task"]
-    section.code(f"sim2real pretrain --task {task} --space {directory / 'space.toml'} --out runs/wider")
-    progress = Section("How it went")
-    draws = [row["draws"] for row in history]
-    rate = [row["success"] for row in history]
-    progress.figure(
-        draw.lines(draws, [("success", rate)], x_label="episodes", y_label="success rate", height=2.0),
-        "Success rate over episodes",
-        "Success in each iteration"
-        + (", in which parameters are held at the ends under test." if answer["method"] == "adr" else "."),
-    )
-    shown = names[:12]
-    with draw.Canvas(
-        9.4, 1.6 * -(-len(shown) // 2) + 0.3, -(-len(shown) // 2), 2, sharex=True, sharey=True
-    ) as c:
-        for ax, name in zip(c.axes, shown):
-            ends = np.array([row["ranges"][name] for row in history])
-            ax.fill_between(draws, ends[:, 0], ends[:, 1], color=draw.ACCENT, alpha=0.3, lw=0)
-            ax.set_title(name)
-            ax.set_ylim(0, 1)
-            ax.set_ylabel("of outer range")
-            ax.set_xlabel("episodes")
-            ax.label_outer()
-        for ax in c.axes[len(shown) :]:
-            ax.set_visible(False)
-    progress.figure(
-        c.uri,
-        "Ranges over episodes",
-        "Each range as a part of its outer limits (for logarithmic ones in the logarithm)"
-        + ("." if answer["method"] == "adr" else "; the central 90 % of the distribution."),
-    )
-    return [section, progress]

@@ -3,10 +3,11 @@
 import argparse
 import os
 
-from pipelines.sweeps.plan import SweepPlan, check_policy, is_file, is_remote
+from pipelines.sweeps.plan import SweepPlan, check_policy
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
+from sim2real.policies.load import kind_of
 
 
 def make_plan(
@@ -58,11 +59,11 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
 
 def own_task(policy: str, robot: str) -> str:
     """The task that a policy says it is for. Raises UserError for one that says nothing."""
-    if is_file(policy):
+    if kind_of(policy) == "file":
         from sim2real.policies.file import load_policy_file
 
         return load_policy_file(policy).info.task
-    if is_remote(policy):
+    if kind_of(policy) == "server":
         from sim2real.policies.remote import offered
         from sim2real.robot import Robot
 
@@ -77,7 +78,7 @@ def own_task(policy: str, robot: str) -> str:
 
 def workers_for(policy: str, asked: int | None) -> int:
     """`worker_count`, but this process alone for a policy server, which serves one at a time."""
-    if not is_remote(policy):
+    if kind_of(policy) != "server":
         return worker_count(asked)
     if asked is not None and asked > 1:
         raise UserError(f"a policy server serves one at a time, got --workers {asked}: leave --workers out")

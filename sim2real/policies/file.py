@@ -26,8 +26,8 @@ from sim2real.errors import UserError
 from sim2real.observation import Feature, Observation, flatten
 
 if TYPE_CHECKING:
+    from sim2real.policies.protocol import Purpose
     from sim2real.robot import Robot
-    from sim2real.task import Task
 
 FORMAT = 1
 """Version of the metadata; raised when an older loader could no longer make sense of a file."""
@@ -86,7 +86,7 @@ class PolicyInfo:
             provenance=table["provenance"],
         )
 
-    def check(self, robot: "Robot", task: "Task | str | None" = None, where: str = "the policy") -> None:
+    def check(self, robot: "Robot", task: "Purpose | str | None" = None, where: str = "the policy") -> None:
         """Raise UserError, naming the mismatch, unless the policy was made for this robot (and task)."""
         if self.robot != robot.name:
             raise UserError(
@@ -158,7 +158,7 @@ class FilePolicy:
                 f"{[(value.name, value.shape) for value in [*inputs, *outputs]]}"
             )
 
-    def check(self, robot: "Robot", task: "Task | str | None" = None) -> None:
+    def check(self, robot: "Robot", task: "Purpose | str | None" = None) -> None:
         """See `PolicyInfo.check`."""
         self.info.check(robot, task, self.where)
 

@@ -1,4 +1,4 @@
-"""What chooses actions: the protocol, and the policies that are not files."""
+"""What chooses actions: the protocol, and the small policies that need nothing else."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.loading import instantiate
-from sim2real.observation import Observation
+from sim2real.observation import Feature, Observation
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -32,8 +31,12 @@ class Policy(Protocol):
         """(H, n) rad: row i is due (i + 1) / policy_rate after the observation."""
 
 
-class Taught(Protocol):
-    """What a policy may be loaded for: a task, of which only its expert matters here."""
+class Purpose(Protocol):
+    """What a policy is for: as much of a task as policies need to know."""
+
+    name: str
+    features: tuple[Feature, ...]
+    """What policies of this task may observe."""
 
     def expert(self, robot: Robot) -> Policy:
         """A policy that can do it."""
@@ -110,38 +113,11 @@ class ReplayPolicy:
         return chunk
 
 
-def load_policy(spec: str, task: Taught, robot: Robot) -> Policy:
-    """A policy that is no network: "expert", "zero", "random", a trajectory (.npy) or a user's "module:Class".
-
-    A user's class is called with (task, robot). Policy files are loaded by `sim2real.policies.file`. Raises
-    UserError that says what there is.
-    """
-    if spec == "expert":
-        return task.expert(robot)
-    if spec == "zero":
-        return ZeroPolicy(robot)
-    if spec == "random":
-        return RandomPolicy(robot)
-    if is_trajectory(spec):
-        return load_trajectory(spec, robot)
-    if ":" in spec:
-        policy: Policy = instantiate(spec, "policy", ("horizon", "reset", "act"), task=task, robot=robot)
-        if not isinstance(policy.horizon, int) or policy.horizon < 1:
-            raise UserError(f"policy '{spec}': horizon must be a positive integer, got {policy.horizon!r}")
-        return policy
-    raise UserError(
-        f"there is no policy '{spec}'; give one of {', '.join(BUILT_IN)}, the path of a policy file (.onnx), "
-        "or a class of your own as my.module:MyPolicy"
-    )
-
-
-def is_trajectory(spec: str) -> bool:
-    """Whether `spec` is a file of goals to play, (T, n) rad at the policy rate, as `numpy.save` writes it."""
-    return spec.endswith(".npy")
-
-
 def load_trajectory(path: str, robot: Robot) -> ReplayPolicy:
-    """The policy that plays such a file. Raises UserError when it is missing or of another robot."""
+    """The policy that plays a file of goals, (T, n) rad at the policy rate, as `numpy.save` writes it.
+
+    Raises UserError when it is missing or of another robot.
+    """
     try:
         goals = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

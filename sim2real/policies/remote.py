@@ -23,7 +23,6 @@ from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
-SCHEME = "tcp://"
 MAX_HORIZON = 256
 """Longest chunk, rows: as much as fits the memory shared with the control process."""
 
@@ -36,11 +35,6 @@ ANSWER_TIMEOUT = 10.0
 PICTURE_QUALITY = 90
 PICTURE_TIMEOUT = 10.0
 """s within which a camera must have given its first picture."""
-
-
-def is_remote(spec: str) -> bool:
-    """Whether a policy's name means a policy server."""
-    return spec.startswith(SCHEME)
 
 
 class PictureSource(Protocol):

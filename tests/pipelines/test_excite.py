@@ -22,7 +22,8 @@ from sim2real.errors import UserError
 from sim2real.gate.gate import Gate
 from sim2real.lerobot import LeRobotDataset, write_episodes
 from sim2real.parameters import Draw
-from sim2real.policies.protocol import Policy, ReplayPolicy, load_policy
+from sim2real.policies.load import load_policy
+from sim2real.policies.protocol import Policy, ReplayPolicy
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World

@@ -7,7 +7,8 @@ import pytest
 
 from sim2real.errors import UserError
 from sim2real.loading import load_attribute
-from sim2real.policies.protocol import RandomPolicy, ReplayPolicy, checked_chunk, load_policy
+from sim2real.policies.load import load_policy
+from sim2real.policies.protocol import RandomPolicy, ReplayPolicy, checked_chunk
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
 

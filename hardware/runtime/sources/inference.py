@@ -22,8 +22,9 @@ from hardware.runtime.sources.sources import Answer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import STANDARD, Feature, Observation, standard_features
-from sim2real.policies.protocol import Policy, is_trajectory, load_policy
-from sim2real.policies.remote import MAX_HORIZON, RemotePolicy, Surroundings, is_remote
+from sim2real.policies.load import load_policy
+from sim2real.policies.protocol import Policy
+from sim2real.policies.remote import MAX_HORIZON, Surroundings
 from sim2real.robot import Robot
 from sim2real.spawning import context
 from sim2real.task import Task
@@ -35,22 +36,6 @@ NOTE = 2000
 """Bytes for the message of a policy that failed."""
 
 STARTING, READY, FAILED = 0, 1, 2
-
-
-def load_any_policy(spec: str, task: Task, robot: Robot, surroundings: Surroundings | None = None) -> Policy:
-    """A policy by name, class path, file or server, checked against robot and task. Raises UserError.
-
-    `surroundings` is what a policy server may be told and shown besides the observation.
-    """
-    if is_remote(spec):
-        return RemotePolicy(spec, task.name, robot, surroundings)
-    if spec.endswith(".onnx") or (Path(spec).is_file() and not is_trajectory(spec)):
-        from sim2real.policies.file import load_policy_file
-
-        policy = load_policy_file(spec)
-        policy.check(robot, task)
-        return policy
-    return load_policy(spec, task, robot)
 
 
 class Slot:
@@ -124,7 +109,7 @@ def observed_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
 class InferenceProcess:
     """A policy source (see `sources.PolicySource`) that thinks in another process.
 
-    `spec` is whatever `load_any_policy` takes, `task` and `robot` names or paths. The constructor returns at
+    `spec` is whatever `load_policy` takes, `task` and `robot` names or paths. The constructor returns at
     once; `wait_ready` waits until the policy is loaded and has answered once.
     """
 
@@ -240,7 +225,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         robot, task = Robot.load(robot_name), load_task(task_name)
-        policy = load_any_policy(spec, task, robot, surroundings)
+        policy = load_policy(spec, task, robot, surroundings)
         features = observed_features(task, robot)
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.

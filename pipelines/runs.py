@@ -1,0 +1,101 @@
+"""The run directory: one definition for every command that writes `--out`.
+
+    config.json     what the run is: command, arguments, resolved settings, seed, versions, `identity`
+    …               its data, results and `report.html`
+
+`identity` is what decides the results, by content (hashes of robot, policy, data, …). The same command with the same
+identity goes on in the directory; anything else is refused, and nothing that another run left is ever removed.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sim2real import __version__
+from sim2real.errors import UserError
+from sim2real.files import read_json, write_json
+from sim2real.identity import differences
+
+CONFIG = "config.json"
+
+PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime", "torch", "lightning", "onnx")
+"""Whose versions may change what a run gives; noted in config.json."""
+
+HIDDEN = ".lock"
+"""Files of a directory that say nothing about whose it is."""
+
+
+def described(
+    command: str,
+    *,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a run's config.json says: command, arguments, resolved settings, identity, seed, versions, time."""
+    versions = {"sim2real": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    config: dict[str, Any] = {
+        "command": command,
+        "arguments": sys.argv[1:],
+        "versions": versions,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    if seed is not None:
+        config["seed"] = seed
+    if settings is not None:
+        config["settings"] = dict(settings)
+    if identity is not None:
+        config["identity"] = dict(identity)
+    return config
+
+
+def claim(out: str | Path, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Make `out` the directory of this run, or find that it is already; returns the earlier config.json then.
+
+    Raises UserError, and changes nothing, when it holds another run (naming what differs) or anything else.
+    """
+    out = Path(out)
+    path = out / CONFIG
+    if path.exists():
+        there = read_json(path)
+        if there.get("command") != config["command"]:
+            raise UserError(
+                f"--out {out} holds a run of '{there.get('command')}', which this would overwrite; choose another --out"
+            )
+        found = list(differences(_decisive(there), _decisive(config)))
+        if found:
+            shown = "; ".join(found[:4]) + ("; …" if len(found) > 4 else "")
+            raise UserError(
+                f"--out {out} holds another run of '{config['command']}' ({shown}); choose another --out, or run "
+                "it with the same settings to go on"
+            )
+        return there
+    refuse_foreign(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, config)
+    return None
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise UserError when a directory without config.json holds anything: it is not ours."""
+    if out.is_dir() and (names := sorted(set(os.listdir(out)) - {HIDDEN})):
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise UserError(f"--out {out} is not empty and holds no run ({shown}); choose another --out")
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for a run to go on, as it comes back from JSON."""
+    kept = (
+        config["identity"] if "identity" in config else {key: config.get(key) for key in ("seed", "settings")}
+    )
+    return dict(json.loads(json.dumps(kept, default=str)))

@@ -38,8 +38,8 @@ from sim2real.identity import dataset_hash, file_hash
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
 
-NAMED = ("policy", "data", "robot", "task", "calibration", "space", "twin")
-"""Settings that only name something; what counts is what they stand for."""
+NAMED = ("seed", "policy", "data", "robot", "task", "calibration", "space", "twin")
+"""Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def finetune(
     numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
     identity = {
         **plan.identity(plan.bind()),
+        "seed": settings.seed,
         "parent": parent.sha256,
         "data": dataset_hash(settings.data),
         "calibration": None if settings.calibration is None else file_hash(settings.calibration),

@@ -43,8 +43,8 @@ from sim2real.policies.load import load_policy, policy_identity
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
 
-NAMED = ("task", "robot", "expert", "space", "twin")
-"""Settings that only name something; what counts is what they stand for."""
+NAMED = ("seed", "task", "robot", "expert", "space", "twin")
+"""Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def student_share(group: int, rounds: int) -> float:
 def described_run(settings: PretrainSettings, plan: SweepPlan) -> dict[str, Any]:
     """The run's config.json."""
     numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
-    identity = {**plan.identity(plan.bind()), "settings": numbers}
+    identity = {**plan.identity(plan.bind()), "seed": settings.seed, "settings": numbers}
     return described("pretrain", seed=settings.seed, settings=asdict(settings), identity=identity)
 
 

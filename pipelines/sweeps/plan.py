@@ -267,7 +267,12 @@ def plan_of(directory: Path) -> SweepPlan:
         nominal=identity["nominal"],
         privileged=identity["sees"] == "true state",
     )
-    if json.loads(json.dumps(plan.bind().to_dict())) != identity["space"]:
+    here = json.loads(json.dumps(plan.identity(plan.bind())))
+    if found := [SAYS[key] for key in SAYS if key in identity and identity[key] != here.get(key)]:
+        raise UserError(
+            f"{directory} was made with something else: {', '.join(found)}; run that sweep again in a new directory"
+        )
+    if here["space"] != identity["space"]:
         raise UserError(
             f"the parameters that {directory} was drawn from have changed since (another version of the robot, "
             "the task or the package); run that sweep again in a new directory"

@@ -113,8 +113,20 @@ def test_resuming_nothing_or_something_else_is_refused(trained: Path, tmp_path: 
     settings = PretrainSettings(**SMALL)
     with pytest.raises(UserError, match="to resume"):
         pretrain(settings, tmp_path / "empty", workers=0, resume=True)
-    with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 5 here"):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    with pytest.raises(UserError, match=r"another run of 'pretrain' \(seed: 0 there, 5 here"):
         pretrain(PretrainSettings(**{**SMALL, "evaluate": 2, "seed": 5}), trained, workers=0, resume=True)
+    with pytest.raises(UserError, match=r"another run of 'pretrain' \(task: reach there, push here"):
+        pretrain(PretrainSettings(**{**SMALL, "evaluate": 2, "task": "push"}), trained, workers=0)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_finished_run_is_not_run_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = (trained / "policy.onnx").stat().st_mtime_ns
+    result = pretrain(PretrainSettings(**{**SMALL, "evaluate": 2}), trained, workers=0, options=CPU)
+    assert not result["interrupted"] and len(result["rounds"]) == 2 and result["steps"] > 0
+    assert (trained / "policy.onnx").stat().st_mtime_ns == policy
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import sim2real
 from pipelines.cli import main
 from pipelines.sweeps.plan import SweepPlan, all_parameters, compare_sweeps, plan_of
 from randomization.space import Space
@@ -117,6 +118,32 @@ def test_another_configuration_in_the_same_place_is_refused(
     assert status == 2 and "seed: 0 there, 1 here" in error
     status = main(["sweep", "--task", "reach", "--draws", "40", "--policy", "zero", "--out", str(finished)])
     assert status == 2 and "policy" in capsys.readouterr().err
+
+
+def test_a_sweep_does_not_go_on_with_a_robot_that_has_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robots = Path(sim2real.__file__).parent / "robots"
+    urdf = (robots / "koch.urdf").read_text()
+    toml = (robots / "koch.toml").read_text().replace('urdf = "koch.urdf"', 'urdf = "arm.urdf"')
+    (tmp_path / "arm.urdf").write_text(urdf)
+    (tmp_path / "arm.toml").write_text(toml)
+    command = ["sweep", "--task", "reach", "--policy", "zero", "--robot", str(tmp_path / "arm.toml")]
+    command += ["--workers", "0", "--out", str(tmp_path / "run"), "--draws"]
+    assert main([*command, "1"]) == 0
+    for name, text in (
+        ("arm.toml", toml.replace("reach = ", "reach = 0.1 # ")),
+        ("arm.urdf", urdf + "<!-- -->"),
+    ):
+        kept = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text)
+        capsys.readouterr()
+        assert main([*command, "2"]) == 2
+        assert "robot_sha256" in capsys.readouterr().err
+        assert main(["sweep", "--replay", "0", "--out", str(tmp_path / "run")]) == 2
+        assert "robot" in capsys.readouterr().err
+        (tmp_path / name).write_text(kept)
+    assert main([*command, "2"]) == 0
 
 
 def test_a_draw_replays_identically(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim2real.errors import UserError
+from sim2real.gate import gate as gate_module
 from sim2real.gate.gate import CLIPPED, CONFIRM, DISCONTINUITY, NOT_FINITE, POSITION, WORKSPACE, Gate
-from sim2real.gate.gate import gate as gate_module
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")

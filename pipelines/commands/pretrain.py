@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", type=int, metavar="B", help="batches per epoch")
     parser.add_argument("--batch-size", type=int, metavar="B", help="pairs per batch")
     parser.add_argument("--learning-rate", type=float, metavar="LR", help="largest learning rate")
+    parser.add_argument("--network", metavar="KIND", help="kind of network (mlp)")
     parser.add_argument("--width", type=int, metavar="W", help="units per layer of the network")
     parser.add_argument("--depth", type=int, metavar="D", help="layers of the network")
     parser.add_argument("--noise", type=float, metavar="RAD", help="noise on what is executed, in bursts")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.learning.data import Batch
-from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.networks.registry import build_network
 
 WARMUP = 0.02
 """Share of the training in which the learning rate rises."""
@@ -19,7 +19,7 @@ class ChunkCloning(L.LightningModule):
     """Behaviour cloning of action chunks.
 
     All arguments are plain values, so that a checkpoint loads without pickled classes: `network` holds the
-    constructor arguments of a `PolicyNetwork`. The loss is the mean absolute error of the normalized chunk: with
+    arguments of a `PolicyNetwork`. The loss is the mean absolute error of the normalized chunk: with
     a deterministic expert the rare samples near a change of phase should not outweigh all others, as they do in
     a squared error.
     """
@@ -34,11 +34,11 @@ class ChunkCloning(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = PolicyNetwork(**network)
+        self.network = build_network(network)
         self.total_steps = total_steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         if not train_trunk:
-            self.network.trunk.requires_grad_(False)
+            self.network.freeze_trunk()
         self.progress: Callable[[int], float] = lambda step: step / max(1, self.total_steps)
         """Share of the training that is done after `step` steps; a time budget replaces it."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.networks.base import PolicyNetwork
 
 Batch = tuple[Tensor, Tensor]
 
@@ -28,7 +28,7 @@ class PairDataset(Dataset[Batch]):
 
     def __init__(self, demonstrations: Demonstrations, network: PolicyNetwork) -> None:
         inputs, targets = [], []
-        like = network.input_mean
+        like = network.output_mean
         with torch.no_grad():
             for start in range(0, len(demonstrations), 65536):
                 observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(like)
@@ -152,7 +152,7 @@ class ChunkDataModule(L.LightningDataModule):
                 self.trainer.strategy.barrier(f"group {group}")
             training, validation = self.source(group).split(self.held_out, self.seed + group)
             if group == 0 and not self.keep_normalizers:
-                like = self.network.input_mean
+                like = self.network.output_mean
                 self.network.fit_normalizers(
                     torch.from_numpy(training.observations).to(like),
                     torch.from_numpy(training.chunks).to(like),

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.networks.registry import build_network
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.policies.file import (
     INFO_KEY,
@@ -64,7 +65,7 @@ def serialize_policy(network: PolicyNetwork, info: PolicyInfo) -> bytes:
         or arguments["joints"] != len(info.joints)
     ):
         raise ValueError(f"the network {arguments} is not the one described by {info}")
-    copy = PolicyNetwork(**arguments)
+    copy = build_network(arguments)
     copy.load_state_dict({name: value.detach().float().cpu() for name, value in network.state_dict().items()})
     copy.eval()
     buffer = io.BytesIO()
@@ -97,13 +98,9 @@ def serialize_policy(network: PolicyNetwork, info: PolicyInfo) -> bytes:
 
 def compare(network: PolicyNetwork, policy: FilePolicy, samples: int = 64) -> float:
     """Largest difference, rad, between network and file on random observations spread like the training data."""
-    size, device = policy.info.observation_size, network.input_mean.device
-    # The encoder passes the observation through as its first numbers, so their statistics are known.
-    mean, scale = (value[:size].cpu().numpy() for value in (network.input_mean, network.input_scale))
-    noise = np.random.default_rng(0).normal(size=(samples, size))
-    vectors = (mean + scale * noise).astype(np.float32)
+    vectors = network.typical_observations(samples, np.random.default_rng(0))
     with torch.no_grad():
-        expected = network(torch.from_numpy(vectors).to(device)).cpu().numpy()
+        expected = network(torch.from_numpy(vectors).to(network.output_scale.device)).cpu().numpy()
     return float(np.abs(policy.act_on(vectors) - expected).max())
 
 
@@ -116,7 +113,7 @@ def load_network(path: str | Path) -> tuple[PolicyNetwork, FilePolicy]:
 
     policy = load_policy_file(path)
     try:
-        network = PolicyNetwork(**json.loads(policy.metadata[NETWORK_KEY]))
+        network = build_network(json.loads(policy.metadata[NETWORK_KEY]))
         network.load_state_dict(load(base64.b64decode(policy.metadata[WEIGHTS_KEY], validate=True)))
     except KeyError as error:
         raise UserError(f"{path} can be run but not trained further: it lacks the metadata {error}") from None

@@ -19,7 +19,7 @@ from pipelines.learning.collect import CollectEpisode, Disturbance, collect
 from pipelines.learning.data import ChunkDataModule, Pace, PairDataset
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
-from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.recorded import load_recorded
 from pipelines.learning.trainer import (
     History,

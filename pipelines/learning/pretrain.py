@@ -19,7 +19,8 @@ from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, coll
 from pipelines.learning.data import ChunkDataModule, Pace
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
-from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.networks.registry import network_arguments
 from pipelines.learning.trainer import (
     Budget,
     Deadline,
@@ -66,6 +67,7 @@ class PretrainSettings:
     batches: int = 100
     batch_size: int = 512
     learning_rate: float = 2e-3
+    network: str = "mlp"
     width: int = 256
     depth: int = 3
     noise: float = 0.05
@@ -139,11 +141,17 @@ def pretrain(
         return previous | {"steps": curve[-1]["step"] if curve else 0}
     torch.manual_seed(settings.seed)
     model = ChunkCloning(
-        network_arguments(settings, robot, task.features, plan),
+        network_arguments(
+            settings.network,
+            [(feature.name, feature.size) for feature in task.features],
+            robot,
+            load_policy(plan.policy, task, robot).horizon,
+            {"width": settings.width, "depth": settings.depth},
+        ),
         total_steps=settings.total_epochs * settings.batches,
         learning_rate=settings.learning_rate,
     )
-    model.network.encoder.set_chain(chain_of(robot))
+    model.network.set_robot(robot)
     model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
     history = History(out / "metrics.json", previous.get("curve", ()))
     info = policy_info(settings, robot, task.features, model.network, plan)
@@ -277,21 +285,6 @@ def described_run(settings: PretrainSettings, plan: SweepPlan) -> dict[str, Any]
     numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
     identity = {**plan.identity(plan.bind()), "seed": settings.seed, "settings": numbers}
     return described("pretrain", seed=settings.seed, settings=asdict(settings), identity=identity)
-
-
-def network_arguments(
-    settings: PretrainSettings, robot: Robot, features: tuple[Feature, ...], plan: SweepPlan
-) -> dict[str, Any]:
-    """Constructor arguments of the network."""
-    expert = load_policy(plan.policy, load_task(plan.task), robot)
-    return PolicyNetwork(
-        [(feature.name, feature.size) for feature in features],
-        joints=robot.n,
-        horizon=expert.horizon,
-        width=settings.width,
-        depth=settings.depth,
-        chain=chain_of(robot).joints,
-    ).arguments
 
 
 def policy_info(

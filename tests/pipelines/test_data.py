@@ -10,7 +10,7 @@ import torch
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.data import ChunkDataModule, Pace, RandomBatches
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.networks.mlp import PolicyNetwork
+from pipelines.learning.networks.mlp import ChunkMLP
 from sim2real.errors import UserError
 
 FEATURES = [["joint_position", 2], ["joint_command", 2], ["goal", 3]]
@@ -101,7 +101,7 @@ def test_normalizers_see_training_episodes_only() -> None:
     _, held_out = data.split(0.1, seed=0)
     far = np.isin(data.episodes, held_out.episodes)
     data.observations[far] += 1000
-    network = PolicyNetwork(**NETWORK)
+    network = ChunkMLP(**NETWORK)
     module = ChunkDataModule(network, lambda group: data, held_out=0.1, seed=0)
     module.ensure(1)
     assert float(network.input_mean[:7].abs().max()) < 0.5

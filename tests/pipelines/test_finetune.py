@@ -10,7 +10,7 @@ import torch
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
-from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.networks.mlp import ChunkMLP, chain_of
 from pipelines.learning.pretrain import PretrainSettings, pretrain
 from pipelines.learning.recorded import estimate_lead, load_recorded, pairs
 from pipelines.learning.trainer import TrainerOptions
@@ -200,7 +200,7 @@ def test_a_policy_for_another_robot_is_refused_before_anything_is_written(
 ) -> None:
     features = load_task("reach").features
     chain = chain_of(ROBOT)
-    network = PolicyNetwork([(f.name, f.size) for f in features], ROBOT.n, 4, 8, 1, chain.joints)
+    network = ChunkMLP([(f.name, f.size) for f in features], ROBOT.n, 4, 8, 1, chain.joints)
     export_policy(network, _info(features, robot="koch", horizon=4), tmp_path / "policy.onnx")
     settings = FinetuneSettings(policy=str(tmp_path / "policy.onnx"), data=str(recording))
     with pytest.raises(UserError, match="trained for the robot 'koch', this is 'so101'"):

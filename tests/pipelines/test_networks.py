@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.networks.mlp import ChunkMLP, chain_of
+from pipelines.learning.networks.registry import build_network, network_arguments
+from sim2real.errors import UserError
 from sim2real.model.kinematics import tool_pose
 from sim2real.observation import standard_features
 from sim2real.robot import Robot
@@ -16,10 +18,10 @@ FEATURES = [
 ]
 
 
-def network(**changes: object) -> PolicyNetwork:
+def network(**changes: object) -> ChunkMLP:
     torch.manual_seed(0)
     chain = chain_of(ROBOT)
-    made = PolicyNetwork(FEATURES, ROBOT.n, 5, **{"width": 64, "depth": 2, "chain": chain.joints, **changes})
+    made = ChunkMLP(FEATURES, ROBOT.n, 5, **{"width": 64, "depth": 2, "chain": chain.joints, **changes})
     if made.arguments["chain"]:
         made.encoder.set_chain(chain)
     return made
@@ -77,7 +79,7 @@ def test_predictions_are_relative_to_the_last_command() -> None:
 
 
 def test_works_without_kinematics_and_with_unknown_features() -> None:
-    made = PolicyNetwork([("joint_position", 2), ("my_sensor", 4)], 2, 3, width=8, depth=1)
+    made = ChunkMLP([("joint_position", 2), ("my_sensor", 4)], 2, 3, width=8, depth=1)
     assert made(torch.zeros(4, 6)).shape == (4, 3, 2)
 
 
@@ -95,3 +97,18 @@ def test_overfits_one_batch() -> None:
         loss.backward()
         optimizer.step()
     assert (made(observations) - chunks).abs().max().item() < 0.02
+
+
+def test_kinds_are_found_by_name_and_files_without_one_are_of_the_first() -> None:
+    robot = Robot.load("so101")
+    features = [("joint_position", robot.n), ("joint_command", robot.n), ("goal", 3)]
+    arguments = network_arguments("mlp", features, robot, 4, {"width": 8, "depth": 1})
+    assert arguments["kind"] == "mlp"
+    network = build_network(arguments)
+    assert isinstance(network, ChunkMLP) and network.arguments == arguments
+    older = {name: value for name, value in arguments.items() if name != "kind"}
+    assert isinstance(build_network(older), ChunkMLP)
+    with pytest.raises(UserError, match="no kind of network 'mpl'; did you mean 'mlp'"):
+        network_arguments("mpl", features, robot, 4, {})
+    with pytest.raises(UserError, match="no heads"):
+        network_arguments("mlp", features, robot, 4, {"heads": 2})

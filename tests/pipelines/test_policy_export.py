@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.learning.export import export_policy, load_network
-from pipelines.learning.networks.mlp import PolicyNetwork, chain_of
+from pipelines.learning.networks.mlp import ChunkMLP, chain_of
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import standard_features
 from sim2real.policies.file import INFO_KEY, WEIGHTS_KEY, PolicyInfo, load_policy_file
@@ -31,12 +31,10 @@ INFO = PolicyInfo(
 )
 
 
-def network(seed: int = 0) -> PolicyNetwork:
+def network(seed: int = 0) -> ChunkMLP:
     torch.manual_seed(seed)
     chain = chain_of(ROBOT)
-    made = PolicyNetwork(
-        [(f.name, f.size) for f in FEATURES], ROBOT.n, 7, width=32, depth=2, chain=chain.joints
-    )
+    made = ChunkMLP([(f.name, f.size) for f in FEATURES], ROBOT.n, 7, width=32, depth=2, chain=chain.joints)
     made.encoder.set_chain(chain)
     observations = 0.3 * torch.randn(200, INFO.observation_size)
     made.fit_normalizers(observations, made.reference(observations) + 0.1 * torch.randn(200, 7, ROBOT.n))

@@ -15,15 +15,17 @@ a natural scale, while absolute angles would have to be reproduced to a hundredt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from sim2real.robot import Robot
+from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.networks.registry import KIND
+from sim2real.errors import UserError
+from sim2real.robot import Robot
 
 TARGETS = ("goal", "cube", "mark")
 """Observation features that are points in the base frame, m, when they have three numbers."""
@@ -162,7 +164,7 @@ class ObservationEncoder(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-class PolicyNetwork(nn.Module):
+class ChunkMLP(PolicyNetwork):
     """Observation (B, D) to chunk (B, H, n) of joint goals, rad. See the module docstring.
 
     All constructor arguments are plain values and are stored in the policy file: `features` pairs of name and
@@ -171,8 +173,6 @@ class PolicyNetwork(nn.Module):
 
     input_mean: Tensor
     input_scale: Tensor
-    output_mean: Tensor
-    output_scale: Tensor
 
     def __init__(
         self,
@@ -185,6 +185,7 @@ class PolicyNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
+            KIND: "mlp",
             "features": [[name, int(size)] for name, size in features],
             "joints": int(joints),
             "horizon": int(horizon),
@@ -206,6 +207,43 @@ class PolicyNetwork(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(width if depth else size, horizon * joints)
 
+    @staticmethod
+    def arguments_for(
+        features: Sequence[tuple[str, int]],
+        robot: Robot,
+        horizon: int,
+        *,
+        width: int = 256,
+        depth: int = 3,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Constructor arguments for a robot."""
+        if options:
+            raise UserError(f"networks of the kind 'mlp' have width and depth, no {', '.join(options)}")
+        return {
+            "features": [[name, int(size)] for name, size in features],
+            "joints": robot.n,
+            "horizon": horizon,
+            "width": width,
+            "depth": depth,
+            "chain": list(chain_of(robot).joints),
+        }
+
+    def set_robot(self, robot: Robot) -> None:
+        """Fill in the arm's geometry."""
+        self.encoder.set_chain(chain_of(robot))
+
+    def freeze_trunk(self) -> None:
+        """Leave only the head to be trained."""
+        self.trunk.requires_grad_(False)
+
+    def typical_observations(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(count, D) random observations spread like the training data."""
+        # The encoder passes the observation through as its first numbers, so their statistics are known.
+        size = self.encoder.input_size
+        mean, scale = (value[:size].cpu().numpy() for value in (self.input_mean, self.input_scale))
+        return np.asarray(mean + scale * rng.normal(size=(count, size)), dtype=np.float32)
+
     def encode(self, observation: Tensor) -> Tensor:
         """Observation (B, D) to normalized inputs (B, E). Depends on no trainable weight: training computes it
         once per sample. Clipped, so that a value far outside the training data cannot drive the network."""
@@ -221,15 +259,6 @@ class PolicyNetwork(nn.Module):
         if not self.relative:
             return torch.zeros_like(self.output_mean[:1]).unsqueeze(0)
         return observation[:, self.encoder.slices["joint_command"]].unsqueeze(1)
-
-    def normalize_chunk(self, observation: Tensor, chunk: Tensor) -> Tensor:
-        """Chunks (B, H, n) in rad to what `decode` should give."""
-        return (chunk - self.reference(observation) - self.output_mean) / self.output_scale
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """(B, D) to (B, H, n) rad."""
-        offsets = self.decode(self.encode(observation)) * self.output_scale + self.output_mean
-        return self.reference(observation) + offsets
 
     @torch.no_grad()
     def fit_normalizers(self, observation: Tensor, chunk: Tensor) -> None:
@@ -247,7 +276,7 @@ class PolicyNetwork(nn.Module):
         self.output_scale.copy_(spread.expand(self.horizon, self.joints))
 
 
-def chain_of(robot: "Robot") -> Chain:
+def chain_of(robot: Robot) -> Chain:
     """The chain from a robot's base to its tool frame; empty when a joint in it slides instead of turning."""
     model = robot.model
     joints: list[int] = []

@@ -62,7 +62,7 @@ def widen_ranges(
     is moved by `step` of the outer one, halved whenever the boundary turns round. Columns that are not adapted
     are drawn from the whole of theirs. Ends after `draws` episodes or when no boundary moves any more.
     """
-    chosen = _adaptable(bound, columns)
+    chosen = check_adaptable(bound, columns)
     if not 0 <= low < high <= 1:
         raise UserError(f"need 0 <= low < high <= 1 for the success rates, got {low} and {high}")
     centre = np.array([_nominal_probability(bound, j) for j in chosen])
@@ -123,7 +123,7 @@ def maximize_entropy(
     Starts as narrow Beta distributions around nominal. Each iteration runs `batch` episodes; `trust` is the
     largest Kullback–Leibler divergence of one step, in nats over all columns together.
     """
-    chosen = _adaptable(bound, columns)
+    chosen = check_adaptable(bound, columns)
     if not 0 < success < 1:
         raise UserError(f"the success rate must lie within 0 and 1, got {success}")
     centre = np.clip([_nominal_probability(bound, j) for j in chosen], 0.05, 0.95)
@@ -230,7 +230,8 @@ def _step(shape: Array, u: Array, won: NDArray[np.bool_], success: float, trust:
     return unpack(solve(entropy, [near, at_least(rate, target, 1.0)], start))
 
 
-def _adaptable(bound: BoundSpace, columns: Sequence[int] | None) -> list[int]:
+def check_adaptable(bound: BoundSpace, columns: Sequence[int] | None) -> list[int]:
+    """Numbers of the columns to adapt (None: all). Raises UserError when there are none, or none of this kind."""
     chosen = list(range(bound.dimension) if columns is None else columns)
     if not chosen:
         raise UserError("no parameter to adapt; name some with --param")

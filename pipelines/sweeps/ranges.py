@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.runs import claim, described
 from pipelines.sweeps.plan import SweepPlan
-from randomization.adaptive import Adaptation, maximize_entropy, widen_ranges
+from randomization.adaptive import Adaptation, check_adaptable, maximize_entropy, widen_ranges
 from randomization.distributions import Beta, LogBeta
 from randomization.space import BoundSpace
 from randomization.workers import run_here, run_local
@@ -32,11 +32,15 @@ def find_ranges(
     if not 0 < success < 1:
         raise UserError(f"--success must lie between 0 and 1, got {success}")
     bound = plan.bind()
+    columns = check_adaptable(
+        bound, sorted({j for pattern in patterns for j in bound.columns_matching(pattern)})
+    )
+    batch = 12 if method == "adr" else max(50, min(250, plan.draws // 8))
+    _check(plan.draws, 2 * len(columns) * batch if method == "adr" else batch, len(columns))
     settings = {"task": plan.task, "robot": plan.robot}
     asked = {"patterns": list(patterns), "method": method, "success": success, "draws": plan.draws}
     config = described("ranges", seed=plan.seed, settings=settings, identity=plan.identity(bound) | asked)
     claim(out, config | {"policy": plan.policy})
-    columns = sorted({j for pattern in patterns for j in bound.columns_matching(pattern)})
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=plan.draws, unit="draw", desc="ranges", mininterval=interval, file=sys.stderr) as bar:
 
@@ -55,16 +59,11 @@ def find_ranges(
             return [won[d.index] for d in draws]
 
         if method == "adr":
-            batch = 12
-            least = 2 * len(columns) * batch
-            _check(plan.draws, least, len(columns))
             found = widen_ranges(
                 bound, run, columns=columns, low=max(0.0, success - _MARGIN), high=min(1.0, success + _MARGIN),
                 batch=batch, draws=plan.draws, seed=plan.seed,
             )  # fmt: skip
         else:
-            batch = max(50, min(250, plan.draws // 8))
-            _check(plan.draws, batch, len(columns))
             found = maximize_entropy(
                 bound, run, columns=columns, success=success, batch=batch, draws=plan.draws, seed=plan.seed
             )

@@ -1,6 +1,7 @@
 """Exceptions, each of which knows the exit status a command ends with, and how messages list numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class Sim2RealError(Exception):
@@ -57,3 +58,9 @@ def spans(numbers: Sequence[int]) -> str:
         )
     more = f" and {len(parts) - 8} more stretches" if len(parts) > 8 else ""
     return ", ".join(parts[:8]) + more
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the known name that is most like `name`, else ""."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

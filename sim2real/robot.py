@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
+from sim2real.robot_keys import checked, default
+from sim2real.urdf_file import Mimic
 
 if TYPE_CHECKING:
     from sim2real.camera import CameraModel
@@ -29,6 +31,8 @@ _TORQUE_REGISTERS = {"feetech": ("max_torque_limit", 1000), "dynamixel": ("pwm_l
 """By protocol the register that limits the duty, and its value at full duty."""
 
 
+POSE_TOLERANCE = 1e-3
+"""rad or m that a pose may lie outside the limits: files round them."""
 LONGEST_STOP = 2.0
 """s within which every joint must be able to stop: an emergency stop can be no quicker than its limits, and the gate
 looks ahead, in every tick, to where all joints stand still."""
@@ -36,8 +40,8 @@ looks ahead, in every tick, to where all joints stand still."""
 
 @dataclass(frozen=True)
 class Joint:
-    """One actuated joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ are the gate's limits; `model`
-    is the servo's name in its family ('': the family's usual one)."""
+    """One driven joint. `velocity` rad/s, `acceleration` rad/s², `jerk` rad/s³ (m/s and so on where it slides) are the
+    gate's limits; `model` is the servo's name in its family ('': the family's usual one)."""
 
     name: str
     servo_id: int
@@ -62,16 +66,16 @@ class Joint:
 class GateSettings:
     """What the gate guards besides the joints' own limits. Lengths in m, angles in rad."""
 
-    position_margin: float = 0.01
-    discontinuity: float = 0.7
-    table_clearance: float = 0.002
-    reach: float = 1.0
+    position_margin: float = default("gate", "position_margin")
+    discontinuity: float = default("gate", "discontinuity")
+    table_clearance: float = default("gate", "table_clearance")
+    reach: float = default("gate", "reach")
     box: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     """Two corners in the base frame that the tool frame stays between."""
-    self_clearance: float = 0.004
-    torque: float | Mapping[str, float] = float("inf")
+    self_clearance: float = default("gate", "self_clearance")
+    torque: float | Mapping[str, float] = default("gate", "torque")
     """N·m that a motion may need: of every joint, or by joint (others: no limit)."""
-    payload: float = 0.0
+    payload: float = default("gate", "payload")
     """kg at the tool frame that the torques allow for."""
 
     def __post_init__(self) -> None:
@@ -118,6 +122,10 @@ class Robot:
     servo_settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Registers to write before use: table "all", and one per joint that differs."""
     camera_tables: Mapping[str, Any] = field(default_factory=dict)
+    mimic: Mapping[str, Mimic] = field(default_factory=dict)
+    """By joint of the URDF that is not one of `joints`: what it follows."""
+    locked: Mapping[str, float] = field(default_factory=dict)
+    """By joint of the URDF that nothing drives: where it stays, rad or m; all others stay at zero."""
     monitors: Mapping[str, Any] = field(default_factory=dict)
     """Thresholds of the runtime's monitors that differ from those of the servos: a number, or a table by joint."""
 
@@ -136,14 +144,19 @@ class Robot:
                 )
         if not path.exists():
             raise UserError(f"robot file {path} does not exist")
+        if path.is_dir():
+            raise UserError(f"robot file {path} is a folder; name the .toml in it")
         try:
             table = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"robot file {path} cannot be read: {error.strerror or error}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"robot file {path} is not valid TOML: {error}") from None
         try:
-            return cls._from_table(table, path)
-        except KeyError as error:
-            raise UserError(f"robot file {path} lacks {error}") from None
+            checked(table)
+            robot = cls._from_table(table, path)
+            robot._check_poses()
+            return robot
         except (TypeError, ValueError) as error:
             raise UserError(f"robot file {path}: {error}") from None
 
@@ -153,15 +166,19 @@ class Robot:
         names = [joint.name for joint in joints]
         gripper_name = table.get("gripper")
         if gripper_name is not None and gripper_name not in names:
-            raise ValueError(f"gripper '{gripper_name}' is not one of the joints {names}")
+            raise ValueError(
+                f"gripper '{gripper_name}' is not one of the joints {names}{nearest(gripper_name, names)}"
+            )
         for what, values in (("names", names), ("servo IDs", [joint.servo_id for joint in joints])):
             if len(set(values)) != len(values):
                 raise ValueError(f"joint {what} must differ, got {values}")
         rates = table["rates"]
-        numbers = {f"[rates] {name}": rates[name] for name in ("physics", "policy", "command")}
-        for what, value in (numbers | {"baud": table.get("baud", 1_000_000)}).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{what} must be a whole number from 1 on, got {value!r}")
+        protocol = table.get("protocol", "feetech")
+        if protocol not in _TORQUE_REGISTERS:
+            raise ValueError(
+                f"there is no protocol '{protocol}'{nearest(protocol, _TORQUE_REGISTERS)}; known are "
+                f"{', '.join(_TORQUE_REGISTERS)}"
+            )
         for rate in ("policy", "command"):
             if rates["physics"] % rates[rate]:
                 raise ValueError(
@@ -170,7 +187,10 @@ class Robot:
                 )
         gate = GateSettings(**table.get("gate", {}))
         if isinstance(gate.torque, Mapping) and (unknown := sorted(set(gate.torque) - set(names))):
-            raise ValueError(f"[gate] torque names '{unknown[0]}', which is not one of the joints {names}")
+            raise ValueError(
+                f"[gate] torque names '{unknown[0]}', which is not one of the joints {names}"
+                + nearest(unknown[0], names)
+            )
         return cls(
             name=table["name"],
             urdf=_find_urdf(table["urdf"], path.parent),
@@ -183,13 +203,34 @@ class Robot:
             command_rate=int(rates["command"]),
             physics_rate=int(rates["physics"]),
             gate=gate,
-            protocol=table.get("protocol", "feetech"),
+            protocol=protocol,
             baud=int(table.get("baud", 1_000_000)),
             servo=table.get("servo", {}),
             servo_settings=table.get("servo_settings", {}),
             camera_tables=table.get("cameras", {}),
+            mimic={name: _mimic(name, entry) for name, entry in table.get("mimic", {}).items()},
+            locked={name: _locked(name, entry) for name, entry in table.get("locked", {}).items()},
             monitors=table.get("monitors", {}),
         )
+
+    def _check_poses(self) -> None:
+        """Raises ValueError for a pose that the joints cannot have: degrees, above all."""
+        for name, pose in (("home", self.home), ("rest", self.rest)):
+            outside = (pose < self.lower - POSE_TOLERANCE) | (pose > self.upper + POSE_TOLERANCE)
+            if not outside.any():
+                continue
+            i = int(np.argmax(outside))
+            text = (
+                f"pose '{name}': joint {self.joint_names[i]} at {pose[i]:g} {self.units[i]} is outside its limits "
+                f"{self.lower[i]:.4g} … {self.upper[i]:.4g}"
+            )
+            turned = np.where(self.model.sliding, pose, np.radians(pose))
+            if ((turned >= self.lower - 0.1) & (turned <= self.upper + 0.1)).all() and np.abs(
+                pose
+            ).max() > 2 * np.pi:
+                listed = ", ".join(f"{angle:.4g}" for angle in turned)
+                raise ValueError(f"{text}. Is the pose in degrees? In rad it would be [{listed}]")
+            raise ValueError(text)
 
     @property
     def n(self) -> int:
@@ -206,6 +247,11 @@ class Robot:
         return np.array([i for i in range(self.n) if i != self.gripper], dtype=np.intp)
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """(n) unit of each joint's position: "rad", or "m" where it slides."""
+        return tuple("m" if slides else "rad" for slides in self.model.sliding)
+
+    @property
     def torque_limits(self) -> Array:
         """(n,) N·m, what a motion may need of each joint; infinite without a limit."""
         torque = self.gate.torque
@@ -218,16 +264,18 @@ class Robot:
         """The arm's tree of links as arrays."""
         from sim2real.urdf import ArmModel
 
-        return ArmModel.from_urdf(self.urdf, self.joint_names, self.tool_link)
+        return ArmModel.from_urdf(
+            self.urdf, self.joint_names, self.tool_link, mimic=self.mimic, locked=self.locked
+        )
 
     @cached_property
     def lower(self) -> Array:
-        """(n,) rad, the URDF's lower limits."""
+        """(n,) rad (m where a joint slides), the URDF's lower limits."""
         return np.asarray(self.model.lower, dtype=np.float64)
 
     @cached_property
     def upper(self) -> Array:
-        """(n,) rad, the URDF's upper limits."""
+        """(n,) rad (m where a joint slides), the URDF's upper limits."""
         return np.asarray(self.model.upper, dtype=np.float64)
 
     @cached_property
@@ -262,6 +310,31 @@ def _pose(values: Sequence[float], name: str, n: int) -> Array:
         raise ValueError(f"pose '{name}' needs {n} finite angles, got {list(values)}")
     pose.setflags(write=False)
     return pose
+
+
+def _mimic(name: str, entry: Any) -> Mimic:
+    """What a joint follows: the other's name, or a table of `joint`, `multiplier` and `offset`."""
+    if isinstance(entry, str):
+        return Mimic(entry)
+    known = ("joint", "multiplier", "offset")
+    if not isinstance(entry, dict) or "joint" not in entry:
+        raise ValueError(
+            f"[mimic] {name} must be the name of a joint, or a table of {', '.join(known)}; got {entry!r}"
+        )
+    if unknown := [key for key in entry if key not in known]:
+        raise ValueError(
+            f"[mimic] {name}: there is no key '{unknown[0]}'{nearest(unknown[0], known)}; known are {', '.join(known)}"
+        )
+    for key in ("multiplier", "offset"):
+        if not isinstance(entry.get(key, 0.0), int | float) or isinstance(entry.get(key), bool):
+            raise ValueError(f"[mimic] {name}: {key} must be a number, got {entry[key]!r}")
+    return Mimic(**entry)
+
+
+def _locked(name: str, entry: Any) -> float:
+    if not isinstance(entry, int | float) or isinstance(entry, bool) or not np.isfinite(entry):
+        raise ValueError(f"[locked] {name} must be a finite number (rad or m), got {entry!r}")
+    return float(entry)
 
 
 def _find_urdf(name: str, folder: Path) -> Path:

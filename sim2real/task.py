@@ -37,7 +37,7 @@ ROUNDING = 1e-9
 """s by which a time that is a sum of periods may be off."""
 
 START_NOISE = 0.05
-"""Each joint starts within this of its home angle, rad."""
+"""Each joint starts within this of its home angle, rad; see `ArmModel.scale` for joints that slide."""
 
 
 class Hold:
@@ -100,12 +100,12 @@ class Task:
             Parameter(
                 f"task.start.{name}",
                 0.0,
-                "rad",
-                -START_NOISE,
-                START_NOISE,
+                "rad" if scale == 1.0 else "m",
+                -START_NOISE * scale,
+                START_NOISE * scale,
                 description=f"how far {name} starts from its home angle",
             )
-            for name in robot.joint_names
+            for name, scale in zip(robot.joint_names, robot.model.scale.tolist())
         )
         return {parameter.name: parameter for parameter in (*self.scene_parameters(), *start)}
 

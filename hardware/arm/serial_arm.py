@@ -85,6 +85,11 @@ class SerialArm:
         self._voltage = np.full(n, np.nan)
         self._temperature = np.full(n, np.nan)
         self._current = np.full(n, np.nan)
+        if robot.model.sliding.any():
+            raise UserError(
+                f"joint {robot.joint_names[int(np.argmax(robot.model.sliding))]} of {robot.name} slides; serial servos "
+                "turn, and how far a joint slides per turn is not known here: such robots can be simulated only"
+            )
         self._status = np.zeros(n, dtype=np.int64)
         self._common_status = np.array(self.family.common_status)
         self._full_current = np.array([model.full_current or np.nan for model in self.models])

@@ -30,7 +30,7 @@ class Picture:
         self._raster = Raster(camera.width, camera.height, 255 * values["camera.noise"])
         meshes = urdf_meshes(robot.urdf, robot.joint_names)
         self._fixed = _join(meshes.get(None, []))
-        self._links = [_join(meshes.get(name, [])) for name in robot.joint_names]
+        self._links = [_join(meshes.get(name, [])) for name in robot.model.link_joints]
         self._table = _join([rectangle((-0.4, 1.0), (-0.7, 0.7), TABLE, cells=16)])
         self._mark = disc(0.03, MARK)
         azimuth, elevation = values["light.azimuth"], values["light.elevation"]

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.urdf import rotation_from_rpy
+from sim2real.urdf_file import rotation_from_rpy
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]

@@ -15,7 +15,7 @@ import hardware.servos.feetech.protocol as feetech_packets
 from hardware.servos.dynamixel import registers as dynamixel
 from hardware.servos.feetech import registers as feetech
 from hardware.servos.registers import RegisterTable
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
 from sim2real.status import STATUS_NAMES
 
 if TYPE_CHECKING:  # the watchdog process lives without numpy
@@ -129,7 +129,7 @@ class ServoFamily:
             if name in ("", model.name):
                 return model
         raise UserError(
-            f"there is no {self.title} servo called '{name}'; known are "
+            f"there is no {self.title} servo called '{name}'{nearest(name, (m.name for m in self.models))}; known are "
             f"{', '.join(model.name for model in self.models)}"
         )
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
 
 Encoding = Literal["unsigned", "sign_magnitude", "twos_complement"]
 Area = Literal["eeprom", "ram", "factory"]
@@ -96,7 +96,8 @@ class RegisterTable(Mapping[str, Register]):
             return self._registers[name]
         except KeyError:
             raise UserError(
-                f"{self.name} has no register called {name!r}; it has {', '.join(self._registers)}"
+                f"{self.name} has no register called {name!r}{nearest(name, self._registers)}; it has "
+                f"{', '.join(self._registers)}"
             ) from None
 
     def __contains__(self, name: object) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 HELP = "List the robots that ship with the package, or describe one of your own."
 EXAMPLES = """  sim2real robots
   sim2real robots --json
-  sim2real robots --robot my_arm.toml      check a robot file of your own
+  sim2real robots --robot my_arm.toml      check a robot file of your own; docs/robots.md lists its keys
 """
 
 
@@ -23,6 +24,11 @@ def run(args: argparse.Namespace) -> int:
     from sim2real.robot import Robot, robot_names
 
     robots = [Robot.load(name) for name in ([args.robot] if args.robot else robot_names())]
+    if args.robot:
+        from pipelines.robot_check import check_robot
+
+        for note in check_robot(robots[0]):
+            print(f"note: {note}", file=sys.stderr)
     if args.json:
         print(json.dumps([_described(robot) for robot in robots], indent=2))
         return 0
@@ -35,14 +41,38 @@ def run(args: argparse.Namespace) -> int:
             f"physics {robot.physics_rate} Hz"
         )
         print(f"  model  {robot.urdf}")
-        print(f"  {'joint':16} {'servo':>5} {'lower':>8} {'upper':>8} {'home':>8} {'rest':>8} {'speed':>8}")
-        for i, joint in enumerate(robot.joints):
-            print(
-                f"  {joint.name:16} {joint.servo_id:5d} {robot.lower[i]:8.3f} {robot.upper[i]:8.3f} "
-                f"{robot.home[i]:8.3f} {robot.rest[i]:8.3f} {joint.velocity:8.2f}"
-            )
-        print("  angles in rad, speed (the gate's limit) in rad/s")
+        _print_joints(robot)
     return 0
+
+
+def _print_joints(robot: "Robot") -> None:
+    sliding, width = robot.model.sliding, max(16, *(len(name) for name in robot.joint_names))
+    columns = ("servo", "lower", "upper", "home", "rest", "speed")
+    print(f"  {'joint':{width}} {columns[0]:>5} " + " ".join(f"{name:>8}" for name in columns[1:]))
+    for i, joint in enumerate(robot.joints):
+        numbers = (robot.lower[i], robot.upper[i], robot.home[i], robot.rest[i])
+        unit = "m, m/s" if sliding[i] else ""
+        print(
+            f"  {joint.name:{width}} {joint.servo_id:5d} "
+            + " ".join(f"{number:8.3f}" for number in numbers)
+            + f" {joint.velocity:8.2f} {unit}".rstrip()
+        )
+    print("  angles in rad, speed (the gate's limit) in rad/s" + (", unless m" if sliding.any() else ""))
+    for name, joint_name, multiplier, offset in followers(robot):
+        law = f"{multiplier:g} · {joint_name}" + (f" {offset:+g}" if offset else "")
+        print(f"  {name} follows {joint_name}: {law}")
+    for name, position in robot.model.locked.items():
+        print(f"  {name} is not among the joints: locked at {position:g}")
+
+
+def followers(robot: "Robot") -> list[tuple[str, str, float, float]]:
+    """(joint, what it follows, multiplier, offset) of the URDF's joints that follow others."""
+    m = robot.model
+    return [
+        (name, robot.joint_names[m.driver[i]], float(m.multiplier[i]), float(m.shift[i]))
+        for i, name in enumerate(m.link_joints)
+        if name not in robot.joint_names
+    ]
 
 
 def _described(robot: "Robot") -> dict[str, object]:
@@ -61,15 +91,21 @@ def _described(robot: "Robot") -> dict[str, object]:
             {
                 "name": joint.name,
                 "servo_id": joint.servo_id,
-                "lower_rad": float(robot.lower[i]),
-                "upper_rad": float(robot.upper[i]),
-                "velocity_rad_s": joint.velocity,
-                "acceleration_rad_s2": joint.acceleration,
-                "jerk_rad_s3": joint.jerk,
+                "unit": unit,
+                f"lower_{unit}": float(robot.lower[i]),
+                f"upper_{unit}": float(robot.upper[i]),
+                f"velocity_{unit}_s": joint.velocity,
+                f"acceleration_{unit}_s2": joint.acceleration,
+                f"jerk_{unit}_s3": joint.jerk,
+                f"home_{unit}": float(robot.home[i]),
+                f"rest_{unit}": float(robot.rest[i]),
             }
-            for i, joint in enumerate(robot.joints)
+            for i, (joint, unit) in enumerate(zip(robot.joints, robot.units))
         ],
-        "home_rad": robot.home.tolist(),
-        "rest_rad": robot.rest.tolist(),
+        "followers": [
+            {"name": name, "follows": joint, "multiplier": multiplier, "offset": offset}
+            for name, joint, multiplier, offset in followers(robot)
+        ],
+        "locked": dict(robot.model.locked),
         "cameras": sorted(robot.camera_tables),
     }

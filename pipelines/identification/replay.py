@@ -115,7 +115,8 @@ def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, A
         for name, column in servo.FIELD_INDEX.items():
             key = f"servo.{joint}.{name}"
             if key in nominal:
-                parameters[j, column] = servo.checked(name, nominal[key], key)
+                fields = servo.SLIDING_FIELDS if robot.model.sliding[j] else servo.SERVO_FIELDS
+                parameters[j, column] = servo.checked(name, nominal[key], key, fields)
     apply_conditions(parameters, nominal, robot.gripper)
     for i, link in enumerate(robot.model.link_names):
         inertials[i, 0] = nominal.get(f"link.{link}.mass", inertials[i, 0])

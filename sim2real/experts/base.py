@@ -116,12 +116,13 @@ def grip_angles(robot: Robot) -> Array:
     """
     assert robot.gripper is not None
     lower = float(robot.lower[robot.gripper])
-    margin = robot.gate.position_margin + 0.005
-    if robot.model.prismatic[robot.gripper]:
+    margin = float((robot.gate.position_margin + 0.005) * robot.model.scale[robot.gripper])
+    if robot.model.sliding[robot.gripper]:
         gaps = np.array([0.0, OPEN_GAP, HELD_GAP, CUBE, FORK_GAP])
         return lower + gaps + np.array([margin, 0.0, 0.0, 0.0, 0.0])
     _, origins = link_poses(robot.model, np.zeros(robot.n))
-    length = float(np.linalg.norm(tool_position(robot.model, np.zeros(robot.n)) - origins[robot.gripper]))
+    jaw = origins[robot.model.rows[robot.gripper]]
+    length = float(np.linalg.norm(tool_position(robot.model, np.zeros(robot.n)) - jaw))
     angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in (OPEN_GAP, HELD_GAP, CUBE, FORK_GAP)]
     return np.array([lower + margin, *(lower + a for a in angle)])
 

@@ -48,7 +48,7 @@ class Motion:
 
     def __init__(self, robot: Robot) -> None:
         servo = nominal_parameters(robot)
-        margin = robot.gate.position_margin + 0.005
+        margin = (robot.gate.position_margin + 0.005) * robot.model.scale
         self.lower = np.array(robot.lower) + margin
         self.upper = np.array(robot.upper) - margin
         self.speed = SPEED_SHARE * robot.limits("velocity")
@@ -56,7 +56,7 @@ class Motion:
         self.chain, self.inertials = robot.model.chain, robot.model.inertials
         self.period = 1.0 / robot.policy_rate
         self.lead = gate_delay(robot)
-        self.scratch = (*workspace(robot.n), np.zeros((robot.n, robot.n)), np.zeros(robot.n))
+        self.scratch = (*workspace(robot.model.links), np.zeros((robot.n, robot.n)), np.zeros(robot.n))
         self.gravity = np.array([0.0, 0.0, -GRAVITY])
         self.rest = np.zeros(robot.n)
 

@@ -48,8 +48,9 @@ def pointing_geometry(robot: Robot, offset: tuple[float, float] = (0.0, 0.0)) ->
     model = robot.model
     arm = [int(i) for i in robot.arm]
     rotations, origins = link_poses(model, np.zeros(robot.n))
-    axes = np.einsum("nij,nj->ni", rotations, model.axes)
-    problem = _structure_problem(robot, axes)
+    axes = np.einsum("nij,nj->ni", rotations, model.axes)[model.rows]
+    origins = origins[model.rows]
+    problem = structure_problem(robot)
     if problem:
         raise UserError(
             f"the scripted experts need a pan joint, three parallel pitch joints and a roll joint; "
@@ -103,16 +104,18 @@ def opening_direction(robot: Robot) -> Array:
     if robot.gripper is None:
         direction = tool_rotation[:, 0]
     else:
-        axis = rotations[robot.gripper] @ robot.model.axes[robot.gripper]
-        direction = (
-            axis if robot.model.prismatic[robot.gripper] else np.cross(axis, tool - origins[robot.gripper])
-        )
+        jaw = int(robot.model.rows[robot.gripper])
+        axis = rotations[jaw] @ robot.model.axes[jaw]
+        direction = axis if robot.model.prismatic[jaw] else np.cross(axis, tool - origins[jaw])
     return np.asarray(direction / np.linalg.norm(direction))
 
 
-def _structure_problem(robot: Robot, axes: Array) -> str:
+def structure_problem(robot: Robot) -> str:
+    """Why the closed form does not hold for this arm; "" where it does."""
+    rotations, _ = link_poses(robot.model, np.zeros(robot.n))
+    axes = np.einsum("nij,nj->ni", rotations, robot.model.axes)[robot.model.rows]
     arm = [int(i) for i in robot.arm]
-    if len(arm) != 5 or robot.model.prismatic[arm].any():
+    if len(arm) != 5 or robot.model.sliding[arm].any():
         return f"it has {len(arm)} arm joints" if len(arm) != 5 else "a joint of its arm slides"
     names = [robot.joint_names[i] for i in arm]
     pan, shoulder, elbow, wrist, roll = (axes[i] for i in arm)

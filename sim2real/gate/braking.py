@@ -19,8 +19,8 @@ VELOCITY: Final = 8
 ACCELERATION: Final = 16
 STOPPING: Final = 32
 
-DT, JUMP = 0, 1
-"""Scalars: the tick in s, the discontinuity in rad."""
+DT = 0
+"""Scalar: the tick in s."""
 INDEX, AGREED, FOLLOWING = 2, 3, 4
 """Scalars: place in the history, ticks at a new place, whether the last request was followed."""
 FLOORS = 5
@@ -29,7 +29,7 @@ or less while it comes in from where it started."""
 PATH = 8
 """Scalars, three: the least of these on the way that was looked at last."""
 _SCALARS = 11
-_ROWS = 21
+_ROWS = 22
 
 
 class Track(NamedTuple):
@@ -65,6 +65,8 @@ class Track(NamedTuple):
     speed: Array
     change: Array
     """Along a way that is looked at: position, velocity, acceleration."""
+    jump: Array
+    """The discontinuity."""
     history: Array
     """(N, n): the last N positions of the unsmoothed trajectory, a ring."""
 
@@ -78,7 +80,7 @@ def track(buffer: Array, n: int) -> Track:
     return Track(
         buffer[:_SCALARS], rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], rows[8], rows[9],
         rows[10], rows[11], rows[12], rows[13], rows[14], rows[15], rows[16], rows[17], rows[18], rows[19],
-        rows[20], history,
+        rows[20], rows[21], history,
     )  # fmt: skip
 
 

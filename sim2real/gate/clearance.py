@@ -78,8 +78,6 @@ def clearances(q: Array, g: Geometry, enough: float) -> tuple[float, float]:
 def _slope(g: Geometry, which: int, j: int) -> float:
     """Change of `outside` with joint `j`, m/rad, for the poses in `g`."""
     k = which if which >= 0 else len(g.points) - 1
-    if g.ancestors[int(g.points[k, 0]), j] == 0.0:
-        return 0.0
     p0, p1, p2 = _point(g, k, 0), _point(g, k, 1), _point(g, k, 2)
     n0, n1, n2 = 0.0, 0.0, 1.0
     if which == _REACH:
@@ -91,15 +89,24 @@ def _slope(g: Geometry, which: int, j: int) -> float:
         n0 = sign if side // 2 == 0 else 0.0
         n1 = sign if side // 2 == 1 else 0.0
         n2 = sign if side // 2 == 2 else 0.0
-    r, o = g.rotations[j], g.origins[j]
-    x, y, z = g.chain[j, 14], g.chain[j, 15], g.chain[j, 16]
-    a0 = r[0, 0] * x + r[0, 1] * y + r[0, 2] * z
-    a1 = r[1, 0] * x + r[1, 1] * y + r[1, 2] * z
-    a2 = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z
-    if g.chain[j, 1] != 0.0:
-        return float(a0 * n0 + a1 * n1 + a2 * n2)
-    r0, r1, r2 = p0 - o[0], p1 - o[1], p2 - o[2]
-    return float((a1 * r2 - a2 * r1) * n0 + (a2 * r0 - a0 * r2) * n1 + (a0 * r1 - a1 * r0) * n2)
+    slope = 0.0
+    link = int(g.points[k, 0])
+    while link >= 0:
+        c = g.chain[link]
+        if int(c[17]) == j:
+            r, o = g.rotations[link], g.origins[link]
+            a0 = r[0, 0] * c[14] + r[0, 1] * c[15] + r[0, 2] * c[16]
+            a1 = r[1, 0] * c[14] + r[1, 1] * c[15] + r[1, 2] * c[16]
+            a2 = r[2, 0] * c[14] + r[2, 1] * c[15] + r[2, 2] * c[16]
+            if c[1] != 0.0:
+                slope += c[18] * (a0 * n0 + a1 * n1 + a2 * n2)
+            else:
+                r0, r1, r2 = p0 - o[0], p1 - o[1], p2 - o[2]
+                slope += c[18] * (
+                    (a1 * r2 - a2 * r1) * n0 + (a2 * r0 - a0 * r2) * n1 + (a0 * r1 - a1 * r0) * n2
+                )
+        link = int(c[0])
+    return float(slope)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -41,7 +41,6 @@ from sim2real.gate.braking import (
     FLOORS,
     FOLLOWING,
     INDEX,
-    JUMP,
     PATH,
     STOPPING,
     VELOCITY,
@@ -111,8 +110,8 @@ def _judge(request: Array, t: Track) -> int:
     agrees = True
     near = True
     for i in range(request.shape[0]):
-        agrees = agrees and abs(request[i] - t.pending[i]) <= s[JUMP]
-        near = near and abs(request[i] - t.accepted[i]) <= s[JUMP]
+        agrees = agrees and abs(request[i] - t.pending[i]) <= t.jump[i]
+        near = near and abs(request[i] - t.accepted[i]) <= t.jump[i]
         t.pending[i] = request[i]
     s[AGREED] = s[AGREED] + 1.0 if agrees else 1.0
     return 0 if near or s[AGREED] >= CONFIRM else DISCONTINUITY
@@ -259,7 +258,7 @@ class Gate:
             raise UserError(f"the speed scales the gate's limits and must be in (0, 1], got {speed}")
         self.robot = robot
         self.speed = speed
-        margin = robot.gate.position_margin
+        margin = robot.gate.position_margin * robot.model.scale
         low = robot.lower if lower is None else np.maximum(robot.lower, lower)
         high = robot.upper if upper is None else np.minimum(robot.upper, upper)
         middle = (low + high) / 2
@@ -271,7 +270,7 @@ class Gate:
         self._buffer = np.zeros(track_size(robot.n, max(window, 1)))
         self._track: Track = track(self._buffer, robot.n)
         t = self._track
-        t.scalars[DT], t.scalars[JUMP] = dt, robot.gate.discontinuity
+        t.scalars[DT], t.jump[:] = dt, robot.gate.discontinuity * robot.model.scale
         for row, what in ((t.velocity, "velocity"), (t.acceleration, "acceleration"), (t.jerk, "jerk")):
             row[:] = speed * robot.limits(what)
         self._velocity, self._acceleration, self._jerk = (

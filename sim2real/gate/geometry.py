@@ -24,26 +24,24 @@ least gap between links at the two poses that are remembered."""
 SETTINGS = 11
 BOX_COLUMNS = 17
 GROUP_COLUMNS = 7
-_HEADER = 5
+_HEADER = 6
 
 
 class Geometry(NamedTuple):
-    """Parts of the buffer. Links are numbered by their joints; -1, the last row of the poses, is the base."""
+    """Parts of the buffer. n joints move L links; link -1, the last row of the poses, is the base."""
 
     settings: Array
     """(SETTINGS,)"""
     chain: Array
-    """(n, 17) the arm's tree, see `urdf.ArmModel`."""
+    """(L, 20) the arm's tree, see `urdf.ArmModel`."""
     inertials: Array
-    """(n, 10) with the payload that is allowed for, see `urdf.ArmModel`."""
+    """(L, 10) with the payload that is allowed for, see `urdf.ArmModel`."""
     armature: Array
     """(n,) kg·m², at the joints."""
     torque: Array
     """(n,) N·m, the largest torques; infinite for none."""
     lever: Array
     """(n,) m: no guarded thing that joint j moves is ever further from its axis."""
-    ancestors: Array
-    """(n, n) 1 where joint j moves link i."""
     points: Array
     """(K, 4): link, place in the link's frame (m); the last point is the tool's."""
     boxes: Array
@@ -54,13 +52,13 @@ class Geometry(NamedTuple):
     """(P, 3), links that must not meet: two groups, and the distance that is kept (m)."""
     rotations: Array
     origins: Array
-    """(n + 1, 3, 3), (n + 1, 3): room for the links' poses."""
+    """(L + 1, 3, 3), (L + 1, 3): room for the links' poses."""
     placed: Array
     """(B, 12): room for the boxes' rotations and centres in the base frame."""
     centres: Array
     """(G, 3): room for the groups' centres in the base frame."""
     work: Array
-    """(n, INVERSE_COLUMNS): room for the inverse dynamics."""
+    """(L, INVERSE_COLUMNS): room for the inverse dynamics."""
     needed: Array
     """(n,): room for the torques."""
     remembered: Array
@@ -70,18 +68,16 @@ class Geometry(NamedTuple):
 @njit(cache=True, nogil=True, error_model="numpy")
 def views(buffer: Array) -> Geometry:
     n, k = int(buffer[0]), int(buffer[1])
-    b, g, p = int(buffer[2]), int(buffer[3]), int(buffer[4])
+    b, g, p, links = int(buffer[2]), int(buffer[3]), int(buffer[4]), int(buffer[5])
     at = _HEADER
     settings = buffer[at : at + SETTINGS]
     at += SETTINGS
-    chain = buffer[at : at + n * CHAIN_COLUMNS].reshape(n, CHAIN_COLUMNS)
-    at += n * CHAIN_COLUMNS
-    inertials = buffer[at : at + n * INERTIAL_COLUMNS].reshape(n, INERTIAL_COLUMNS)
-    at += n * INERTIAL_COLUMNS
+    chain = buffer[at : at + links * CHAIN_COLUMNS].reshape(links, CHAIN_COLUMNS)
+    at += links * CHAIN_COLUMNS
+    inertials = buffer[at : at + links * INERTIAL_COLUMNS].reshape(links, INERTIAL_COLUMNS)
+    at += links * INERTIAL_COLUMNS
     vectors = buffer[at : at + 6 * n].reshape(6, n)
     at += 6 * n
-    ancestors = buffer[at : at + n * n].reshape(n, n)
-    at += n * n
     points = buffer[at : at + 4 * k].reshape(k, 4)
     at += 4 * k
     boxes = buffer[at : at + b * BOX_COLUMNS].reshape(b, BOX_COLUMNS)
@@ -90,32 +86,33 @@ def views(buffer: Array) -> Geometry:
     at += g * GROUP_COLUMNS
     pairs = buffer[at : at + 3 * p].reshape(p, 3)
     at += 3 * p
-    rotations = buffer[at : at + 9 * (n + 1)].reshape(n + 1, 3, 3)
-    at += 9 * (n + 1)
-    origins = buffer[at : at + 3 * (n + 1)].reshape(n + 1, 3)
-    at += 3 * (n + 1)
+    rotations = buffer[at : at + 9 * (links + 1)].reshape(links + 1, 3, 3)
+    at += 9 * (links + 1)
+    origins = buffer[at : at + 3 * (links + 1)].reshape(links + 1, 3)
+    at += 3 * (links + 1)
     placed = buffer[at : at + 12 * b].reshape(b, 12)
     at += 12 * b
     centres = buffer[at : at + 3 * g].reshape(g, 3)
     at += 3 * g
-    work = buffer[at : at + n * INVERSE_COLUMNS].reshape(n, INVERSE_COLUMNS)
+    work = buffer[at : at + links * INVERSE_COLUMNS].reshape(links, INVERSE_COLUMNS)
     return Geometry(
-        settings, chain, inertials, vectors[0], vectors[1], vectors[2], ancestors, points, boxes, groups, pairs,
+        settings, chain, inertials, vectors[0], vectors[1], vectors[2], points, boxes, groups, pairs,
         rotations, origins, placed, centres, work, vectors[3], vectors[4:6],
     )  # fmt: skip
 
 
-def _size(n: int, k: int, b: int, g: int, p: int) -> int:
-    per_joint = CHAIN_COLUMNS + INERTIAL_COLUMNS + 6 + n + INVERSE_COLUMNS
+def _size(n: int, k: int, b: int, g: int, p: int, links: int) -> int:
+    per_link = CHAIN_COLUMNS + INERTIAL_COLUMNS + INVERSE_COLUMNS
     return (
         _HEADER
         + SETTINGS
-        + n * per_joint
+        + 6 * n
+        + links * per_link
         + 4 * k
         + b * (BOX_COLUMNS + 12)
         + g * (GROUP_COLUMNS + 3)
         + 3 * p
-        + 12 * (n + 1)
+        + 12 * (links + 1)
     )
 
 
@@ -128,14 +125,15 @@ def guarded_geometry(robot: Robot) -> Array:
     `collision.py`.
     """
     model, settings = robot.model, robot.gate
-    n = model.n
-    ancestors = np.array([[model.descendants(j)[i] for j in range(n)] for i in range(n)], dtype=np.bool_)
+    n, links = model.n, model.links
+    ancestors = np.stack([model.descendants(j) for j in range(links)], axis=1)
     shapes = collision_shapes(robot)
     points = _points(model, ancestors, shapes)
     groups = {link: [s for s in shapes if s.link == link] for link in sorted({s.link for s in shapes})}
     pairs = _candidates(model, list(groups))
-    buffer = np.zeros(_size(n, len(points), len(shapes), len(groups), len(pairs)))
-    buffer[:_HEADER] = n, len(points), len(shapes), len(groups), len(pairs)
+    sizes = n, len(points), len(shapes), len(groups), len(pairs), links
+    buffer = np.zeros(_size(*sizes))
+    buffer[:_HEADER] = sizes
     g: Geometry = views(buffer)
     box = np.array([[-np.inf] * 3, [np.inf] * 3] if settings.box is None else settings.box)
     caps = robot.torque_limits
@@ -150,7 +148,7 @@ def guarded_geometry(robot: Robot) -> Array:
     g.chain[:], g.inertials[:] = model.chain, model.inertials
     add_point_mass(g.inertials, int(model.tool[0]), settings.payload, np.array(model.tool[10:13]))
     g.armature[:], g.torque[:] = nominal_parameters(robot)[:, ARMATURE], caps
-    g.ancestors[:], g.points[:] = ancestors, points
+    g.points[:] = points
     at = 0
     for row, (link, members) in enumerate(groups.items()):
         corners = np.vstack([s.corners for s in members])
@@ -163,13 +161,13 @@ def guarded_geometry(robot: Robot) -> Array:
     order = list(groups)
     g.pairs[:, :2] = [[order.index(a), order.index(b)] for a, b in pairs] if pairs else np.zeros((0, 2))
     g.lever[:] = _levers(model, ancestors, g)
-    g.rotations[n] = np.eye(3)
+    g.rotations[links] = np.eye(3)
     return buffer
 
 
 def _points(model: ArmModel, ancestors: NDArray[np.bool_], shapes: list[Shape]) -> Array:
     rows = []
-    for i in range(model.n):
+    for i in range(model.links):
         if not _can_change_height(model, ancestors[i]):
             continue
         corners = [s.corners for s in shapes if s.link == i]
@@ -180,8 +178,8 @@ def _points(model: ArmModel, ancestors: NDArray[np.bool_], shapes: list[Shape]) 
 
 def _can_change_height(model: ArmModel, ancestors: NDArray[np.bool_]) -> bool:
     """Whether a joint that is not a vertical axis carries the link (axes at the zero pose)."""
-    rotation = [np.eye(3)] * model.n
-    for i in range(model.n):
+    rotation = [np.eye(3)] * model.links
+    for i in range(model.links):
         parent = np.eye(3) if model.parents[i] < 0 else rotation[model.parents[i]]
         rotation[i] = parent @ model.rotations[i]
         vertical = abs((rotation[i] @ model.axes[i])[2]) > 1 - 1e-3
@@ -210,17 +208,21 @@ def _candidates(model: ArmModel, links: list[int]) -> list[tuple[int, int]]:
 
 
 def _levers(model: ArmModel, ancestors: NDArray[np.bool_], g: Geometry) -> Array:
-    """(n,) m: from each joint to the furthest guarded thing it moves, along the stretched chain."""
-    own = np.zeros(model.n)
+    """(n,) m: the way of the furthest guarded thing that each joint moves, per rad (or m) of that joint.
+
+    Along the stretched chain. Links that follow a joint add their ways to it.
+    """
+    own = np.zeros(model.links)
     for link, *place in g.points.tolist():
         own[int(link)] = max(own[int(link)], float(np.linalg.norm(place)))
     for row in g.boxes:
         if row[0] >= 0:
             own[int(row[0])] = max(own[int(row[0])], float(np.linalg.norm(row[10:13]) + row[16]))
-    stroke = np.where(model.prismatic, np.maximum(np.abs(model.lower), np.abs(model.upper)), 0.0)
-    lever = np.zeros(model.n)
-    for j in range(model.n):
-        for i in range(model.n):
+    ends = np.abs([model.link_positions(model.lower), model.link_positions(model.upper)])
+    stroke = np.where(model.prismatic, ends.max(axis=0), 0.0)
+    lever = np.zeros(model.links)
+    for j in range(model.links):
+        for i in range(model.links):
             if not ancestors[i, j]:
                 continue
             length, k = own[i] + stroke[i], i
@@ -229,5 +231,8 @@ def _levers(model: ArmModel, ancestors: NDArray[np.bool_], g: Geometry) -> Array
                 k = int(model.parents[k])
                 length += stroke[k]
             lever[j] = max(lever[j], length)
-    # A prismatic joint moves everything by its own way.
-    return np.where(model.prismatic, 1.0, lever)
+    # A link that slides moves everything by its own way.
+    lever = np.where(model.prismatic, 1.0, lever)
+    ways = np.zeros(model.n)
+    np.add.at(ways, model.driver, np.abs(model.multiplier) * lever)
+    return ways

@@ -1,7 +1,7 @@
 """The collision shapes of a robot's links, read from its URDF.
 
-Boxes, cylinders and spheres are read; meshes are not. Links are numbered by the joints that move them, -1 is the
-base; the shapes of rigidly attached links count for the link that carries them.
+Boxes, cylinders, capsules and spheres are read; meshes are not. Links are numbered as in `ArmModel`, -1 is the base;
+the shapes of rigidly attached links count for the link that carries them.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.robot import Robot
-from sim2real.urdf import rotation_from_rpy
+from sim2real.urdf_file import UrdfFile
 
 Array = NDArray[np.float64]
 
@@ -31,65 +31,44 @@ class Shape:
 
 def collision_shapes(robot: Robot) -> list[Shape]:
     """All shapes of `robot`, in the order of the URDF."""
-    root = ElementTree.parse(robot.urdf).getroot()
-    carried: dict[str, tuple[int, Array, Array]] = {
-        name: (i, np.eye(3), np.zeros(3)) for i, name in enumerate(robot.model.link_names)
-    }
-    joints = {str(_end(joint, "child")): joint for joint in root.findall("joint")}
-
-    def place(link: str) -> tuple[int, Array, Array]:
-        if link in carried:
-            return carried[link]
-        joint = joints.get(link)
-        if joint is None:
-            return -1, np.eye(3), np.zeros(3)
-        index, above, start = place(str(_end(joint, "parent")))
-        rotation, origin = _frame(joint)
-        return index, above @ rotation, above @ origin + start
-
+    file = UrdfFile(robot.urdf)
     shapes = []
-    for element in root.findall("link"):
-        link, above, start = place(str(element.get("name")))
+    for element in file.root.findall("link"):
+        name = str(element.get("name"))
+        link, above, start = robot.model.places[name]
         for collision in element.findall("collision"):
+            what = f"the collision shape of link '{name}'"
             geometry = collision.find("geometry")
-            found = None if geometry is None else _extent(geometry)
+            found = None if geometry is None else _extent(file, geometry, what)
             if found is None:
                 continue
             half, corners = found
-            rotation, origin = _frame(collision)
+            rotation, origin = file.frame(collision, what)
             rotation, origin = above @ rotation, above @ origin + start
             shapes.append(Shape(link, rotation, origin, half, corners @ rotation.T + origin))
     return shapes
 
 
-def _end(joint: ElementTree.Element, which: str) -> str | None:
-    link = joint.find(which)
-    return None if link is None else link.get("link")
-
-
-def _frame(element: ElementTree.Element) -> tuple[Array, Array]:
-    origin = element.find("origin")
-    if origin is None:
-        return np.eye(3), np.zeros(3)
-    roll, pitch, yaw = (float(word) for word in (origin.get("rpy") or "0 0 0").split())
-    xyz = np.array([float(word) for word in (origin.get("xyz") or "0 0 0").split()])
-    return rotation_from_rpy(roll, pitch, yaw), xyz
-
-
-def _extent(geometry: ElementTree.Element) -> tuple[Array, Array] | None:
+def _extent(file: UrdfFile, geometry: ElementTree.Element, what: str) -> tuple[Array, Array] | None:
     """Half extents (3,) and corners around the shape (a cylinder's circle as an octagon); None for meshes."""
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
-    box, cylinder, sphere = (geometry.find(kind) for kind in ("box", "cylinder", "sphere"))
+    box, cylinder, sphere, capsule = (
+        geometry.find(kind) for kind in ("box", "cylinder", "sphere", "capsule")
+    )
     if box is not None:
-        half = np.array([float(word) for word in str(box.get("size")).split()]) / 2
+        half = file.vector(box.get("size"), f"the size of {what}", "") / 2
         return half, signs * half
-    if cylinder is not None:
-        radius, length = float(str(cylinder.get("radius"))), float(str(cylinder.get("length")))
-        angles = (np.arange(8) + 0.5) * math.pi / 4
-        ring = radius / math.cos(math.pi / 8) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        corners = np.vstack([np.hstack([ring, np.full((8, 1), z)]) for z in (-length / 2, length / 2)])
-        return np.array([radius, radius, length / 2]), corners
     if sphere is not None:
-        half = np.full(3, float(str(sphere.get("radius"))))
+        half = np.full(3, file.number(sphere, "radius", what))
         return half, signs * half
-    return None
+    if cylinder is None and capsule is None:
+        return None
+    round_one = cylinder if cylinder is not None else capsule
+    radius, length = (file.number(round_one, key, what) for key in ("radius", "length"))
+    if capsule is not None:
+        # A capsule's length is that of its cylinder; the half spheres come on top.
+        length += 2 * radius
+    angles = (np.arange(8) + 0.5) * math.pi / 4
+    ring = radius / math.cos(math.pi / 8) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    corners = np.vstack([np.hstack([ring, np.full((8, 1), z)]) for z in (-length / 2, length / 2)])
+    return np.array([radius, radius, length / 2]), corners

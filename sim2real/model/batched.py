@@ -107,8 +107,8 @@ def _episode(
     chain: Array, inertials: Array, gravity: Array, parameters: Array, initial: Array, command: Array,
     lower: Array, upper: Array, limit: Array, count: int, dt: float, ramp: bool, out: Array,
 ) -> None:  # fmt: skip
-    n = chain.shape[0]
-    rotations, origins, work = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS))
+    n, links = command.shape[1], chain.shape[0]
+    rotations, origins, work = np.empty((links, 3, 3)), np.empty((links, 3)), np.empty((links, WORK_COLUMNS))
     mass, bias, external = np.empty((n, n)), np.empty(n), np.zeros(n)
     servo, state, drive = (
         np.zeros((n, COMMAND_COLUMNS)),
@@ -174,7 +174,7 @@ def simulate(
 ) -> Array:
     """Play the recorded commands open loop: encoder angles after each frame, (B, T, n) rad.
 
-    `parameters` (B, n, F) or (n, F) as in `servo.SERVO_FIELDS`; `inertials` (n, 10) or (B, n, 10) and `gravity` (3,)
+    `parameters` (B, n, F) or (n, F) as in `servo.SERVO_FIELDS`; `inertials` (L, 10) or (B, L, 10) and `gravity` (3,)
     or (B, 3) m/s² as in `dynamics.mass_and_bias`. Each episode starts at rest at its first state. `lower`, `upper`
     (n,) rad stop the joints, in encoder angles; default the URDF's limits. `torque_limit` (n,) is the servos' register,
     0–1. Row t compares with state[t + 1].

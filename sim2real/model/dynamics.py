@@ -23,15 +23,15 @@ GRAVITY = 9.81
 """m/s², the nominal value."""
 
 WORK_COLUMNS = 46
-"""Columns of the scratch array of `mass_and_bias_into`: one row per joint."""
+"""Columns of the scratch array of `mass_and_bias_into`: one row per link."""
 
 INVERSE_COLUMNS = 24
-"""Columns of the scratch array of `inverse_dynamics_into`: one row per joint."""
+"""Columns of the scratch array of `inverse_dynamics_into`: one row per link."""
 
 
-def workspace(n: int) -> tuple[Array, Array, Array]:
-    """Scratch for `mass_and_bias_into`: rotations (n, 3, 3), origins (n, 3), work (n, WORK_COLUMNS)."""
-    return np.zeros((n, 3, 3)), np.zeros((n, 3)), np.zeros((n, WORK_COLUMNS))
+def workspace(links: int) -> tuple[Array, Array, Array]:
+    """Scratch for `mass_and_bias_into`: rotations (L, 3, 3), origins (L, 3), work (L, WORK_COLUMNS)."""
+    return np.zeros((links, 3, 3)), np.zeros((links, 3)), np.zeros((links, WORK_COLUMNS))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -41,12 +41,13 @@ def mass_and_bias_into(
 ) -> None:  # fmt: skip
     """Fill `mass` (n, n) kg·m² and `bias` (n,) N·m for one state; the rest is scratch from `workspace`.
 
-    `chain` (n, 17) and `inertials` (n, 10) as in `ArmModel`; `gravity` (3,) m/s² in the base frame, pointing down.
-    Afterwards `rotations` and `origins` hold the links' poses.
+    `chain` (L, 20) and `inertials` (L, 10) as in `ArmModel`; `gravity` (3,) m/s² in the base frame, pointing down.
+    Afterwards `rotations` and `origins` hold the links' poses. Links that follow a joint count for that joint: with
+    link velocities G q̇, M = Gᵀ M_L G and h = Gᵀ h_L of the tree with L free links (G is constant).
     """
-    n = chain.shape[0]
+    n, links = q.shape[0], chain.shape[0]
     link_poses_into(chain, q, rotations, origins)
-    for i in range(n):
+    for i in range(links):
         w = work[i]
         parent = int(chain[i, 0])
         r = rotations[i]
@@ -61,7 +62,7 @@ def mass_and_bias_into(
             w[0], w[1], w[2] = x, y, z
             w[3], w[4], w[5] = p1 * z - p2 * y, p2 * x - p0 * z, p0 * y - p1 * x
         # Velocity 6–11 and acceleration 12–17 for q̈ = 0; the base accelerates against gravity.
-        d = qd[i]
+        d = chain[i, 18] * qd[int(chain[i, 17])]
         if parent < 0:
             for k in range(6):
                 w[6 + k] = w[k] * d
@@ -116,30 +117,34 @@ def mass_and_bias_into(
         w[31] += v1 * f2 - v2 * f1
         w[32] += v2 * f0 - v0 * f2
         w[33] += v0 * f1 - v1 * f0
-    for i in range(n - 1, -1, -1):
+    for i in range(n):
+        bias[i] = 0.0
+        for j in range(n):
+            mass[i, j] = 0.0
+    for i in range(links - 1, -1, -1):
         w = work[i]
         parent = int(chain[i, 0])
         if parent >= 0:
             u = work[parent]
             for k in range(18, 34):
                 u[k] += w[k]
-        bias[i] = w[0] * w[28] + w[1] * w[29] + w[2] * w[30] + w[3] * w[31] + w[4] * w[32] + w[5] * w[33]
-        # Force on the subtree when only joint i accelerates; projected on the axes that carry it.
+        a, share = int(chain[i, 17]), chain[i, 18]
+        bias[a] += share * (
+            w[0] * w[28] + w[1] * w[29] + w[2] * w[30] + w[3] * w[31] + w[4] * w[32] + w[5] * w[33]
+        )
+        # Force on the subtree when only link i accelerates; projected on the axes that carry it.
         _momentum(w, 0, w, 40)
-        for j in range(n):
-            mass[i, j] = 0.0
         j = i
         while j >= 0:
             s = work[j]
             value = (
                 s[0] * w[40] + s[1] * w[41] + s[2] * w[42] + s[3] * w[43] + s[4] * w[44] + s[5] * w[45]
             )  # fmt: skip
-            mass[i, j] = value
-            j = int(chain[j, 0])
-    for i in range(n):
-        j = int(chain[i, 0])
-        while j >= 0:
-            mass[j, i] = mass[i, j]
+            value *= share * chain[j, 18]
+            b = int(chain[j, 17])
+            mass[a, b] += value
+            if j != i:
+                mass[b, a] += value
             j = int(chain[j, 0])
 
 
@@ -162,12 +167,12 @@ def inverse_dynamics_into(
     chain: Array, inertials: Array, qd: Array, qdd: Array, gravity: float,
     rotations: Array, origins: Array, work: Array, torque: Array,
 ) -> None:  # fmt: skip
-    """Fill `torque` (n,) N·m, M q̈ + h, for the links' poses `rotations` (n, 3, 3) and `origins` (n, 3).
+    """Fill `torque` (n,) N·m, M q̈ + h, for the links' poses `rotations` (L, 3, 3) and `origins` (L, 3).
 
-    Newton–Euler with forces about the links' own origins. `gravity` m/s² points down; `work` (n, INVERSE_COLUMNS).
+    Newton–Euler with forces about the links' own origins. `gravity` m/s² points down; `work` (L, INVERSE_COLUMNS).
     """
-    n = chain.shape[0]
-    for i in range(n):
+    links = chain.shape[0]
+    for i in range(links):
         w = work[i]
         r, o = rotations[i], origins[i]
         parent = int(chain[i, 0])
@@ -176,7 +181,8 @@ def inverse_dynamics_into(
         z = r[2, 0] * chain[i, 14] + r[2, 1] * chain[i, 15] + r[2, 2] * chain[i, 16]
         # Angular velocity 0–2 and acceleration 3–5, acceleration of the origin 6–8, joint axis 9–11.
         w[9], w[10], w[11] = x, y, z
-        d, dd = qd[i], qdd[i]
+        j, share = int(chain[i, 17]), chain[i, 18]
+        d, dd = share * qd[j], share * qdd[j]
         if parent < 0:
             for k in range(8):
                 w[k] = 0.0
@@ -220,10 +226,11 @@ def inverse_dynamics_into(
         w[15] = w[21] + v1 * w[20] - v2 * w[19] + c1 * f2 - c2 * f1
         w[16] = w[22] + v2 * w[18] - v0 * w[20] + c2 * f0 - c0 * f2
         w[17] = w[23] + v0 * w[19] - v1 * w[18] + c0 * f1 - c1 * f0
-    for i in range(n - 1, -1, -1):
+    torque[:] = 0.0
+    for i in range(links - 1, -1, -1):
         w = work[i]
         at = 12 if chain[i, 1] != 0.0 else 15
-        torque[i] = w[9] * w[at] + w[10] * w[at + 1] + w[11] * w[at + 2]
+        torque[int(chain[i, 17])] += chain[i, 18] * (w[9] * w[at] + w[10] * w[at + 1] + w[11] * w[at + 2])
         parent = int(chain[i, 0])
         if parent >= 0:
             u, o, p = work[parent], origins[i], origins[parent]
@@ -250,11 +257,11 @@ def _turned(r: Array, inertial: Array, x: float, y: float, z: float, out: Array,
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _single(chain: Array, inertials: Array, q: Array, qd: Array, gravity: Array) -> tuple[Array, Array]:
-    n = chain.shape[0]
+    n, links = q.shape[0], chain.shape[0]
     mass, bias = np.empty((n, n)), np.empty(n)
     mass_and_bias_into(
         chain, inertials, q, qd, gravity,
-        np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS)), mass, bias,
+        np.empty((links, 3, 3)), np.empty((links, 3)), np.empty((links, WORK_COLUMNS)), mass, bias,
     )  # fmt: skip
     return mass, bias
 
@@ -262,12 +269,13 @@ def _single(chain: Array, inertials: Array, q: Array, qd: Array, gravity: Array)
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _batch(chain: Array, inertials: Array, q: Array, qd: Array, gravity: Array) -> tuple[Array, Array]:
     count, n = q.shape
+    links = chain.shape[0]
     mass, bias = np.empty((count, n, n)), np.empty((count, n))
     shared = len(inertials) == 1
     for k in prange(count):
         mass_and_bias_into(
             chain, inertials[0] if shared else inertials[k], q[k], qd[k], gravity,
-            np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, WORK_COLUMNS)), mass[k], bias[k],
+            np.empty((links, 3, 3)), np.empty((links, 3)), np.empty((links, WORK_COLUMNS)), mass[k], bias[k],
         )  # fmt: skip
     return mass, bias
 
@@ -284,7 +292,7 @@ def mass_and_bias(
 ) -> tuple[Array, Array]:
     """Mass matrix (n, n) kg·m² and bias h (n,) N·m at `q`, `qd` (n,); or batches of B: (B, n, n) and (B, n).
 
-    `inertials`: (n, 10), or (B, n, 10) for a set of its own per state; default the model's. `gravity` (3,) m/s²
+    `inertials`: (L, 10), or (B, L, 10) for a set of its own per state; default the model's. `gravity` (3,) m/s²
     in the base frame, default (0, 0, −9.81).
     """
     inertials = model.inertials if inertials is None else np.ascontiguousarray(inertials, dtype=np.float64)
@@ -305,7 +313,7 @@ def mass_and_bias(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_point_mass(inertials: Array, link: int, mass: float, position: Array) -> None:
-    """Add a point `mass` kg at `position` (3,) m in the frame of `link` to `inertials` (n, 10), in place."""
+    """Add a point `mass` kg at `position` (3,) m in the frame of `link` to `inertials` (L, 10), in place."""
     old = inertials[link, 0]
     total = old + mass
     if total <= 0.0:

@@ -1,12 +1,14 @@
 """Forward kinematics, Jacobian and inverse kinematics of an arm, compiled.
 
-All poses are in the base frame (the URDF's root link). `link_poses`, `tool_pose` and `tool_jacobian` take an
-`ArmModel` and one joint vector. Compiled callers use the functions with a trailing `_into`, which allocate nothing.
-`inverse` is a damped least-squares solver (Levenberg–Marquardt with joints held at their limits).
+All poses are in the base frame (the URDF's root link); n joints move L links, see `ArmModel`. `link_poses`,
+`tool_pose` and `tool_jacobian` take an `ArmModel` and one joint vector. Compiled callers use the functions with a
+trailing `_into`, which allocate nothing. `inverse` is a damped least-squares solver (Levenberg–Marquardt with joints
+held at their limits).
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -20,9 +22,9 @@ Array = NDArray[np.float64]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def link_poses_into(chain: Array, q: Array, rotations: Array, origins: Array) -> None:
-    """Fill `rotations` (n, 3, 3) and `origins` (n, 3) with the links' poses in the base frame; `q` (n,)."""
-    n = chain.shape[0]
-    for i in range(n):
+    """Fill `rotations` (L, 3, 3) and `origins` (L, 3) with the links' poses in the base frame; `q` (n,)."""
+    for i in range(chain.shape[0]):
+        position = chain[i, 18] * q[int(chain[i, 17])] + chain[i, 19]
         parent = int(chain[i, 0])
         x, y, z = chain[i, 14], chain[i, 15], chain[i, 16]
         # The joint frame in the base frame, before the joint moves.
@@ -51,12 +53,12 @@ def link_poses_into(chain: Array, q: Array, rotations: Array, origins: Array) ->
             o[0, 0], o[0, 1], o[0, 2] = f00, f01, f02
             o[1, 0], o[1, 1], o[1, 2] = f10, f11, f12
             o[2, 0], o[2, 1], o[2, 2] = f20, f21, f22
-            p0 += q[i] * (f00 * x + f01 * y + f02 * z)
-            p1 += q[i] * (f10 * x + f11 * y + f12 * z)
-            p2 += q[i] * (f20 * x + f21 * y + f22 * z)
+            p0 += position * (f00 * x + f01 * y + f02 * z)
+            p1 += position * (f10 * x + f11 * y + f12 * z)
+            p2 += position * (f20 * x + f21 * y + f22 * z)
         else:
             # Rodrigues' formula about the joint's axis.
-            c, s = math.cos(q[i]), math.sin(q[i])
+            c, s = math.cos(position), math.sin(position)
             v = 1.0 - c
             a00, a01, a02 = c + x * x * v, x * y * v - z * s, x * z * v + y * s
             a10, a11, a12 = y * x * v + z * s, c + y * y * v, y * z * v - x * s
@@ -99,19 +101,27 @@ def tool_jacobian_into(
         x = r[0, 0] * chain[i, 14] + r[0, 1] * chain[i, 15] + r[0, 2] * chain[i, 16]
         y = r[1, 0] * chain[i, 14] + r[1, 1] * chain[i, 15] + r[1, 2] * chain[i, 16]
         z = r[2, 0] * chain[i, 14] + r[2, 1] * chain[i, 15] + r[2, 2] * chain[i, 16]
+        j = int(chain[i, 17])
+        x, y, z = chain[i, 18] * x, chain[i, 18] * y, chain[i, 18] * z
         if chain[i, 1] != 0.0:
-            jacobian[0, i], jacobian[1, i], jacobian[2, i] = x, y, z
+            jacobian[0, j] += x
+            jacobian[1, j] += y
+            jacobian[2, j] += z
         else:
             d0, d1, d2 = position[0] - origins[i, 0], position[1] - origins[i, 1], position[2] - origins[i, 2]
-            jacobian[0, i], jacobian[1, i], jacobian[2, i] = y * d2 - z * d1, z * d0 - x * d2, x * d1 - y * d0
-            jacobian[3, i], jacobian[4, i], jacobian[5, i] = x, y, z
+            jacobian[0, j] += y * d2 - z * d1
+            jacobian[1, j] += z * d0 - x * d2
+            jacobian[2, j] += x * d1 - y * d0
+            jacobian[3, j] += x
+            jacobian[4, j] += y
+            jacobian[5, j] += z
         i = int(chain[i, 0])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _tool_pose(chain: Array, tool: Array, q: Array) -> tuple[Array, Array]:
-    n = chain.shape[0]
-    rotations, origins = np.empty((n, 3, 3)), np.empty((n, 3))
+    links = chain.shape[0]
+    rotations, origins = np.empty((links, 3, 3)), np.empty((links, 3))
     link_poses_into(chain, q, rotations, origins)
     rotation, position = np.empty((3, 3)), np.empty(3)
     tool_pose_into(tool, rotations, origins, rotation, position)
@@ -120,12 +130,12 @@ def _tool_pose(chain: Array, tool: Array, q: Array) -> tuple[Array, Array]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _tool_jacobian(chain: Array, tool: Array, q: Array) -> Array:
-    n = chain.shape[0]
-    rotations, origins = np.empty((n, 3, 3)), np.empty((n, 3))
+    links = chain.shape[0]
+    rotations, origins = np.empty((links, 3, 3)), np.empty((links, 3))
     link_poses_into(chain, q, rotations, origins)
     rotation, position = np.empty((3, 3)), np.empty(3)
     tool_pose_into(tool, rotations, origins, rotation, position)
-    jacobian = np.empty((6, n))
+    jacobian = np.empty((6, q.shape[0]))
     tool_jacobian_into(chain, tool, rotations, origins, position, jacobian)
     return jacobian
 
@@ -147,8 +157,8 @@ def tool_position(model: ArmModel, q: Array) -> Array:
 
 
 def link_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
-    """Rotations (n, 3, 3) and origins (n, 3) m of the links in the base frame; `q` (n,) rad."""
-    rotations, origins = np.empty((model.n, 3, 3)), np.empty((model.n, 3))
+    """Rotations (L, 3, 3) and origins (L, 3) m of the links in the base frame; `q` (n,) rad."""
+    rotations, origins = np.empty((model.links, 3, 3)), np.empty((model.links, 3))
     link_poses_into(model.chain, writable(q), rotations, origins)
     return rotations, origins
 
@@ -156,6 +166,27 @@ def link_poses(model: ArmModel, q: Array) -> tuple[Array, Array]:
 def tool_jacobian(model: ArmModel, q: Array) -> Array:
     """Geometric Jacobian (6, n) of the tool origin: linear velocity in rows 0–2, angular in rows 3–5."""
     return _tool_jacobian(model.chain, model.tool, writable(q))  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tool_positions(chain: Array, tool: Array, q: Array) -> Array:
+    positions = np.empty((len(q), 3))
+    for k in range(len(q)):
+        positions[k] = _tool_pose(chain, tool, q[k])[0]
+    return positions
+
+
+@lru_cache(maxsize=32)
+def tool_span(model: ArmModel) -> float:
+    """How far, m, the tool gets from the base's z axis above the table: of random poses all but one in a hundred stay
+    within. It says how large an arm is, whatever its joints are."""
+    rng = np.random.default_rng(0)
+    q = rng.uniform(model.lower, model.upper, (4000, model.n))
+    places = _tool_positions(model.chain, model.tool, q)
+    above = places[places[:, 2] >= 0.0]
+    if not len(above):
+        above = places
+    return float(np.quantile(np.hypot(above[:, 0], above[:, 1]), 0.99))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +229,8 @@ def _inverse(
     approach: Array, heading: Array, axis: int, heading_axis: int, use_approach: bool, use_heading: bool,
     iterations: int, polish: int,
 ) -> tuple[Array, int]:  # fmt: skip
-    n = chain.shape[0]
-    rotations, origins = np.empty((n, 3, 3)), np.empty((n, 3))
+    n, links = start.shape[0], chain.shape[0]
+    rotations, origins = np.empty((links, 3, 3)), np.empty((links, 3))
     rotation, at = np.empty((3, 3)), np.empty(3)
     jacobian, full = np.empty((6, n)), np.zeros((9, n))
     residual, trial = np.empty(9), np.empty(9)

@@ -55,14 +55,15 @@ TORQUE (τm), DUTY (u) and CURRENT (A). Delays are exact to a fraction of a step
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
+from sim2real.urdf import PINION
 
 if TYPE_CHECKING:
     from sim2real.robot import Robot
@@ -250,41 +251,97 @@ TOLERANCE = 1e-7
 """rad/s, largest change in the last sweep."""
 
 
+_SLIDING_UNITS = {
+    "rad": ("m", 1), "rad/s": ("m/s", 1), "rad/s²": ("m/s²", 1), "1/rad": ("1/m", -1), "1/(rad·s)": ("1/(m·s)", -1),
+    "s/rad": ("s/m", -1), "N·m": ("N", -1), "N·m/A": ("N/A", -1), "1/(N·m)": ("1/N", 1), "kg·m²": ("kg", -2),
+    "N·m·s/rad": ("N·s/m", -2), "N·m/rad": ("N/m", -2), "V": ("V", 0), "Ω": ("Ω", 0), "s": ("s", 0), "1": ("1", 0),
+}  # fmt: skip
+"""Unit for a joint that slides, and the power of PINION that takes a servo's value there."""
+
+
+def _slid(field: ServoField) -> ServoField:
+    """The field for a servo that moves a rack by a pinion of radius PINION."""
+    unit, power = _SLIDING_UNITS[field.unit]
+    # The yielding stops lie out of reach by default, of rails too.
+    r = 1.0 if field.name in ("stop_lower", "stop_upper") else PINION**power
+    values = (r * x for x in (field.nominal, field.low, field.high, field.minimum, field.maximum))
+    nominal, low, high, minimum, maximum = values
+    return ServoField(
+        field.name, unit, nominal, low, high, field.log, field.description.replace("angle", "position"), minimum,
+        maximum,
+    )  # fmt: skip
+
+
+SLIDING_FIELDS: tuple[ServoField, ...] = tuple(_slid(field) for field in SERVO_FIELDS)
+"""SERVO_FIELDS of joints that slide: in m and N."""
+
+
 def nominal_parameters(robot: "Robot") -> Array:
     """(n, F) nominal servo parameters: SERVO_FIELDS' values, changed by the `[servo]` table of the robot's TOML.
 
-    An entry of the table is a number for all joints, or a table of numbers by joint. Raises UserError for a
-    field or joint that does not exist or a value outside the field's physical bounds.
+    An entry of the table is a number for all joints, or a table of numbers by joint. A number by joint is in the
+    joint's own unit; one for all is that of joints that turn, and goes through PINION for those that slide. Raises
+    UserError for a field or joint that does not exist or a value outside the field's physical bounds.
     """
-    return parameters_from(robot.servo, robot.joint_names, f"robot '{robot.name}', [servo]")
+    where = f"robot '{robot.name}', [servo]"
+    return parameters_from(robot.servo, robot.joint_names, where, robot.model.sliding.tolist())
 
 
-def parameters_from(table: Mapping[str, object], joint_names: Sequence[str], where: str) -> Array:
-    """(n, F) parameters from a table as in `nominal_parameters`; `where` names the source in errors."""
-    parameters = np.tile([field.nominal for field in SERVO_FIELDS], (len(joint_names), 1)).astype(np.float64)
+def parameters_from(
+    table: Mapping[str, object], joint_names: Sequence[str], where: str, sliding: Sequence[bool] | None = None
+) -> Array:
+    """(n, F) parameters from a table as in `nominal_parameters`; `where` names the source in errors.
+
+    `sliding` (n) says which joints slide; default: none.
+    """
+    names = list(joint_names)
+    own = [SLIDING_FIELDS if slides else SERVO_FIELDS for slides in sliding or [False] * len(names)]
+    parameters = np.array([[field.nominal for field in fields] for fields in own])
     for name, value in table.items():
-        if name not in FIELD_INDEX:
-            raise UserError(f"{where}: there is no servo field '{name}'; known are {', '.join(FIELD_INDEX)}")
-        entries = value if isinstance(value, Mapping) else dict.fromkeys(joint_names, value)
-        for joint, number in entries.items():
-            if joint not in joint_names:
-                raise UserError(
-                    f"{where}, field '{name}': there is no joint '{joint}'; known are {list(joint_names)}"
-                )
-            parameters[list(joint_names).index(joint), FIELD_INDEX[name]] = checked(name, number, where)
+        column = servo_field(name, where)
+        if isinstance(value, Mapping):
+            for joint, number in value.items():
+                j = names.index(joint_named(joint, names, f"{where}, field '{name}'"))
+                parameters[j, column] = checked(name, number, where, own[j])
+        else:
+            number = checked(name, value, where)
+            field = SERVO_FIELDS[column]
+            for j, fields in enumerate(own):
+                factor = 1.0 if fields is SERVO_FIELDS else _slid(replace(field, nominal=1.0)).nominal
+                parameters[j, column] = factor * number
     return parameters
 
 
-def checked(name: str, value: object, where: str) -> float:
+def servo_field(name: str, where: str) -> int:
+    """Column of the field `name`. Raises UserError that says which there are."""
+    if name not in FIELD_INDEX:
+        raise UserError(
+            f"{where}: there is no servo field '{name}'{nearest(name, FIELD_INDEX)}; known are "
+            f"{', '.join(FIELD_INDEX)}"
+        )
+    return FIELD_INDEX[name]
+
+
+def joint_named(name: str, known: Sequence[str], where: str) -> str:
+    """`name`, if it is one of the joints. Raises UserError that says which there are."""
+    if name not in known:
+        raise UserError(
+            f"{where}: there is no joint '{name}'{nearest(name, known)}; known are {', '.join(known)}"
+        )
+    return name
+
+
+def checked(name: str, value: object, where: str, fields: Sequence[ServoField] = SERVO_FIELDS) -> float:
     """`value` as a float if it is within the physical bounds of the field `name`, else UserError."""
-    field = SERVO_FIELDS[FIELD_INDEX[name]]
+    field = fields[FIELD_INDEX[name]]
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)
         or not field.minimum <= value <= field.maximum
     ):
         raise UserError(
-            f"{where}: servo field '{name}' must be a number from {field.minimum} to {field.maximum} {field.unit}, "
+            f"{where}: servo field '{name}' must be a number from {field.minimum:g} to {field.maximum:g} "
+            f"{field.unit}, "
             f"got {value!r}"
         )
     return float(value)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sim2real.model.servo import SERVO_FIELDS
+from sim2real.model.servo import FIELD_INDEX, SERVO_FIELDS, SLIDING_FIELDS, nominal_parameters
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.limits import limited
@@ -35,13 +35,16 @@ def world_parameters(robot: Robot) -> dict[str, Parameter]:
 
 
 def _servos(robot: Robot) -> Iterator[Parameter]:
-    for field in SERVO_FIELDS:
-        override = robot.servo.get(field.name)
+    given = nominal_parameters(robot)
+    for column, name in enumerate(FIELD_INDEX):
+        override = robot.servo.get(name)
         # No joint comes before the first, whose stop could press on it.
-        for joint in robot.joint_names[1 if field.name == "stop_share" else 0 :]:
+        for j in range(1 if name == "stop_share" else 0, robot.n):
+            joint = robot.joint_names[j]
+            field = (SLIDING_FIELDS if robot.model.sliding[j] else SERVO_FIELDS)[column]
             nominal, low, high = field.nominal, field.low, field.high
-            own = override.get(joint) if isinstance(override, dict) else override
-            if own is not None:
+            if override is not None and (not isinstance(override, dict) or joint in override):
+                own = float(given[j, column])
                 # The range moves with the nominal value: in proportion, or along when there is none.
                 scale = own / nominal if nominal else 1.0
                 shift = 0.0 if nominal else own
@@ -62,12 +65,15 @@ def _servos(robot: Robot) -> Iterator[Parameter]:
 def _links(robot: Robot) -> Iterator[Parameter]:
     model = robot.model
     for i, (name, mass) in enumerate(zip(model.link_names, model.mass)):
+        if mass <= 0.0:
+            # A follower without mass of its own: there is nothing to draw.
+            continue
         yield Parameter(f"link.{name}.mass", float(mass), "kg", 0.9 * mass, 1.1 * mass, description="mass")
         yield Parameter(
             f"link.{name}.inertia", 1.0, "", 0.5, 1.5, scale="log", description="factor on the inertia tensor"
         )
         for k, axis in enumerate("xyz"):
-            if model.parents[i] < 0 and abs(model.axes[i, k]) > 0.999:
+            if model.parents[i] < 0 and not model.prismatic[i] and abs(model.axes[i, k]) > 0.999:
                 # Nothing can tell where along its own, fixed axis the mass of the first link is.
                 continue
             yield Parameter(

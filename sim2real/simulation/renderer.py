@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
+from sim2real.model.kinematics import tool_span
 from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 NEAR, FAR = 0.02, 5.0
+DEFAULT_CAMERA = "front"
+"""The one camera of a robot whose file has none."""
 """Clipping distances, m."""
 SPECULAR = 0.05
 DRIFT_STEP = 0.25
@@ -65,6 +68,14 @@ def projection_matrix(camera: CameraModel) -> list[float]:
     return list(matrix.T.ravel())
 
 
+def default_view(robot: Robot) -> CameraModel:
+    """A camera that has the whole arm in view, from the left in front, as far away as the arm is large."""
+    size = tool_span(robot.model)
+    return CameraModel.looking_at(
+        (1.6 * size, 0.9 * size, 1.1 * size), (0.35 * size, 0.0, 0.3 * size), name=DEFAULT_CAMERA
+    )
+
+
 class Renderer:
     """Draws one robot and what is on its table. `reset` once per episode, then `image` as often as wanted.
 
@@ -97,7 +108,7 @@ class Renderer:
     def camera(self, name: str, time: float = 0.0) -> CameraModel:
         """The camera as it really stands `time` s into this episode. Raises UserError for an unknown name."""
         if name not in self._cameras:
-            nominal = self._robot.cameras
+            nominal = self._robot.cameras or {DEFAULT_CAMERA: default_view(self._robot)}
             if name not in nominal:
                 raise UserError(f"there is no camera '{name}'; this robot has {sorted(nominal) or 'none'}")
             self._cameras[name] = perturbed(nominal[name], self._values)

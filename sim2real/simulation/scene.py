@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.simulation.bullet import bullet, silenced
+from sim2real.simulation.arm_loading import load_arm
+from sim2real.simulation.bullet import bullet
 
 Array = NDArray[np.float64]
 
@@ -44,14 +44,8 @@ class SceneBodies:
     def __init__(self, client: int, robot: Robot) -> None:
         self.client = client
         self.robot = robot
-        with silenced(1):
-            # Every link costs in every step, and those that are fixed to others (a tool frame) do nothing.
-            self.arm = bullet.loadURDF(
-                str(robot.urdf),
-                useFixedBase=True,
-                flags=bullet.URDF_MERGE_FIXED_LINKS,
-                physicsClientId=client,
-            )
+        # Every link costs in every step, and those that are fixed to others (a tool frame) do nothing.
+        self.arm = load_arm(client, robot, flags=bullet.URDF_MERGE_FIXED_LINKS)
         self.joints = joint_indices(client, self.arm, robot)
         for link in range(bullet.getNumJoints(self.arm, physicsClientId=client)):
             # Without this every joint keeps a motor that holds zero velocity.
@@ -90,7 +84,13 @@ class SceneBodies:
         """Links that touch what is grasped: the gripper joint's child and parent; the last link without one."""
         if self.robot.gripper is None:
             return (self.joints[-1],)
-        jaw = self.joints[self.robot.gripper]
+        model = self.robot.model
+        row = int(model.rows[self.robot.gripper])
+        jaw = self.joints[row]
+        others = [self.joints[i] for i in np.flatnonzero(model.driver == self.robot.gripper) if i != row]
+        if others:
+            # A parallel gripper: the other finger follows.
+            return (others[0], jaw)
         parent = bullet.getJointInfo(self.arm, jaw, physicsClientId=self.client)[16]
         return (int(parent), jaw)
 
@@ -207,21 +207,26 @@ class SceneBodies:
             bullet.stepSimulation(physicsClientId=self.client)
             self._put_cube(self.cube, position, yaw)
 
-    def make_skeleton(self, inertia: Array, mass: float) -> None:
-        """Give the joints' links `inertia` (n,) kg·m² about every axis and all links `mass` kg; see coupling.py."""
-        for link in range(bullet.getNumJoints(self.arm, physicsClientId=self.client)):
-            moment = float(inertia[self.joints.index(link)]) if link in self.joints else 0.0
+    def make_skeleton(self, inertia: Array, mass: Array) -> None:
+        """Give the moving links `inertia` (L,) kg·m² about every axis and `mass` (L,) kg; see coupling.py."""
+        for link, moment, kilograms in zip(self.joints, inertia.tolist(), mass.tolist()):
             bullet.changeDynamics(
                 self.arm,
                 link,
-                mass=mass,
+                mass=kilograms,
                 localInertiaDiagonal=(moment,) * 3,
                 physicsClientId=self.client,
             )
 
+    def centres(self) -> Array:
+        """(L, 3) m, where Bullet has the centres of mass of the moving links, in their frames."""
+        return np.array(
+            [bullet.getDynamicsInfo(self.arm, link, physicsClientId=self.client)[3] for link in self.joints]
+        )
+
     def reset_arm(self, position: Array) -> None:
         """All joints at rest at `position` (n,) rad."""
-        for joint, angle in zip(self.joints, position.tolist()):
+        for joint, angle in zip(self.joints, self.robot.model.link_positions(position).tolist()):
             bullet.resetJointState(self.arm, joint, angle, 0.0, physicsClientId=self.client)
 
     # Reading
@@ -266,13 +271,10 @@ class SceneBodies:
 
 
 def joint_indices(client: int, body: int, robot: Robot) -> list[int]:
-    """Bullet's numbers of the robot's joints, in their order. Raises UserError for missing ones."""
+    """Bullet's numbers of the joints that move the links of the robot's model, in their order."""
     count = bullet.getNumJoints(body, physicsClientId=client)
     names = {bullet.getJointInfo(body, i, physicsClientId=client)[1].decode(): i for i in range(count)}
-    missing = [name for name in robot.joint_names if name not in names]
-    if missing:
-        raise UserError(f"{robot.urdf} lacks the joints {missing}; it has {sorted(names)}")
-    return [names[name] for name in robot.joint_names]
+    return [names[name] for name in robot.model.link_joints]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -47,7 +47,10 @@ class JointSensor:
     def __init__(self, values: Mapping[str, float], coupling: Coupling, rng: np.random.Generator) -> None:
         self._coupling, self._rng = coupling, rng
         self._delay, self._jitter = values["sensor.delay"], values["sensor.jitter"]
+        # In rad; sliding joints have theirs in m.
+        scale = coupling.scale
         self._noise, self._speed_noise = values["sensor.noise"], values["sensor.velocity_noise"]
+        self._scale, self._tick, self._speed_tick = scale, TICK * scale, SPEED_TICK * scale
         self._losses = BurstLosses(values["sensor.dropout"], values["sensor.burst"], rng)
         self._last: tuple[Array, Array] | None = None
 
@@ -60,10 +63,13 @@ class JointSensor:
             age += self._jitter * float(self._rng.random())
         position, velocity = self._coupling.sense(age)
         if self._noise > 0.0:
-            position += self._noise * self._rng.standard_normal(len(position))
+            position += self._scale * self._noise * self._rng.standard_normal(len(position))
         if self._speed_noise > 0.0:
-            velocity += self._speed_noise * self._rng.standard_normal(len(velocity))
-        self._last = np.rint(position / TICK) * TICK, np.rint(velocity / SPEED_TICK) * SPEED_TICK
+            velocity += self._scale * self._speed_noise * self._rng.standard_normal(len(velocity))
+        self._last = (
+            np.rint(position / self._tick) * self._tick,
+            np.rint(velocity / self._speed_tick) * self._speed_tick,
+        )
         return self._last
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.robot import Robot
+from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.scene import CUBE_SIZES, CubeState, joint_indices
 
@@ -46,7 +47,8 @@ class Studio:
 
     def __init__(self, robot: Robot) -> None:
         self.client = bullet.connect(bullet.DIRECT)
-        self.arm = bullet.loadURDF(str(robot.urdf), useFixedBase=True, physicsClientId=self.client)
+        self._robot = robot
+        self.arm = load_arm(self.client, robot, drawn=True)
         self._joints = joint_indices(self.client, self.arm, robot)
         self.cubes = {size: self._block((size / 2,) * 3, CUBE_COLOUR) for size in CUBE_SIZES}
         self.mark = self._disc(MARK_RADIUS, MARK_COLOUR)
@@ -88,7 +90,7 @@ class Studio:
     def arrange(self, view: View, values: Mapping[str, float]) -> None:
         """Put everything where it is; `values` are the world's parameters."""
         height = values["world.table_height"]
-        for joint, angle in zip(self._joints, view.position.tolist()):
+        for joint, angle in zip(self._joints, self._robot.model.link_positions(view.position).tolist()):
             bullet.resetJointState(self.arm, joint, angle, physicsClientId=self.client)
         for size, body in self.cubes.items():
             if view.cube is not None and size == view.cube_size:

@@ -30,7 +30,7 @@ from sim2real.observation import Observation
 from sim2real.parameters import Draw, Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
-from sim2real.simulation.coupling import SKELETON_MASS, Coupling
+from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.renderer import Renderer
@@ -108,9 +108,11 @@ class World:
                 physicsClientId=client,
             )
         self.bodies = SceneBodies(client, self.robot)
-        self._coupling = Coupling(self.robot.model, servo.nominal_parameters(self.robot), dt)
+        self._coupling = Coupling(
+            self.robot.model, servo.nominal_parameters(self.robot), dt, self.bodies.centres()
+        )
         views = self._coupling.views
-        self.bodies.make_skeleton(views.skeleton, SKELETON_MASS)
+        self.bodies.make_skeleton(views.carried[:, 4], views.carried[:, 0])
         views.lower[:], views.upper[:] = self.robot.lower, self.robot.upper
         self.servo = self._coupling.servo
         # Numbers are written to a memoryview in half the time that an array takes.
@@ -184,7 +186,7 @@ class World:
         apply_conditions(views.parameters, values, self.robot.gripper)
         views.supply[:] = views.parameters[:, servo.VOLTAGE]
         views.scalars[2] = values["servo.sag"]
-        links = np.zeros((self.robot.n, 5))
+        links = np.zeros((model.links, 5))
         links.reshape(-1)[names.links_at] = names.links(values)
         views.inertials[:] = model.inertials
         views.inertials[:, 0] = links[:, 0]
@@ -234,12 +236,12 @@ class World:
     @property
     def position(self) -> Array:
         """(n,) rad, true joint angles."""
-        return self._coupling.views.position.copy()
+        return self._coupling.position
 
     @property
     def velocity(self) -> Array:
         """(n,) rad/s, true joint speeds."""
-        return self._coupling.views.velocity.copy()
+        return self._coupling.velocity
 
     @property
     def goal(self) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """m between tool and goal."""
+DESK = 0.4
+"""m, `tool_span` of the arms that the goals' places are written for; those of others are scaled."""
 
 
 class Reach(Task):
@@ -37,6 +40,15 @@ class Reach(Task):
             "task.goal.height", 0.12, "m", 0.05, 0.22, description="goal: height above the table"
         )
         return (*polar_parameters("goal", (0.16, 0.30), 0.9), height)
+
+    def parameters(self, robot: Robot) -> dict[str, Parameter]:
+        parameters, factor = super().parameters(robot), size(robot)
+        for p in self.scene_parameters():
+            if p.unit == "m" and factor != 1.0:
+                parameters[p.name] = replace(
+                    p, nominal=factor * p.nominal, low=factor * p.low, high=factor * p.high
+                )
+        return parameters
 
     def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         v = self.values(values)
@@ -62,5 +74,18 @@ class Reach(Task):
 
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.experts.base import ReachExpert
+        from sim2real.experts.pointing import structure_problem
+        from sim2real.experts.reaching import IterativeReachExpert
 
-        return ReachExpert(robot)
+        # The closed form's angles are those of arms that stand on a desk.
+        if size(robot) == 1.0 and not structure_problem(robot):
+            return ReachExpert(robot)
+        return IterativeReachExpert(robot)
+
+
+def size(robot: Robot) -> float:
+    """How many times as large as a desk arm this one is, for the places of its goals; 1 for all of about its size."""
+    from sim2real.model.kinematics import tool_span
+
+    ratio = tool_span(robot.model) / DESK
+    return 1.0 if 0.7 <= ratio <= 1.5 else ratio

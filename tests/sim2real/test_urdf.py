@@ -7,7 +7,8 @@ import pytest
 
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-from sim2real.urdf import ArmModel, rotation_from_rpy
+from sim2real.urdf import ArmModel
+from sim2real.urdf_file import rotation_from_rpy
 
 ARM = """<robot name="two">
   <link name="base"/>

@@ -50,7 +50,7 @@ class Withdrawal:
     def _above(self, position: Array) -> Array:
         """A pose near `position` (n,) rad whose tool is RAISE higher, as far as joint limits allow."""
         robot, pose = self.robot, position.copy()
-        margin = robot.gate.position_margin
+        margin = robot.gate.position_margin * robot.model.scale
         for _ in range(_STEPS):
             up = tool_jacobian(robot.model, pose)[2]
             if robot.gripper is not None:

@@ -277,21 +277,22 @@ class ChunkMLP(PolicyNetwork):
 
 
 def chain_of(robot: Robot) -> Chain:
-    """The chain from a robot's base to its tool frame; empty when a joint in it slides instead of turning."""
+    """The chain from a robot's base to its tool frame; empty when a link in it slides, or follows a joint."""
     model = robot.model
-    joints: list[int] = []
-    joint = int(model.tool[0])
-    while joint >= 0:
-        joints.insert(0, joint)
-        joint = int(model.parents[joint])
-    if model.prismatic[joints].any():
-        joints = []
-    origins = np.tile(np.eye(4), (len(joints) + 1, 1, 1))
-    for k, joint in enumerate(joints):
-        origins[k, :3, :3], origins[k, :3, 3] = model.rotations[joint], model.origins[joint]
-    if joints:
+    links: list[int] = []
+    link = int(model.tool[0])
+    while link >= 0:
+        links.insert(0, link)
+        link = int(model.parents[link])
+    if model.prismatic[links].any() or not np.isin(links, model.rows).all():
+        links = []
+    origins = np.tile(np.eye(4), (len(links) + 1, 1, 1))
+    for k, link in enumerate(links):
+        origins[k, :3, :3], origins[k, :3, 3] = model.rotations[link], model.origins[link]
+    if links:
         origins[-1, :3, :3], origins[-1, :3, 3] = model.tool[1:10].reshape(3, 3), model.tool[10:13]
-    return Chain(tuple(joints), origins, np.asarray(model.axes[joints]))
+    joints = tuple(int(model.driver[link]) for link in links)
+    return Chain(joints, origins, np.asarray(model.axes[links]))
 
 
 def _into(rotation: Tensor, vector: Tensor) -> Tensor:

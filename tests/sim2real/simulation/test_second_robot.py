@@ -55,7 +55,7 @@ def test_without_torque_it_falls(iiwa: World) -> None:
     assert iiwa.truth().tool_position[2] < height - 0.05
 
 
-def test_tasks_run_with_it_and_cameras_are_missed_clearly(iiwa: World) -> None:
+def test_tasks_run_with_it_and_it_is_drawn_without_a_camera_of_its_own(iiwa: World) -> None:
     class Stay:
         horizon = 5
 
@@ -69,5 +69,9 @@ def test_tasks_run_with_it_and_cameras_are_missed_clearly(iiwa: World) -> None:
         # Without a camera of its own the detector sees everything there is.
         episode = rollout(world, Stay(), max_seconds=0.5)
         assert episode.features["cube_age"].max() < 0.2
-    with pytest.raises(UserError, match="no camera"):
-        iiwa.render()
+    picture = iiwa.render(width=160, height=120)
+    # Orange and grey before the table, over much of the picture.
+    orange = (picture[..., 0].astype(int) - picture[..., 2]) > 60
+    assert 0.01 < orange.mean() < 0.5
+    with pytest.raises(UserError, match="no camera 'wrist'"):
+        iiwa.render("wrist")

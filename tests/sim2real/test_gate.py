@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sim2real.gate.gate as gate_module
 from sim2real.errors import UserError
 from sim2real.gate import gate as gate_module
 from sim2real.gate.gate import CLIPPED, CONFIRM, DISCONTINUITY, NOT_FINITE, POSITION, WORKSPACE, Gate

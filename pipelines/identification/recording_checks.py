@@ -170,11 +170,11 @@ def likely_rates(lags: Sequence[float], speed: float, fps: float) -> tuple[tuple
     if not typical > 0:
         return None, "nothing in the data tells the true rate"
     low, high = TYPICAL_LAG
-    slowest, quickest = max(fps * typical / high, RATES[0]), min(fps * typical / low, RATES[1])
+    slowest, quickest = (float(np.clip(fps * typical / limit, *RATES)) for limit in (high, low))
     note = f"joints trail the commands by {typical * 1000:.0f} ms at the stated rate, "
     if speed > FASTEST:
         turning = f"but they would turn at up to {np.rad2deg(speed):.0f} deg/s, which no such servo does"
-        quickest = min(quickest, max(fps * FASTEST / speed, RATES[0]))
+        quickest = min(quickest, float(np.clip(fps * FASTEST / speed, *RATES)))
         return (min(slowest, quickest), quickest), note + turning
     needed = f"such servos need ({low * 1000:.0f}-{high * 1000:.0f} ms)"
     if typical < low:
@@ -193,7 +193,7 @@ def doubtful(fps: float, bounds: tuple[float, float] | None) -> bool:
 
 def fastest(state: Sequence[Array], fps: float) -> float:
     """rad/s that a joint of these episodes (each (T, n) rad) reaches, but for the few frames that errors may spoil."""
-    steps = np.concatenate([np.abs(np.diff(s, axis=0)) for s in state])
+    steps = np.concatenate([np.abs(np.diff(s, axis=0)) for s in state]) if state else np.zeros((0, 1))
     return float(np.quantile(steps, 0.99, axis=0).max()) * fps if len(steps) else 0.0
 
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from pipelines.identification.episodes import Readings, open_readings
 from pipelines.identification.recording_checks import frame_numbers
-from pipelines.identification.uses import is_of_another_task, lacking
+from pipelines.identification.uses import FROM_JOINTS, is_of_another_task, lacking
 from pipelines.learning.demonstrations import Demonstrations
 from sim2real.episode import Episode
-from sim2real.errors import UserError
+from sim2real.errors import UserError, spans
 from sim2real.lerobot import schema
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.observation import Feature
@@ -91,7 +91,14 @@ def load_recorded(
             f"{data.root} has {len(judged)} episodes{which}{unread}, none of them successful; record some that are, or "
             "use all with --all-episodes"
         )
-    pieces = {position: contiguous(readings, position) for position in chosen}
+    observed = [feature.name for feature in info.features if feature.name not in FROM_JOINTS]
+    blind = [i for i in chosen if not set(observed) <= set(readings.episodes[i].features)]
+    pieces = {position: contiguous(readings, position) for position in chosen if position not in blind}
+    if not pieces:
+        why = "; ".join(readings.episodes[blind[0]].info["remarks"])
+        raise UserError(
+            f"no episode of {data.root} holds {', '.join(observed)}, which the policy observes: {why}"
+        )
 
     def at(lead: float) -> list[tuple[Demonstrations, int]]:
         return [
@@ -110,6 +117,10 @@ def load_recorded(
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
     joined = Demonstrations.joined(parts)
     remarks = [*readings.remarks, *readings.lost()]
+    if blind:
+        remarks.append(
+            f"left out: episodes {spans([readings.numbers[i] for i in blind])}, whose observations lack"
+        )
     cut = sum(len(parts) - 1 for parts in pieces.values())
     if cut:
         remarks.append(f"frames are missing: episodes are cut in {cut} places")

@@ -142,7 +142,7 @@ class LeRobotDataset:
         if extra:
             more = f" and {len(extra) - 1} more files" if extra[1:] else ""
             remarks.append(f"no episode of the table refers to {extra[0]}{more}")
-        held = {path: set(file.episodes) for path, file in self._files.items()}
+        held = {path: set(file.episodes()) for path, file in self._files.items()}
         beyond = sorted(set().union(*(held[path] - listed.get(path, set()) for path in held)) if held else ())
         if beyond:
             remarks.append(
@@ -300,6 +300,7 @@ class LeRobotDataset:
         executed = action
         if commands and schema.EXECUTED in self.features:
             executed = convert(self.joints(position, schema.EXECUTED, robot))
+        features, lack = self._environment(rows)
         times = times_of(rows, self.features, self.fps, f"episode {entry.index} of {self.root}")
         return Episode(
             time=times.seconds,
@@ -309,14 +310,14 @@ class LeRobotDataset:
             fps=self.fps,
             robot=robot.name,
             task=entry.tasks[0] if entry.tasks else "",
-            features=self._environment(rows),
+            features=features,
             success=self.success(position)[0],
             info={
                 "episode": entry.index,
                 "source": str(self.root),
                 "ended": entry.ended,
                 "clock": times.column,
-                "remarks": (*rows.remarks, *times.remarks),
+                "remarks": (*rows.remarks, *times.remarks, *lack),
             },
         )
 
@@ -348,16 +349,21 @@ class LeRobotDataset:
             )
         return Converter(settled.calibration, found, robot, settled.source, settled.remarks)
 
-    def _environment(self, rows: EpisodeRows) -> dict[str, Array]:
-        """The parts of observation.environment_state by the name of the observation, (T, k) each; none if unnamed."""
+    def _environment(self, rows: EpisodeRows) -> tuple[dict[str, Array], tuple[str, ...]]:
+        """The parts of observation.environment_state by the name of the observation, (T, k) each; and why there are
+        none, where some were promised."""
         spec = self.features.get(schema.ENVIRONMENT)
         if spec is None or spec.names is None:
-            return {}
-        values = np.asarray(rows.column(schema.ENVIRONMENT), dtype=np.float64)
-        values = values.reshape(len(values), -1)
+            return {}, ()
+        try:
+            values = np.asarray(rows.column(schema.ENVIRONMENT), dtype=np.float64)
+        except UserError as error:
+            return {}, (f"{schema.ENVIRONMENT} cannot be read: {error}",)
+        values = values.reshape(len(values), int(np.prod(values.shape[1:])))
         if values.shape[1] != len(spec.names):
-            return {}
-        return {name: values[:, index] for name, index in schema.grouped(spec.names).items()}
+            what = f"{len(spec.names)} names in meta/info.json and {values.shape[1]} numbers in its rows"
+            return {}, (f"{schema.ENVIRONMENT} cannot be read: it has {what}",)
+        return {name: values[:, index] for name, index in schema.grouped(spec.names).items()}, ()
 
     def frames(self, position: int, camera: str) -> Iterator[NDArray[np.uint8]]:
         """The pictures of an episode one by one, (H, W, 3) uint8 RGB, from its video or from its rows.

@@ -61,10 +61,12 @@ class DataFile:
             self._tables |= {column: table[column] for column in table.column_names}
         return self._tables[name]
 
-    @cached_property
     def episodes(self) -> tuple[int, ...]:
-        """The numbers of the episodes that it holds rows of."""
-        return tuple(int(number) for number in np.unique(self._numbers))
+        """The numbers of the episodes that it holds rows of; none where it does not tell."""
+        try:
+            return tuple(int(number) for number in np.unique(self._numbers))
+        except UserError:
+            return ()
 
     @cached_property
     def _numbers(self) -> NDArray[np.int64]:
@@ -93,7 +95,7 @@ class DataFile:
         first, last = np.searchsorted(numbers, [episode, episode + 1])
         rows = order[first:last]
         if not len(rows) and length:
-            held = spans(self.episodes) or "none"
+            held = spans(self.episodes()) or "none"
             raise UserError(f"{self.path} holds no frame of episode {episode}; it holds those of {held}")
         remarks: list[str] = []
         if FRAME in self.names and len(rows):

@@ -24,8 +24,8 @@ def main() -> int:
     session = None
     try:
         session = Session(options)
-        print(json.dumps(asdict(session.announcement)), flush=True)
-        session.run(stdin_is_parent=True)
+        announcement = json.dumps(asdict(session.announcement))
+        session.run(lambda: print(announcement, flush=True), stdin_is_parent=True)
         return 0
     except Sim2RealError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)

@@ -10,7 +10,7 @@ import tty
 from collections.abc import Callable
 from pathlib import Path
 
-from hardware.emulator.tell import sidecar
+from hardware.emulator.traces import RENAMED, make_link
 from hardware.emulator.wire import EmulatedBus
 from sim2real.errors import UserError
 
@@ -31,6 +31,9 @@ _OVERDUE = 0.01
 _BACKLOG = 0.05
 """A port takes no more bytes when the line needs so long for those it has, s: what an adapter can buffer."""
 
+_REHEARSED = 10
+"""Steps of physics before the first client may come."""
+
 _SPIN = 50e-6
 """The last stretch before a reply is due is waited out busily: the system's sleep is not that precise, s."""
 
@@ -47,14 +50,19 @@ class Pty:
         self.bus = bus
         self._poller = select.poll()
         self._open()
-        self.link = None if link is None else Path(link)
-        try:
-            if self.link is not None:
-                make_link(self.link, self.port)
-        except UserError:
-            self.hang_up()
-            raise
+        self.link: Path | None = None
         self._start = time.monotonic()
+        if link is not None:
+            try:
+                self.show(link)
+            except UserError:
+                self.hang_up()
+                raise
+
+    def show(self, link: str | Path) -> None:
+        """Make the link by which clients find the port. Raises UserError where something is in its place."""
+        make_link(Path(link), self.port)
+        self.link = Path(link)
 
     def _open(self) -> None:
         self._master, self._slave = pty.openpty()
@@ -76,6 +84,12 @@ class Pty:
         """The rate that the client has set, bit/s."""
         answer = fcntl.ioctl(self._master, _TCGETS2, bytes(44))
         return int(struct.unpack_from("I", answer, 40)[0])
+
+    def rehearse(self) -> None:
+        """Let the arm live for a moment with nobody looking: its physics are compiled at the first steps."""
+        for _ in range(_REHEARSED):
+            time.sleep(_IDLE)
+            self.bus.advance(self.now())
 
     def serve(self, *, until: Callable[[], bool], watch: dict[int, Callable[[], None]] | None = None) -> None:
         """Handle requests in real time until `until()` is true (asked at least every 10 ms or so).
@@ -158,7 +172,7 @@ class Pty:
         self._open()
         if self.link is not None:
             if renamed:
-                self.link = self.link.with_name(self.link.name + "-renamed")
+                self.link = self.link.with_name(self.link.name + RENAMED)
             make_link(self.link, self.port)
 
     def hang_up(self) -> None:
@@ -180,48 +194,6 @@ class Pty:
     def _remove_link(self) -> None:
         if self.link is not None and self.link.is_symlink() and os.readlink(self.link) == self.port:
             self.link.unlink()
-
-
-def check_link(link: Path) -> None:
-    """Raise UserError unless `link` can be made: nothing is there, or what an emulator has left that was killed."""
-    if link.is_symlink() and (not link.exists() or _abandoned(link)):
-        return
-    if link.is_symlink() or link.exists():
-        what = f"a link to {os.readlink(link)}" if link.is_symlink() else "not a link"
-        raise UserError(
-            f"{link} exists and is {what}; it is not overwritten: remove it, or choose another --link"
-        )
-    if not os.access(link.parent, os.W_OK):
-        raise UserError(
-            f"cannot create the link {link}: its directory is missing or not writable; choose another --link"
-        )
-
-
-def _abandoned(link: Path) -> bool:
-    """Whether the emulator that made `link` is gone without having removed it.
-
-    Its terminal may long be somebody else's, so that the link leads somewhere; but nobody holds its sidecar locked.
-    """
-    if not os.readlink(link).startswith("/dev/pts/"):
-        return False
-    try:
-        with open(sidecar(str(link)), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def make_link(link: Path, target: str) -> None:
-    """Point `link` at `target`. Replaces what a killed emulator has left; refuses to touch anything else."""
-    check_link(link)
-    try:
-        if link.is_symlink():
-            link.unlink()
-            Path(sidecar(str(link))).unlink(missing_ok=True)
-        link.symlink_to(target)
-    except OSError as error:
-        raise UserError(f"cannot create the link {link}: {error.strerror}; choose another --link") from None
 
 
 def prefer() -> None:

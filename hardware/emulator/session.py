@@ -5,7 +5,6 @@ Two processes: this one has the bus and the physics, `web.py` the pictures and H
 true parameters); all of it goes away with the emulator.
 """
 
-import fcntl
 import gc
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,8 +27,14 @@ from hardware.emulator.hand import HandPath
 from sim2real.errors import HardwareError, UserError
 from sim2real.spawning import context
 
+if TYPE_CHECKING:
+    from hardware.emulator.traces import SideFiles
+
 POSE_PERIOD = 1 / 120
 """How often poses are handed to the camera, s."""
+
+CALIBRATION, CAMERAS, TWIN = SUFFIXES = (".calibration.json", ".cameras.toml", ".twin.toml")
+"""What the files beside the link are called."""
 
 ORPHAN_QUIET = 1.0
 """An emulator whose parent has died ends once nobody has used its bus for this long, s: a watchdog may still be
@@ -90,29 +95,29 @@ def leave_on_signals() -> None:
 
 
 class Session:
-    """One emulated arm, ready when constructed; `run` serves it, `close` removes every trace."""
+    """One emulated arm; `run` makes its link and serves it, `close` removes every trace."""
 
     def __init__(self, options: EmulatorOptions) -> None:
         from hardware.emulator.assembly import build_servos, emulated_calibration
         from hardware.emulator.faults.catalogue import EMULATED, Place
         from hardware.emulator.faults.fault import parse_fault
         from hardware.emulator.faults.injector import FaultInjector
-        from hardware.emulator.pty_port import Pty, check_link
+        from hardware.emulator.pty_port import Pty
+        from hardware.emulator.traces import clear_leftovers
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
         from sim2real.parameters import load_twin
         from sim2real.robot import Robot
 
         self.options = options
-        self._files: list[Path] = []
+        self._files: SideFiles | None = None
         self._pty: Pty | None = None
         self._web: Any = None
-        self._lock: BinaryIO | None = None
         self._stopping = ""
         try:
             planned = [parse_fault(text) for text in options.faults]
             if options.link is not None:
-                check_link(Path(options.link))
+                clear_leftovers(options.link, SUFFIXES)
             robot = Robot.load(options.robot)
             calibration = emulated_calibration(robot)
             twin = None if options.twin is None else load_twin(options.twin)
@@ -120,7 +125,8 @@ class Session:
             self.plant = WorldPlant(robot, calibration, task=task, twin=twin, seed=options.seed)
             self.bus = EmulatedBus(build_servos(robot, self.plant, calibration), self.plant)
             link = options.link or tempfile.mktemp(prefix="sim2real-tty")
-            self._pty = Pty(self.bus, link=link)
+            self._link = link
+            self._pty = Pty(self.bus)
             places = EMULATED if options.camera else EMULATED - {Place.CAMERA}
             self.injector = FaultInjector(self.bus, self._pty, planned, seed=options.seed, places=places)
             self._start_web()
@@ -155,6 +161,10 @@ class Session:
         self.url = f"http://127.0.0.1:{answer}"
 
     def _announce(self, link: str) -> Announcement:
+        import tomli_w
+
+        from hardware.emulator.traces import SideFiles
+
         robot = self.plant.robot
         sources = {}
         if self.options.camera:
@@ -163,9 +173,9 @@ class Session:
         announcement = Announcement(
             pid=os.getpid(),
             port=link,
-            calibration=f"{link}.calibration.json",
-            cameras_file=f"{link}.cameras.toml",
-            twin=f"{link}.twin.toml",
+            calibration=link + CALIBRATION,
+            cameras_file=link + CAMERAS,
+            twin=link + TWIN,
             control_url=self.url,
             sources=sources,
             before_episode=f"{script} episode --link {shlex.quote(link)}",
@@ -176,37 +186,26 @@ class Session:
         )
         from hardware.emulator.assembly import emulated_calibration
 
-        self._write(announcement.calibration, emulated_calibration(robot).table())
+        calibration = emulated_calibration(robot).table()
         cameras = {
             name: replace(camera, source=sources.get(name)).table() for name, camera in robot.cameras.items()
         }
-        self._write(announcement.cameras_file, cameras)
-        self._write(announcement.twin, {"robot": robot.name, "parameters": self.plant.twin})
-        self._write(tell.sidecar(link), asdict(announcement))
-        # As long as it is locked, the link is in use: a lock does not survive its process, however that ends.
-        self._lock = open(tell.sidecar(link), "rb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        truth = {"robot": robot.name, "parameters": self.plant.twin}
+        contents = {
+            announcement.calibration: (json.dumps(calibration, indent=2) + "\n").encode(),
+            announcement.cameras_file: tomli_w.dumps(cameras).encode(),
+            announcement.twin: tomli_w.dumps(truth).encode(),
+        }
+        self._files = SideFiles(link, contents, asdict(announcement))
         return announcement
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        path = Path(name)
-        try:
-            if path.suffix == ".toml":
-                import tomli_w
-
-                path.write_bytes(tomli_w.dumps(content).encode())
-            else:
-                path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; choose another --link") from None
-        self._files.append(path)
 
     # Running
 
-    def run(self, *, stdin_is_parent: bool = False) -> str:
+    def run(self, ready: Callable[[], None] = lambda: None, *, stdin_is_parent: bool = False) -> str:
         """Serve until SIGINT, SIGTERM or SIGHUP, or, with `stdin_is_parent`, until standard input ends.
 
-        Returns why it ended: the signal's name, or "parent".
+        The link appears, and `ready` is called, once the servos answer. Returns why it ended: the signal's name, or
+        "parent".
         """
         from hardware.emulator.pty_port import prefer
 
@@ -220,6 +219,9 @@ class Session:
         gc.freeze()
         self._orphan_since = np.inf
         self._requests = 0
+        self._pty.rehearse()
+        self._pty.show(self._link)
+        ready()
         self._pty.serve(until=self._ended, watch=watch)
         return self._stopping
 
@@ -303,10 +305,8 @@ class Session:
             self._web.join(5)
         if self._pty is not None:
             self._pty.close()
-        for path in self._files:
-            path.unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
+        if self._files is not None:
+            self._files.remove()
         if hasattr(self, "plant"):
             self.plant.close()
 

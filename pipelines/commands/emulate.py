@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     session = Session(options)
     try:
         announcement = asdict(session.announcement)
-        print(json.dumps(announcement) if args.json else _page(announcement), flush=True)
-        return 130 if session.run() == "SIGINT" else 0
+        text = json.dumps(announcement) if args.json else _page(announcement)
+        return 130 if session.run(lambda: print(text, flush=True)) == "SIGINT" else 0
     finally:
         session.close()
 

@@ -18,7 +18,8 @@ import pytest
 from hardware.arm.serial_arm import SerialArm
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
-from hardware.emulator.pty_port import check_link
+from hardware.emulator.session import SUFFIXES
+from hardware.emulator.traces import clear_leftovers
 from pipelines import cli
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
@@ -247,7 +248,7 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     link = tmp_path / "ttyARM"
     command = [sys.executable, "-m", "pipelines", "emulate", "--link", str(link), "--no-camera"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    assert _eventually(link.is_symlink, 120.0)
+    assert _eventually(Path(tell.sidecar(str(link))).exists, 120.0)
     process.terminate()
     assert process.wait(60) == 0
     assert list(tmp_path.iterdir()) == []
@@ -264,8 +265,8 @@ def test_starts_again_after_it_was_killed(tmp_path: Path) -> None:
     link.symlink_to(os.ttyname(slave))
     again = _start(link)
     assert os.readlink(link) != os.ttyname(slave)
-    with pytest.raises(UserError, match="is not overwritten"):
-        check_link(link)
+    with pytest.raises(UserError, match="link of an emulator that runs; it is not overwritten"):
+        clear_leftovers(str(link), SUFFIXES)
     again.terminate()
     assert again.wait(20) == 0
     assert list(tmp_path.iterdir()) == []

@@ -229,14 +229,19 @@ def test_link_is_made_and_removed(tmp_path: Path) -> None:
     assert not link.is_symlink()
 
 
-def test_link_overwrites_only_a_dangling_one(tmp_path: Path) -> None:
+def test_link_overwrites_nothing(tmp_path: Path) -> None:
     link = tmp_path / "ttyARM"
-    link.symlink_to("/dev/pts/999999")
     rig = Served(link)
     with pytest.raises(UserError, match="is not overwritten"):
         Pty(rig.line, link=link)
     rig.halt()
     rig.pty.close()
+    # Somebody's link to an adapter that is not plugged in just now.
+    link.symlink_to(tmp_path / "ttyUSB7")
+    with pytest.raises(UserError, match="exists and is a link to .*ttyUSB7; it is not overwritten"):
+        Pty(rig.line, link=link)
+    assert os.readlink(link) == str(tmp_path / "ttyUSB7")
+    link.unlink()
     link.write_text("precious")
     with pytest.raises(UserError, match="is not overwritten"):
         Pty(rig.line, link=link)

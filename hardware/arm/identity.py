@@ -40,6 +40,7 @@ def identify(robot: Robot, bus: ServoBus) -> tuple[ServoIdentity, ...]:
     Raises BusError that lists which servos answered and which did not, UserError for other models or modes.
     """
     family, models = family_of(robot), joint_models(robot)
+    bus.settle([joint.servo_id for joint in robot.joints])
     missing, found = [], []
     for joint in robot.joints:
         who = f"{joint.name} (ID {joint.servo_id})"
@@ -52,7 +53,8 @@ def identify(robot: Robot, bus: ServoBus) -> tuple[ServoIdentity, ...]:
         check = f"check power and cables, that the bus runs at {robot.baud} baud, and that the IDs are as expected"
         if not found:
             raise BusError(
-                f"no servo of {robot.name} answers; {check} (`sim2real setup --port PORT` looks for any servo)"
+                f"no servo of {robot.name} answers{bus.remark}; {check} (`sim2real setup --port PORT` looks for any "
+                "servo)"
             )
         raise BusError(f"no answer from {', '.join(missing)}; found {', '.join(found)}; {check}")
     bus.prepare([joint.servo_id for joint in robot.joints])

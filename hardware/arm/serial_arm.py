@@ -22,6 +22,7 @@ from hardware.arm.identity import (
 from hardware.arm.plausibility import Plausibility
 from hardware.servos.bus import ServoBus
 from hardware.servos.family import family_of, joint_models
+from hardware.servos.port_users import require_alone
 from hardware.servos.spans import Span
 from sim2real.arm import ArmState
 from sim2real.calibration import RESOLUTION, Calibration
@@ -106,10 +107,12 @@ class SerialArm:
         """Open `port`, check that it is this robot's arm, and configure its servos (torque off).
 
         Raises PortUnavailable (missing, busy, not permitted), UserError (another arm, another calibration),
-        BusError (servos that do not answer). The port is released again on any error.
+        BusError (servos that do not answer), PortShared (another program has the port open). The port is released
+        again on any error.
         """
         bus = open_bus(robot, port)
         try:
+            require_alone(port)
             arm = cls(robot, bus, calibration)
             arm.identify()
             arm.configure()
@@ -325,6 +328,18 @@ class SerialArm:
                 ]
             self.bus.write_permanently(joint.servo_id, values)
         self._calibration = calibration
+
+    def time_readings(self, count: int = 25) -> tuple[float, float]:
+        """(how long a reading of all joints takes in the median of `count`, what the wire needs of that), s."""
+        times = []
+        for _ in range(count):
+            start = self.bus.now()
+            try:
+                self.observe()
+            except BusError:
+                pass  # as long as it takes to give up
+            times.append(self.bus.now() - start)
+        return sorted(times)[count // 2], self.bus.reading_time(self.ids, self._fast.address, self._fast.size)
 
     def forget_readings(self) -> None:
         """Take the next readings as they come: a hand has moved the arm faster than its servos could."""

@@ -1,7 +1,7 @@
 """A look at a servo bus without moving anything: who is there, how they are, how well the line works."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +11,16 @@ from hardware.servos.bus import ServoBus
 from hardware.servos.family import ServoFamily, ServoModel, family_of, joint_models
 from sim2real.errors import BusError
 from sim2real.robot import Robot
+from sim2real.status import report
 
 CYCLES = 300
 """Readings of all servos that the error rates are taken from."""
+
+ONE_PING = 0.004
+"""s for one servo of many that may not be there, besides what the line is known to need."""
+
+LATE = 0.03
+"""s that a reading may take longer than usual before what is missing counts as lost."""
 
 MAX_ERRORS = 0.05
 """Share of unanswered requests above which something is wrong with the line."""
@@ -50,13 +57,16 @@ class ServoReport:
 
 @dataclass(frozen=True)
 class BusReport:
-    """What is on a bus, and how long an exchange takes, s."""
+    """What is on a bus, and how long an exchange takes, s: `latency` is what an answer takes beyond its time on the
+    wire (None: nobody answers)."""
 
+    latency: float | None
     servos: tuple[ServoReport, ...]
     missing: tuple[str, ...]
     reads: int
     cycle_median: float | None
     cycle_worst: float | None
+    cycle_wire: float
     problems: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,29 +84,31 @@ def inspect_bus(
     """Ask the robot's servos (with `scan`: every ID) for what they are and how they are; writes nothing."""
     family = family_of(robot)
     names = {joint.servo_id: joint.name for joint in robot.joints}
+    latency = bus.settle(sorted(names))
     present = _present(bus, sorted(names), 0.2)
     if scan or not present:
         if progress is not None:
             progress("looking for servos with other IDs")
-        present = sorted(
-            {*present, *_present(bus, [id for id in range(family.max_id + 1) if id not in names], 0.01)}
-        )
+        others = [id for id in range(family.max_id + 1) if id not in names]
+        present = sorted({*present, *_present(bus, others, bus.allowance + ONE_PING)})
     facts: dict[int, dict[str, int]] = {}
     for id in present:
         try:
             facts[id] = {name: bus.read(id, name, 0.3) for name in (*family.settings, *_STATE)}
         except BusError:
             continue  # it answered a ping and then fell silent: listed as missing
-    durations = _cycle(bus, sorted(facts), cycles)
+    durations, wire = _cycle(bus, sorted(facts), cycles)
     servos = tuple(_report(family, id, values, names.get(id), bus) for id, values in sorted(facts.items()))
     missing = tuple(f"{name} (ID {id})" for id, name in names.items() if id not in facts)
     return BusReport(
+        latency=latency,
         servos=servos,
         missing=missing,
         reads=len(durations),
         cycle_median=float(np.median(durations)) if durations else None,
         cycle_worst=max(durations) if durations else None,
-        problems=_problems(servos, missing, robot),
+        cycle_wire=wire,
+        problems=_problems(servos, missing, robot, bus.remark),
     )
 
 
@@ -111,22 +123,26 @@ def _present(bus: ServoBus, ids: list[int], timeout: float) -> list[int]:
     return found
 
 
-def _cycle(bus: ServoBus, ids: list[int], cycles: int) -> list[float]:
-    """Durations of `cycles` readings of position and speed; the bus counts the failures."""
+def _cycle(bus: ServoBus, ids: list[int], cycles: int) -> tuple[list[float], float]:
+    """Durations of `cycles` readings of position and speed, s, and what one needs on the wire; the bus counts the
+    failures."""
     if not ids:
-        return []
+        return [], 0.0
     for id in ids:
         bus.statistics.servos.pop(id, None)
     bus.prepare(ids)
     speed, position = bus.table["present_velocity"], bus.table["present_position"]
     address = min(speed.address, position.address)
     size = max(speed.end, position.end) - address
+    # Late is not lost: how late is what the durations say.
+    wire = bus.reading_time(ids, address, size)
+    timeout = wire + bus.allowance + LATE
     durations = []
     for _ in range(cycles):
         start = time.perf_counter()
-        bus.sync_read(ids, address, size)
+        bus.sync_read(ids, address, size, timeout)
         durations.append(time.perf_counter() - start)
-    return durations
+    return durations, wire
 
 
 def _report(
@@ -154,13 +170,17 @@ def _report(
     )
 
 
-def _problems(servos: tuple[ServoReport, ...], missing: tuple[str, ...], robot: Robot) -> tuple[str, ...]:
+def _problems(
+    servos: tuple[ServoReport, ...], missing: tuple[str, ...], robot: Robot, remark: str
+) -> tuple[str, ...]:
+    """`remark`: what is peculiar about the port, for where nobody answers."""
     problems = []
     expected = {joint.name: model for joint, model in zip(robot.joints, joint_models(robot), strict=True)}
     if missing:
         problems.append(
-            f"no answer from {', '.join(missing)}: check power, cables, IDs and baud rate ({robot.baud}); "
-            "`sim2real setup` looks for servos with any ID at any baud rate"
+            f"no answer from {', '.join(missing)}{'' if servos else remark}: "
+            f"check power, cables, IDs and baud rate ({robot.baud}); `sim2real setup` looks for servos with any ID at any "
+            "baud rate"
         )
     for servo in servos:
         who = f"{servo.joint or 'servo'} (ID {servo.id})"
@@ -171,9 +191,20 @@ def _problems(servos: tuple[ServoReport, ...], missing: tuple[str, ...], robot: 
         if servo.error_rate > MAX_ERRORS:
             kinds = ", ".join(f"{count} {kind}" for kind, count in servo.failures.items())
             problems.append(
-                f"{who} failed to answer {100 * servo.error_rate:.0f} % of requests ({kinds}): check its cable"
+                f"{who} failed to answer {100 * servo.error_rate:.0f} % of requests ({kinds}): "
+                f"{_suspect(servo.failures)}"
             )
     return tuple(problems)
+
+
+def _suspect(failures: Mapping[str, int]) -> str:
+    """What to look at, by the kinds of failed exchanges."""
+    lost, late = failures.get("timeouts", 0), failures.get("late", 0)
+    if late and 2 * late >= lost:
+        return "it does answer, but late: the adapter or this computer is slow"
+    if failures.get("checksum", 0) + failures.get("wrong_length", 0) > lost / 2:
+        return "its answers come damaged: check its cable, and that no other servo has its ID"
+    return "check its cable"
 
 
 def _wrong(who: str, servo: ServoReport, model: ServoModel, family: ServoFamily) -> list[str]:
@@ -186,7 +217,7 @@ def _wrong(who: str, servo: ServoReport, model: ServoModel, family: ServoFamily)
         known = " or ".join(f"{mode} ({name})" for mode, name in modes.items() if mode is not None)
         problems.append(f"{who} is in operating mode {servo.operating_mode}, expected {known}")
     if servo.alarms:
-        problems.append(f"{who} reports {', '.join(servo.alarms)}")
+        problems.append(f"{who} reports {report(servo.alarms)}")
     if servo.temperature > model.max_temperature:
         problems.append(f"{who} is at {servo.temperature} °C: let it cool down")
     low, high = model.voltage

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hardware.commissioning.twins import HOW_TO_PART, Look, turned
 from hardware.servos.family import FAMILIES, ServoFamily
 from hardware.servos.ports import Port, PortUnavailable, latency_timer
 from sim2real.errors import BusError, HardwareError, UserError
@@ -21,6 +22,9 @@ TAIL = 0.05
 
 BABBLE = 1.0
 """s after which a line that does not fall quiet is not listened to any more."""
+
+BRIEF, THOROUGH = 3, 12
+"""Rounds of questions by which several servos under one ID are found: when looking round, and before writing."""
 
 ONE_PING = 0.02
 CHECK = 0.3
@@ -144,6 +148,8 @@ class _Line:
     def servos(self) -> list[FoundServo]:
         """Everybody on this line."""
         counts, damaged = self._roll_call()
+        if counts:
+            self.bus.settle(sorted(counts))
         if damaged:
             # They spoke at once: ask one by one.
             for id in range(self.family.max_id + 1):
@@ -183,10 +189,15 @@ class _Line:
         except BusError:
             # It answers, but not so that one could rely on it: as several with one ID do.
             number, firmware, torque, shared = 0, "", False, True
+        shared = shared or bool(self.look(id, BRIEF).doubt)
         model = family.model_by_number(number)
         return FoundServo(
             family.name, self.baud, id, model.name if model else "", number, firmware, torque, shared
         )
+
+    def look(self, id: int, rounds: int) -> Look:
+        """Whether it is one servo that answers under this ID; reads only."""
+        return Look(self.port, self.family, id, self.bus.allowance).ask(rounds)
 
     def change(self, id: int, register: str, value: int) -> None:
         """Write a register that changes how the servo answers, so that it may acknowledge in the old way, in the
@@ -217,6 +228,7 @@ def choose(found: Sequence[FoundServo], only: int | None = None) -> FoundServo:
         raise UserError(
             f"several servos answer ({listed}{', some with the same ID' if any(s.shared for s in found) else ''}): "
             "connect one servo alone"
+            + (f" ({HOW_TO_PART})" if any(s.shared for s in chosen) else "")
             + (
                 ""
                 if only is not None or len({s.id for s in found}) < len(found)
@@ -238,8 +250,13 @@ def assign(
     only: int | None = None,
     id: int | None = None,
     baud: int | None = None,
+    turn: Callable[[str], bool] | None = None,
 ) -> FoundServo:
     """Give a servo a new ID, baud rate or both, verified; `found` is what a scan has just seen.
+
+    Before anything is written the servo is looked at closely: replies that come twice or damaged, or that differ, are
+    those of several. `turn` asks a person to turn the servo by hand and returns True when that was done, False when
+    the person vouches for it instead; without it nobody is asked.
 
     Raises UserError for impossible values, an ID that is taken, or when it is not clear which servo is meant;
     HardwareError when the servo does not answer as it should afterwards, saying how it answers instead.
@@ -257,12 +274,31 @@ def assign(
     with _Line(open_port, family, servo.baud) as line:
         if not line.answers(servo.id, CHECK):
             raise HardwareError(f"{servo} no longer answers: check power and cable")
+        _require_one(line, servo, turn)
         if new_id != servo.id:
             line.change(servo.id, "id", new_id)
         if new_baud != servo.baud:
             line.change(new_id, "baud_rate", family.bauds.index(new_baud))
     with _Line(open_port, family, new_baud) as line:
         return _verified(line, servo, new_id)
+
+
+def _require_one(line: _Line, servo: FoundServo, turn: Callable[[str], bool] | None) -> None:
+    """Raise UserError where more than one servo may be behind an ID."""
+    before = line.look(servo.id, THOROUGH)
+    doubt, after = before.doubt, before
+    if not doubt and turn is not None and turn(str(servo)):
+        after = line.look(servo.id, THOROUGH)
+        doubt = after.doubt
+        if not doubt and not turned(before.positions, after.positions):
+            doubt = (
+                f"its position is still {after.positions[-1]} of 4096: what was turned is not what answers, or not by "
+                "far enough"
+            )
+    if doubt:
+        raise UserError(
+            f"it is not certain that one servo alone answers as {servo}: {doubt}. Nothing was written: {HOW_TO_PART}"
+        )
 
 
 def _verified(line: _Line, before: FoundServo, id: int) -> FoundServo:

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from hardware.servos.ports import holders
+from hardware.servos.port_users import programs_on
 
 NAME: Final = "sim2real-arm"
 """What the system calls the control process (15 characters at most)."""
@@ -26,7 +26,7 @@ def control_processes(port: str | None = None) -> list[int]:
     """Process numbers of all control processes of this user (of those that have `port` open)."""
     found = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_control(int(path.name))]
     if port is not None:
-        open_in = set(holders(port))
+        open_in = {program.pid for program in programs_on(port)}
         found = [pid for pid in found if pid in open_in]
     return sorted(found)
 

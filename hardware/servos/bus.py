@@ -44,6 +44,7 @@ class BusStatistics:
     retries: int = 0
     garbage: int = 0  # bytes that belonged to no packet
     unexpected: int = 0  # bytes that were waiting before a request was sent
+    strange: int = 0  # how often there were such bytes though no reply was missing: somebody else is talking
     wrong_id: int = 0  # packets from servos that were not asked
     duplicates: int = 0
     servos: dict[int, ServoStatistics] = field(default_factory=lambda: defaultdict(ServoStatistics))
@@ -77,6 +78,21 @@ class ServoBus(Protocol):
     """By ID, the registers of servos whose model is known."""
     statistics: BusStatistics
 
+    allowance: float
+    """How long an answer may take beyond its time on the wire, s."""
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the adapter sends back what it is sent (which is left out of what is read)."""
+
+    @property
+    def taken(self) -> int:
+        """How often another program has taken what had arrived."""
+
+    @property
+    def remark(self) -> str:
+        """What is peculiar about the port where nobody answers, to be put into a sentence; "" if nothing is."""
+
     def now(self) -> float:
         """Monotonic seconds, the time base of all deadlines."""
 
@@ -103,6 +119,9 @@ class ServoBus(Protocol):
     ) -> SyncReading:
         """The same bytes of several servos; never raises BusError: see `SyncReading.valid`."""
 
+    def reading_time(self, ids: Sequence[int], address: int, size: int) -> float:
+        """s that a `sync_read` needs on the wire."""
+
     def sync_write(self, register: str, ids: Sequence[int], values: Sequence[int]) -> None:
         """One register of several servos; not acknowledged."""
 
@@ -111,6 +130,10 @@ class ServoBus(Protocol):
 
     def pace(self, period: float) -> None:
         """Be read every `period` s from now on: a cycle without answers must be over before the next is due."""
+
+    def settle(self, ids: Sequence[int]) -> float | None:
+        """Find out how slow the line is by the first of `ids` that answers, and be as patient from now on. Returns how
+        long an answer takes beyond its time on the wire, s; None when none answers."""
 
     def close(self) -> None:
         """Release the port."""

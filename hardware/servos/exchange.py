@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.servos.bus import BusStatistics, ServoRefused, SyncReading
-from hardware.servos.ports import Port
+from hardware.servos.ports import Port, echo_remark
 from hardware.servos.registers import Register, RegisterTable
 from sim2real.errors import BusError, UserError
 
@@ -36,6 +36,15 @@ ALLOWANCE = 0.006
 
 SHARE = 0.5
 """The same, at most, as a share of the period of a loop that reads in every cycle."""
+
+SLOWEST = 0.15
+"""Seconds that an answer is waited for while it is not known how slow the line is."""
+
+QUICK = 0.002
+"""Seconds within which a usual adapter brings an answer; `ALLOWANCE` has room for that and more."""
+
+PINGS = 9
+"""Answers by which the line is timed."""
 
 QUIET = 0.004
 """Seconds of silence after which no acknowledgement is expected any more."""
@@ -91,6 +100,8 @@ class PacketBus(ABC):
     """The module of the protocol's packets."""
     overhead: int
     """Bytes of a reply besides its parameters."""
+    ping_reply: int
+    """Bytes of the answer to a ping."""
     damaged: frozenset[int] = frozenset()
     """Errors by which a servo says that it did not get the request whole."""
 
@@ -99,6 +110,7 @@ class PacketBus(ABC):
         self.table = table
         self.tables: dict[int, RegisterTable] = {}
         self.allowance = self._patience = allowance
+        self._hurry = 0.0
         self.statistics = BusStatistics()
         self.now = port.now
         self._byte_time = 10 / port.baud
@@ -108,10 +120,67 @@ class PacketBus(ABC):
 
     def pace(self, period: float) -> None:
         """Be read every `period` s from now on: a silent cycle must be over before the next one is due."""
-        self.allowance = self._patience - max(ALLOWANCE - SHARE * period, 0.0)
+        self._hurry = max(ALLOWANCE - SHARE * period, 0.0)
+        self.allowance = self._patience - self._hurry
+
+    def settle(self, ids: Sequence[int]) -> float | None:
+        """Find out how slow the line is, and wait for late answers as long as that takes from now on.
+
+        Returns how long an answer takes beyond its time on the wire, s, by the first of `ids` that gives one; None
+        when none does. To be called while nothing moves: it takes up to 0.15 s for each servo that is not there.
+        """
+        usual = self.allowance
+        self.allowance = SLOWEST
+        try:
+            for id in ids:
+                if self._ping_time(id) is not None:
+                    times = sorted(filter(None, (self._ping_time(id) for _ in range(PINGS))))
+                    break
+            else:
+                return None
+        finally:
+            self.allowance = usual
+        if len(times) < 2:
+            return None
+        # What the system was too busy for once does not count.
+        self._patience = max(self._patience, ALLOWANCE + times[-2] - QUICK)
+        self.allowance = self._patience - self._hurry
+        return times[len(times) // 2]
+
+    def _ping_time(self, id: int) -> float | None:
+        """s from question to answer, without the time on the wire."""
+        before, start = self.port.now(), self.statistics.retries
+        try:
+            self.ping(id, SLOWEST)
+        except BusError:
+            return None
+        if self.statistics.retries != start:
+            return None
+        wire = (len(self.packets.ping(id)) + self.ping_reply) * self._byte_time
+        return max(self.port.now() - before - wire, 1e-6)
 
     def close(self) -> None:
         self.port.close()
+
+    @property
+    def remark(self) -> str:
+        """What is peculiar about the port where nobody answers, to be put into a sentence; "" if nothing is."""
+        return echo_remark(self.port)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the adapter sends back what it is sent (which is left out of what is read)."""
+        return bool(getattr(self.port, "echoes", False))
+
+    @property
+    def taken(self) -> int:
+        """How often another program has taken what had arrived."""
+        return int(getattr(self.port, "taken", 0))
+
+    def reading_time(self, ids: Sequence[int], address: int, size: int) -> float:
+        """s that a `sync_read` needs on the wire."""
+        plan = self._sync_plan(tuple(ids), address, size)
+        return (len(plan.request) + plan.reply_bytes) * self._byte_time
 
     # What the protocols do in their own ways
 
@@ -280,7 +349,9 @@ class PacketBus(ABC):
         self._last_failure = self.now()
 
     def _send(self, request: bytes) -> None:
-        self.statistics.unexpected += self.port.discard_input()
+        if dropped := self.port.discard_input():
+            self.statistics.unexpected += dropped
+            self.statistics.strange += self.now() - self._last_failure > LATE_HORIZON
         self.statistics.exchanges += 1
         self.port.write(request)
 

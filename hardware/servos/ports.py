@@ -14,6 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Protocol
 
+from hardware.servos.echo import PROBE, Echo
+from hardware.servos.port_users import programs_on
 from sim2real.errors import PortError, UserError
 
 _DEATHS = (OSError, termios.error)
@@ -22,6 +24,9 @@ _DEATHS = (OSError, termios.error)
 WATCH = 60e-6
 """s before and after the earliest moment at which all that is asked for can have arrived, in which the port is
 watched without sleeping: waking up, and finding everything where the processor left it, takes as long."""
+
+ECHO_TIME = 0.1
+"""s in which what an adapter sends back has come back, latency timer and a busy machine included."""
 
 _SELECTABLE = 1024
 """Descriptors that select() can take; it counts in microseconds, poll() in milliseconds."""
@@ -61,7 +66,8 @@ class Port(Protocol):
 class SerialPort:
     """A serial device (or pty) opened for this process alone."""
 
-    def __init__(self, name: str, baud: int = 1_000_000) -> None:
+    def __init__(self, name: str, baud: int = 1_000_000, *, echoes: bool | None = None) -> None:
+        """`echoes` says whether the adapter sends back what it is sent; None: find out, which takes 0.1 s."""
         import serial  # deferred: command-line help must not pay for it
 
         self.name = name
@@ -80,7 +86,12 @@ class SerialPort:
         self._can_write = select.poll()
         self._can_write.register(self._fd, select.POLLOUT)
         self.low_latency = self._set_low_latency()
+        self.taken = 0
+        """How often bytes had arrived and somebody else took them."""
+        self._echo: Echo | None = None
         self.discard_input()
+        if self._find_echo() if echoes is None else echoes:
+            self._echo = Echo()
 
     def _set_low_latency(self) -> bool:
         # FTDI adapters wait 16 ms for more bytes unless asked not to; ptys and CDC devices know no such mode.
@@ -90,6 +101,22 @@ class SerialPort:
             return False
         return True
 
+    @property
+    def echoes(self) -> bool:
+        """Whether the adapter sends back what it is sent. What comes back is left out of what is read."""
+        return self._echo is not None
+
+    def _find_echo(self) -> bool:
+        try:
+            self.write(PROBE)
+        except PortError:
+            return False  # whoever uses the port finds out
+        heard = b""
+        deadline = time.monotonic() + ECHO_TIME + len(PROBE) * self._byte_time
+        while PROBE not in heard and (data := self.read(256, deadline)):
+            heard = heard[-len(PROBE) :] + data
+        return PROBE in heard
+
     def now(self) -> float:
         return time.monotonic()
 
@@ -97,6 +124,8 @@ class SerialPort:
         view = memoryview(data)
         now = time.monotonic()
         self._passed = max(now, self._passed) + len(data) * self._byte_time
+        if self._echo is not None:
+            self._echo.sent(data, now)
         give_up = now + 0.1
         try:
             while view:
@@ -112,17 +141,30 @@ class SerialPort:
     def read(self, size: int, deadline: float) -> bytes:
         try:
             while self._await(self._passed + size * self._byte_time, deadline):
+                echo = self._echo
                 try:
-                    data = os.read(self._fd, size)
+                    data = os.read(self._fd, size if echo is None else size + echo.missing)
                 except BlockingIOError:
                     continue
                 if not data:
-                    raise OSError(errno.EIO, "hung up")
+                    self._explain_nothing()
+                    continue
+                if echo is not None and not (data := echo.strip(data)):
+                    continue
                 self._passed += len(data) * self._byte_time
                 return data
             return b""
         except _DEATHS as error:
             raise self._gone(error) from error
+
+    def _explain_nothing(self) -> None:
+        """There was something to read, and then there was nothing: raises OSError when the line has been hung up,
+        counts what another program has taken otherwise."""
+        if any(
+            event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in self._poll.poll(0)
+        ):
+            raise OSError(errno.EIO, "hung up")
+        self.taken += 1
 
     def _await(self, expected: float, deadline: float) -> bool:
         """Whether there is something to read before `deadline`. Wakes up shortly before `expected`."""
@@ -155,8 +197,9 @@ class SerialPort:
                     break
                 data = os.read(self._fd, 4096)
                 if not data:
-                    raise OSError(errno.EIO, "hung up")
-                dropped += len(data)
+                    self._explain_nothing()
+                    break
+                dropped += len(data if self._echo is None else self._echo.strip(data))
         except BlockingIOError:
             pass
         except _DEATHS as error:
@@ -193,17 +236,11 @@ def available_ports() -> list[str]:
     return sorted(port.device for port in list_ports.comports())
 
 
-def holders(name: str) -> list[int]:
-    """Processes that have the device open, as far as this user may look."""
-    target = os.path.realpath(name)
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(os.readlink(link) == target for link in (process / "fd").iterdir()):
-                found.add(int(process.name))
-        except OSError:
-            continue
-    return sorted(found - {os.getpid()})
+def echo_remark(port: Port) -> str:
+    """Said where nobody answers behind an adapter that sends back what it is sent."""
+    if not getattr(port, "echoes", False):
+        return ""
+    return " (the adapter sends back what it is sent, which is left out of account: it hears itself, and no servo)"
 
 
 def latency_timer(name: str) -> float | None:
@@ -235,8 +272,8 @@ def _why_not(name: str, baud: int, error: BaseException) -> str:
     if not stat.S_ISCHR(path.stat().st_mode) or number == errno.ENOTTY:
         return f"{name} is not a serial port; ports on this machine: {', '.join(available_ports()) or 'none'}"
     if number in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
-        others = ", ".join(str(pid) for pid in holders(name))
-        by = f" (open in process {others})" if others else ""
+        others = "; ".join(map(str, programs_on(name)))
+        by = f" (open in {others})" if others else ""
         return f"{name} is busy{by}: another program uses it; close that program and try again"
     return f"cannot open {name} at {baud} baud: {error}"
 

@@ -77,8 +77,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.port is not None:
             from hardware.arm.serial_arm import open_bus
+            from hardware.servos.port_users import require_alone
 
             bus = open_bus(robot, args.port)
+            require_alone(args.port)
         if args.source is not None:
             calibration, todo = _take_over(args.source, robot, bus)
         else:

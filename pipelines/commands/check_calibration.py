@@ -78,11 +78,13 @@ def _look(
 
     from hardware.arm.identity import counted_beyond, disagreements, identify
     from hardware.arm.serial_arm import open_bus
+    from hardware.servos.port_users import require_alone
     from sim2real.calibration import RADIANS_PER_TICK
     from sim2real.model.kinematics import tool_position
 
     bus = open_bus(robot, args.port)
     try:
+        require_alone(args.port)
         identities = identify(robot, bus)
         different = disagreements(identities, calibration)
         modes = [one.registers["operating_mode"] for one in identities]

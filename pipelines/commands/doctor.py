@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hardware.commissioning.inspection import BusReport
+    from sim2real.robot import Robot
 
 HELP = "Check this installation and, with --port, the servos on a bus. Nothing is written and nothing moves."
 
@@ -154,6 +155,8 @@ def _ports() -> Check:
 def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any], list[Check]]:
     from hardware.arm.serial_arm import open_bus
     from hardware.commissioning.inspection import inspect_bus
+    from hardware.servos.pace import shorten
+    from hardware.servos.port_users import programs_on
     from hardware.servos.ports import latency_timer
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
@@ -168,14 +171,23 @@ def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any],
     calibration = None if calibration_file is None else Calibration.load(calibration_file, robot)
     bus = open_bus(robot, port)
     stack.callback(bus.close)
+    before = programs_on(port)
     report = inspect_bus(
         robot, bus, cycles=args.reads, scan=args.scan, progress=lambda text: print(text, file=sys.stderr)
     )
     timer = latency_timer(port)
-    checks = [Check("port", True, port)]
+    echo = " (it sends back what it is sent: left out of what is read)" if bus.echoes else ""
+    checks = [Check("port", True, port + echo)]
+    checks += [
+        Check(
+            "other program",
+            False,
+            f"{program} has the port open, too: close it, or both get half of the replies",
+        )
+        for program in sorted({*before, *programs_on(port)}, key=lambda program: program.pid)
+    ]
     if timer is not None:
-        path = f"/sys/bus/usb-serial/devices/{os.path.basename(os.path.realpath(port))}/latency_timer"
-        hint = "" if timer <= 0.002 else f": set it to 1 ms (echo 1 | sudo tee {path})"
+        hint = "" if timer <= 0.002 else f": set it to 1 ms ({shorten(port)})"
         checks.append(Check("latency timer", not hint, f"{timer * 1000:.0f} ms{hint}"))
     expected = len(robot.joints) - len(report.missing)
     checks.append(
@@ -184,7 +196,8 @@ def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any],
     checks += [Check("servo", False, problem) for problem in report.problems]
     checks += _firmware(report)
     if report.cycle_median is not None:
-        checks += [_errors(report), _cycle_check(report)]
+        checks.append(_errors(report))
+    checks += _pace(report, robot, port)
     if calibration is not None:
         checks.append(_limits(report, calibration.table()))
     return report.as_dict() | {"latency_timer": timer, "statistics": bus.statistics.as_dict()}, checks
@@ -212,12 +225,25 @@ def _errors(report: "BusReport") -> Check:
     return Check("errors on the bus", True if not failed else None, text)
 
 
-def _cycle_check(report: "BusReport") -> Check:
-    assert report.cycle_median is not None and report.cycle_worst is not None
-    median, worst = report.cycle_median * 1000, report.cycle_worst * 1000
-    good = median < 8.0
-    hint = "" if good else ": too slow for 100 Hz; check baud rate and the adapter's latency timer"
-    return Check("reading all servos", good, f"{median:.2f} ms in the median, {worst:.2f} ms at worst{hint}")
+def _pace(report: "BusReport", robot: "Robot", port: str) -> list[Check]:
+    """How slow the adapter is, and which loops that allows."""
+    from hardware.servos.pace import Pace
+
+    checks = []
+    if report.latency is not None:
+        text = f"an answer comes {1000 * report.latency:.1f} ms later than the wire needs for it"
+        checks.append(Check("adapter", True, text))
+    if report.cycle_median is None or report.cycle_worst is None:
+        return checks
+    pace = Pace(port, report.cycle_median, report.cycle_wire)
+    serves = pace.serves(robot)
+    text = (
+        f"{1000 * pace.reading:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), "
+        f"{1000 * report.cycle_worst:.2f} ms at worst: loops up to {pace.highest:.0f} Hz"
+    )
+    if not serves:
+        text += f", and {robot.name} is driven at {robot.command_rate} Hz: {pace.remedy(robot)}"
+    return [*checks, Check("reading all servos", serves, text)]
 
 
 def _limits(report: "BusReport", table: dict[str, dict[str, int]]) -> Check:

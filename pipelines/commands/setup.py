@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hardware.commissioning.scan import FoundServo, OpenPort
     from hardware.servos.family import ServoFamily
+    from hardware.servos.ports import SerialPort
     from sim2real.robot import Robot
 
 HELP = (
@@ -19,11 +20,18 @@ HELP = (
 EXAMPLES = """\
   sim2real setup                                        which port is it? what is on it?
   sim2real setup --port /dev/ttyACM0 --robot so101      is the whole arm there?
-  sim2real setup --port /dev/ttyACM0 --set-id 3         for the one servo that is connected
+  sim2real setup --port /dev/ttyACM0 --set-id 3         for the one servo that is connected (asks you to turn it)
+  sim2real setup --port /dev/ttyACM0 --set-id 3 --alone   for scripts: you vouch that it is the only one
   sim2real setup --port /dev/ttyACM0 --id 1 --set-id 3  of several with different IDs, the one with ID 1
   sim2real setup --port /dev/ttyACM0 --robot so101 --joint gripper   ID and baud rate as the robot has them
   sim2real setup --port /dev/ttyACM0 --robot so101 --each            every joint in turn, guided
 """
+
+
+ECHO = (
+    "the adapter sends back what it is sent: that is left out of account, and besides it nothing was heard. Is the "
+    "servos' data line connected, and are they powered?"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--joint", metavar="NAME", help="make the servo this joint of --robot (ID and baud rate)"
     )
     parser.add_argument("--each", action="store_true", help="set up every joint of --robot in turn, guided")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="vouch that no other servo on the cable has the same ID, which no program can see for certain; without it "
+        "you are asked, on a terminal, to turn the servo by hand",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    from hardware.servos.ports import SerialPort
+    from hardware.servos.port_users import require_alone
     from sim2real.errors import UserError
     from sim2real.robot import Robot
 
@@ -62,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
     if port is None:
         return 0
 
-    def open_port(baud: int) -> SerialPort:
-        return SerialPort(port, baud)
+    open_port = _Opener(port)
+    if chosen or args.joint or args.each:
+        require_alone(port)
 
     if args.each:
         assert robot is not None
@@ -72,6 +87,21 @@ def run(args: argparse.Namespace) -> int:
     if chosen or args.joint:
         return _set(args, robot, families, open_port, bauds)
     return _look(args, robot, families, open_port, bauds, port)
+
+
+class _Opener:
+    """Opens a port at any baud rate. Whether its adapter echoes is found out once."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self.echoes: bool | None = None
+
+    def __call__(self, baud: int) -> "SerialPort":
+        from hardware.servos.ports import SerialPort
+
+        opened = SerialPort(self.port, baud, echoes=self.echoes)
+        self.echoes = opened.echoes
+        return opened
 
 
 def _families(args: argparse.Namespace, robot: "Robot | None") -> "tuple[ServoFamily, ...]":
@@ -164,17 +194,24 @@ def _look(
     args: argparse.Namespace,
     robot: "Robot | None",
     families: "Sequence[ServoFamily]",
-    open_port: "OpenPort",
+    open_port: "_Opener",
     bauds: Sequence[int] | None,
     port: str,
 ) -> int:
     from hardware.servos.family import FAMILIES
+    from hardware.servos.port_users import programs_on
 
     found = _scanned(open_port, families, bauds)
     if not found and robot is not None and bauds is None:
         # Another kind of arm than was said is found out here; with what belongs to no joint of it.
         found = _scanned(open_port, [f for f in FAMILIES.values() if f not in families], None)
     problems = _problems(found, robot)
+    if not found and open_port.echoes:
+        problems.append(ECHO)
+    problems += [
+        f"{program} has the port open, too: close it, what was found cannot be relied on"
+        for program in programs_on(port)
+    ]
     if args.json:
         servos = [servo.as_dict() | {"joint": _joint(servo, robot)} for servo in found]
         print(
@@ -262,12 +299,36 @@ def _set(
             )
         id, baud = robot.joints[robot.joint_names.index(args.joint)].servo_id, robot.baud
     found = _scanned(open_port, families, bauds)
-    servo = assign(open_port, found, only=args.id, id=id, baud=baud)
+    vouch = None if args.alone else _turn if sys.stdin.isatty() else _nobody
+    servo = assign(open_port, found, only=args.id, id=id, baud=baud, turn=vouch)
     if args.json:
         print(json.dumps({"ok": True, "servo": servo.as_dict() | {"joint": _joint(servo, robot)}}))
     else:
         print(f"done: {servo}")
     return 0
+
+
+def _turn(servo: str) -> bool:
+    """Ask for the one proof that holds: a servo that is turned by hand is the one that answers."""
+    from sim2real.errors import UserError
+
+    answer = _ask(
+        f"{servo} answers. Two servos that stand exactly alike would look like one: turn its horn a little by hand, "
+        "then press Enter (y: it is the only one on the cable, I have looked; q: stop)"
+    )
+    if answer == "q":
+        raise UserError("stopped: nothing was written")
+    return answer not in ("y", "yes")
+
+
+def _nobody(servo: str) -> bool:
+    from sim2real.errors import UserError
+
+    raise UserError(
+        f"{servo} answers, but two servos that stand exactly alike would answer as one, and a script cannot be asked. "
+        "Nothing was written: see to it that no other servo with this ID is on the cable, then add --alone (or run it "
+        "on a terminal, which asks you to turn the servo by hand)"
+    )
 
 
 def _each(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardware.runtime.control.supervisor import CODES, ENERGISED, Action, Phase
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import Playback
-from hardware.runtime.sessions.session import Session
+from hardware.runtime.sessions.session import AT_TERMINAL, Session
 from pipelines.deployment.request import Options, Setup
 from pipelines.runs import described
 from sim2real.files import write_json
@@ -119,6 +119,8 @@ def status(session: Session) -> int:
         return 1
     if session.interrupted:
         return status_of(signal.Signals(session.interrupted))
+    if session.stopped == AT_TERMINAL and session.plan.open_ended:
+        return 0  # that is how such a session ends
     return 130 if session.stopped else 0
 
 
@@ -187,6 +189,7 @@ def summary(result: Mapping[str, Any]) -> str:
         f"commands    {result['commands']}, {result['clipped']} clipped, {result['rejected']} rejected",
         *_recorded_lines(result),
         f"faults      {'; '.join(result['faults']) or 'none'}",
+        *([f"ended       {result['stopped']}"] if result["stopped"] and not result["faults"] else []),
         f"the arm is  {result['final_state']}",
         f"written to  {result['out']}" if result["out"] else "nothing was written",
     ]

@@ -37,10 +37,14 @@ if TYPE_CHECKING:
     from hardware.runtime.recording.recorder import RecorderProcess
     from hardware.runtime.safety.estop_line import LineWatcher
     from hardware.runtime.safety.watchdog_client import Watchdog
+    from hardware.runtime.sessions.session import Session
     from pipelines.deployment.view import View
     from sim2real.camera import CameraModel
 
 Array = NDArray[np.float64]
+
+STRANGE = 20
+"""How often in a session something may come that nobody asked for: noise, damaged requests."""
 
 EYE = "front"
 """The camera that looks for objects, where there are several."""
@@ -144,13 +148,44 @@ class Rig:
 
     def connect(self) -> "SerialArm":
         from hardware.arm.serial_arm import SerialArm
+        from hardware.servos.pace import Pace
 
         options, robot = self.options, self.setup.robot
         calibration = None if options.calibration is None else Calibration.load(options.calibration, robot)
         arm = SerialArm.connect(robot, options.port, calibration)
         self.stack.callback(arm.close)
         self.phase = Phase.LIMP
+        Pace(options.port, *arm.time_readings()).require(robot)
         return arm
+
+    def require_alone(self) -> None:
+        """Raise PortShared when another program has the arm's port open by now."""
+        from hardware.servos.port_users import require_alone
+
+        require_alone(self.options.port)
+
+    def note_strangers(self, arm: "SerialArm", session: "Session") -> None:
+        """Say so when another program had the port open, or spoke on the line: faults have their cause there."""
+        from hardware.servos.port_users import programs_on
+
+        others = programs_on(self.options.port)
+        if others:
+            told = f"another program has {self.options.port} open ({'; '.join(map(str, others))})"
+        elif arm.bus.taken:
+            told = f"another program took replies from {self.options.port} {arm.bus.taken} times"
+        elif arm.bus.statistics.strange > STRANGE:
+            told = f"somebody else talks on the line: {arm.bus.statistics.strange} times came what nobody had asked for"
+        else:
+            return
+        faults = session.loop.faults
+        if faults:
+            if session.stopped == faults[-1]:
+                session.stopped += f"; {told}"
+            faults[-1] += f"; {told}"
+        else:
+            session.operator.tell(
+                f"{told}: it may take replies and move joints; close it before the next run"
+            )
 
     def camera_models(self) -> dict[str, "CameraModel"]:
         """The cameras to use, each with its source. Raises UserError when one that is needed is missing."""

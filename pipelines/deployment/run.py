@@ -99,8 +99,13 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             f"recovered episode {found.index} of an earlier recording: {found.frames} frames, "
             f"{found.seconds:.1f} s; nobody has judged whether it succeeded"
         )
+    # A run that moves nothing says nothing about the arm's failures in a row.
     escalation = Escalation(
-        failures, options.on_fault, screen.tell, {"TASK": setup.task_name or "", "OUT": options.out}
+        failures,
+        options.on_fault,
+        screen.tell,
+        {"TASK": setup.task_name or "", "OUT": options.out},
+        counts=plan.motion and not options.hand,
     )
     session.on_fault = escalation.call
     if terminal is not None and not (options.yes or options.dry_run or options.hand):
@@ -109,6 +114,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             f"{where} is about to move. Is its workspace free? (q stops it, space is the emergency stop)"
         ):
             raise UserError("not confirmed: nothing has moved")
+    rig.require_alone()
     begin = time.monotonic()
     rig.make_out()
     gc.collect()
@@ -121,12 +127,13 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             session.run()
         finally:
             release_priority()
+        rig.note_strangers(arm, session)
         arm.close()
         if rig.guardian is not None:
             # Nobody ticks any more. An arm that could not be reached is the watchdog's from now on; it leaves us
             # the time to write down what happened.
             rig.guardian.close()
-        escalation.finish(ended_well=plan.motion and not loop.faults)
+        escalation.finish(ended_well=not loop.faults)
         result = result_of(setup, session, rig.log, time.monotonic() - begin, privileges)
         if recorder is not None:
             recorder.close()

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import pty
+import select
 import subprocess
 import sys
 import threading
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import serial
 
 from hardware.emulator.pty_port import Pty
 from hardware.servos.feetech.bus import FeetechBus
-from hardware.servos.ports import PortUnavailable, SerialPort, holders
-from sim2real.errors import PortError, Sim2RealError, UserError
+from hardware.servos.port_users import PortShared, programs_on, require_alone
+from hardware.servos.ports import PortUnavailable, SerialPort
+from sim2real.errors import BusError, PortError, Sim2RealError, UserError
 
 from .conftest import Rig
 
@@ -262,8 +266,129 @@ def test_busy_names_the_process_that_holds_the_port(served: Served) -> None:
     )
     assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
     try:
-        assert holder.pid in holders(served.pty.port)
+        assert [program.pid for program in programs_on(served.pty.port)] == [holder.pid]
         with pytest.raises(PortUnavailable, match=f"open in process {holder.pid}"):
             SerialPort(served.pty.port)
     finally:
         holder.communicate()
+
+
+OTHER = """
+import os, sys, termios, time, tty
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+print("open", flush=True)
+end = time.time() + 60
+while time.time() < end and not os.path.exists(sys.argv[2]):
+    try:
+        os.read(fd, 4096)
+    except BlockingIOError:
+        pass
+"""
+
+
+def test_a_program_without_a_lock_is_seen_and_does_not_look_like_an_unplugged_cable(
+    served: Served, tmp_path: Path
+) -> None:
+    """Most programs take no lock. One that reads takes our replies, and what is left is nothing: no hang-up."""
+    link, stop = tmp_path / "by-id", tmp_path / "stop"
+    link.symlink_to(served.pty.port)
+    port = SerialPort(str(link))
+    require_alone(str(link))
+    bus = FeetechBus(port, allowance=0.02)
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, served.pty.port, str(stop)], stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None and other.stdout.readline() == b"open\n"
+    try:
+        with pytest.raises(
+            PortShared, match=f"also open in another program .process {other.pid}, .*close that"
+        ):
+            require_alone(str(link))
+        deadline = time.monotonic() + 60.0
+        while not port.taken and time.monotonic() < deadline:
+            bus.sync_read(served.ids, 56, 6)  # raises PortError if the line counts as dead
+        assert port.taken
+    finally:
+        stop.touch()
+        other.communicate()
+    require_alone(str(link))
+    assert bus.ping(1, 1.0) == 0
+    bus.close()
+
+
+class OneWire:
+    """An adapter with one wire for both directions: what is sent comes back, and then what the servos say."""
+
+    def __init__(self, behind: str | None, *, lose: int = 0) -> None:
+        """`behind`: a port with servos (None: there are none); every `lose`-th echo is lost (0: none is)."""
+        self.ours, self.slave = pty.openpty()
+        tty.setraw(self.slave)
+        self.port = os.ttyname(self.slave)
+        self._servos = None if behind is None else serial.Serial(behind, 1_000_000, timeout=0)
+        self._lose, self._count = lose, 0
+        self._stop, self._wake = os.pipe()
+        self._thread = threading.Thread(target=self._pass_on)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        servos = self._servos
+        sources = [self._stop, self.ours] + ([] if servos is None else [servos.fileno()])
+        while True:
+            ready = select.select(sources, [], [])[0]
+            if self._stop in ready:
+                return
+            if self.ours in ready:
+                data = os.read(self.ours, 4096)
+                self._count += 1
+                if not self._lose or self._count % self._lose:
+                    os.write(self.ours, data)
+                if servos is not None:
+                    servos.write(data)
+            elif servos is not None:
+                os.write(self.ours, servos.read(4096))
+
+    def close(self) -> None:
+        os.write(self._wake, b"x")
+        self._thread.join()
+        for descriptor in (self.ours, self.slave, self._stop, self._wake):
+            os.close(descriptor)
+        if self._servos is not None:
+            self._servos.close()
+
+
+def test_an_echo_is_no_servo() -> None:
+    adapter = OneWire(None)
+    port = SerialPort(adapter.port)
+    assert port.echoes
+    bus = FeetechBus(port)
+    with pytest.raises(BusError, match="gave no valid answer to a ping"):
+        bus.ping(1)
+    assert not bus.sync_read((1, 2, 3), 56, 6).valid.any()
+    assert bus.statistics.unexpected == 0
+    bus.close()
+    adapter.close()
+
+
+@pytest.mark.parametrize("lose", [0, 7])
+def test_servos_behind_an_echo_answer_as_ever(served: Served, lose: int) -> None:
+    adapter = OneWire(served.pty.port, lose=lose)
+    port = SerialPort(adapter.port)
+    assert port.echoes
+    bus = FeetechBus(port, allowance=0.2)
+    # A reply that says "voltage" is the same bytes as the request.
+    served.servos[1]._put("status", 1)
+    served.servos[1].trip(1)
+    assert [bus.ping(id, 2.0) & ~1 for id in served.ids] == [0] * 6
+    for goal in range(1000, 1040):
+        bus.sync_write("goal_position", served.ids, [goal] * 6)
+        assert [bus.read(id, "goal_position", 2.0) for id in served.ids] == [goal] * 6
+    assert lose or bus.sync_read(served.ids, 56, 6).valid.all()
+    assert lose or bus.statistics.retries == 0
+    bus.close()
+    adapter.close()
+
+
+def test_an_adapter_without_echo_has_none(served: Served) -> None:
+    port = SerialPort(served.pty.port)
+    assert not port.echoes
+    port.close()

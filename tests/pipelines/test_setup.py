@@ -72,13 +72,21 @@ def test_another_kind_of_arm_is_called_so(start, capsys):
 def test_a_servo_becomes_a_joint(start, capsys):
     port = start(1)
     common = ["setup", "--port", port, "--robot", "so101", "--baud", "1000000"]
-    assert main([*common, "--joint", "gripper", "--json"]) == 0
+    assert main([*common, "--joint", "gripper", "--alone", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["servo"]["joint"] == "gripper"
     assert main(common) == 1
     out = capsys.readouterr().out
     assert "STS3215" in out and "problem: nobody answers as shoulder_pan (ID 1)" in out
-    assert main(["setup", "--port", port, "--baud", "1000000", "--set-id", "9"]) == 0
+    assert main(["setup", "--port", port, "--baud", "1000000", "--set-id", "9", "--alone"]) == 0
     assert capsys.readouterr().out == "done: STS3215 with ID 9 at 1000000 baud\n"
+
+
+def test_a_script_vouches_or_nothing_is_written(start, capsys):
+    port = start(1)
+    assert main(["setup", "--port", port, "--baud", "1000000", "--set-id", "9"]) == 2
+    assert "a script cannot be asked. Nothing was written" in capsys.readouterr().err
+    assert main(["setup", "--port", port, "--baud", "1000000", "--json"]) == 0
+    assert [servo["id"] for servo in json.loads(capsys.readouterr().out)["servos"]] == [1]
 
 
 def test_several_servos_are_not_written_to(start, capsys):

@@ -12,7 +12,7 @@ from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.safety.estop import EmergencyStop, Reading
 from sim2real.arm import ArmState
 from sim2real.robot import Robot
-from sim2real.status import STATUS_NAMES
+from sim2real.status import STATUS_NAMES, report, status_names
 
 Array = NDArray[np.float64]
 
@@ -104,7 +104,11 @@ class FaultInputs:
             case FaultCode.FEEDBACK_LOST if reading is not None:
                 return self._joints(reading.age + (now - reading.time) > self.deadlines.feedback_fault)
             case FaultCode.SERVO_FAULT if reading is not None:
-                return self._joints(reading.status != 0)
+                return "; ".join(
+                    f"{name} reports {report(status_names(int(bits)))}"
+                    for name, bits in zip(self.robot.joint_names, reading.status, strict=True)
+                    if bits
+                )
         return ""
 
     def _joints(self, which: NDArray[np.bool_]) -> str:

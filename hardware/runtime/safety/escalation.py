@@ -128,7 +128,11 @@ class Escalation:
         command: str | None,
         say: Callable[[str], None],
         environment: Mapping[str, str],
+        *,
+        counts: bool = True,
     ) -> None:
+        """`counts` False: the run neither adds to the count nor sets it back."""
+        self.counts = counts
         self.failures, self.command, self.say = failures, command, say
         self.environment = dict(environment)
         self._thread: threading.Thread | None = None
@@ -142,11 +146,11 @@ class Escalation:
 
     def _call(self, fault: str) -> None:
         try:
-            record = self.failures.note(fault)
+            record = self.failures.note(fault) if self.counts else self.failures.read()
         except OSError as error:
             self.say(f"the failure cannot be kept in {self.failures.path}: {error.strerror}")
             record = Record("", 1, fault)
-        if record.disabled:
+        if record.disabled and self.counts:
             self.say(
                 f"CALL A HUMAN: {record.failures} failures in a row; nothing runs on this arm any more until "
                 "'sim2real deploy --acknowledge'"
@@ -170,7 +174,7 @@ class Escalation:
         """After the run, the arm limp: wait for what was started; a run that `ended_well` sets the count back."""
         if self._thread is not None:
             self._thread.join(COMMAND_TIMEOUT)
-        elif ended_well:
+        elif ended_well and self.counts:
             try:
                 self.failures.note(None)
             except OSError as error:

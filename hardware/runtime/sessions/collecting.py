@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hardware.runtime.control.supervisor import Phase, Request
-from hardware.runtime.sessions.session import STOP, Session
+from hardware.runtime.sessions.session import Session
 from hardware.runtime.sources.teleop import DISBELIEF, Guide
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
@@ -46,8 +46,7 @@ class Collection(Session):
         loop.perception.begin(plan.goals(0))
         index = 0
         while plan.episodes is None or index < plan.episodes:
-            if not self._pause(index):
-                break
+            self._pause(index)
             ended = self._live(index, None, lambda: False, plan.seconds or float("inf"))
             index += ended != "r"
         if self.guide is not None:
@@ -76,8 +75,8 @@ class Collection(Session):
         loop.start_policy(self.plan.seed)
         loop.request = Request.RUN
 
-    def _pause(self, index: int) -> bool:
-        """Between episodes; False when the operator has had enough."""
+    def _pause(self, index: int) -> None:
+        """Between episodes. Raises Stopped, as everywhere, when the operator has had enough."""
         self._do(f"before episode {index}")
         if self.plan.before:
             code = self._command(self.plan.before, index, None)
@@ -86,11 +85,10 @@ class Collection(Session):
         self._said = ""
         if self.reset_time is None and self.operator.attended:
             self.operator.tell(f"Enter begins episode {index}, q ends")
-            self._wait(lambda: False, float("inf"), also=BEGIN + STOP)
+            self._wait(lambda: False, float("inf"), also=BEGIN)
         elif index > 0 and self.reset_time:
             self.operator.tell(f"episode {index} begins in {self.reset_time:g} s (Enter: now, q: end)")
-            self._wait(lambda: False, self.reset_time, also=BEGIN + STOP)
-        return self._said != STOP
+            self._wait(lambda: False, self.reset_time, also=BEGIN)
 
     def _after(self) -> None:
         """The arm goes on following."""

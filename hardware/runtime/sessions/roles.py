@@ -53,6 +53,11 @@ class Plan:
     name: str = ""
 
     @property
+    def open_ended(self) -> bool:
+        """Whether it goes on until the operator ends it."""
+        return self.episodes is None and self.seconds is None
+
+    @property
     def task_name(self) -> str:
         return self.name if self.task is None else self.task.name
 

@@ -38,6 +38,9 @@ SEE_TIMEOUT = 5.0
 SUCCESS, FAILURE, DISCARD, REDO, STOP = "s", "f", "d", "r", "q"
 """Keys while an episode is recorded."""
 
+AT_TERMINAL = "stopped at the terminal"
+"""Why a session ended that the operator ended with a key."""
+
 VERDICTS = SUCCESS + FAILURE + DISCARD + REDO
 
 RATE_TIME = 0.5
@@ -379,7 +382,7 @@ class Session:
                     self._said = key.lower()
                     return True
                 if key.lower() == STOP:
-                    self.stopped = "stopped at the terminal"
+                    self.stopped = AT_TERMINAL
                     return True
                 self._other_key(key)
             return condition()

@@ -257,6 +257,7 @@ def _serve(
     import signal
 
     from hardware.arm.serial_arm import SerialArm, open_bus
+    from hardware.servos.port_users import require_alone
 
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -266,6 +267,7 @@ def _serve(
         # Nothing is configured: a leader is only read.
         arm = SerialArm(robot, open_bus(robot, port), file)
         try:
+            require_alone(port)
             arm.identify()
             arm.relax()
             limits.write(*arm.calibration.limits)

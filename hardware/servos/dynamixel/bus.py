@@ -34,6 +34,7 @@ class DynamixelBus(PacketBus):
 
     packets = protocol
     overhead = 11
+    ping_reply = 14
     damaged = frozenset({3, 3 | protocol.ALERT})
 
     def __init__(self, port: Port, *, table: RegisterTable = X_SERIES, allowance: float = ALLOWANCE) -> None:

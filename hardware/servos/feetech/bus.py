@@ -15,6 +15,7 @@ class FeetechBus(PacketBus):
 
     packets = protocol
     overhead = 6
+    ping_reply = 6
 
     def __init__(self, port: Port, *, table: RegisterTable = STS3215, allowance: float = ALLOWANCE) -> None:
         super().__init__(port, table, allowance)

@@ -9,6 +9,7 @@ from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.collecting import Collection
 from hardware.runtime.sessions.playback import EpisodeSource, Motion, Playback
 from hardware.runtime.sessions.roles import NoOperator, Plan
+from hardware.runtime.sessions.session import AT_TERMINAL
 from hardware.runtime.sources.jog import ANGLE, LEAD, LENGTH, KeyboardJog
 from hardware.runtime.sources.sources import LocalPolicy
 from sim2real.clock import SimulatedClock
@@ -90,7 +91,7 @@ def test_episodes_begin_and_end_with_keys_while_the_arm_follows(build):
         (1, False, "operator"),
     ]
     assert session.recorder.ended == ["", ""] and session.recorder.discarded == 2
-    assert session.stopped == "" and session.loop.faults == []
+    assert session.stopped == AT_TERMINAL and session.loop.faults == []
     frames = [np.array([position for _, position, _ in kept[1]]) for kept in session.recorder.kept]
     assert len(frames[0]) == pytest.approx(120, abs=3)
     turned = frames[0][-1] - frames[0][0]

@@ -20,7 +20,7 @@ from hardware.runtime.safety import descent, watchdog
 from hardware.runtime.safety.descent import SPEED
 from hardware.runtime.safety.watchdog import Descent, Memory
 from hardware.runtime.safety.watchdog_client import DEAF, SPACING, DescentPlanner, Watchdog
-from hardware.servos.ports import holders
+from hardware.servos.port_users import programs_on
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
@@ -69,10 +69,13 @@ class Bench:
 
     def _look(self) -> None:
         while not self._done.is_set():
-            before = set(holders(self.link)) - {self.arm.pid}
+            before = self._holders()
             starting = {pid for pid in before if is_starting(pid)}
-            self.owners.append((before & set(holders(self.link))) - starting)
+            self.owners.append((before & self._holders()) - starting)
             time.sleep(0.01)
+
+    def _holders(self) -> set[int]:
+        return {program.pid for program in programs_on(self.link)}
 
     def control(self, *arguments: str) -> subprocess.Popen:
         return spawn(

@@ -1,0 +1,65 @@
+"""How often a line can be asked for all servos, and what to do where that is too seldom for a loop."""
+
+import os
+from dataclasses import dataclass
+
+from hardware.servos.ports import latency_timer
+from sim2real.errors import UserError
+from sim2real.robot import Robot
+
+SHARE = 0.8
+"""Share of a loop's period that the reading of all servos may take; the loop has work of its own."""
+
+SHORTEST_TIMER = 0.001
+"""s, the least that an adapter's latency timer can be set to."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a line can do: `reading` s for one of all servos, of which the wire itself needs `wire` s."""
+
+    port: str
+    reading: float
+    wire: float
+
+    @property
+    def highest(self) -> float:
+        """The highest rate of a loop that reads all servos in every cycle, Hz."""
+        return SHARE / self.reading
+
+    def serves(self, robot: Robot) -> bool:
+        """Whether the robot's loop can run over it."""
+        return robot.command_rate <= self.highest
+
+    def remedy(self, robot: Robot) -> str:
+        """What makes a loop possible that now is not."""
+        timer = latency_timer(self.port)
+        rate = next((rate for rate in range(int(self.highest), 0, -1) if robot.physics_rate % rate == 0), 0)
+        slower = (
+            f"set command_rate = {rate} in a TOML of your own for {robot.name}"
+            if rate >= robot.policy_rate
+            else f"that is less than the policy's {robot.policy_rate} Hz, so no slower loop will do"
+        )
+        if timer is not None and timer > SHORTEST_TIMER:
+            return f"let the adapter wait for 1 ms instead of {1000 * timer:.0f} ({shorten(self.port)}), or {slower}"
+        if self.wire > self.reading / 2:
+            return f"give the servos a higher baud rate than {robot.baud}, or {slower}"
+        return (
+            "most of it is spent waiting for the adapter, not on the wire: plug it in without a hub, use another one, "
+            f"close what keeps this computer busy, or {slower}"
+        )
+
+    def require(self, robot: Robot) -> None:
+        """Raise UserError, with both figures, unless the robot's loop can run over this line."""
+        if not self.serves(robot):
+            raise UserError(
+                f"{self.port} takes {1000 * self.reading:.1f} ms for a reading of all servos ({1000 * self.wire:.1f} "
+                f"ms of it on the wire), so that a loop can run at {self.highest:.0f} Hz at most; that of {robot.name} "
+                f"runs at {robot.command_rate} Hz. Nothing has moved. What to do: {self.remedy(robot)}"
+            )
+
+
+def shorten(port: str) -> str:
+    """The command that makes an FTDI adapter pass on what it has after 1 ms."""
+    device = os.path.basename(os.path.realpath(port))
+    return f"echo 1 | sudo tee /sys/bus/usb-serial/devices/{device}/latency_timer"

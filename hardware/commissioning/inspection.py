@@ -179,8 +179,8 @@ def _problems(
     if missing:
         problems.append(
             f"no answer from {', '.join(missing)}{'' if servos else remark}: "
-            f"check power, cables, IDs and baud rate ({robot.baud}); `sim2real setup` looks for servos with any ID at any "
-            "baud rate"
+            f"check power, cables, IDs and baud rate ({robot.baud}); `sim2real setup` looks for servos with any ID "
+            "at any baud rate"
         )
     for servo in servos:
         who = f"{servo.joint or 'servo'} (ID {servo.id})"

@@ -22,6 +22,7 @@ from hardware.arm.identity import (
 from hardware.arm.plausibility import Plausibility
 from hardware.servos.bus import ServoBus
 from hardware.servos.family import family_of, joint_models
+from hardware.servos.pace import usual
 from hardware.servos.port_users import require_alone
 from hardware.servos.spans import Span
 from sim2real.arm import ArmState
@@ -329,8 +330,8 @@ class SerialArm:
             self.bus.write_permanently(joint.servo_id, values)
         self._calibration = calibration
 
-    def time_readings(self, count: int = 25) -> tuple[float, float]:
-        """(how long a reading of all joints takes in the median of `count`, what the wire needs of that), s."""
+    def time_readings(self, count: int) -> tuple[float, float]:
+        """(how long a reading of all joints usually takes, of `count`; what the wire needs of that), s."""
         times = []
         for _ in range(count):
             start = self.bus.now()
@@ -339,7 +340,7 @@ class SerialArm:
             except BusError:
                 pass  # as long as it takes to give up
             times.append(self.bus.now() - start)
-        return sorted(times)[count // 2], self.bus.reading_time(self.ids, self._fast.address, self._fast.size)
+        return usual(times), self.bus.reading_time(self.ids, self._fast.address, self._fast.size)
 
     def forget_readings(self) -> None:
         """Take the next readings as they come: a hand has moved the arm faster than its servos could."""

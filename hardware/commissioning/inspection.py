@@ -9,6 +9,8 @@ import numpy as np
 
 from hardware.servos.bus import ServoBus
 from hardware.servos.family import ServoFamily, ServoModel, family_of, joint_models
+from hardware.servos.pace import usual
+from hardware.servos.spans import Span
 from sim2real.errors import BusError
 from sim2real.robot import Robot
 from sim2real.status import report
@@ -19,7 +21,7 @@ CYCLES = 300
 ONE_PING = 0.004
 """s for one servo of many that may not be there, besides what the line is known to need."""
 
-LATE = 0.03
+LATE = 0.1
 """s that a reading may take longer than usual before what is missing counts as lost."""
 
 MAX_ERRORS = 0.05
@@ -65,6 +67,7 @@ class BusReport:
     missing: tuple[str, ...]
     reads: int
     cycle_median: float | None
+    cycle_usual: float | None
     cycle_worst: float | None
     cycle_wire: float
     problems: tuple[str, ...]
@@ -90,14 +93,17 @@ def inspect_bus(
         if progress is not None:
             progress("looking for servos with other IDs")
         others = [id for id in range(family.max_id + 1) if id not in names]
-        present = sorted({*present, *_present(bus, others, bus.allowance + ONE_PING)})
+        present |= _present(bus, others, bus.allowance + ONE_PING)
     facts: dict[int, dict[str, int]] = {}
-    for id in present:
+    for id, error in sorted(present.items()):
         try:
             facts[id] = {name: bus.read(id, name, 0.3) for name in (*family.settings, *_STATE)}
+            if family.alert is None:
+                # What a servo says with every answer is its status, too.
+                facts[id]["status"] |= error
         except BusError:
             continue  # it answered a ping and then fell silent: listed as missing
-    durations, wire = _cycle(bus, sorted(facts), cycles)
+    durations, wire = _cycle(family, bus, sorted(facts), cycles)
     servos = tuple(_report(family, id, values, names.get(id), bus) for id, values in sorted(facts.items()))
     missing = tuple(f"{name} (ID {id})" for id, name in names.items() if id not in facts)
     return BusReport(
@@ -106,34 +112,34 @@ def inspect_bus(
         missing=missing,
         reads=len(durations),
         cycle_median=float(np.median(durations)) if durations else None,
+        cycle_usual=usual(durations) if durations else None,
         cycle_worst=max(durations) if durations else None,
         cycle_wire=wire,
         problems=_problems(servos, missing, robot, bus.remark),
     )
 
 
-def _present(bus: ServoBus, ids: list[int], timeout: float) -> list[int]:
-    found = []
+def _present(bus: ServoBus, ids: list[int], timeout: float) -> dict[int, int]:
+    """The error byte of every servo that answers, by ID."""
+    found = {}
     for id in ids:
         try:
-            bus.ping(id, timeout)
-            found.append(id)
+            found[id] = bus.ping(id, timeout)
         except BusError:
             continue
     return found
 
 
-def _cycle(bus: ServoBus, ids: list[int], cycles: int) -> tuple[list[float], float]:
-    """Durations of `cycles` readings of position and speed, s, and what one needs on the wire; the bus counts the
-    failures."""
+def _cycle(family: ServoFamily, bus: ServoBus, ids: list[int], cycles: int) -> tuple[list[float], float]:
+    """Durations of `cycles` readings of what a control loop reads, s, and what one needs on the wire; the bus counts
+    the failures."""
     if not ids:
         return [], 0.0
     for id in ids:
         bus.statistics.servos.pop(id, None)
     bus.prepare(ids)
-    speed, position = bus.table["present_velocity"], bus.table["present_position"]
-    address = min(speed.address, position.address)
-    size = max(speed.end, position.end) - address
+    span = Span([bus.tables.get(id, bus.table) for id in ids], family.fast)
+    address, size = span.address, span.size
     # Late is not lost: how late is what the durations say.
     wire = bus.reading_time(ids, address, size)
     timeout = wire + bus.allowance + LATE

@@ -1,6 +1,7 @@
 """How often a line can be asked for all servos, and what to do where that is too seldom for a loop."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hardware.servos.ports import latency_timer
@@ -14,9 +15,15 @@ SHORTEST_TIMER = 0.001
 """s, the least that an adapter's latency timer can be set to."""
 
 
+def usual(times: Sequence[float]) -> float:
+    """How long a reading takes, by several: what three of four do not exceed. A machine that was busy once or twice
+    does not count, a line that is slow every other time does."""
+    return sorted(times)[len(times) * 3 // 4]
+
+
 @dataclass(frozen=True)
 class Pace:
-    """What a line can do: `reading` s for one of all servos, of which the wire itself needs `wire` s."""
+    """What a line can do: `reading` s (`usual`) for one of all servos, of which the wire itself needs `wire` s."""
 
     port: str
     reading: float
@@ -36,17 +43,19 @@ class Pace:
         timer = latency_timer(self.port)
         rate = next((rate for rate in range(int(self.highest), 0, -1) if robot.physics_rate % rate == 0), 0)
         slower = (
-            f"set command_rate = {rate} in a TOML of your own for {robot.name}"
+            f", or set command_rate = {rate} in a TOML of your own for {robot.name}"
             if rate >= robot.policy_rate
-            else f"that is less than the policy's {robot.policy_rate} Hz, so no slower loop will do"
+            else f" (a slower loop will not do: the policy alone acts {robot.policy_rate} times a second)"
         )
         if timer is not None and timer > SHORTEST_TIMER:
-            return f"let the adapter wait for 1 ms instead of {1000 * timer:.0f} ({shorten(self.port)}), or {slower}"
+            return (
+                f"let the adapter wait for 1 ms instead of {1000 * timer:.0f} ({shorten(self.port)}){slower}"
+            )
         if self.wire > self.reading / 2:
-            return f"give the servos a higher baud rate than {robot.baud}, or {slower}"
+            return f"give the servos a higher baud rate than {robot.baud}{slower}"
         return (
-            "most of it is spent waiting for the adapter, not on the wire: plug it in without a hub, use another one, "
-            f"close what keeps this computer busy, or {slower}"
+            "most of it is spent waiting for the adapter or this computer, not on the wire: plug it in without a hub, "
+            f"try another adapter, close what keeps the computer busy{slower}"
         )
 
     def require(self, robot: Robot) -> None:

@@ -205,15 +205,24 @@ def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any],
 
 def _firmware(report: "BusReport") -> list[Check]:
     """Whether servos of one model run different firmware; [] where there is nothing to say."""
-    kinds: dict[str, set[str]] = {}
+    kinds: dict[str, dict[str, list[str]]] = {}
     for servo in report.servos:
-        kinds.setdefault(servo.model_name or str(servo.model), set()).add(servo.firmware)
+        versions = kinds.setdefault(servo.model_name or str(servo.model), {})
+        versions.setdefault(servo.firmware, []).append(servo.joint or f"ID {servo.id}")
     if not kinds:
         return []
     mixed = any(len(versions) > 1 for versions in kinds.values())
-    text = "; ".join(f"{model}: {', '.join(sorted(versions))}" for model, versions in sorted(kinds.items()))
+    text = "; ".join(f"{model}: {_versions(versions)}" for model, versions in sorted(kinds.items()))
     hint = " (servos of one model with different firmware may behave differently: bring them up to date)"
     return [Check("firmware", None if mixed else True, text + (hint if mixed else ""))]
+
+
+def _versions(versions: dict[str, list[str]]) -> str:
+    """Which firmware, and who has it where that is not everybody: the rarest first."""
+    if len(versions) == 1:
+        return next(iter(versions))
+    rarest = sorted(versions.items(), key=lambda item: (len(item[1]), item[0]))
+    return ", ".join(f"{version} ({', '.join(who)})" for version, who in rarest)
 
 
 def _errors(report: "BusReport") -> Check:
@@ -233,13 +242,13 @@ def _pace(report: "BusReport", robot: "Robot", port: str) -> list[Check]:
     if report.latency is not None:
         text = f"an answer comes {1000 * report.latency:.1f} ms later than the wire needs for it"
         checks.append(Check("adapter", True, text))
-    if report.cycle_median is None or report.cycle_worst is None:
+    if report.cycle_median is None or report.cycle_usual is None or report.cycle_worst is None:
         return checks
-    pace = Pace(port, report.cycle_median, report.cycle_wire)
+    pace = Pace(port, report.cycle_usual, report.cycle_wire)
     serves = pace.serves(robot)
     text = (
-        f"{1000 * pace.reading:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), "
-        f"{1000 * report.cycle_worst:.2f} ms at worst: loops up to {pace.highest:.0f} Hz"
+        f"{1000 * report.cycle_median:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), three of four within "
+        f"{1000 * pace.reading:.2f} ms, {1000 * report.cycle_worst:.2f} ms at worst: loops up to {pace.highest:.0f} Hz"
     )
     if not serves:
         text += f", and {robot.name} is driven at {robot.command_rate} Hz: {pace.remedy(robot)}"

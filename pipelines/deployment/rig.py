@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+TIMED = 25
+"""Readings by which the line is timed before torque comes on."""
+
 STRANGE = 20
 """How often in a session something may come that nobody asked for: noise, damaged requests."""
 
@@ -149,13 +152,20 @@ class Rig:
     def connect(self) -> "SerialArm":
         from hardware.arm.serial_arm import SerialArm
         from hardware.servos.pace import Pace
+        from sim2real.status import report
 
         options, robot = self.options, self.setup.robot
         calibration = None if options.calibration is None else Calibration.load(options.calibration, robot)
         arm = SerialArm.connect(robot, options.port, calibration)
         self.stack.callback(arm.close)
         self.phase = Phase.LIMP
-        Pace(options.port, *arm.time_readings()).require(robot)
+        pace = Pace(options.port, *arm.time_readings(TIMED))
+        if not pace.serves(robot):
+            # Once more: it may have been this machine, which loads so much just now.
+            pace = Pace(options.port, *arm.time_readings(2 * TIMED))
+        pace.require(robot)
+        for joint, names in arm.alarms().items():
+            say(f"{joint} reports {report(names)}")
         return arm
 
     def require_alone(self) -> None:

@@ -12,6 +12,7 @@ from hardware.runtime.sessions.roles import NoOperator, Plan
 from hardware.runtime.sessions.session import AT_TERMINAL
 from hardware.runtime.sources.jog import ANGLE, LEAD, LENGTH, KeyboardJog
 from hardware.runtime.sources.sources import LocalPolicy
+from pipelines.deployment.result import status
 from sim2real.clock import SimulatedClock
 from sim2real.episode import Episode
 from sim2real.errors import UserError
@@ -108,6 +109,24 @@ def test_stopping_in_an_episode_keeps_it(build):
     session.recorder = Frames()
     assert session.run() == []
     assert session.recorder.ended == ["stopped"] and session.recorder.kept[0][0] is None
+    check_limp(session, world)
+
+
+@pytest.mark.parametrize(("episodes", "code"), [(None, 0), (5, 130)])
+@pytest.mark.parametrize("when", ["before the first", "within", "between"])
+def test_q_ends_alike_wherever_it_is_pressed(build, when, episodes, code):
+    """Where the operator is to end it, q is the ordinary end; where more was planned, it was cut short."""
+    script = {
+        "before the first": [(3.0, "q")],
+        "within": [(3.0, "\r"), (5.0, "q")],
+        "between": [(3.0, "\r"), (5.0, "s"), (6.0, "q")],
+    }
+    jog = KeyboardJog(ROBOT)
+    plan = Plan(None, episodes=episodes, name="wave")
+    session, world = build(Collection, jogged(jog), Timed(*script[when]), plan, guide=jog)
+    session.recorder = Frames()
+    session.run()
+    assert session.stopped == AT_TERMINAL and session.loop.faults == [] and status(session) == code
     check_limp(session, world)
 
 

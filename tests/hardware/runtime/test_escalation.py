@@ -153,3 +153,18 @@ def test_a_count_that_cannot_be_kept_is_said(state):
     escalation.call("policy_late")
     escalation.finish(ended_well=False)
     assert any("cannot be kept" in line for line in said)
+
+
+def test_a_run_without_motion_neither_counts_nor_clears(tmp_path):
+    """A dry run moves nothing: what ends it says nothing about failures in a row, and what goes well neither."""
+    log, said = tmp_path / "log", []
+    for _ in range(LIMIT):
+        failures().note("policy_late")
+    dry = Escalation(failures(), f'echo "$FAULT|$FAILURES|$DISABLED" >> {log}', said.append, {}, counts=False)
+    dry.call("port_lost")
+    dry.finish(ended_well=False)
+    assert log.read_text() == f"port_lost|{LIMIT}|0\n", "people are told nevertheless"
+    Escalation(failures(), None, said.append, {}, counts=False).finish(ended_well=True)
+    assert failures().read().failures == LIMIT and failures().read().last == "policy_late"
+    Escalation(failures(), None, said.append, {}).finish(ended_well=True)
+    assert failures().read().failures == 0 and said == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim2real.errors import Sim2RealError
+from sim2real.errors import Sim2RealError, UserError
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ def run_demo(out: str | Path, *, seed: int = 0, quick: bool = False) -> int:
     from hardware.emulator.launch import start_emulator
 
     out, amounts, begin = Path(out), QUICK if quick else Amounts(), time.monotonic()
+    for name in ("demo.json", "table.txt", "report.html"):
+        if (out / name).exists() and not (out / "sweep" / "config.json").exists():
+            raise UserError(f"--out {out} holds {name}, which no demo has made: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     demo = _Demo(out, seed)
     space = out / "twin" / "space.toml"

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,32 @@ def refuse_foreign(out: Path) -> None:
     if out.is_dir() and (names := sorted(set(os.listdir(out)) - {HIDDEN})):
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise UserError(f"--out {out} is not empty and holds no run ({shown}); choose another --out")
+
+
+def require_own(out: str | Path, commands: Collection[str], names: Iterable[str]) -> None:
+    """Raise UserError where writing the files `names` into `out` would replace what no run of `commands` has left.
+
+    A run is known by its config.json, which says which command made it.
+    """
+    out = Path(out)
+    taken = [name for name in names if os.path.lexists(out / name)]
+    if not taken:
+        return
+    command, ours = None, False
+    try:
+        config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        command, ours = config.get("command"), "sim2real" in config.get("versions", ())
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass
+    if not ours:
+        raise UserError(
+            f"--out {out} holds {taken[0]}, and no config.json says that a run of sim2real made it: it is not "
+            "overwritten; choose another --out"
+        )
+    if command not in commands:
+        raise UserError(
+            f"--out {out} holds a run of '{command}', which this would overwrite; choose another --out"
+        )
 
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:

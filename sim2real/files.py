@@ -1,13 +1,21 @@
-"""Files that are whole or not there: a crash or a full disk in the middle leaves what was there before."""
+"""Files that are whole or not there: a crash or a full disk in the middle leaves what was there before, and what is
+somebody's is not replaced at all."""
 
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sim2real.errors import UserError
+
+PAGE = b"Written by sim2real"
+"""What a page says that we have made."""
+
+PICTURE = b"sim2real"
+"""What pictures and plots say of the program that made them."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -22,16 +30,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises OSError as the disk does."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+    """Write a file (UTF-8) whole or not at all. Raises OSError as the disk does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all: it grows under a name that nothing has. Raises OSError as the disk does."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with open(part, "xb") as file:
+        try:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -45,3 +60,19 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_own_file(path: str | Path, mark: bytes) -> None:
+    """Raise UserError where writing to `path` would replace a file that does not hold `mark`, as ours do, nor is
+    empty."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        content = path.read_bytes()
+        if mark in content or not content:
+            return
+    except OSError:
+        pass
+    what = "is a folder" if path.is_dir() else "exists and was not made by this program"
+    raise UserError(f"{path} {what}; it is not overwritten: move it away, or name another file")

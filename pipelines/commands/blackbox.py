@@ -1,6 +1,8 @@
 """`sim2real blackbox`: what happened in the ten seconds around a fault."""
 
 import argparse
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def _plot(recording: "Recording", path: str) -> None:
     import numpy as np
 
     from sim2real.errors import UserError
+    from sim2real.files import PICTURE, require_own_file, write_bytes
 
     try:
         import matplotlib
@@ -118,6 +121,7 @@ def _plot(recording: "Recording", path: str) -> None:
         from matplotlib import pyplot
     except ImportError:
         raise UserError("--plot needs matplotlib: pip install matplotlib") from None
+    require_own_file(path, PICTURE)
     joints = recording.meta["joints"]
     figure, axes = pyplot.subplots(len(joints), 1, sharex=True, figsize=(11, 1.7 * len(joints) + 0.8))
     time = recording.scalar("t") - recording.zero
@@ -139,7 +143,15 @@ def _plot(recording: "Recording", path: str) -> None:
     axes[0].legend(loc="upper left", fontsize=7, ncols=3)
     figure.tight_layout()
     try:
-        figure.savefig(path, dpi=110)
+        field = {".png": "Software", ".svg": "Creator", ".pdf": "Creator"}.get(Path(path).suffix.lower())
+        drawn = io.BytesIO()
+        figure.savefig(
+            drawn,
+            format=Path(path).suffix.lstrip(".") or None,
+            dpi=110,
+            metadata={field: PICTURE.decode()} if field else None,
+        )
+        write_bytes(path, drawn.getvalue())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
     finally:

@@ -1,9 +1,12 @@
 """`sim2real calibrate`: record by hand what each joint can turn, and write it into a file and the servos."""
 
 import argparse
+import itertools
 import json
+import os
 import select
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="calibration.json",
         metavar="FILE",
-        help="where to write it (%(default)s); an older file is kept as FILE.bak",
+        help="where to write it (%(default)s); an older file is kept as FILE.bak, .bak1, …",
     )
     parser.add_argument(
         "--import",
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             assert bus is not None
             calibration, todo = _record(robot, bus, args.seconds), []
-        _keep(calibration, robot, bus, out)
+        backup = _keep(calibration, robot, bus, out)
     finally:
         if bus is not None:
             bus.close()
@@ -97,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(_summary(calibration))
     print(f"written to {out}" + (" and into the servos" if bus is not None else ""))
+    if backup is not None:
+        print(f"the file that was there is now {backup}")
     for text in todo:
         print(f"still to do: {text}")
     return 0
@@ -110,37 +115,45 @@ def _check_out(out: Path) -> None:
         raise UserError(f"--out {out} is a folder; name a file")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the directory {out.parent} does not exist")
-    try:
-        part = _part(out)
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise UserError(f"--out {out}: {out.parent} cannot be written to: {error.strerror}") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"--out {out}: {out.parent} cannot be written to")
 
 
-def _part(out: Path) -> Path:
-    """Where the file grows until it is whole."""
-    return out.with_name(f".{out.name}.part")
+def _backup(out: Path) -> Path:
+    """Where an older file is kept: a name that nothing has."""
+    names = (out.with_name(f"{out.name}.bak{number or ''}") for number in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
 
 
-def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", out: Path) -> None:
-    """Into the servos and into the file: both or neither. The file appears whole or not at all."""
+def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", out: Path) -> Path | None:
+    """Into the servos and into the file: both or neither. The file appears whole or not at all.
+
+    Returns where an older file is kept.
+    """
     from hardware.commissioning.calibrate import store
     from sim2real.errors import UserError
 
-    part = _part(out)
+    backup = None
     try:
-        calibration.save(part)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; nothing was changed") from None
+    part = folder / out.name
     try:
+        try:
+            calibration.save(part)
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}; nothing was changed") from None
         if bus is not None:
             store(robot, bus, calibration)
-        if out.exists():
-            out.replace(out.with_name(f"{out.name}.bak"))
+        if os.path.lexists(out):
+            backup = _backup(out)
+            out.rename(backup)
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
+        folder.rmdir()
+    return backup
 
 
 def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Calibration, list[str]]":

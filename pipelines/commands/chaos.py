@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.reliability.chaos import ChaosOptions, run_chaos, timed
     from pipelines.reliability.tally import summary
     from sim2real.errors import UserError
+    from sim2real.files import require_own_file, write_text
 
     seconds = (
         args.hours * 3600 if args.hours is not None else (600.0 if args.seconds is None else args.seconds)
@@ -70,15 +71,16 @@ def run(args: argparse.Namespace) -> int:
     )
     out = None if args.out is None else Path(args.out)
     if out is not None:
+        require_own_file(out / "chaos.json", b'"options"')
         try:
             out.mkdir(parents=True, exist_ok=True)
-            (out / "chaos.json").touch()
+            write_text(out / "chaos.json", json.dumps({"options": asdict(options)}))
         except OSError as error:
             raise UserError(f"cannot write to --out {out}: {error.strerror}; choose another folder") from None
     tally, took = timed(lambda: run_chaos(options, _progress()))
     result: dict[str, Any] = {"options": asdict(options), **tally.as_dict()}
     if out is not None:
-        (out / "chaos.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(out / "chaos.json", json.dumps(result, indent=2) + "\n")
     print(json.dumps(result) if args.json else summary(tally, took))
     if tally.broken:
         print(f"sim2real chaos: a promise was broken with --seed {options.seed}", file=sys.stderr)

@@ -118,14 +118,15 @@ def _look(
 def _draw(path: str, robot: "Robot", angles: Any) -> None:
     import cv2
 
-    from hardware.drawing.portrait import portrait
+    from hardware.drawing.portrait import portrait, signed
     from sim2real.errors import UserError
+    from sim2real.files import PICTURE, require_own_file, write_bytes
 
     done, data = cv2.imencode(".png", cv2.cvtColor(portrait(robot, angles), cv2.COLOR_RGB2BGR))
     assert done
+    require_own_file(path, PICTURE)
     try:
-        with open(path, "wb") as file:
-            file.write(data.tobytes())
+        write_bytes(path, signed(data.tobytes()))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

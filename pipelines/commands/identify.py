@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pipelines.reports.report import try_report
+    from pipelines.runs import require_own
+
+    names = ("config.json", "twin.toml", "space.toml", "identify.json", "report.html")
+    require_own(args.out, ("identify",), names)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -1,9 +1,7 @@
 """What a run on an arm was asked for, understood and checked before anything is opened."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from hardware.runtime.safety.estop_line import reader
 from hardware.runtime.sessions.playback import Motion
 from hardware.runtime.sessions.terminal import Terminal
 from hardware.runtime.sources.teleop import check_joints
+from pipelines.runs import require_own
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.policies.load import kind_of
@@ -169,20 +168,17 @@ def prepare(options: Options) -> Setup:
     return Setup(options, robot, _known_task(name), name, policy, goal)
 
 
+OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html", "blackbox-1.npz")
+"""What a run leaves in its folder."""
+
 RECORDING = ("record", "excite")
 """Commands that add to a data set, which may be the same."""
 
 
 def _check_out(options: Options) -> None:
-    """Raise UserError where another command has left its results: ours would replace them."""
-    try:
-        there = json.loads((Path(options.out) / "config.json").read_text(encoding="utf-8")).get("command")
-    except (OSError, ValueError, AttributeError):
-        return
-    if there not in (None, options.command) and not {there, options.command} <= set(RECORDING):
-        raise UserError(
-            f"--out {options.out} holds a run of '{there}', which this would overwrite; choose another"
-        )
+    """Raise UserError where something else lies that ours would replace."""
+    own = RECORDING if options.command in RECORDING else (options.command,)
+    require_own(options.out, own, OWN)
 
 
 def _known_task(name: str) -> Task | None:

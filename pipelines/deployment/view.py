@@ -22,6 +22,7 @@ from hardware.runtime.control.tick import Tick
 from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.recording.recorder import Pictures
 from sim2real.errors import UserError
+from sim2real.files import require_own_file
 from sim2real.robot import Robot
 from sim2real.spawning import context
 
@@ -59,6 +60,7 @@ class View:
 
     def __init__(self, robot: Robot, target: str, pictures: Mapping[str, Pictures]) -> None:
         if target:
+            require_own_file(target, b"RRF")
             try:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
                 Path(target).touch()

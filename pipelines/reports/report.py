@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.reports.page import Section, page
 from sim2real import __version__
 from sim2real.errors import UserError
+from sim2real.files import PAGE, require_own_file, write_text
 
 
 def write_report(directories: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -38,8 +39,7 @@ def write_report(directories: Sequence[str | Path], out: str | Path | None = Non
     lead = runs[0].lead if len(runs) == 1 else ", ".join(run.name for run in runs)
     footer = f"Written by sim2real {__version__} on {time.strftime('%Y-%m-%d %H:%M')}."
     text = page(title, lead, sections, footer)
-    from sim2real.files import write_text
-
+    require_own_file(out, PAGE)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text)

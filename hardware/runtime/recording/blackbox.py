@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.children import start_module
+from sim2real.files import write_bytes
 
 Array = NDArray[np.float64]
 
@@ -157,12 +158,7 @@ def save(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write a black box file, whole or not at all. Raises OSError."""
     packed = io.BytesIO()
     np.savez_compressed(packed, **dict(arrays))  # type: ignore[arg-type]
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(packed.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_bytes(path, packed.getvalue())
 
 
 class BlackBox:

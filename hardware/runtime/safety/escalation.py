@@ -18,6 +18,7 @@ from typing import Final
 
 from hardware.runtime.fault_codes import DECIDED
 from sim2real.errors import Sim2RealError
+from sim2real.files import write_text
 
 LIMIT: Final = 3
 """Failures in a row after which autonomous operation goes on; with the next one it ends."""
@@ -101,12 +102,7 @@ class Failures:
         if not self.keep:
             return after
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w") as file:
-            json.dump(asdict(after), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
+        write_text(self.path, json.dumps(asdict(after)))
         return after
 
     def acknowledge(self) -> Record:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from sim2real import __version__
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.text import printable_lines
 
 COMMANDS = {
     "robots": "list the robots and what is known of them",
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse, after --help or a wrong flag
         return stop.code if isinstance(stop.code, int) else 2
     except Sim2RealError as error:
-        print(f"sim2real {name}: {error}", file=sys.stderr)
+        print(f"sim2real {name}: {printable_lines(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\nsim2real {name}: stopped by Ctrl-C", file=sys.stderr)

@@ -280,10 +280,13 @@ class Session:
             path = HandPath.parse(question["body"], plant.robot.n)
             plant.hand.follow(path)
             return {"seconds": path.duration}
-        from sim2real.tasks.registry import load_task
+        from sim2real.tasks.registry import built_in_task
 
+        # A task of the user's own is the one that this emulator was started with, or none: requests import nothing.
         name = question.get("task") or plant.task.name
-        task = plant.task if name == plant.task.name else load_task(name, plant.robot.n)
+        task = (
+            plant.task if name in (plant.task.name, self.options.task) else built_in_task(name, plant.robot.n)
+        )
         goal = _goal(question.get("goal"))
         if goal is None and not task.objects:
             raise UserError(f"whether '{name}' is done depends on the goal: give goal=x,y,z in m, base frame")

@@ -158,6 +158,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def parse_request(self) -> bool:
+        """A web page elsewhere must not reach the emulator through somebody's browser: foreign names and origins,
+        which browsers always tell, are refused."""
+        if not super().parse_request():
+            return False
+        port = self.server.server_address[1]
+        ours = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        if host in (None, *ours) and origin in (None, *(f"http://{name}" for name in ours)):
+            return True
+        self.close_connection = True
+        self._json(403, {"error": f"only programs on this machine are answered, as http://127.0.0.1:{port}"})
+        return False
+
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
         name, _, suffix = url.path.lstrip("/").rpartition(".")
@@ -171,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer({"op": "state"})
             elif url.path == "/success":
                 query = dict(urllib.parse.parse_qsl(url.query))
-                self._answer({"op": "success", **query})
+                self._answer({**query, "op": "success"})
             else:
                 self._json(404, {"error": f"there is no {url.path}", "streams": sorted(self.server.streams)})
         except (BrokenPipeError, ConnectionResetError):

@@ -78,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
         from pipelines.reports.report import write_report
         from pipelines.sweeps.replay_draw import replay_draw
 
-        replayed = replay_draw(out, args.replay)
+        replayed = replay_draw(out, args.replay, trusted_task=args.task, trusted_policy=args.policy)
         answer = replayed.to_dict() | {"report": str(write_draw_report(replayed))}
         write_report([out])  # it links to what has been looked at
         text = f"draw {answer['index']}: {answer['outcome']}; {answer['report']}"
     elif args.explain is not None:
-        answer, text = _explain(out, args.explain)
+        answer, text = _explain(out, args)
     else:
         answer = _sweep(args, out)
         text = _text(answer)
@@ -91,11 +91,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(out: Path, index: int) -> tuple[dict[str, Any], str]:
+def _explain(out: Path, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from pipelines.reports.report import write_report
     from pipelines.sweeps.explain import explain_draw
 
-    answer = explain_draw(out, index)
+    index = args.explain
+    answer = explain_draw(out, index, trusted_task=args.task, trusted_policy=args.policy)
     write_report([out])
     if not answer["changes"]:
         return (
@@ -152,13 +153,15 @@ def _plan_against(args: argparse.Namespace) -> Any:
     from randomization.designs import load_design
     from sim2real.errors import UserError
 
-    given = [f"--{name}" for name in ("task", "space", "base", "twin", "param") if getattr(args, name)]
+    own = args.task is not None and ":" in args.task  # must be named again, see `refuse_code`
+    names = ("space", "base", "twin", "param") if own else ("task", "space", "base", "twin", "param")
+    given = [f"--{name}" for name in names if getattr(args, name)]
     if given:
         raise UserError(
             f"--against takes task and draws from the sweep in {args.against}; leave out {', '.join(given)}"
         )
     plan = replace(
-        plan_of(Path(args.against)),
+        plan_of(Path(args.against), task=args.task),
         policy=args.policy,
         privileged=None if args.sees is None else args.sees == "truth",
     )

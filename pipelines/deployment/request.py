@@ -18,7 +18,7 @@ from sim2real.policies.load import kind_of
 from sim2real.policies.remote import offered
 from sim2real.robot import Robot
 from sim2real.task import Task
-from sim2real.tasks.registry import load_task, task_names
+from sim2real.tasks.registry import load_task, name_from_outside, task_names
 
 Array = NDArray[np.float64]
 
@@ -220,12 +220,14 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
 
         file = load_policy_file(spec)
         file.check(robot)
-        task_name = task_name or file.info.task
+        task_name = task_name or name_from_outside(file.info.task, f"the policy {spec}")
         file.check(robot, load_task(task_name))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
     elif kind == "server":
         offer = offered(spec, robot)
-        task_name, pictures = task_name or offer.task, offer.pictures
+        pictures = offer.pictures
+        if task_name is None and offer.task is not None:
+            task_name = name_from_outside(offer.task, f"the policy at {spec}")
         policy |= {"server": asdict(offer)}
     if task_name is None:
         raise UserError(

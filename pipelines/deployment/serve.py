@@ -3,6 +3,7 @@
 import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +14,21 @@ import numpy as np
 from hardware.runtime.sources.inference import example_observation
 from sim2real.errors import HardwareError, Sim2RealError, UserError
 from sim2real.observation import STANDARD, standard_features
-from sim2real.policies.load import load_policy
+from sim2real.policies.load import kind_of, load_policy
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
 from sim2real.task import Task
-from sim2real.tasks.registry import load_task
+from sim2real.tasks.registry import load_task, name_from_outside
 
 MESSAGE_TIMEOUT = 5.0
-"""s in which a message that has begun must be complete."""
+"""s in which a caller must have said hello, and a message that has begun must be complete."""
+
+IDLE = 30.0
+"""s of silence after which an arm loses its place, once another one wants it."""
+
+CALLERS = 16
+"""Connections at a time; more are hung up on."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,13 @@ class Served:
         """A policy by file, name or class path, checked. Raises UserError."""
         arm = Robot.load(robot)
         if task is None:
-            if not spec.endswith(".onnx"):
+            if kind_of(spec) != "file":
                 raise UserError(
                     f"the policy '{spec}' does not say what it is for: add --task (policy files know their task)"
                 )
             from sim2real.policies.file import load_policy_file
 
-            task = load_policy_file(spec).info.task
+            task = name_from_outside(load_policy_file(spec).info.task, f"the policy {spec}")
         chosen = load_task(task, arm.n)
         policy = load_policy(spec, chosen, arm)
         # The first call compiles or allocates; no arm must wait for that.
@@ -88,8 +95,11 @@ class PolicyServer:
         served: Served,
         listen: str,
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+        *,
+        idle: float = IDLE,
     ) -> None:
         """Bind to `listen`, "HOST:PORT" (port 0: a free one). Raises UserError when that cannot be done."""
+        self._idle = idle
         self.served = served
         self._say = say
         self._sizes = {f.name: f.size for f in standard_features(STANDARD, served.robot.n)}
@@ -102,6 +112,10 @@ class PolicyServer:
             raise UserError(
                 f"cannot listen on '{listen}': {reason}; choose another --listen HOST:PORT"
             ) from None
+        self._lock = threading.Lock()
+        self._callers = threading.BoundedSemaphore(CALLERS)
+        self._seated: Line | None = None
+        self._heard = 0.0
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
 
     @property
@@ -111,14 +125,16 @@ class PolicyServer:
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     def run(self) -> None:
-        """Serve one arm after another, for ever."""
+        """Serve one arm after another, for ever. Whoever calls has a thread of its own until it has said who it is:
+        one that says nothing keeps nobody waiting."""
         while True:
             line = self._accept()
-            if line is not None:
-                try:
-                    self._serve(line)
-                finally:
-                    line.close()
+            if line is None:
+                continue
+            if not self._callers.acquire(blocking=False):
+                line.close()  # a flood; an arm tries again
+                continue
+            threading.Thread(target=self._greet, args=(line,), daemon=True).start()
 
     def _accept(self) -> Line | None:
         """The next caller; None for one that has hung up already."""
@@ -136,57 +152,82 @@ class PolicyServer:
         """Stop listening."""
         self._listener.close()
 
+    def _greet(self, line: Line) -> None:
+        """One caller, from hello to the end of its connection. Nothing it does ends the server."""
+        try:
+            self._check(line.receive(MESSAGE_TIMEOUT))
+            if self._take_seat(line):
+                try:
+                    self._serve(line)
+                finally:
+                    self._leave_seat(line)
+            else:
+                self._refuse(line, "refusal", "it is driving another arm; try again later", say=False)
+        except MessageError as error:
+            if "closed" not in str(error):
+                self._say(f"{line.peer}: {error}")
+        except UserError as error:
+            self._refuse(line, "refusal", str(error))
+        finally:
+            line.close()
+            self._callers.release()
+
+    def _take_seat(self, line: Line) -> bool:
+        """Become the arm that is served: when there is none, or it has been silent for long."""
+        with self._lock:
+            if self._seated is not None:
+                silent = time.monotonic() - self._heard
+                if silent < self._idle and not _hung_up(self._seated):
+                    return False
+                if silent >= self._idle:
+                    self._say(f"{self._seated.peer}: silent for {silent:.0f} s, another arm takes its place")
+                self._seated.close()
+            self._seated, self._heard = line, time.monotonic()
+            return True
+
+    def _leave_seat(self, line: Line) -> None:
+        with self._lock:
+            if self._seated is line:
+                self._seated = None
+
     def _serve(self, line: Line) -> None:
-        """One arm, from hello to the end of its connection. Nothing it does ends the server."""
+        """The arm in the seat, from welcome to the end of its connection."""
         times: list[float] = []
         peer = line.peer
         try:
-            hello = line.receive(MESSAGE_TIMEOUT)
-            self._check(hello)
             line.send(self.served.welcome())
-            self._say(f"{peer}: {hello.fields.get('robot')} is here")
+            self._say(f"{peer}: {self.served.robot.name} is here")
             episode: Any = None
             while True:
-                self._wait(line)
+                select.select([line.socket], [], [])
                 message = line.receive(MESSAGE_TIMEOUT)
                 start = time.perf_counter()
-                if message.fields.get("episode") != episode:
-                    episode = message.fields.get("episode")
-                    self.served.policy.reset(int(message.fields.get("seed", 0)))
-                line.send(self._answer(message))
+                with self._lock:
+                    if self._seated is not line:
+                        return
+                    self._heard = time.monotonic()
+                    if message.fields.get("episode") != episode:
+                        episode = message.fields.get("episode")
+                        self.served.policy.reset(_seed(message))
+                    answer = self._answer(message)
+                line.send(answer)
                 times.append(time.perf_counter() - start)
-        except MessageError as error:
-            if times or "closed" not in str(error):
+        except (MessageError, OSError, ValueError) as error:
+            # ValueError: whoever took the seat has closed the socket.
+            if isinstance(error, MessageError) and (times or "closed" not in str(error)):
                 self._say(f"{peer}: {error}")
         except HardwareError as error:
-            self._refuse(line, "problem", str(error), peer)
+            self._refuse(line, "problem", str(error))
         except UserError as error:
-            self._refuse(line, "refusal", str(error), peer)
+            self._refuse(line, "refusal", str(error))
         except Exception as error:
             # Whatever the policy raises is the arm's to know; the server goes on for the next one.
-            self._refuse(line, "problem", f"{type(error).__name__}: {error}", peer)
+            self._refuse(line, "problem", f"{type(error).__name__}: {error}")
         if times:
             spread = np.percentile(times, (50, 95)) * 1000
             self._say(
                 f"{peer}: {len(times)} chunks in {spread[0]:.1f} ms each (95 % within {spread[1]:.1f} ms)"
             )
-
-    def _wait(self, line: Line) -> None:
-        """Until the arm has something to say; others that call meanwhile are sent away."""
-        while True:
-            ready, _, _ = select.select([line.socket, self._listener], [], [])
-            # First: an arm that has just hung up is no reason to send the next one away.
-            if line.socket in ready:
-                return
-            if (other := self._accept()) is not None:
-                try:
-                    busy = {"message": "it is driving another arm; try again later"}
-                    other.send(Message("refusal", busy), 1.0)
-                    # Closing with unread input would take the refusal back before it was read.
-                    other.receive(0.2)
-                except MessageError:
-                    pass
-                other.close()
 
     def _check(self, hello: Message) -> None:
         if hello.type != "hello":
@@ -213,9 +254,27 @@ class PolicyServer:
         chunk = np.asarray(self.served.policy.act(observation), dtype=np.float64)
         return Message("chunk", {"number": message.fields.get("number")}, {"chunk": chunk})
 
-    def _refuse(self, line: Line, kind: str, text: str, peer: str) -> None:
-        self._say(f"{peer}: {text}")
+    def _refuse(self, line: Line, kind: str, text: str, *, say: bool = True) -> None:
+        if say:
+            self._say(f"{line.peer}: {text}")
         try:
             line.send(Message(kind, {"message": text}), 1.0)
         except MessageError:
             pass
+
+
+def _hung_up(line: Line) -> bool:
+    """Whether the other side has closed the connection; never waits."""
+    try:
+        ready, _, _ = select.select([line.socket], [], [], 0)
+        return bool(ready) and line.socket.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):
+        return True
+
+
+def _seed(message: Message) -> int:
+    """The episode's seed. Raises UserError for anything but a whole number from 0 on."""
+    seed = message.fields.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"an observation's 'seed' must be a whole number from 0 on, got {seed!r}")
+    return seed

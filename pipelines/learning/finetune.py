@@ -36,7 +36,7 @@ from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
 from sim2real.identity import dataset_hash, file_hash
 from sim2real.robot import Robot
-from sim2real.tasks.registry import load_task
+from sim2real.tasks.registry import load_task, name_from_outside
 
 NAMED = ("seed", "policy", "data", "robot", "task", "calibration", "space", "twin")
 """Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
@@ -105,7 +105,7 @@ def finetune(
     check_options(options)
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
-    task = settings.task or str(parent.info.provenance.get("settings", {}).get("task") or parent.info.task)
+    task = settings.task or name_from_outside(parent.info.task, f"the policy {settings.policy}")
     plan = make_plan(
         task=task,
         robot=settings.robot,

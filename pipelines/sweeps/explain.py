@@ -5,23 +5,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.sweeps.plan import failed_draws, plan_of, recorded_draw
+from pipelines.sweeps.plan import failed_draws, plan_of, recorded_draw, refuse_code
 from sim2real.errors import UserError, listed
 from sim2real.parameters import Draw
 
 
-def explain_draw(directory: Path, index: int, progress: bool = True) -> dict[str, Any]:
+def explain_draw(
+    directory: Path,
+    index: int,
+    progress: bool = True,
+    *,
+    trusted_task: str | None = None,
+    trusted_policy: str | None = None,
+) -> dict[str, Any]:
     """Strip failed draw `index` of the sweep in `directory` to the smallest change from nominal that still fails.
 
     Writes `explain-INDEX.json`, which the sweep's report shows from then on. Raises UserError for a draw that is
-    missing or did not fail.
+    missing or did not fail; `trusted_…` as in `refuse_code`.
     """
     from tqdm import tqdm
 
     from randomization.minimal import minimal_failure
     from sim2real.files import write_text
 
-    plan = plan_of(directory)
+    plan = plan_of(directory, task=trusted_task)
+    refuse_code(directory, "policy", plan.policy, trusted_policy)
     draw, row = recorded_draw(directory, plan, index)
     if row["success"]:
         failed = failed_draws(directory)

@@ -18,6 +18,7 @@ from sim2real.identity import robot_identity
 from sim2real.loading import source_identity
 from sim2real.parameters import Draw, Parameter, unseen
 from sim2real.policies.load import kind_of, load_policy, policy_identity
+from sim2real.text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -239,8 +240,20 @@ def check_policy(plan: SweepPlan) -> None:
         policy.close()  # type: ignore[attr-defined]  # its server has time for one at a time
 
 
-def plan_of(directory: Path) -> SweepPlan:
-    """The plan of a sweep from its directory. Raises UserError when it holds none, or an older description."""
+def refuse_code(directory: Path, flag: str, recorded: str, given: str | None) -> None:
+    """Raise UserError where a sweep was of a "module:Class" that is not `given` again: files name no code to run."""
+    if ":" in recorded and kind_of(recorded) == "class" and given != recorded:
+        name = printable(recorded)
+        raise UserError(
+            f"the sweep in {directory} ran code of its author's ({name}); add --{flag} {name} if you trust it"
+        )
+
+
+def plan_of(directory: Path, *, task: str | None = None) -> SweepPlan:
+    """The plan of a sweep from its directory; `task` names its task again where that is a class (`refuse_code`).
+
+    Raises UserError when it holds no sweep, or one of another version or of other files.
+    """
     from randomization.sweep import SweepStore
     from sim2real.files import read_json
 
@@ -253,6 +266,7 @@ def plan_of(directory: Path) -> SweepPlan:
     if config.get("command") != "sweep" or "sweep" not in config:
         raise UserError(f"{directory} holds a run of '{config.get('command')}', not a sweep")
     identity = config["sweep"]
+    refuse_code(directory, "task", identity["task"], task)
     design = identity["design"]
     plan = SweepPlan(
         task=identity["task"],

@@ -57,7 +57,11 @@ def run_ray(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[O
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+            # A private cluster listens on this machine alone; an address of one's own says where the other is.
+            private: dict[str, Any] = (
+                {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
+            )
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **private)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"the Ray cluster cannot be reached: {error}; check RAY_ADDRESS") from None
     # Ray attaches `remote` when it makes the class; its own annotations do not say so.

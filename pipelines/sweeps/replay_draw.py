@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sweeps.plan import SweepPlan, dimensions, plan_of, recorded_draw
+from pipelines.sweeps.plan import SweepPlan, dimensions, plan_of, recorded_draw, refuse_code
 from sim2real.episode import Episode
 from sim2real.files import read_json
 from sim2real.parameters import Draw
@@ -47,18 +47,21 @@ class ReplayedDraw:
         }
 
 
-def replay_draw(directory: Path, index: int) -> ReplayedDraw:
+def replay_draw(
+    directory: Path, index: int, *, trusted_task: str | None = None, trusted_policy: str | None = None
+) -> ReplayedDraw:
     """Run draw `index` of the sweep in `directory` again and write `replay-INDEX/` beside its results.
 
     That folder gets `video.mp4` (where the robot has a camera called "front") and `episode.npz`. Raises UserError
-    when the directory holds no sweep or not this draw.
+    when the directory holds no sweep or not this draw; `trusted_…` as in `refuse_code`.
     """
     from sim2real.robot import Robot
     from sim2real.simulation.rollout import rollout
     from sim2real.simulation.world import World
     from sim2real.tasks.registry import load_task
 
-    plan = plan_of(directory)
+    plan = plan_of(directory, task=trusted_task)
+    refuse_code(directory, "policy", plan.policy, trusted_policy)
     draw, row = recorded_draw(directory, plan, index)
     robot, task = Robot.load(plan.robot), load_task(plan.task)
     world = World(robot, task, nominal=dict(plan.nominal))

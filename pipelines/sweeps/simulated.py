@@ -8,6 +8,7 @@ from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
 from sim2real.policies.load import kind_of
+from sim2real.tasks.registry import name_from_outside
 
 
 def make_plan(
@@ -62,14 +63,14 @@ def own_task(policy: str, robot: str) -> str:
     if kind_of(policy) == "file":
         from sim2real.policies.file import load_policy_file
 
-        return load_policy_file(policy).info.task
+        return name_from_outside(load_policy_file(policy).info.task, f"the policy {policy}")
     if kind_of(policy) == "server":
         from sim2real.policies.remote import offered
         from sim2real.robot import Robot
 
         task = offered(policy, Robot.load(robot)).task
         if task is not None:
-            return task
+            return name_from_outside(task, f"the policy at {policy}")
     raise UserError(
         f"--task is missing, and the policy '{policy}' does not say what it is for (policy files do, and servers that "
         "want to); `sim2real tasks` lists what there is"

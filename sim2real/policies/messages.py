@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import HardwareError
+from sim2real.text import printable
 
 VERSION = 1
 """Of the protocol; the last character of the magic number."""
@@ -28,6 +29,9 @@ VERSION = 1
 MAGIC: Final = b"S2R1"
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 1 << 24  # bytes: an observation with a few pictures
+
+MAX_DIGITS = 18
+"""Of a whole number in a header: as many as 64 bits hold."""
 
 _PREFIX = struct.Struct("<4sII")
 _KINDS: Final[dict[str, np.dtype[Any]]] = {"float64": np.dtype("<f8"), "float32": np.dtype("<f4")}
@@ -73,14 +77,18 @@ def encode(message: Message) -> bytes:
 def decode(header: bytes, payload: bytes) -> Message:
     """The message of a frame's two halves. Raises MessageError."""
     try:
-        fields = json.loads(header.decode("utf-8"))
+        fields = json.loads(
+            header.decode("utf-8"), parse_int=_integer, parse_float=_number, parse_constant=_no_number
+        )
         kind = fields.pop("type")
         parts = fields.pop("parts", [])
         if not isinstance(kind, str) or not isinstance(parts, list):
             raise TypeError("'type' must be a text and 'parts' a list")
-        return _unpack(kind, fields, parts, payload)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MessageError(f"not a message of this protocol: {type(error).__name__}: {error}") from None
+        return _unpack(printable(kind), {key: _shown(value) for key, value in fields.items()}, parts, payload)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise MessageError(
+            f"not a message of this protocol: {type(error).__name__}: {printable(error)}"
+        ) from None
 
 
 def _unpack(kind: str, fields: dict[str, Any], parts: list[Any], payload: bytes) -> Message:
@@ -108,6 +116,32 @@ def _unpack(kind: str, fields: dict[str, Any], parts: list[Any], payload: bytes)
     if at != len(payload):
         raise ValueError(f"the parts have {at} bytes, the payload {len(payload)}")
     return Message(kind, fields, arrays, pictures, times)
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text) if len(text) <= 8 * MAX_DIGITS else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{printable(text, 20)} is no finite number")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _shown(value: Any) -> Any:
+    """Texts that people will see: without control characters."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return {printable(k): _shown(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _count(value: Any) -> int:

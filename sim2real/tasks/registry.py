@@ -9,6 +9,7 @@ from importlib import import_module
 from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.task import Task
+from sim2real.text import printable
 
 TASKS = {
     "reach": "sim2real.tasks.reach:Reach",
@@ -30,7 +31,7 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
     """A task by its name, or a user's own as "module:Class"; `joints` is the robot's number of joints.
 
     A user's class is made without arguments; its module is imported, so `spec` must come from the user and never
-    from a file, a server or a recording (see `built_in_task`). Raises UserError that says what there is.
+    from a file, a server or a recording (see `name_from_outside`). Raises UserError that says what there is.
     """
     if isinstance(spec, Task):
         return spec
@@ -42,11 +43,27 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
     return task
 
 
-def built_in_task(name: str, joints: int = 6) -> Task:
-    """A task that ships with the package. For names that come from outside: nothing else is ever imported.
+def name_from_outside(name: str, where: str) -> str:
+    """`name` when it is a task that ships with the package; for names in files, from servers and from recordings.
 
-    Raises UserError for any other name.
+    A "module:Class" among them would be imported and run, and whoever wrote the file is not who types the command.
+    Raises UserError that says so; `where` is what named it ("the policy runs/p.onnx").
     """
+    if name in TASKS:
+        return name
+    theirs = printable(name)
+    if ":" in name:
+        raise UserError(
+            f"{where} is for {theirs}, which is code of its author's; give --task {theirs} if you trust it"
+        )
+    raise UserError(
+        f"{where} is for the task '{theirs}', which does not ship with sim2real ({', '.join(TASKS)} do); give "
+        "--task my.module:MyTask, a task of your own by this name"
+    )
+
+
+def built_in_task(name: str, joints: int = 6) -> Task:
+    """A task that ships with the package: nothing else is ever imported. Raises UserError for any other name."""
     if name not in TASKS:
         raise UserError(_unknown(name, task_names()))
     module, _, attribute = TASKS[name].partition(":")
@@ -55,4 +72,4 @@ def built_in_task(name: str, joints: int = 6) -> Task:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    return f"there is no task called '{name}'; known are {', '.join(known)}"
+    return f"there is no task called '{printable(name)}'; known are {', '.join(known)}"

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from hardware.emulator.launch import start_emulator
 from pipelines.cli import main
-from pipelines.deployment.serve import Served
+from pipelines.deployment.serve import PolicyServer, Served
 from sim2real.errors import HardwareError, UserError
 from sim2real.observation import STANDARD, standard_features
 from sim2real.policies.messages import Line, Message
@@ -125,6 +126,34 @@ def test_a_wrong_observation_is_refused_and_garbage_ends_only_its_connection(ser
     line.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
     line.close()
     assert offered(server["url"], ROBOT).task == "reach"
+
+
+def test_whoever_says_nothing_keeps_nobody_waiting(server):
+    silent = [line_to(server["url"]) for _ in range(3)]
+    assert offered(server["url"], ROBOT).task == "reach"
+    for line in silent:
+        line.close()
+
+
+def test_an_arm_that_has_fallen_silent_loses_its_place_to_another():
+    heard: list[str] = []
+    server = PolicyServer(Served.load("zero", "reach", "so101"), "127.0.0.1:0", heard.append, idle=0.0)
+    threading.Thread(target=server.run, daemon=True).start()
+    first = RemotePolicy(server.url, "reach", ROBOT)
+    second = RemotePolicy(server.url, "reach", ROBOT)
+    assert second.act(observation()).shape[1] == ROBOT.n
+    assert any("silent for" in text for text in heard)
+    with pytest.raises(HardwareError, match="closed|broken"):
+        first.act(observation())
+    second.close()
+
+
+def test_what_a_peer_writes_cannot_reach_the_terminal(server):
+    line = line_to(server["url"])
+    line.send(Message("hello", {"version": 1, "robot": "so\x1b[2J\x07101"}))
+    answer = line.receive().fields["message"]
+    assert "\\x1b[2J\\x07" in answer and answer.isprintable()
+    line.close()
 
 
 def test_a_policy_that_raises_is_a_problem_not_the_end(tmp_path):

@@ -23,7 +23,7 @@ from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import STANDARD, Feature, Observation, standard_features
 from sim2real.policies.load import load_policy
-from sim2real.policies.protocol import Policy
+from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.remote import MAX_HORIZON, Surroundings
 from sim2real.robot import Robot
 from sim2real.spawning import context
@@ -227,9 +227,14 @@ def _serve(
         robot, task = Robot.load(robot_name), load_task(task_name)
         policy = load_policy(spec, task, robot, surroundings)
         features = observed_features(task, robot)
+        if not 1 <= policy.horizon <= MAX_HORIZON:
+            raise UserError(
+                f"policy '{spec}' gives chunks of {policy.horizon} actions, an arm takes 1 to {MAX_HORIZON} "
+                f"({MAX_HORIZON / robot.policy_rate:.1f} s at {robot.policy_rate} Hz); make its horizon shorter"
+            )
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.
-        policy.act(example_observation(robot, features))
+        checked_chunk(policy.act(example_observation(robot, features)), policy, robot)
         shared.status[0] = READY
         _think(policy, robot, features, shared, wake)
     except Sim2RealError as error:

@@ -5,6 +5,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipelines.identification.logs import ArmLog
     from sim2real.robot import Robot
 
@@ -42,8 +44,11 @@ def rate(text: str) -> float:
     return value
 
 
-def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
-    """The data set that --data names; says on standard error how it was read. Raises UserError."""
+def load(args: argparse.Namespace, nominal: "Mapping[str, float] | None" = None) -> "tuple[ArmLog, Robot]":
+    """The data set that --data names, to be judged by the twin `nominal`; says on standard error how it was read.
+
+    Raises UserError.
+    """
     from dataclasses import replace
 
     from pipelines.identification.logs import load_arm_log
@@ -57,7 +62,7 @@ def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
         args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes, arm=args.arm,
         fps=args.fps,
     )  # fmt: skip
-    doubt = misplaced(log, robot)
+    doubt = misplaced(log, robot, nominal)
     log = replace(log, remarks=(*remarks, *log.remarks, *([doubt] if doubt else [])))
     print(f"robot: {robot.name}, units: {log.units} ({log.reason})", file=sys.stderr)
     for remark in log.remarks:

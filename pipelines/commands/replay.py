@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from sim2real.parameters import load_twin
 
     nominal = load_twin(args.twin) if args.twin else {}
-    log, robot = _source.load(args)
+    log, robot = _source.load(args, nominal)
     found = gap(log, replay_in_world(log, robot, nominal), robot)
     result = found.to_json() | {"units": log.units, "units_reason": log.reason, "fps": log.recording.fps}
     if args.json:

@@ -223,6 +223,25 @@ def test_a_joint_that_is_counted_wrongly_shows_in_how_the_arm_sags(
     assert doubt is not None and f"{robot.joint_names[joint]} stood otherwise: {told}" in doubt
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.8])
+def test_other_servos_are_no_wrong_zero(robot: Robot, tmp_path: Path, share: float) -> None:
+    """An arm that sags by a share of what the nominal one does: stiffer servos, or softer ones."""
+    actions = [commands(robot, seed, 200) for seed in (0, 1)]
+    right = load_arm_log(write(tmp_path / "a", robot, [episode(robot, a, a) for a in actions]), robot)
+    shown = replay_in_twin(right, robot)
+    late = [np.concatenate([np.repeat(a[:1], 4, axis=0), a[:-4]]) for a in actions]
+    sagging = [
+        np.concatenate([a[:1], (b + share * (s - b))[:-1]])
+        for a, b, s in zip(actions, late, np.split(shown, 2))
+    ]
+    log = load_arm_log(
+        write(tmp_path / "b", robot, [episode(robot, *both) for both in zip(actions, sagging)]), robot
+    )
+    assert misplaced(log, robot) is None
+    stiff = {f"servo.{name}.kp": 6.5 for name in robot.joint_names}
+    assert misplaced(log, robot, stiff) is None
+
+
 def test_an_arm_that_stands_still_is_refused(robot: Robot, tmp_path: Path) -> None:
     still = np.tile(robot.home, (50, 1))
     log = load_arm_log(write(tmp_path / "set", robot, [episode(robot, still, still)]), robot)

@@ -149,7 +149,11 @@ def prior_covariance(unknowns: Sequence[Unknown]) -> Array:
 
 
 def robust_scale(residuals: Array) -> Array:
-    """(C,) scale of each channel of (T, C) residuals: half-way between the median deviation's and the RMS."""
+    """(C,) scale of each channel of (T, C) residuals: half-way between the median deviation's and the RMS.
+
+    1 for a channel without any.
+    """
+    residuals = np.where(np.isfinite(residuals).any(axis=0), residuals, 1.0)
     median = 1.4826 * np.nanmedian(np.abs(residuals), axis=0)
     clipped = np.clip(residuals, -4 * median - 1e-12, 4 * median + 1e-12)
     return np.maximum(np.sqrt(np.nanmean(clipped**2, axis=0)), 1e-9)
@@ -249,7 +253,8 @@ def fit(
     mask = present.ravel()
     cost = np.inf
     # The largest sensible scale at first: what is far off must not be taken for an outlier.
-    scale = np.maximum(np.sqrt(np.nanmean(current**2, axis=0)), noise_floor)
+    seen = np.where(present.any(axis=0), current, 1.0)
+    scale = np.maximum(np.sqrt(np.nanmean(seen**2, axis=0)), noise_floor)
     inflation = np.minimum(np.maximum(autocorrelation_time(current, starts), 10.0), most_inflation)
     for turn in range(rounds):
         if turn:

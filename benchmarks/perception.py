@@ -24,7 +24,10 @@ import numpy as np
 from hardware.cameras.detector import Detector
 from sim2real.camera import CameraModel
 from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
 from tests.hardware.drawing import Picture
+
+OBJECTS = load_task("push").objects
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,6 @@ def rendered(everything: bool, count: int, seed: int) -> Iterator[Sample]:
     """The simulator's pictures; with `everything`, its default randomization of camera, light and colours."""
     from sim2real.parameters import Draw
     from sim2real.simulation.world import World
-    from sim2real.tasks.registry import load_task
 
     world = World("so101", load_task("push"))
     rng = np.random.default_rng(seed)
@@ -198,7 +200,11 @@ def rendered(everything: bool, count: int, seed: int) -> Iterator[Sample]:
         truth, camera = world.truth(), world.camera()
         image = np.ascontiguousarray(world.render()[..., ::-1])
         yield Sample(
-            camera, image, truth.cube_position[:2], world.scene.cube_yaw, np.array(world.scene.mark_xy)
+            camera,
+            image,
+            truth.objects["cube"].position[:2],
+            world.scene.poses["cube"].yaw,
+            truth.objects["mark"].position[:2],
         )
     world.close()
 
@@ -208,20 +214,21 @@ def measure(samples: Iterator[Sample]) -> dict[str, object]:
     position, yaw, mark, seconds = [], [], [], []
     count = cubes = marks = 0
     for sample in samples:
-        detector = Detector(sample.camera)
+        detector = Detector(sample.camera, OBJECTS)
         detector.detect(sample.image)
         start = time.thread_time()
         percept = detector.detect(sample.image)
         seconds.append(time.thread_time() - start)
         count += 1
-        cubes += percept.cube is not None
-        marks += percept.mark is not None
-        if percept.cube is not None and sample.cube is not None:
-            position.append(float(np.hypot(*(percept.cube[:2] - sample.cube))) * 1000)
-            turned = (percept.yaw - sample.yaw + math.pi / 4) % (math.pi / 2) - math.pi / 4
+        cube, found = percept.objects.get("cube"), percept.objects.get("mark")
+        cubes += cube is not None
+        marks += found is not None
+        if cube is not None and sample.cube is not None:
+            position.append(float(np.hypot(*(cube.position[:2] - sample.cube))) * 1000)
+            turned = (cube.yaw - sample.yaw + math.pi / 4) % (math.pi / 2) - math.pi / 4
             yaw.append(abs(math.degrees(turned)))
-        if percept.mark is not None and sample.mark is not None:
-            mark.append(float(np.hypot(*(percept.mark - sample.mark))) * 1000)
+        if found is not None and sample.mark is not None:
+            mark.append(float(np.hypot(*(found.position[:2] - sample.mark))) * 1000)
 
     def spread(values: list[float]) -> list[float] | None:
         return [float(np.median(values)), float(np.quantile(values, 0.95)), max(values)] if values else None

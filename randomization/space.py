@@ -8,7 +8,7 @@ A space file is TOML:
     "servo.*.coulomb" = {distribution = "loguniform", low = 0.02, high = 0.1}
     "link.*.mass"     = {distribution = "uniform", low = 0.9, high = 1.1, mode = "scale"}
     "servo.*.voltage" = {distribution = "normal", mean = 0.0, std = 0.3, mode = "add", shared = true}
-    "object.friction" = [0.3, 1.2]        # short for uniform
+    "object.cube.friction" = [0.3, 1.2]        # short for uniform
     "world.gravity"   = 9.81              # fixed
 
     [[correlated]]                        # Gaussian copula: the ranks of these co-vary
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from randomization.designs import Design, load_design
 from randomization.distributions import TINY, Constant, Distribution, LogUniform, Uniform, from_toml
+from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.parameters import Draw, Parameter
 
@@ -442,6 +443,8 @@ def _factors(space: Space, columns: list[Column]) -> tuple[tuple[tuple[int, ...]
 def _matches(pattern: str, parameters: Mapping[str, Parameter]) -> list[str]:
     if pattern in parameters:
         return [pattern]
+    if (new := old_names.PARAMETERS.get(pattern)) in parameters:
+        return [str(new)]
     return [name for name in parameters if fnmatch.fnmatchcase(name, pattern)]
 
 

@@ -8,23 +8,33 @@ Standard keys (SI units, base frame; n = number of joints):
 | `joint_velocity` | n | sensed joint speeds, rad/s |
 | `joint_command` | n | last goal that was really sent, rad |
 | `goal` | 3 | where the tool (reach) or the cube (push) shall be, m |
-| `cube` | 3 | the cube's centre, m |
-| `cube_yaw` | 2 | cos 4ψ, sin 4ψ of its rotation about the vertical (a cube looks the same every 90°) |
-| `cube_age` | 1 | seconds since the cube was last seen, at most `MAX_AGE` |
+| `object.<name>.position` | 3 | an object's origin (`sim2real/objects.py`), m |
+| `object.<name>.yaw` | 2 | cos kψ, sin kψ of its rotation ψ about the vertical, k its symmetry; (1, 0) for round ones |
+| `object.<name>.age` | 1 | seconds since it was last seen, at most `MAX_AGE`; 0 for a zone, which lies still |
+
+Objects come in the order in which the task names them.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real import old_names
 from sim2real.errors import UserError
+from sim2real.objects import ObjectSpec
 
-Observation = dict[str, NDArray[np.float64]]
+Array = NDArray[np.float64]
+Observation = dict[str, Array]
+
+MIDDLE = (0.25, 0.0)
+"""x, y of the middle of the workspace, m: where an object is said to be that was never seen."""
 
 MAX_AGE = 2.0
-"""`cube_age` saturates here, s: never seen looks like seen long ago."""
+"""An object's age saturates here, s: never seen looks like seen long ago."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +45,65 @@ class Feature:
     size: int
 
 
-STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal", "cube", "cube_yaw", "cube_age")
-"""What every arm can tell a policy."""
+STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal")
+"""What every arm can tell a policy; what it sees of objects comes on top."""
+
+_SIZES = {"goal": 3}
+_OBJECT = {"position": 3, "yaw": 2, "age": 1}
+_OBJECT_KEY = re.compile(r"object\.([a-z][a-z0-9_]*)\.(position|yaw|age)")
 
 
-def nothing_seen() -> Observation:
-    """The standard entries about the scene, as an arm without a camera and without a goal has them."""
+def object_keys(name: str) -> tuple[str, str, str]:
+    """The entries of an observation about one object: position, yaw, age."""
+    return f"object.{name}.position", f"object.{name}.yaw", f"object.{name}.age"
+
+
+def observed_names(objects: Iterable[ObjectSpec]) -> tuple[str, ...]:
+    """Everything that an arm can tell a policy when these objects lie on its table, in this order."""
+    return (*STANDARD, *(key for spec in objects for key in object_keys(spec.name)))
+
+
+def object_entries(spec: ObjectSpec, position: Array, yaw: float, age: float) -> Observation:
+    """The entries about one object at `position` (3,) m, turned by `yaw` rad, last seen `age` s ago."""
+    where, turn, when = object_keys(spec.name)
+    k = spec.symmetry
     return {
-        "goal": np.zeros(3),
-        "cube": np.zeros(3),
-        "cube_yaw": np.array([1.0, 0.0]),
-        "cube_age": np.array([MAX_AGE]),
+        where: np.array(position, dtype=np.float64),
+        turn: np.array([math.cos(k * yaw), math.sin(k * yaw)]),
+        when: np.array([min(max(age, 0.0), MAX_AGE)]),
     }
+
+
+def unseen(spec: ObjectSpec) -> Observation:
+    """The entries about an object that was never seen: in the middle of the workspace, and old."""
+    return object_entries(spec, np.array([*MIDDLE, spec.rest]), 0.0, MAX_AGE)
+
+
+def nothing_seen(objects: Iterable[ObjectSpec] = ()) -> Observation:
+    """Goal and objects as an arm without a camera and without a goal has them."""
+    entries: Observation = {"goal": np.zeros(3)}
+    for spec in objects:
+        entries |= unseen(spec)
+    return entries
 
 
 def standard_features(names: Sequence[str], n: int) -> tuple[Feature, ...]:
-    """Features of the given standard names for a robot with `n` joints. Unknown ones: UserError."""
-    sizes = {
-        "joint_position": n,
-        "joint_velocity": n,
-        "joint_command": n,
-        "goal": 3,
-        "cube": 3,
-        "cube_yaw": 2,
-        "cube_age": 1,
-    }
-    unknown = [name for name in names if name not in sizes]
-    if unknown:
-        raise UserError(f"unknown observation features {unknown}; the standard ones are {sorted(sizes)}")
-    return tuple(Feature(name, sizes[name]) for name in names)
+    """Features of the given names for a robot with `n` joints. Unknown ones: UserError."""
+    return tuple(Feature(name, _size(name, n)) for name in names)
+
+
+def _size(name: str, n: int) -> int:
+    if name in ("joint_position", "joint_velocity", "joint_command"):
+        return n
+    if name in _SIZES:
+        return _SIZES[name]
+    if (found := _OBJECT_KEY.fullmatch(name)) is not None:
+        return _OBJECT[found[2]]
+    new = f"; it is called {old_names.FEATURES[name]} now" if name in old_names.FEATURES else ""
+    raise UserError(
+        f"unknown observation feature '{name}'{new}; the standard ones are {', '.join(STANDARD)} and, for every "
+        "object, object.NAME.position, object.NAME.yaw, object.NAME.age"
+    )
 
 
 def flatten(

@@ -6,14 +6,16 @@ table; lengths in m, angles in rad.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
+from sim2real.objects import ByName, ObjectSpec, Pose, checked, unknown
 from sim2real.observation import Feature, Observation
 from sim2real.parameters import Parameter
 from sim2real.policies.protocol import Policy
@@ -28,7 +30,7 @@ AXIS = (0.04, 0.0)
 """Centre of the polar coordinates that goals and objects are drawn in (the pan axis): x, y in m."""
 
 CUBE = 0.025
-"""The cube's nominal side, m."""
+"""Side of the cube that the tasks here are about, m."""
 
 HOLD = 0.5
 """A task has succeeded when its condition held this long without interruption, s."""
@@ -61,19 +63,21 @@ class Hold:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where an episode's goal and objects are. `goal` (3,) m; objects that a task does not use are None."""
+    """Where an episode's goal and objects are. `goal` (3,) m; `poses` by the objects' names.
+
+    Objects of the task that have no pose are not there in this episode. Raises UserError for a goal that is no place.
+    """
 
     goal: Array
-    cube_xy: tuple[float, float] | None = None
-    cube_yaw: float = 0.0
-    mark_xy: tuple[float, float] | None = None
+    poses: Mapping[str, Pose] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         goal = np.array(self.goal, dtype=np.float64)
         if goal.shape != (3,) or not np.isfinite(goal).all():
-            raise ValueError(f"a scene's goal needs three finite coordinates, got {self.goal}")
+            raise UserError(f"a scene's goal needs three finite coordinates, got {self.goal}")
         goal.setflags(write=False)
         object.__setattr__(self, "goal", goal)
+        object.__setattr__(self, "poses", ByName(self.poses))
 
 
 class Task:
@@ -84,11 +88,39 @@ class Task:
     """s; an episode that has not succeeded by then has failed."""
     features: tuple[Feature, ...]
     """What policies of this task observe, in this order."""
-    objects: frozenset[str] = frozenset()
-    """Which objects lie on the table: a subset of {"cube", "mark"}."""
+    objects: tuple[ObjectSpec, ...] = ()
+    """What lies on the table. Observations, parameters and truth name them, in this order."""
+    goal_zone: str | None = None
+    """The zone at which the goal is; None: the goal is not to be seen and has to be given."""
+    goal_height: float = 0.0
+    """Height of the goal over that zone, m."""
     description: str = ""
     stages: tuple[str, ...] = ()
     """What `stage` may return, from nothing achieved to success."""
+
+    def object(self, name: str) -> ObjectSpec:
+        """One of `objects`. Raises UserError for another name."""
+        for spec in self.objects:
+            if spec.name == name:
+                return spec
+        raise UserError(
+            f"task '{self.name}': {unknown(name, [spec.name for spec in self.objects], 'object')}"
+        )
+
+    def with_objects(self, objects: Sequence[ObjectSpec]) -> "Task":
+        """This task with other objects of the names and kinds that it has: other sizes, colours, masses.
+
+        Raises UserError when a name is unknown or the kind is another one.
+        """
+        new = {spec.name: spec for spec in checked(objects)}
+        for name, spec in new.items():
+            if spec.kind != self.object(name).kind:
+                raise UserError(
+                    f"in the task '{self.name}', '{name}' is a {self.object(name).kind} and cannot be a {spec.kind}"
+                )
+        task = copy(self)
+        task.objects = tuple(new.get(spec.name, spec) for spec in self.objects)
+        return task
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
         """The task's own parameters: where goals and objects may be."""

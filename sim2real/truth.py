@@ -1,11 +1,36 @@
 """The true state of a simulated scene, as tasks and experts judge it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real.objects import ByName, ObjectSpec
+
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """One object at one instant: origin (3,) m, rotation (3, 3) and quaternion (x, y, z, w), velocity (3,) m/s
+    of the origin, angular velocity (3,) rad/s, and what it is with the size that it has in this episode.
+
+    `touches` names what it touches: other objects, "table", "finger" (the fixed one), "jaw" (the moving one) and
+    "arm" (the rest of it). A zone lies still and touches nothing.
+    """
+
+    spec: ObjectSpec
+    position: Array
+    rotation: Array
+    quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    velocity: Array = field(default_factory=lambda: np.zeros(3))
+    angular_velocity: Array = field(default_factory=lambda: np.zeros(3))
+    touches: frozenset[str] = frozenset()
+
+    @property
+    def grasped(self) -> bool:
+        """Whether it is held between both fingers."""
+        return "finger" in self.touches and "jaw" in self.touches
 
 
 @dataclass(frozen=True)
@@ -13,9 +38,7 @@ class Truth:
     """What is really so at one instant. SI units, base frame, rotations as matrices (columns = the body's axes).
 
     `joint_position`, `joint_velocity`, `joint_command` are (n,): rad, rad/s, rad (the goal the servos were
-    last given). `cube_size` is the side of the cube, m. `finger_contact` and `jaw_contact` say whether the
-    fixed finger and the moving jaw touch the cube. Without a cube in the scene its position is NaN, its
-    rotation the identity and its contacts False.
+    last given). `objects` holds those that are there in this episode, by name: another name is a UserError.
     """
 
     time: float
@@ -24,14 +47,5 @@ class Truth:
     joint_command: Array
     tool_position: Array
     tool_rotation: Array
-    cube_position: Array
-    cube_rotation: Array
-    cube_size: float
     goal: Array
-    finger_contact: bool
-    jaw_contact: bool
-
-    @property
-    def grasped(self) -> bool:
-        """Whether the cube is held between both fingers."""
-        return self.finger_contact and self.jaw_contact
+    objects: ByName[ObjectState] = field(default_factory=ByName)

@@ -10,7 +10,7 @@ is what users of it have to watch. What runs in the process is `worker.py`.
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -21,7 +21,6 @@ from hardware.cameras.shared import (
     GRABBED,
     HEALTHY,
     LOST,
-    NUMBERS,
     OPEN_TIMEOUT,
     READY,
     RESTARTS,
@@ -30,10 +29,12 @@ from hardware.cameras.shared import (
     STATE,
     TEXT,
     CameraReader,
+    numbers_for,
 )
 from hardware.cameras.worker import serve
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
+from sim2real.objects import ObjectSpec
 from sim2real.spawning import context
 
 BEATING = 5.0
@@ -52,12 +53,11 @@ SETTLED = 30.0
 class CameraProcess:
     """Starts the process of one camera and ends it. `reader` is what it sees.
 
-    `objects` are those to look for, out of "cube" and "mark"; none: pictures only. Raises UserError when the
-    camera has no source, or by its file cannot see the table. That it cannot be opened is no error here: it
-    may come back.
+    `objects` are those to look for; none: pictures only. Raises UserError when the camera has no source, by its file
+    cannot see the table, or could not tell the objects. That it cannot be opened is no error here: it may come back.
     """
 
-    def __init__(self, camera: CameraModel, objects: Iterable[str] = ()) -> None:
+    def __init__(self, camera: CameraModel, objects: Sequence[ObjectSpec] = ()) -> None:
         from hardware.cameras.detector import Detector
         from sim2real.errors import UserError
 
@@ -66,13 +66,14 @@ class CameraProcess:
                 f"camera '{camera.name}' has no source; name it with --camera {camera.name}=SOURCE "
                 "(a number, a device, a file or a stream), or as source in the cameras file"
             )
-        self.camera, self.objects = camera, frozenset(objects)
+        self.camera, self.objects = camera, tuple(objects)
         if self.objects:
-            Detector(camera, self.objects)  # refuses a camera that cannot see the table, here and now
-        numbers = context.RawArray("d", NUMBERS)
+            Detector(camera, self.objects)  # refuses here and now what cannot be seen
+        names = tuple(spec.name for spec in self.objects)
+        numbers = context.RawArray("d", numbers_for(names))
         text = context.RawArray("B", TEXT)
         slots = context.RawArray("B", SLOTS * (8 + camera.width * camera.height * 3))
-        self.reader = CameraReader(camera, numbers, text, slots)
+        self.reader = CameraReader(camera, names, numbers, text, slots)
         self.reader._numbers[HEALTHY] = -np.inf
         self._closing = threading.Event()
         self._process = self._launch()

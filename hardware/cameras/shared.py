@@ -3,14 +3,16 @@
 Asking never waits, whatever the camera does. What writes them is `worker.py`, what starts it `process.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.cameras.detector import Percept
+from hardware.cameras.detector import Percept, Sighting
 from sim2real.camera import CameraModel
+from sim2real.objects import ByName
 
 Image = NDArray[np.uint8]
 
@@ -24,7 +26,8 @@ SLOTS = 3
 TEXT = 256
 # Positions in the block of numbers.
 SEQUENCE, STATE, HEALTHY, PICTURES, PERCEPTS, RATE, BEAT, GRABBED, READY, RESTARTS, PERCEPT = range(11)
-NUMBERS = PERCEPT + 11
+SIGHTING = 6
+"""Numbers of one object in a percept: x, y, z (NaN: not seen), yaw, visible, confidence."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class CameraReader:
     Times are seconds of CLOCK_MONOTONIC (`time.monotonic`), which all processes share.
     """
 
-    def __init__(self, camera: CameraModel, numbers: Any, text: Any, slots: Any) -> None:
-        self.camera = camera
+    def __init__(
+        self, camera: CameraModel, objects: tuple[str, ...], numbers: Any, text: Any, slots: Any
+    ) -> None:
+        self.camera, self.objects = camera, objects
         self._shared = (numbers, text, slots)
         self._attach()
 
@@ -61,7 +66,7 @@ class CameraReader:
         self._images: Image = np.frombuffer(slots, dtype=np.uint8, offset=size).reshape(shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"camera": self.camera, "_shared": self._shared}
+        return {"camera": self.camera, "objects": self.objects, "_shared": self._shared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -86,7 +91,7 @@ class CameraReader:
         count = int(values[PERCEPTS])
         if count == 0:
             return None
-        return count, _unpack(values[PERCEPT:])
+        return count, _unpack(values[PERCEPT:], self.objects)
 
     def status(self) -> CameraStatus:
         """How the camera is."""
@@ -116,29 +121,26 @@ class CameraReader:
         return copy
 
 
-def pack(percept: Percept) -> list[float]:
-    """A percept as the numbers from PERCEPT on."""
-    cube = [np.nan] * 3 if percept.cube is None else percept.cube.tolist()
-    mark = [np.nan] * 2 if percept.mark is None else percept.mark.tolist()
-    return [
-        percept.time,
-        *cube,
-        percept.yaw,
-        percept.visible,
-        *mark,
-        percept.mark_visible,
-        percept.confidence,
-        0.0,
-    ]
+def numbers_for(objects: Sequence[str]) -> int:
+    """Length of the block of numbers for a camera that looks for these objects."""
+    return PERCEPT + 1 + SIGHTING * len(objects)
 
 
-def _unpack(values: NDArray[np.float64]) -> Percept:
-    return Percept(
-        time=float(values[0]),
-        cube=None if np.isnan(values[1]) else values[1:4].copy(),
-        yaw=float(values[4]),
-        visible=float(values[5]),
-        mark=None if np.isnan(values[6]) else values[6:8].copy(),
-        mark_visible=float(values[8]),
-        confidence=float(values[9]),
-    )
+def pack(percept: Percept, objects: Sequence[str]) -> list[float]:
+    """A percept as the numbers from PERCEPT on; `objects` are the names of those that are looked for."""
+    numbers = [percept.time]
+    for name in objects:
+        seen = percept.objects.get(name)
+        if seen is None:
+            numbers += [np.nan] * SIGHTING
+        else:
+            numbers += [*seen.position.tolist(), seen.yaw, seen.visible, seen.confidence]
+    return numbers
+
+
+def _unpack(values: NDArray[np.float64], objects: Sequence[str]) -> Percept:
+    found: ByName[Sighting] = ByName()
+    for name, row in zip(objects, values[1:].reshape(-1, SIGHTING)):
+        if np.isfinite(row[0]):
+            found[name] = Sighting(row[:3].copy(), float(row[3]), float(row[4]), float(row[5]))
+    return Percept(float(values[0]), found)

@@ -1,113 +1,145 @@
-"""From percepts to what a policy observes: `cube`, `cube_yaw`, `cube_age` and, from the mark, `goal`."""
+"""From percepts to what a policy observes: place, yaw and age of every object, and from a zone the goal."""
 
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.cameras.detector import CUBE, Percept
+from hardware.cameras.detector import Percept, Sighting
 from hardware.cameras.process import CameraProcess
-from sim2real.observation import MAX_AGE, Observation
+from sim2real.objects import ByName, ObjectSpec, checked
+from sim2real.observation import Observation, object_entries, unseen
 
 Array = NDArray[np.float64]
 
-UNSEEN = (0.25, 0.0, CUBE / 2)
-"""Where the cube is said to be before it was ever seen: the middle of the workspace."""
 JUMP = 0.04
-"""A cube that appears further than this from where it was, m, must be confirmed: it may be something else."""
+"""An object that appears further than this from where it was, m, must be confirmed: it may be something else."""
 CONFIRMATIONS = 3
 """How many percepts in a row, close to each other, make a jump believable."""
 YAW_VISIBLE = 0.65
 """Below this visible fraction the angle is uncertain: the last one is kept."""
-MARKS = 15
-"""The mark lies still: its place is the median of this many percepts."""
+STILL = 15
+"""A zone lies still: its place is the median of this many percepts."""
+
+
+class MovingTrack:
+    """What is believed of an object that moves. Hidden, it keeps its place while its age grows; single outliers are
+    ignored."""
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self.spec = spec
+        self._position: Array | None = None
+        self._yaw = 0.0
+        self._time = -math.inf
+        self._doubtful: list[Array] = []
+
+    @property
+    def seen(self) -> bool:
+        """Whether it was ever seen."""
+        return self._position is not None
+
+    @property
+    def position(self) -> Array | None:
+        """(3,) m; None before it was seen."""
+        return self._position
+
+    def add(self, seen: Sighting, taken: float) -> None:
+        """Take in a sighting in a picture of the time `taken`, s."""
+        first = self._position is None
+        if self._position is not None and math.dist(seen.position, self._position) > JUMP:
+            if self._doubtful and math.dist(seen.position, self._doubtful[-1]) > JUMP:
+                self._doubtful.clear()
+            self._doubtful.append(seen.position)
+            if len(self._doubtful) < CONFIRMATIONS:
+                return
+        self._doubtful.clear()
+        self._position, self._time = seen.position, taken
+        if first or seen.visible >= YAW_VISIBLE:
+            self._yaw = seen.yaw
+
+    def entries(self, now: float) -> Observation:
+        """The observation's entries as of `now`, s."""
+        if self._position is None:
+            return unseen(self.spec)
+        return object_entries(self.spec, self._position, self._yaw, now - self._time)
+
+
+class StillTrack:
+    """What is believed of a zone: once found, it moves only when the median of its sightings does."""
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self.spec = spec
+        self._places: deque[Array] = deque(maxlen=STILL)
+
+    @property
+    def seen(self) -> bool:
+        """Whether it was seen often enough to rely on."""
+        return len(self._places) >= 3
+
+    @property
+    def position(self) -> Array | None:
+        """(3,) m; None before it was seen."""
+        return np.median(np.stack(self._places), axis=0) if self._places else None
+
+    def add(self, seen: Sighting, taken: float) -> None:
+        """Take in a sighting in a picture of the time `taken`, s."""
+        # Half a disc tells less than a whole one: it counts only as long as nothing better is known.
+        if seen.visible >= 0.7 or not self.seen:
+            self._places.append(seen.position)
+
+    def entries(self, now: float) -> Observation:
+        """The observation's entries as of `now`, s."""
+        place = self.position
+        return unseen(self.spec) if place is None else object_entries(self.spec, place, 0.0, 0.0)
 
 
 class PerceptTracker:
-    """Keeps the last believable values. One percept after the other through `add`, in order of time.
+    """Keeps the last believable values of every object. One percept after the other through `add`, in order of time."""
 
-    A hidden cube keeps its place while its age grows. Single outliers are ignored; the mark, once found, moves
-    only when the median of its percepts does.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, objects: Sequence[ObjectSpec]) -> None:
+        self.objects = checked(objects)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: a new episode."""
-        self._cube: Array = np.array(UNSEEN)
-        self._yaw = 0.0
-        self._seen = -math.inf
-        self._doubtful: list[Array] = []
-        self._marks: deque[Array] = deque(maxlen=MARKS)
-
-    @property
-    def cube_seen(self) -> bool:
-        """Whether the cube was ever seen."""
-        return math.isfinite(self._seen)
-
-    @property
-    def mark(self) -> Array | None:
-        """Where the mark lies, (2,) m; None before it was seen."""
-        return np.median(np.stack(self._marks), axis=0) if self._marks else None
-
-    @property
-    def mark_seen(self) -> bool:
-        """Whether the mark was seen often enough to rely on."""
-        return len(self._marks) >= 3
+        self.tracks: ByName[MovingTrack | StillTrack] = ByName(
+            {spec.name: MovingTrack(spec) if spec.moves else StillTrack(spec) for spec in self.objects}
+        )
 
     def add(self, percept: Percept) -> None:
         """Take in what one picture showed."""
-        if percept.cube is not None:
-            self._add_cube(percept)
-        if percept.mark is not None:
-            self._add_mark(percept)
-
-    def _add_cube(self, percept: Percept) -> None:
-        assert percept.cube is not None
-        if self.cube_seen and math.dist(percept.cube, self._cube) > JUMP:
-            if self._doubtful and math.dist(percept.cube, self._doubtful[-1]) > JUMP:
-                self._doubtful.clear()
-            self._doubtful.append(percept.cube)
-            if len(self._doubtful) < CONFIRMATIONS:
-                return
-        self._doubtful.clear()
-        first = not self.cube_seen
-        self._cube, self._seen = percept.cube, percept.time
-        if first or percept.visible >= YAW_VISIBLE:
-            self._yaw = percept.yaw
-
-    def _add_mark(self, percept: Percept) -> None:
-        assert percept.mark is not None
-        # Half a disc tells less than a whole one: it counts only as long as nothing better is known.
-        if percept.mark_visible < 0.7 and self.mark_seen:
-            return
-        self._marks.append(percept.mark)
+        for name, seen in percept.objects.items():
+            self.tracks[name].add(seen, percept.time)
 
     def entries(self, now: float) -> Observation:
-        """The observation's entries about the cube as of `now`, s on the percepts' clock."""
-        age = min(max(now - self._seen, 0.0), MAX_AGE)
-        return {
-            "cube": self._cube.copy(),
-            "cube_yaw": np.array([math.cos(4 * self._yaw), math.sin(4 * self._yaw)]),
-            "cube_age": np.array([age]),
-        }
+        """The observation's entries about all objects as of `now`, s on the percepts' clock."""
+        return {key: value for track in self.tracks.values() for key, value in track.entries(now).items()}
 
 
 class CameraPerception:
     """The runtime's perception source: a camera process and a tracker. Nothing here waits for the camera.
 
-    `objects` are those the task needs. The goal is what `begin` is given; without one, the mark's place, with
-    the height of a cube's centre.
+    `objects` are all that the task has. The goal is what `begin` is given; without one, the place of `goal_zone`,
+    `goal_height` m over the table.
     """
 
     needed = True
 
-    def __init__(self, camera: CameraProcess, objects: frozenset[str], goal: Array | None = None) -> None:
-        self.camera, self.objects = camera, frozenset(objects)
-        self.tracker = PerceptTracker()
+    def __init__(
+        self,
+        camera: CameraProcess,
+        objects: Sequence[ObjectSpec],
+        goal: Array | None = None,
+        *,
+        goal_zone: str | None = None,
+        goal_height: float = 0.0,
+    ) -> None:
+        self.camera = camera
+        self.tracker = PerceptTracker(objects)
+        self._goal_zone, self._goal_height = goal_zone, goal_height
         self._taken = 0
         self.begin(goal)
 
@@ -121,18 +153,21 @@ class CameraPerception:
     def ready(self) -> bool:
         """Whether everything the task needs has been seen since `begin`."""
         self._update()
-        cube = "cube" not in self.objects or self.tracker.cube_seen
-        mark = "mark" not in self.objects or self._goal is not None or self.tracker.mark_seen
-        return cube and mark
+        given = self._goal_zone if self._goal is not None else None
+        return all(track.seen for name, track in self.tracker.tracks.items() if name != given)
 
     def entries(self, time: float) -> Observation:
         """Observation entries as of `time`, s of CLOCK_MONOTONIC."""
         self._update()
-        goal = self._goal
-        if goal is None:
-            mark = self.tracker.mark
-            goal = np.zeros(3) if mark is None else np.array([mark[0], mark[1], CUBE / 2])
-        return {"goal": goal, **self.tracker.entries(time)}
+        goal, entries = self._goal, self.tracker.entries(time)
+        if self._goal_zone is not None:
+            track = self.tracker.tracks[self._goal_zone]
+            if goal is None and (zone := track.position) is not None:
+                goal = np.array([zone[0], zone[1], self._goal_height])
+            elif goal is not None:
+                # Where the goal was given, the zone is there, whatever the camera sees.
+                entries |= object_entries(track.spec, np.array([goal[0], goal[1], 0.0]), 0.0, 0.0)
+        return {"goal": np.zeros(3) if goal is None else goal, **entries}
 
     def frame_age(self, time: float) -> float:
         """Seconds since the newest good picture was taken; infinite before the first."""

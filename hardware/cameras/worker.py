@@ -35,6 +35,7 @@ from hardware.cameras.shared import (
     pack,
 )  # fmt: skip
 from sim2real.camera import CameraModel
+from sim2real.objects import ObjectSpec
 
 READ_TIMEOUT = 1.0
 """s without a picture after which the camera is closed and opened again."""
@@ -51,7 +52,7 @@ RETRY = (0.2, 2.0)
 """s between attempts to open: the first, doubling up to the last."""
 
 
-def serve(reader: CameraReader, objects: frozenset[str], parent: int) -> None:
+def serve(reader: CameraReader, objects: tuple[ObjectSpec, ...], parent: int) -> None:
     """The camera process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -93,7 +94,7 @@ class Board:
         numbers = self._reader._numbers
         with self._lock:
             numbers[SEQUENCE] += 1
-            numbers[PERCEPT:] = pack(percept)
+            numbers[PERCEPT:] = pack(percept, self._reader.objects)
             numbers[PERCEPTS] += 1
             numbers[SEQUENCE] += 1
 
@@ -238,7 +239,7 @@ def _open(camera: CameraModel) -> tuple[_Capture | None, str]:
 class Watcher:
     """Judges each picture, publishes it, and looks for the objects in it."""
 
-    def __init__(self, camera: CameraModel, objects: frozenset[str], board: Board) -> None:
+    def __init__(self, camera: CameraModel, objects: tuple[ObjectSpec, ...], board: Board) -> None:
         from hardware.cameras.detector import Detector
 
         self.camera, self.board = camera, board

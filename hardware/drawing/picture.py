@@ -1,38 +1,60 @@
-"""What the emulated camera shows: the arm, the cube and the mark as they truly are, as a picture.
+"""What the emulated camera shows: the arm and the objects as they truly are, as a picture.
 
 Needs no physics engine, only poses; so it runs in a process of its own beside the bus.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.drawing.raster import Image, Light, Mesh, Raster, box, disc, rectangle, urdf_meshes
+from hardware.drawing.raster import (
+    Colour,
+    Image,
+    Light,
+    Mesh,
+    Raster,
+    box,
+    cylinder,
+    disc,
+    rectangle,
+    sphere,
+    urdf_meshes,
+)
 from sim2real.camera import CameraModel
 from sim2real.model.kinematics import link_poses
+from sim2real.objects import ObjectSpec, Shape
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
 
 TABLE = (0.80, 0.79, 0.76)
-CUBE = (0.85, 0.08, 0.08)
-MARK = (0.10, 0.62, 0.22)
 BACKGROUND = (0.90, 0.90, 0.90)
+HAIR = np.array([0.0, 0.0, 4e-4])
+"""What is painted lies this far above the table, m, or the two would flicker through each other."""
+OBJECT = 3 + 9 + 1
+"""Numbers of an object in a pose: place, rotation, its first measure."""
 
 
 class Picture:
     """Draws the scene through one camera. `values` are the world's parameters (pose, light, exposure, …)."""
 
-    def __init__(self, robot: Robot, camera: CameraModel, values: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        camera: CameraModel,
+        values: Mapping[str, float],
+        objects: Sequence[ObjectSpec] = (),
+    ) -> None:
         self.robot = robot
+        self.objects = tuple(objects)
+        self._looks: dict[tuple[str, float], tuple[Array, Array]] = {}
         self.camera = camera
         self._raster = Raster(camera.width, camera.height, 255 * values["camera.noise"])
         meshes = urdf_meshes(robot.urdf, robot.joint_names)
         self._fixed = _join(meshes.get(None, []))
         self._links = [_join(meshes.get(name, [])) for name in robot.model.link_joints]
         self._table = _join([rectangle((-0.4, 1.0), (-0.7, 0.7), TABLE, cells=16)])
-        self._mark = disc(0.03, MARK)
         azimuth, elevation = values["light.azimuth"], values["light.elevation"]
         flat = np.cos(elevation)
         direction = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
@@ -40,23 +62,33 @@ class Picture:
         balance = values["camera.white_balance"]
         self._gains = 2.0 ** values["camera.exposure"] * np.array([1 + balance, 1.0, 1 - balance])
 
+    def _look(self, spec: ObjectSpec, first: float) -> tuple[Array, Array]:
+        """Triangles and colours of an object whose first measure is `first` m, made once."""
+        key = (spec.name, first)
+        if key not in self._looks:
+            self._looks[key] = _join(_meshes(spec.scaled(first)))
+        return self._looks[key]
+
     def draw(self, pose: Array) -> Image:
-        """(height, width, 3) RGB for a pose as `WorldPlant.pose` gives it."""
+        """(height, width, 3) RGB for a pose: joint angles (n,), then OBJECT numbers for each object.
+
+        NaN: an object is not there.
+        """
         n = self.robot.n
         rotations, origins = link_poses(self.robot.model, pose[:n])
         parts = [self._fixed]
         for (triangles, colours), rotation, origin in zip(self._links, rotations, origins):
             parts.append((triangles @ rotation.T + origin, colours))
-        if np.isfinite(pose[n]):
-            side = pose[n + 12]
-            cube = box((side, side, side), CUBE)
-            rotation = pose[n + 3 : n + 12].reshape(3, 3)
-            parts.append(_join([Mesh(cube.triangles @ rotation.T + pose[n : n + 3], CUBE)]))
         flat = [self._table]
-        if np.isfinite(pose[n + 13]):
-            # A hair above the table, or the two would flicker through each other.
-            place = np.array([pose[n + 13], pose[n + 14], 4e-4])
-            flat.append(_join([Mesh(self._mark.triangles + place, MARK)]))
+        for spec, row in zip(self.objects, pose[n:].reshape(-1, OBJECT)):
+            if not np.isfinite(row[0]):
+                continue
+            triangles, colours = self._look(spec, float(row[12]))
+            placed = triangles @ row[3:12].reshape(3, 3).T + row[:3]
+            if spec.moves:
+                parts.append((placed, colours))
+            else:
+                flat.append((placed + HAIR, colours))
         camera = self.camera
         return self._raster.draw(
             _stack(flat),
@@ -67,6 +99,25 @@ class Picture:
             BACKGROUND,
             self._gains,
         )
+
+
+def _meshes(spec: ObjectSpec) -> list[Mesh]:
+    """What an object is drawn with, in its frame."""
+    if not spec.moves:
+        return [disc(spec.measures[0], spec.rgb)]
+    return [_placed(shape, spec.rgb) for shape in spec.shapes]
+
+
+def _placed(shape: Shape, colour: Colour) -> Mesh:
+    if shape.form == "box":
+        mesh = box(shape.extent, colour)
+    elif shape.form == "cylinder":
+        mesh = cylinder(shape.size[0], shape.size[1], colour)
+    else:
+        mesh = sphere(shape.size[0], colour)
+    c, s = np.cos(shape.yaw), np.sin(shape.yaw)
+    turned = mesh.triangles @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    return Mesh(turned + np.array(shape.position), colour)
 
 
 def _join(meshes: list[Mesh]) -> tuple[Array, Array]:

@@ -32,9 +32,7 @@ _LIGHT = {
 
 def portrait(robot: Robot, position: Array) -> Image:
     """(480, 960, 3) RGB of `robot` at joint angles `position` (n,), rad: from the right, and from above."""
-    # As `WorldPlant.pose` has it: joints, then a cube and a mark, which there are none of.
-    pose = np.concatenate([position, np.full(16, np.nan)])
-    return np.hstack([Picture(robot, _camera(robot, view), _LIGHT).draw(pose) for view in VIEWS.values()])
+    return np.hstack([Picture(robot, _camera(robot, view), _LIGHT).draw(position) for view in VIEWS.values()])
 
 
 def _camera(robot: Robot, direction: tuple[float, float, float]) -> CameraModel:

@@ -29,8 +29,8 @@ DEVIATIONS: Mapping[str, Change] = {
     "link.*.mass": ("scale", (1.06, 1.04, 1.07, 1.03, 1.05, 1.0)),
     "world.tilt_x": ("add", (0.006,)),
     "world.tilt_y": ("add", (-0.004,)),
-    "object.mass": ("scale", (1.25,)),
-    "object.friction": ("scale", (0.8,)),
+    "object.*.mass": ("scale", (1.25,)),
+    "object.*.friction": ("scale", (0.8,)),
     "gripper.friction": ("scale", (0.85,)),
     # The camera does not stand exactly where its file says.
     "camera.x": ("add", (0.002,)),

@@ -142,7 +142,11 @@ class Session:
         robot, values = self.plant.robot, self.plant.world.values
         cameras = {name: perturbed(camera, values) for name, camera in robot.cameras.items()}
         options = WebOptions(
-            robot, cameras if self.options.camera else {}, dict(values), self.options.http_port
+            robot,
+            cameras if self.options.camera else {},
+            dict(values),
+            self.plant.world.objects,
+            self.options.http_port,
         )
         self._connection, theirs = context.Pipe()
         size = len(self.plant.pose())
@@ -290,9 +294,11 @@ class Session:
         goal = _goal(question.get("goal"))
         if goal is None and not task.objects:
             raise UserError(f"whether '{name}' is done depends on the goal: give goal=x,y,z in m, base frame")
-        if not task.objects <= plant.task.objects:
+        there = {(spec.name, spec.kind) for spec in plant.task.objects}
+        missing = [spec.name for spec in task.objects if (spec.name, spec.kind) not in there]
+        if missing:
             raise UserError(
-                f"'{name}' needs {sorted(task.objects)}, but this emulator was set up for {plant.task.name}"
+                f"'{name}' needs {', '.join(missing)}, but this emulator was set up for {plant.task.name}"
             )
         return {"success": plant.succeeded(task, goal), "task": name}
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
+from sim2real.objects import ObjectSpec
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class WebOptions:
     robot: Robot
     cameras: Mapping[str, CameraModel] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+    objects: tuple[ObjectSpec, ...] = ()
     port: int = 0
 
 
@@ -343,7 +345,8 @@ def _drawing(options: WebOptions) -> dict[str, Any]:
         return jpeg
 
     return {
-        name: make(Picture(options.robot, camera, options.values)) for name, camera in options.cameras.items()
+        name: make(Picture(options.robot, camera, options.values, options.objects))
+        for name, camera in options.cameras.items()
     }
 
 

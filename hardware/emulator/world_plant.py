@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.drawing.picture import OBJECT
 from hardware.emulator.actuation import Actuation
 from hardware.emulator.deviations import default_twin
 from hardware.emulator.hand import Hand
@@ -30,9 +31,6 @@ Array = NDArray[np.float64]
 
 JUDGE_RATE = 30.0
 """How often the true state is kept for judging, Hz."""
-
-
-POSE = 3 + 9 + 1 + 2
 
 
 class WorldPlant:
@@ -171,24 +169,23 @@ class WorldPlant:
             "duty": self.duty.tolist(),
             "hand": self.hand.holding,
             "tool": truth.tool_position.tolist(),
-            "cube": _or_none(truth.cube_position),
-            "mark": None if self.world.scene.mark_xy is None else list(self.world.scene.mark_xy),
+            "objects": {name: state.position.tolist() for name, state in truth.objects.items()},
             "goal": self.world.scene.goal.tolist(),
             "stage": self.task.stage(truth),
         }
 
     def pose(self) -> Array:
-        """(n + POSE,) what the camera sees: joint angles, cube position, rotation and side, mark x, y; NaN: none."""
-        out = np.full(self.robot.n + POSE, np.nan)
-        out[: self.robot.n] = self.world.position
-        n, bodies = self.robot.n, self.world.bodies
-        cube = bodies.cube_state()
-        if cube is not None:
-            out[n : n + 3] = cube.position
-            out[n + 3 : n + 12] = cube.rotation.ravel()
-            out[n + 12] = bodies.cube_size
-        if self.world.scene.mark_xy is not None:
-            out[n + 13 : n + 15] = self.world.scene.mark_xy
+        """(n + OBJECT × objects,) what the camera sees: joint angles, then of each object place, rotation and first
+        measure; NaN: it is not there."""
+        n = self.robot.n
+        out = np.full(n + OBJECT * len(self.world.objects), np.nan)
+        out[:n] = self.world.position
+        rows = out[n:].reshape(-1, OBJECT)
+        states = self.world.bodies.states()
+        for row, spec in zip(rows, self.world.objects):
+            if (state := states.get(spec.name)) is not None:
+                row[:3], row[3:12] = state.position, state.rotation.ravel()
+                row[12] = state.spec.measures[0]
         return out
 
     def close(self) -> None:
@@ -215,7 +212,7 @@ def _scale(tuned: Array) -> Array:
 
 
 def stage_task(name: str | None, robot: Robot) -> Task:
-    """The task whose objects lie on the table; without a name, one that has both cube and mark."""
+    """The task whose objects lie on the table; without a name, one that has a cube and a mark."""
     return load_task(name or "push", robot.n)
 
 
@@ -223,7 +220,3 @@ def _uniform(parameter: Parameter, rng: np.random.Generator) -> float:
     if parameter.scale == "log":
         return float(np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high))))
     return float(rng.uniform(parameter.low, parameter.high))
-
-
-def _or_none(position: Array) -> list[float] | None:
-    return position.tolist() if np.isfinite(position).all() else None

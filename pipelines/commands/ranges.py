@@ -8,7 +8,7 @@ HELP = (
     "Methods: adr tests each end of each range by itself (automatic domain randomization); entropy widens all at "
     "once as far as a success rate allows (DORAEMON)."
 )
-EXAMPLES = """  sim2real ranges --task lift --param object.mass=0.005:0.3 --param object.friction=0.05:2 --out runs/r
+EXAMPLES = """  sim2real ranges --task lift --param object.cube.mass=0.005:0.3 --out runs/r
   sim2real ranges --task lift --policy runs/lift/policy.onnx --method entropy --success 0.8 \\
       --param 'detector.bias_*=-0.02:0.02' --param 'servo.*.offset=-0.1:0.1' --out runs/ranges
   sim2real pretrain --task lift --space runs/ranges/space.toml --out runs/wider"""

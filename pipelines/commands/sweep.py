@@ -12,9 +12,9 @@ HELP = (
 )
 EXAMPLES = """  sim2real sweep --task lift --draws 256 --out runs/sweep                     # the expert, default ranges
   sim2real sweep --task lift --draws 512 --policy runs/lift/policy.onnx --out runs/policy
-  sim2real sweep --task push --draws 512 --param object.friction=0.1:2 --param 'servo.*.kp=x0.5:x1.5' --out runs/p
+  sim2real sweep --task push --draws 512 --param object.cube.friction=0.1:2 --param 'servo.*.kp=x0.5:x1.5' --out runs/p
   sim2real sweep --task lift --draws 500 --base task --design grid \\
-      --param object.mass=0.01:0.2 --param object.friction=0.1:1 --out runs/map   # a map of two parameters
+      --param object.cube.mass=0.01:0.2 --param object.cube.friction=0.1:1 --out runs/map   # a map of two parameters
   sim2real sweep --task lift --policy runs/tuned/policy.onnx --against runs/policy --out runs/b  # paired, same draws
   sim2real sweep --replay 17 --out runs/sweep                                   # video and plots of one draw
   sim2real sweep --explain 17 --out runs/sweep      # the smallest change from nominal that still makes it fail

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
                 "name": task.name,
                 "description": task.description,
                 "duration_s": task.duration,
-                "objects": sorted(task.objects),
+                "objects": [spec.to_json() for spec in task.objects],
                 "features": [{"name": feature.name, "size": feature.size} for feature in task.features],
                 "stages": list(task.stages),
                 "parameters": [
@@ -47,9 +47,16 @@ def run(args: argparse.Namespace) -> int:
     for entry in tasks:
         print(f"{entry['task']}: {entry['description']}")
         print(f"  time     {entry['duration_s']:g} s; success is holding the condition for 0.5 s")
-        print(f"  objects  {', '.join(entry['objects']) or 'none'}")
+        print(f"  objects  {', '.join(map(_about, entry['objects'])) or 'none'}")
         print(f"  observes {', '.join(f['name'] for f in entry['features'])}")
         for p in entry["parameters"]:
             if not p["name"].startswith("task.start."):
                 print(f"  {p['name']:20} {p['low']:8.3g} … {p['high']:<8.3g} {p['unit']}")
     return 0
+
+
+def _about(entry: dict[str, Any]) -> str:
+    """One object in words: "cube (red cube, 25 mm)"."""
+    size = " × ".join(f"{1000 * value:g}" for value in entry["size"])
+    colour = entry["colour"] if isinstance(entry["colour"], str) else "coloured"
+    return f"{entry['name']} ({colour} {entry['kind']}, {size} mm)"

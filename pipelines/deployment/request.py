@@ -14,6 +14,7 @@ from hardware.runtime.sources.teleop import check_joints
 from pipelines.runs import require_own
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
+from sim2real.objects import ObjectSpec
 from sim2real.policies.load import kind_of
 from sim2real.policies.remote import offered
 from sim2real.robot import Robot
@@ -260,7 +261,11 @@ def goals_of(setup: Setup) -> Callable[[int], Array | None]:
     task, seed = setup.task, setup.options.seed
     if setup.goal is not None:
         return lambda i: setup.goal
-    if task is None or "mark" in task.objects or not any(feature.name == "goal" for feature in task.features):
+    if (
+        task is None
+        or task.goal_zone is not None
+        or not any(feature.name == "goal" for feature in task.features)
+    ):
         return lambda i: None
 
     def drawn(i: int) -> Array:
@@ -271,8 +276,9 @@ def goals_of(setup: Setup) -> Callable[[int], Array | None]:
     return drawn
 
 
-def objects_to_see(setup: Setup) -> frozenset[str]:
-    """What the camera must find: the cube, and the mark unless the goal was given."""
+def objects_to_see(setup: Setup) -> tuple[ObjectSpec, ...]:
+    """What the camera must find: the task's objects, but not the zone of a goal that was given."""
     if setup.task is None:
-        return frozenset()
-    return setup.task.objects - ({"mark"} if setup.goal is not None else set())
+        return ()
+    given = setup.task.goal_zone if setup.goal is not None else None
+    return tuple(spec for spec in setup.task.objects if spec.name != given)

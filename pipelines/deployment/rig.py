@@ -224,13 +224,16 @@ class Rig:
         }
         if options.manual and not used:
             # Who acts sees for himself; without a camera the recording just does not say where things are.
-            self._needed = frozenset()
+            self._needed = ()
         needed = self._needed
         if needed and not used:
+            task = self.setup.task
+            names = [spec.name for spec in needed]
+            zone = None if task is None else task.goal_zone
             raise UserError(
-                f"the task '{self.setup.name}' has to see {' and '.join(sorted(needed))}: "
+                f"the task '{self.setup.name}' has to see {' and '.join(names)}: "
                 "give --cameras FILE and --camera name=SOURCE"
-                + (" (or --goal x,y,z for the mark)" if needed == {"mark"} else "")
+                + (f" (or --goal x,y,z for the {zone})" if names == [zone] else "")
             )
         missing = [name for name in self.setup.pictures if name not in used]
         if missing:
@@ -349,11 +352,18 @@ class Rig:
         """What is known of the scene, once every camera delivers."""
         for camera in self._cameras.values():
             camera.wait_ready()
-        if looking is None:
-            return GoalOnly(self.setup.goal)
+        task = self.setup.task
+        if looking is None or task is None:
+            return GoalOnly(self.setup.goal, () if task is None else task.objects)
         from hardware.cameras.tracking import CameraPerception
 
-        return CameraPerception(self._cameras[looking], self._needed, self.setup.goal)
+        return CameraPerception(
+            self._cameras[looking],
+            task.objects,
+            self.setup.goal,
+            goal_zone=task.goal_zone,
+            goal_height=task.goal_height,
+        )
 
     def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
         from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
@@ -366,6 +376,7 @@ class Rig:
             cameras={name: camera.camera for name, camera in self._cameras.items()},
             pictures={name: camera.reader for name, camera in self._cameras.items()},
             hand_guided=self.options.hand,
+            objects=() if self.setup.task is None else self.setup.task.objects,
         )
         recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
         self.stack.callback(recorder.close)

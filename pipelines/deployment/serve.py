@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hardware.runtime.sources.inference import example_observation
+from hardware.runtime.sources.inference import example_observation, observed_features
 from sim2real.errors import HardwareError, Sim2RealError, UserError
-from sim2real.observation import STANDARD, standard_features
 from sim2real.policies.load import kind_of, load_policy
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.policies.protocol import Policy
@@ -57,7 +56,7 @@ class Served:
         # The first call compiles or allocates; no arm must wait for that.
         try:
             policy.reset(0)
-            policy.act(example_observation(arm, standard_features(STANDARD, arm.n)))
+            policy.act(example_observation(arm, observed_features(chosen, arm)))
         except Sim2RealError:
             raise
         except Exception as error:
@@ -68,7 +67,8 @@ class Served:
     def features(self) -> tuple[str, ...]:
         """What the policy observes; everything there is when it does not say."""
         info = getattr(self.policy, "info", None)
-        return STANDARD if info is None else tuple(feature.name for feature in info.features)
+        features = observed_features(self.task, self.robot) if info is None else info.features
+        return tuple(feature.name for feature in features)
 
     def welcome(self) -> Message:
         return Message(
@@ -102,7 +102,7 @@ class PolicyServer:
         self._idle = idle
         self.served = served
         self._say = say
-        self._sizes = {f.name: f.size for f in standard_features(STANDARD, served.robot.n)}
+        self._sizes = {f.name: f.size for f in observed_features(served.task, served.robot)}
         try:
             host, port = parse_address(listen, "--listen")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET

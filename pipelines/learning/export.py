@@ -113,7 +113,10 @@ def load_network(path: str | Path) -> tuple[PolicyNetwork, FilePolicy]:
 
     policy = load_policy_file(path)
     try:
-        network = build_network(json.loads(policy.metadata[NETWORK_KEY]))
+        arguments = json.loads(policy.metadata[NETWORK_KEY])
+        # In files of earlier versions the features have other names.
+        arguments["features"] = [[feature.name, feature.size] for feature in policy.info.features]
+        network = build_network(arguments)
         network.load_state_dict(load(base64.b64decode(policy.metadata[WEIGHTS_KEY], validate=True)))
     except KeyError as error:
         raise UserError(f"{path} can be run but not trained further: it lacks the metadata {error}") from None

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.cameras.shared import HEALTHY, NUMBERS, SLOTS, TEXT, CameraReader
+from hardware.cameras.shared import HEALTHY, SLOTS, TEXT, CameraReader, numbers_for
 from hardware.cameras.worker import Board, Watcher
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.stepped import SteppedPort
@@ -122,13 +122,13 @@ class FaultyCamera(GoalOnly):
         super().__init__()
         model = CameraModel.looking_at((0.55, 0.2, 0.4), (0.22, 0.0, 0.0), width=32, height=24, name="front")
         memory = (
-            bytearray(8 * NUMBERS),
+            bytearray(8 * numbers_for(())),
             bytearray(TEXT),
             bytearray(SLOTS * (8 + model.width * model.height * 3)),
         )
-        self._injector, self._reader = injector, CameraReader(model, *memory)
+        self._injector, self._reader = injector, CameraReader(model, (), *memory)
         self._reader._numbers[HEALTHY] = -np.inf
-        self._watcher = Watcher(model, frozenset(), Board(self._reader))
+        self._watcher = Watcher(model, (), Board(self._reader))
         self._rng = np.random.default_rng(0)
         self._shape = (model.height, model.width, 3)
         self._picture = self._noise()

@@ -12,7 +12,7 @@ from pipelines.runs import described
 from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
 from randomization.workers import POLICY_FAULT
-from sim2real import __version__
+from sim2real import __version__, old_names
 from sim2real.errors import UserError
 from sim2real.identity import robot_identity
 from sim2real.loading import source_identity
@@ -80,10 +80,10 @@ def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
     from sim2real.tasks.registry import load_task
 
     loaded = Robot.load(robot)
-    parameters = world_parameters(loaded)
-    if task is not None:
-        parameters |= load_task(task).parameters(loaded)
-    return parameters
+    if task is None:
+        return world_parameters(loaded)
+    found = load_task(task)
+    return world_parameters(loaded, found.objects) | found.parameters(loaded)
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def plan_of(directory: Path, *, task: str | None = None) -> SweepPlan:
         raise UserError(
             f"{directory} was made with something else: {', '.join(found)}; run that sweep again in a new directory"
         )
-    if here["space"] != identity["space"]:
+    if here["space"] != old_names.renamed(identity["space"]):
         raise UserError(
             f"the parameters that {directory} was drawn from have changed since (another version of the robot, "
             "the task or the package); run that sweep again in a new directory"

@@ -15,7 +15,7 @@ from sim2real.experts import laws
 from sim2real.experts.motion import Motion
 from sim2real.experts.pointing import pointing_geometry
 from sim2real.model.kinematics import link_poses, tool_position
-from sim2real.observation import Observation
+from sim2real.observation import Observation, object_keys
 from sim2real.policies.protocol import HORIZON
 from sim2real.robot import Robot
 from sim2real.task import CUBE
@@ -28,6 +28,8 @@ FORK_GAP = 0.014
 """m between the fingertips while they push: less than a cube, enough for its corner."""
 HELD_GAP = 0.012
 """m: a gripper told to close that stays wider open than this holds something."""
+CUBE_INPUTS = tuple(zip((3, 6, 8), (6, 8, 9), object_keys("cube")))
+"""Which places of the laws' scene array come from which entry about the cube."""
 
 
 class Expert:
@@ -91,7 +93,7 @@ class PushExpert(Expert):
     """Pushes the cube onto the mark with both fingertips, a little apart."""
 
     kind = laws.PUSH
-    inputs = ((0, 3, "goal"), (3, 6, "cube"), (6, 8, "cube_yaw"), (8, 9, "cube_age"))
+    inputs = ((0, 3, "goal"), *CUBE_INPUTS)
 
     def geometry(self) -> Array:
         return pointing_geometry(self.robot, (FORK_GAP / 2, 0.0))
@@ -101,7 +103,7 @@ class LiftExpert(Expert):
     """Grasps the cube and carries it up."""
 
     kind = laws.LIFT
-    inputs = ((3, 6, "cube"), (6, 8, "cube_yaw"), (8, 9, "cube_age"))
+    inputs = CUBE_INPUTS
 
     def geometry(self) -> Array:
         # The tool frame is at the fixed finger's inner face.

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sim2real import old_names
+
 STATE = "observation.state"
 ACTION = "action"
 ENVIRONMENT = "observation.environment_state"
@@ -109,21 +111,28 @@ def _names(names: Any) -> tuple[str, ...] | None:
 
 
 def grouped(names: Sequence[str]) -> dict[str, list[int]]:
-    """Which columns of a vector belong together: `goal.x`, `goal.y` → `goal`; keeps the order."""
+    """Which columns of a vector belong together: `goal.x`, `goal.y` → `goal`; keeps the order.
+
+    An object's age, `object.cube.age`, is one number and no component. Names of earlier versions become those of now.
+    """
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(names):
-        groups.setdefault(name.rsplit(".", 1)[0], []).append(i)
+        whole = name.startswith("object.") and name.endswith(".age")
+        groups.setdefault(old_names.feature(name if whole else name.rsplit(".", 1)[0]), []).append(i)
     return groups
 
 
-_COMPONENTS = {"goal": "xyz", "cube": "xyz", "cube_yaw": ("cos", "sin")}
+def _components(key: str, size: int) -> Sequence[str]:
+    if key == "goal" or key.endswith(".position"):
+        return "xyz"
+    if key.endswith(".yaw"):
+        return ("cos", "sin")
+    return [""] if size == 1 else [str(i) for i in range(size)]
 
 
 def component_names(key: str, size: int) -> list[str]:
-    """How the numbers of an observation are called in a data set: `goal.x`, `cube_yaw.cos`, `cube_age`."""
-    components: Sequence[str] = _COMPONENTS.get(key, "") or (
-        [""] if size == 1 else [str(i) for i in range(size)]
-    )
+    """How the numbers of an observation are called in a data set: `goal.x`, `object.cube.yaw.cos`."""
+    components = _components(key, size)
     if len(components) != size:
         raise ValueError(f"observation '{key}' needs {len(components)} numbers, got {size}")
     return [f"{key}.{component}" if component else key for component in components]

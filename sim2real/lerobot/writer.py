@@ -386,7 +386,8 @@ class LeRobotWriter:
             name not in there.features and _may_be_unknown(name, self.features[name]) for name in differ
         ):
             raise UserError(
-                f"{self.root} was recorded with other features ({', '.join(differ)} differ); give another folder"
+                f"{self.root} was recorded with other features ({', '.join(differ)} differ), by another version or "
+                "for other objects; give another folder"
             )
         if there.notes.get("hand_guided") != self.notes.get("hand_guided"):
             kinds = ["moved by hand", "moved by its servos"]

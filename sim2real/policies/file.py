@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.observation import Feature, Observation, flatten
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from sim2real.policies.protocol import Purpose
     from sim2real.robot import Robot
 
-FORMAT = 1
-"""Version of the metadata; raised when an older loader could no longer make sense of a file."""
+FORMAT = 2
+"""Version of the metadata; raised when an older loader could no longer make sense of a file. Files of format 1 know
+one cube, and are read by `sim2real/old_names.py`."""
 
 INFO_KEY, NETWORK_KEY, WEIGHTS_KEY = "sim2real", "sim2real.network", "sim2real.weights"
 
@@ -73,13 +75,14 @@ class PolicyInfo:
     def from_json(cls, text: str) -> "PolicyInfo":
         """Raises ValueError, KeyError or TypeError when the text is not what `to_json` wrote."""
         table = json.loads(text)
-        if table["format"] != FORMAT:
-            raise ValueError(f"it has format {table['format']}, this version reads format {FORMAT}")
+        if table["format"] not in (1, FORMAT):
+            raise ValueError(f"it has format {table['format']}, this version reads formats 1 and {FORMAT}")
+        named = old_names.feature if table["format"] == 1 else str
         return cls(
             task=str(table["task"]),
             robot=str(table["robot"]),
             joints=tuple(table["joints"]),
-            features=tuple(Feature(name, int(size)) for name, size in table["features"]),
+            features=tuple(Feature(named(name), int(size)) for name, size in table["features"]),
             horizon=int(table["horizon"]),
             policy_rate=int(table["rates"]["policy"]),
             command_rate=int(table["rates"]["command"]),

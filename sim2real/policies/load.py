@@ -13,6 +13,7 @@ A further kind is a file of its own and an entry in `OPEN`.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,9 +86,10 @@ def _built_in(spec: str, task: Purpose, robot: Robot, surroundings: "Surrounding
 
 
 def _server(spec: str, task: Purpose, robot: Robot, surroundings: "Surroundings | None") -> Policy:
-    from sim2real.policies.remote import RemotePolicy
+    from sim2real.policies.remote import RemotePolicy, Surroundings
 
-    return RemotePolicy(spec, task.name, robot, surroundings)
+    told = replace(surroundings or Surroundings(), objects=task.objects)
+    return RemotePolicy(spec, task.name, robot, told)
 
 
 def _trajectory(spec: str, task: Purpose, robot: Robot, surroundings: "Surroundings | None") -> Policy:

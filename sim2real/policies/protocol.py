@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
+from sim2real.objects import ObjectSpec
 from sim2real.observation import Feature, Observation
 from sim2real.robot import Robot
 
@@ -37,6 +38,8 @@ class Purpose(Protocol):
     name: str
     features: tuple[Feature, ...]
     """What policies of this task may observe."""
+    objects: tuple[ObjectSpec, ...]
+    """What lies on its table."""
 
     def expert(self, robot: Robot) -> Policy:
         """A policy that can do it."""

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real import old_names
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
-from sim2real.observation import STANDARD, Observation, nothing_seen, standard_features
+from sim2real.objects import ObjectSpec
+from sim2real.observation import Observation, nothing_seen, observed_names, standard_features
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.robot import Robot
 
@@ -53,12 +55,14 @@ class Surroundings:
     """What a server is told and shown besides the observation.
 
     `lower`, `upper` (n,) rad: the arm's calibrated range (default: the URDF's limits), from which a server can
-    make LeRobot's percentages. `cameras`: the pictures there are, by name.
+    make LeRobot's percentages. `cameras`: the pictures there are, by name. `objects`: what the task has on the table,
+    which observations tell of.
     """
 
     lower: Array | None = None
     upper: Array | None = None
     cameras: Mapping[str, PictureSource] = field(default_factory=dict)
+    objects: tuple[ObjectSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,8 @@ class RemotePolicy:
         }
         pictures, times = self._pictures()
         # A simulated task tells only what it is about.
-        known = nothing_seen() | observation
-        arrays = {name: known[name] for name in self.offer.features}
+        known = nothing_seen(self._surroundings.objects) | observation
+        arrays = {name: known[old_names.feature(name)] for name in self.offer.features}
         try:
             self._line.send(Message("observation", fields, arrays, pictures, times))
             answer = self._line.receive(ANSWER_TIMEOUT)
@@ -269,7 +273,10 @@ def _hello(robot: Robot, task: str | None, surroundings: Surroundings) -> dict[s
         "upper": [float(value) for value in upper],
         "gripper": None if robot.gripper is None else robot.joint_names[robot.gripper],
         "task": task,
-        "features": [[feature.name, feature.size] for feature in standard_features(STANDARD, robot.n)],
+        "features": [
+            [feature.name, feature.size]
+            for feature in standard_features(observed_names(surroundings.objects), robot.n)
+        ],
         "cameras": {
             name: [reader.camera.height, reader.camera.width] for name, reader in surroundings.cameras.items()
         },
@@ -284,7 +291,11 @@ def _check(offer: Offer, where: str, task: str, surroundings: Surroundings) -> N
             f"the policy at {where} is for the task '{offer.task}', not for '{task}'; use --task {offer.task}"
         )
     for what, wanted, there in (
-        ("observe", offer.features, list(STANDARD)),
+        (
+            "observe",
+            tuple(map(old_names.feature, offer.features)),
+            list(observed_names(surroundings.objects)),
+        ),
         ("see the camera", offer.pictures, list(surroundings.cameras)),
     ):
         missing = [name for name in wanted if name not in there]

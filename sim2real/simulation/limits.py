@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 from sim2real.parameters import Parameter
-from sim2real.simulation.scene import CUBE_SIZES
 
 ANY = math.inf
 
@@ -19,10 +18,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "payload.mass": (0.0, ANY),
     "world.gravity": (0.0, 100.0),
     "world.table_friction": (0.0, ANY),
-    "object.mass": (1e-3, ANY),
-    "object.size": (min(CUBE_SIZES), max(CUBE_SIZES)),
-    "object.friction": (0.0, ANY),
-    "object.restitution": (0.0, 1.0),
+    "object.*.mass": (1e-3, ANY),
+    "object.*.friction": (0.0, ANY),
+    "object.*.restitution": (0.0, 1.0),
     "gripper.friction": (0.0, ANY),
     # Delay lines and what is kept of past readings have a length.
     "gripper.lag": (0.0, 0.25),

@@ -8,10 +8,11 @@ pushes in `disturbance.py`, readings and the detector in `sensing.py`, camera an
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sim2real.model.servo import FIELD_INDEX, SERVO_FIELDS, SLIDING_FIELDS, nominal_parameters
+from sim2real.objects import KINDS, ObjectSpec
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.limits import limited
@@ -19,19 +20,65 @@ from sim2real.simulation.limits import limited
 DEGREE = math.pi / 180
 
 
-def world_parameters(robot: Robot) -> dict[str, Parameter]:
-    """All parameters of a world with this robot, by name; the task's come on top."""
-    declared: dict[str, Parameter] = {}
-    for source in (_servos, _links):
-        for parameter in source(robot):
-            declared[parameter.name] = parameter
-    for parameter in _COMMON:
-        declared[parameter.name] = parameter
-    if robot.gripper is None:
-        del declared["gripper.lag"]
+SIZES = (0.9, 1.0, 1.1)
+"""Sizes in which a world has each of its objects, as shares of the size that it has by its declaration."""
+
+
+def pool(spec: ObjectSpec) -> tuple[float, ...]:
+    """The first measure of the object in each of its sizes, m."""
+    return tuple(round(share * spec.measures[0], 12) for share in SIZES)
+
+
+def world_parameters(robot: Robot, objects: Sequence[ObjectSpec] = ()) -> dict[str, Parameter]:
+    """All parameters of a world with this robot and these objects, by name; the task's come on top."""
+    declared = [*_servos(robot), *_links(robot), *_COMMON]
+    for spec in objects:
+        declared += _object(spec)
+    declared += [p for p in _MORE if p.name != "gripper.lag" or robot.gripper is not None]
     for parameter in _VISUAL:
-        declared[parameter.name] = replace(parameter, visual=True)
-    return {name: limited(parameter) for name, parameter in declared.items()}
+        if parameter.name == "colour.arm":
+            declared += [_colour(spec) for spec in objects]
+        declared.append(replace(parameter, visual=True))
+    return {parameter.name: limited(parameter) for parameter in declared}
+
+
+def _object(spec: ObjectSpec) -> Iterator[Parameter]:
+    if not spec.moves:
+        return
+    name, what, sizes = f"object.{spec.name}", f"the {spec.name}", pool(spec)
+    mass = [round(share * spec.mass, 12) for share in (0.5, 1.0, 1.7)]
+    first = KINDS[spec.kind].measures[0]
+    more = ", the others in proportion" if len(spec.measures) > 1 else ""
+    yield Parameter(
+        f"{name}.mass", spec.mass, "kg", mass[0], mass[2], scale="log", description=f"mass of {what}"
+    )
+    yield Parameter(
+        f"{name}.size",
+        spec.measures[0],
+        "m",
+        sizes[0],
+        sizes[-1],
+        description=f"{first} of {what}{more}, nearest of a pool",
+        minimum=sizes[0],
+        maximum=sizes[-1],
+    )
+    yield Parameter(f"{name}.friction", 0.8, "", 0.3, 1.5, description=f"friction coefficient of {what}")
+    yield Parameter(
+        f"{name}.restitution", 0.0, "", 0.0, 0.5, description=f"coefficient of restitution of {what}"
+    )
+
+
+def _colour(spec: ObjectSpec) -> Parameter:
+    bright = max(spec.rgb)
+    return Parameter(
+        f"colour.{spec.name}",
+        bright,
+        "",
+        math.floor(20 * 0.73 * bright) / 20,
+        max(bright, min(round(20 * 1.29 * bright) / 20, 0.95)),
+        description=f"brightness of the {spec.name}: the largest of red, green and blue",
+        visual=True,
+    )
 
 
 def _servos(robot: Robot) -> Iterator[Parameter]:
@@ -105,10 +152,9 @@ _COMMON = (
     Parameter("world.tilt_y", 0.0, "rad", -DEGREE, DEGREE, description="tilt of the base about its y axis"),
     Parameter("world.table_height", 0.0, "m", -0.002, 0.002, description="height of the table over the base"),
     Parameter("world.table_friction", 0.8, "", 0.5, 1.1, description="friction coefficient of the table"),
-    Parameter("object.mass", 0.02, "kg", 0.01, 0.034, scale="log", description="mass of the cube"),
-    Parameter("object.size", 0.025, "m", 0.0225, 0.0275, description="side of the cube, nearest of a pool"),
-    Parameter("object.friction", 0.8, "", 0.3, 1.5, description="friction coefficient of the cube"),
-    Parameter("object.restitution", 0.0, "", 0.0, 0.5, description="coefficient of restitution of the cube"),
+)
+
+_MORE = (
     Parameter("gripper.friction", 1.0, "", 0.5, 1.5, description="friction coefficient of the fingers"),
     Parameter(
         "gripper.lag",
@@ -229,8 +275,6 @@ _VISUAL = (
     Parameter(
         "colour.table_warmth", 0.02, "", -0.05, 0.15, description="red up and blue down by this fraction"
     ),
-    Parameter("colour.cube", 0.85, "", 0.6, 0.95, description="brightness of the red cube"),
-    Parameter("colour.mark", 0.62, "", 0.45, 0.8, description="brightness of the green mark"),
     Parameter("colour.arm", 1.0, "", 0.5, 1.1, description="factor on the brightness of the arm"),
     Parameter("colour.background", 0.9, "", 0.2, 1.0, description="brightness of what is behind the table"),
     Parameter("colour.background_warmth", 0.0, "", -0.15, 0.15, description="red up and blue down"),

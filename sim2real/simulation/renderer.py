@@ -7,7 +7,7 @@ segmentation mask, so that nothing in the scene has to be changed for them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.model.kinematics import tool_span
+from sim2real.objects import ObjectSpec
 from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.drift import Drift
-from sim2real.simulation.studio import CUBE_COLOUR, MARK_COLOUR, Studio, View
+from sim2real.simulation.studio import Studio, View
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -82,8 +83,8 @@ class Renderer:
     What it draws with is made for the first picture: most worlds are never looked at.
     """
 
-    def __init__(self, robot: Robot) -> None:
-        self._robot = robot
+    def __init__(self, robot: Robot, objects: Sequence[ObjectSpec] = ()) -> None:
+        self._robot, self._objects = robot, tuple(objects)
         self._studio: Studio | None = None
         self._values: Mapping[str, float] = {}
         self._seed = 0
@@ -139,7 +140,7 @@ class Renderer:
         if width is not None or height is not None:
             camera = camera.resized(width or camera.width, height or camera.height)
         if self._studio is None:
-            self._studio = Studio(self._robot)
+            self._studio = Studio(self._robot, self._objects)
         studio = self._studio
         studio.arrange(view, self._values)
         backdrop = self._backdrop(camera, name)
@@ -161,7 +162,7 @@ class Renderer:
         if self._values["light.shadow"] < 0.5:
             return None
         _, mask = self._draw(studio, backdrop.light, shadow=False)
-        return (mask >= 0) & (mask != studio.mark)
+        return (mask >= 0) & ~np.isin(mask, studio.painted)
 
     def _draw(self, studio: Studio, camera: CameraModel, shadow: bool) -> tuple[Image, NDArray[np.int32]]:
         """(H, W, 3) colours and (H, W) body numbers, -1 where there is none."""
@@ -197,8 +198,8 @@ class Renderer:
         gains = np.ones((bullet.getNumBodies(physicsClientId=studio.client), 3), dtype=np.float32)
         gains[studio.arm] = v["colour.arm"]
         # Parameters are absolute: what the bodies were made with is divided out.
-        gains[list(studio.cubes.values())] = v["colour.cube"] / max(CUBE_COLOUR[:3])
-        gains[studio.mark] = v["colour.mark"] / max(MARK_COLOUR[:3])
+        for spec in self._objects:
+            gains[studio.bodies(spec.name)] = v[f"colour.{spec.name}"] / max(spec.rgb)
         return gains * self._exposure()
 
     def _optics(self, picture: NDArray[np.float32], camera: CameraModel, name: str) -> Image:

@@ -1,26 +1,33 @@
 """What can be touched: the bodies in the physics client, and their reset without reloading anything.
 
-Every body is made once. Cubes come from a pool of sizes, because Bullet cannot rescale a shape; those that an
+Every body is made once. Objects come from a pool of sizes, because Bullet cannot rescale a shape; those that an
 episode does not use are parked far away as static bodies, where they cost next to nothing. Only primitive shapes
 are used: they restore bit-identically. What is only looked at is in `studio.py`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.errors import UserError
+from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, Shape, unknown
 from sim2real.robot import Robot
 from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
+from sim2real.simulation.parameters import pool
+from sim2real.truth import ObjectState
 
 Array = NDArray[np.float64]
 
-CUBE_SIZES = (0.0225, 0.025, 0.0275)
-"""Sides of the pooled cubes, m; `object.size` picks the nearest."""
+FORGETTING = 16, 6
+"""Steps in free air in which Bullet forgets all contacts, and more for every object: one contact goes in each."""
+ROLLING = 2.0
+"""Damping of the rotation of what rolls, 1/s: on a real table a ball comes to rest. Bullet's direct solver has no
+rolling friction."""
 CONTACT_STIFFNESS, CONTACT_DAMPING = 1e4, 30.0
 """Of fingers and gripper. With Bullet's default, rigid contact a grasped cube slips out."""
 PARKED = 50.0
@@ -29,21 +36,23 @@ TABLE_HALF = (0.7, 0.7, 0.02)
 TABLE_CENTRE = (0.3, 0.0)
 
 
-@dataclass(frozen=True)
-class CubeState:
-    """Pose of the active cube: centre (3,) m, rotation (3, 3) and quaternion (x, y, z, w), base frame."""
+@dataclass
+class _Placed:
+    """An object that is there in this episode: its size's spec, its body (None: a zone), where it was put."""
 
-    position: Array
-    rotation: Array
-    quaternion: tuple[float, float, float, float]
+    spec: ObjectSpec
+    body: int | None
+    position: tuple[float, float, float]
+    yaw: float
 
 
 class SceneBodies:
     """All bodies of a client and the numbers needed to address them. One instance per World."""
 
-    def __init__(self, client: int, robot: Robot) -> None:
+    def __init__(self, client: int, robot: Robot, objects: Sequence[ObjectSpec] = ()) -> None:
         self.client = client
         self.robot = robot
+        self.specs = {spec.name: spec for spec in objects}
         # Every link costs in every step, and those that are fixed to others (a tool frame) do nothing.
         self.arm = load_arm(client, robot, flags=bullet.URDF_MERGE_FIXED_LINKS)
         self.joints = joint_indices(client, self.arm, robot)
@@ -67,11 +76,22 @@ class SceneBodies:
                 self.arm, link, jointLowerLimit=-1e3, jointUpperLimit=1e3, physicsClientId=client
             )
         self.fingers = self._finger_links()
+        # A tool without a moving jaw is both.
+        names = (("finger", "jaw"),) if len(self.fingers) == 1 else (("finger",), ("jaw",))
+        self._parts = dict(zip(self.fingers, names))
         self.table = self._table()
-        self.cubes = [self._cube(size) for size in CUBE_SIZES]
-        self.cube: int | None = None
-        self.cube_size = CUBE_SIZES[1]
-        for body in self.cubes:
+        self._pools = {
+            spec.name: [(scaled, self._object(scaled)) for scaled in map(spec.scaled, pool(spec))]
+            for spec in objects
+            if spec.moves
+        }
+        """The bodies of every object, one for each size."""
+        self._names = {body: name for name, sizes in self._pools.items() for _, body in sizes}
+        self._placed: dict[str, _Placed] = {}
+        # One body made of one shape has nothing to be out of order with.
+        several = sum(len(spec.shapes) for spec in objects) > 1
+        self._forgetting = FORGETTING[0] + FORGETTING[1] * len(self._pools) if several else 1
+        for body in self._names:
             self._park(body)
         bullet.resetBasePositionAndOrientation(
             self.table, (*TABLE_CENTRE, -TABLE_HALF[2]), (0, 0, 0, 1), physicsClientId=client
@@ -102,27 +122,46 @@ class SceneBodies:
             bullet.createMultiBody(0.0, shape, useMaximalCoordinates=True, physicsClientId=self.client)
         )
 
-    def _cube(self, size: float) -> int:
-        half = (size / 2,) * 3
-        shape = bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client)
+    def _object(self, spec: ObjectSpec) -> int:
         # A plain rigid body: as a multibody it would cost more and could not be made static while parked.
         # It needs a mass when it is made, or it would stay in the group of bodies that never collide.
-        body = bullet.createMultiBody(0.02, shape, useMaximalCoordinates=True, physicsClientId=self.client)
+        body = bullet.createMultiBody(
+            0.02, self._shape(spec.shapes), useMaximalCoordinates=True, physicsClientId=self.client
+        )
         bullet.changeDynamics(
             body,
             -1,
             linearDamping=0.0,
-            angularDamping=0.0,
+            angularDamping=ROLLING if KINDS[spec.kind].rolls else 0.0,
             activationState=bullet.ACTIVATION_STATE_DISABLE_SLEEPING,
             physicsClientId=self.client,
         )
         return int(body)
 
+    def _shape(self, shapes: Sequence[Shape]) -> int:
+        """Bullet's collision shape."""
+        if len(shapes) == 1 and shapes[0].form == "box":
+            half = tuple(edge / 2 for edge in shapes[0].size)
+            shape = bullet.createCollisionShape(
+                bullet.GEOM_BOX, halfExtents=half, physicsClientId=self.client
+            )
+            return int(shape)
+        forms = {"box": bullet.GEOM_BOX, "cylinder": bullet.GEOM_CYLINDER, "sphere": bullet.GEOM_SPHERE}
+        shape = bullet.createCollisionShapeArray(
+            shapeTypes=[forms[shape.form] for shape in shapes],
+            halfExtents=[[edge / 2 for edge in s.size] if s.form == "box" else [1, 1, 1] for s in shapes],
+            radii=[s.size[0] for s in shapes],
+            lengths=[s.size[1] if s.form == "cylinder" else 1.0 for s in shapes],
+            collisionFramePositions=[list(s.position) for s in shapes],
+            collisionFrameOrientations=[list(_about_z(s.yaw)) for s in shapes],
+            physicsClientId=self.client,
+        )
+        return int(shape)
+
     # Episodes
 
     def _place(self, body: int, position: tuple[float, float, float], yaw: float = 0.0) -> None:
-        rotation = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
-        bullet.resetBasePositionAndOrientation(body, position, rotation, physicsClientId=self.client)
+        bullet.resetBasePositionAndOrientation(body, position, _about_z(yaw), physicsClientId=self.client)
 
     def _park(self, body: int) -> None:
         bullet.changeDynamics(body, -1, mass=0.0, physicsClientId=self.client)
@@ -130,22 +169,24 @@ class SceneBodies:
 
     def restore(self) -> None:
         """Back to the state after construction, contacts included; everything is parked."""
-        if self.cube is not None:
-            self._park(self.cube)
-            self.cube = None
+        self._clear()
         bullet.restoreState(self._saved, physicsClientId=self.client)
 
-    def set_up(
-        self,
-        values: Mapping[str, float],
-        cube: tuple[float, float, float] | None,
-        gravity: Array,
-    ) -> None:
+    def _clear(self) -> None:
+        for placed in self._placed.values():
+            if placed.body is not None:
+                self._park(placed.body)
+        self._placed = {}
+
+    def set_up(self, values: Mapping[str, float], poses: Mapping[str, Pose], gravity: Array) -> None:
         """Place everything for an episode, after `restore`.
 
-        `values` are all of the world's parameters; `cube` is (x, y, yaw) in m and rad, `gravity` (3,) m/s² in
-        the base frame.
+        `values` are all of the world's parameters; `gravity` (3,) m/s² in the base frame. Raises UserError for
+        poses of objects that are unknown.
         """
+        for name in poses:
+            if name not in self.specs:
+                raise UserError(unknown(name, self.specs, "object"))
         client = self.client
         height = values["world.table_height"]
         bullet.setGravity(*gravity, physicsClientId=client)
@@ -167,45 +208,59 @@ class SceneBodies:
                 contactDamping=CONTACT_DAMPING,
                 physicsClientId=client,
             )
-        if self.cube is not None:
-            self._park(self.cube)
-            self.cube = None
-        if cube is not None:
-            self._set_up_cube(values, cube, height)
+        self._clear()
+        # In the task's order, whatever the order of the poses.
+        for name, spec in self.specs.items():
+            if name in poses:
+                self._placed[name] = self._set_up(spec, poses[name], values, height)
 
-    def _set_up_cube(
-        self, values: Mapping[str, float], cube: tuple[float, float, float], height: float
-    ) -> None:
-        index = int(np.argmin([abs(size - values["object.size"]) for size in CUBE_SIZES]))
-        size, body = CUBE_SIZES[index], self.cubes[index]
-        mass = values["object.mass"]
+    def _set_up(self, spec: ObjectSpec, pose: Pose, values: Mapping[str, float], height: float) -> _Placed:
+        if not spec.moves:
+            return _Placed(spec, None, (pose.x, pose.y, height + pose.above), pose.yaw)
+        wanted = values[f"object.{spec.name}.size"]
+        sizes = self._pools[spec.name]
+        scaled, body = min(sizes, key=lambda one: abs(one[0].measures[0] - wanted))
+        mass = values[f"object.{spec.name}.mass"]
         bullet.changeDynamics(
             body,
             -1,
             mass=mass,
-            localInertiaDiagonal=(mass * size**2 / 6,) * 3,
-            lateralFriction=values["object.friction"],
-            restitution=values["object.restitution"],
+            localInertiaDiagonal=scaled.inertia(mass),
+            lateralFriction=values[f"object.{spec.name}.friction"],
+            restitution=values[f"object.{spec.name}.restitution"],
             physicsClientId=self.client,
         )
-        self._put_cube(body, (cube[0], cube[1], height + size / 2), cube[2])
-        self.cube, self.cube_size = body, size
+        placed = _Placed(scaled, body, (pose.x, pose.y, height + pose.above + scaled.rest), pose.yaw)
+        self._put(body, placed.position, placed.yaw)
+        return placed
 
-    def _put_cube(self, body: int, position: tuple[float, float, float], yaw: float) -> None:
-        self._cube_pose = (position, yaw)
+    def _put(self, body: int, position: tuple[float, float, float], yaw: float) -> None:
+        """At once and at rest."""
         self._place(body, position, yaw)
         bullet.resetBaseVelocity(body, (0, 0, 0), (0, 0, 0), physicsClientId=self.client)
 
     def forget(self) -> None:
-        """Let the cube forget the episode before. Between `set_up` and `reset_arm`, not while the arm moves.
+        """Let the objects forget the episode before. Between `set_up` and `reset_arm`, not while the arm moves.
 
-        Setting a pose leaves the inertia tensor as the last episode turned it; a step in free air turns it.
+        Setting a pose leaves the inertia tensor as the last episode turned it; a step in free air turns it. Contacts
+        of the episode before are forgotten only by and by, and with them the order in which several between two bodies
+        (a bowl has many plates) are solved: until then nothing must touch anything, not even the table.
         """
-        if self.cube is not None:
-            position, yaw = self._cube_pose
-            self._put_cube(self.cube, (position[0], position[1], PARKED), yaw)
+        bodies = [placed for placed in self._placed.values() if placed.body is not None]
+        place, turn = bullet.getBasePositionAndOrientation(self.table, self.client)
+        for step in range(self._forgetting if bodies else 0):
+            if step == 0:
+                self._place(self.table, (place[0], place[1], -PARKED))
+            for i, placed in enumerate(bodies):
+                assert placed.body is not None
+                x, y, _ = placed.position
+                # So far apart that none touches another. Bullet only looks for what to forget when something moved.
+                self._put(placed.body, (x, y, PARKED + 2 * i + step % 2), placed.yaw)
             bullet.stepSimulation(physicsClientId=self.client)
-            self._put_cube(self.cube, position, yaw)
+        bullet.resetBasePositionAndOrientation(self.table, place, turn, physicsClientId=self.client)
+        for placed in bodies:
+            assert placed.body is not None
+            self._put(placed.body, placed.position, placed.yaw)
 
     def make_skeleton(self, inertia: Array, mass: Array) -> None:
         """Give the moving links `inertia` (L,) kg·m² about every axis and `mass` (L,) kg; see coupling.py."""
@@ -231,26 +286,48 @@ class SceneBodies:
 
     # Reading
 
-    def cube_state(self) -> CubeState | None:
-        """Pose of the active cube, None without one."""
-        if self.cube is None:
-            return None
-        position, quaternion = bullet.getBasePositionAndOrientation(self.cube, self.client)
-        return CubeState(np.array(position), rotation_from_quaternion(*quaternion), quaternion)
+    def states(self) -> ByName[ObjectState]:
+        """Where the objects are that are there, in the task's order; without velocities and contacts."""
+        found: ByName[ObjectState] = ByName()
+        for name, placed in self._placed.items():
+            if placed.body is None:
+                position, quaternion = placed.position, _about_z(placed.yaw)
+            else:
+                position, quaternion = bullet.getBasePositionAndOrientation(placed.body, self.client)
+            rotation = rotation_from_quaternion(*quaternion)
+            found[name] = ObjectState(placed.spec, np.array(position), rotation, quaternion)
+        return found
 
-    def finger_contacts(self) -> tuple[bool, bool]:
-        """Whether the fixed finger and the moving jaw touch the cube."""
-        if self.cube is None:
-            return False, False
-        touching = {
-            contact[3]
-            for contact in bullet.getContactPoints(self.arm, self.cube, physicsClientId=self.client)
-            if contact[8] <= 0.0
-        }
-        if len(self.fingers) == 1:
-            touched = self.fingers[0] in touching
-            return touched, touched
-        return self.fingers[0] in touching, self.fingers[1] in touching
+    def moving(self, states: Mapping[str, ObjectState]) -> ByName[ObjectState]:
+        """`states` with velocities and contacts."""
+        found: ByName[ObjectState] = ByName()
+        for name, state in states.items():
+            body = self._placed[name].body
+            if body is not None:
+                velocity, spin = bullet.getBaseVelocity(body, self.client)
+                found[name] = ObjectState(
+                    state.spec, state.position, state.rotation, state.quaternion,
+                    np.array(velocity), np.array(spin), self._touched(body),
+                )  # fmt: skip
+            else:
+                found[name] = state
+        return found
+
+    def _touched(self, body: int) -> frozenset[str]:
+        """Names of what this body touches."""
+        touched: set[str] = set()
+        for contact in bullet.getContactPoints(body, physicsClientId=self.client):
+            if contact[8] <= 0.0:
+                other, link = contact[2], contact[4]
+                if other == self.arm:
+                    touched.update(self._parts.get(link, ("arm",)))
+                else:
+                    touched.add("table" if other == self.table else self._names.get(other, "table"))
+        return frozenset(touched)
+
+    def owner(self, body: int) -> str | None:
+        """The object that has this body, None for others."""
+        return self._names.get(body)
 
     def arm_strikes(self, within: float = 0.001) -> bool:
         """Whether the arm touched anything but itself in the last physics step, or was `within` m of it."""
@@ -275,6 +352,10 @@ def joint_indices(client: int, body: int, robot: Robot) -> list[int]:
     count = bullet.getNumJoints(body, physicsClientId=client)
     names = {bullet.getJointInfo(body, i, physicsClientId=client)[1].decode(): i for i in range(count)}
     return [names[name] for name in robot.model.link_joints]
+
+
+def _about_z(angle: float) -> tuple[float, float, float, float]:
+    return 0.0, 0.0, math.sin(angle / 2), math.cos(angle / 2)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,15 +1,15 @@
-"""What the arm would know: joint readings as they come over the bus, and the cube as its camera finds it.
+"""What the arm would know: joint readings as they come over the bus, and objects as its camera finds them.
 
-The detector imitates the one for real cameras, which knows the camera's pose and takes the cube for lying on
-the table: it reports where the ray from the camera through the cube's centre meets the plane half a cube above
-the table. So a cube that was lifted appears further from the camera than it is. Hidden, it is not reported
-at all: the last value stays and its age grows. Whether the cube can be seen is found by casting rays from the
-camera at points of it.
+The detector imitates the one for real cameras, which knows the camera's pose and takes every object for standing
+on the table: it reports where the ray from the camera through the object's origin meets the plane on which such
+origins lie. So a cube that was lifted appears further from the camera than it is. A hidden object is not reported
+at all: the last value stays and its age grows. Whether it can be seen is found by casting rays from the camera
+at points of it. Zones lie still; where they are is known from the first picture on.
 """
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
-from sim2real.observation import MAX_AGE
+from sim2real.objects import ObjectSpec
+from sim2real.observation import Observation, object_entries, unseen
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import BurstLosses
 from sim2real.simulation.drift import Drift
-from sim2real.simulation.scene import CubeState, SceneBodies
+from sim2real.simulation.scene import SceneBodies
+from sim2real.truth import ObjectState
 
 Array = NDArray[np.float64]
 
@@ -30,15 +32,12 @@ TICK = 2 * math.pi / 4096
 """Resolution of the servos' encoders, rad."""
 SPEED_TICK = TICK
 """Resolution of their speed readings: one encoder step per second, rad/s."""
-KNOWN_SIZE = 0.025
-"""Side of the cube that the detector is told, m; the real one may differ."""
 VISIBLE = 0.5
-"""Fraction of the cube's points that must be seen for a detection."""
-UNSEEN = (0.25, 0.0, KNOWN_SIZE / 2)
-"""What is reported before the cube was ever seen: the middle of the workspace."""
+"""Fraction of an object's points that must be seen for a detection."""
 
 _POINTS = 0.4 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float64)
-"""Points of a unit cube that rays are cast at: its centre and every other corner, drawn in a little."""
+"""Points of a unit cube that rays are cast at: its centre and every other corner, drawn in a little. For other
+things, of the box around them."""
 
 
 class JointSensor:
@@ -75,15 +74,18 @@ class JointSensor:
 
 @dataclass(frozen=True)
 class Detection:
-    """The cube as reported: exposure time s, centre (3,) m, yaw rad (known up to quarter turns)."""
+    """An object as reported: exposure time s, origin (3,) m, yaw rad (known up to its symmetry)."""
 
     time: float
     position: Array
     yaw: float
 
 
-class CubeDetector:
-    """Imitates the camera's cube detector; `capture` at every frame, `latest` whenever somebody asks."""
+class ObjectDetector:
+    """Imitates the camera's detector; `capture` at every frame, `entries` whenever somebody asks.
+
+    It is told the objects as they are declared; what they measure in an episode may differ.
+    """
 
     def __init__(
         self,
@@ -97,44 +99,64 @@ class CubeDetector:
         self._values, self._camera, self._drift, self._bodies, self._rng = values, camera, drift, bodies, rng
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
-        self._pending: deque[tuple[float, Detection]] = deque()
-        self._latest: Detection | None = None
+        self._bias = np.array([values["detector.bias_x"], values["detector.bias_y"], 0.0])
+        self._pending: deque[tuple[float, str, Detection]] = deque()
+        self._latest: dict[str, Detection] = {}
         # The camera was running before, and saw what there is to see now.
         age = self._latency + self._period * float(rng.random())
         self.next_frame = now - age + self._period
-        cube = bodies.cube_state()
-        if cube is not None:
-            self._latest = self._detect(now - age, cube, dropout=0.0)
+        for name, state in self._looked_for():
+            seen = self._detect(now - age, state, dropout=0.0)
+            if seen is not None:
+                self._latest[name] = seen
         while self.next_frame <= now:
             self.capture(self.next_frame)
+
+    def _looked_for(self) -> Iterable[tuple[str, ObjectState]]:
+        return ((name, state) for name, state in self._bodies.states().items() if state.spec.moves)
 
     def capture(self, time: float) -> None:
         """Expose a frame; its result becomes available after the latency."""
         self.next_frame += self._period
-        cube = self._bodies.cube_state()
-        if cube is None:
-            return
-        detection = self._detect(time, cube, self._values["detector.dropout"])
-        if detection is not None:
-            self._pending.append((time + self._latency, detection))
+        for name, state in self._looked_for():
+            detection = self._detect(time, state, self._values["detector.dropout"])
+            if detection is not None:
+                self._pending.append((time + self._latency, name, detection))
 
-    def latest(self, time: float) -> Detection | None:
-        """The newest result available at `time`; None when the cube was never seen."""
+    def latest(self, name: str, time: float) -> Detection | None:
+        """The newest result about an object that is available at `time`; None when it was never seen."""
         while self._pending and self._pending[0][0] <= time + 1e-9:
-            self._latest = self._pending.popleft()[1]
-        return self._latest
+            _, seen, detection = self._pending.popleft()
+            self._latest[seen] = detection
+        return self._latest.get(name)
 
     def goal(self, goal: Array) -> Array:
-        """A mark at `goal` (3,), as the same camera finds it: with the same constant error."""
-        bias = (self._values["detector.bias_x"], self._values["detector.bias_y"], 0.0)
-        return np.add(goal, bias)
+        """A goal (3,) m over a zone, as the camera finds it: with its constant error."""
+        return np.add(goal, self._bias)
 
-    def visible(self, cube: CubeState) -> float:
-        """Fraction of the cube's points that the camera sees past the arm; 1 without a camera."""
+    def entries(self, states: Mapping[str, ObjectState], time: float) -> Observation:
+        """The observation's entries about every object at `time`; `states` are those that are there."""
+        entries: Observation = {}
+        for name, spec in self._bodies.specs.items():
+            if not spec.moves:
+                entries |= self._zone(spec, states[name]) if name in states else unseen(spec)
+            elif (seen := self.latest(name, time)) is not None:
+                entries |= object_entries(spec, seen.position, seen.yaw, time - seen.time)
+            else:
+                entries |= unseen(spec)
+        return entries
+
+    def _zone(self, spec: ObjectSpec, state: ObjectState) -> Observation:
+        """A zone, for one who takes the table for being where it should be."""
+        x, y, _ = state.position + self._bias
+        return object_entries(spec, np.array([x, y, 0.0]), object_yaw(state), 0.0)
+
+    def visible(self, state: ObjectState) -> float:
+        """Fraction of the object's points that the camera sees past everything else; 1 without a camera."""
         camera = self._camera
         if camera is None:
             return 1.0
-        points = cube.position + self._bodies.cube_size * _POINTS @ cube.rotation.T
+        points = state.position + np.array(state.spec.extent) * _POINTS @ state.rotation.T
         # Without distortion, which matters at the very edge only.
         local = points @ camera.base_to_camera[:3, :3].T + camera.base_to_camera[:3, 3]
         x = local[:, 0] * camera.fx / local[:, 2] + camera.cx
@@ -143,30 +165,32 @@ class CubeDetector:
         hits = bullet.rayTestBatch(
             [camera.position.tolist()] * len(points), points.tolist(), physicsClientId=self._bodies.client
         )
-        # A ray that ends inside the cube without meeting it cannot be: no hit means that nothing is in the way.
-        clear = (self._bodies.cube, -1)
-        return sum(hit[0] in clear and seen for hit, seen in zip(hits, inside.tolist())) / len(points)
+        # A ray that meets nothing passed beside a round thing: nothing is in the way.
+        own, owner = state.spec.name, self._bodies.owner
+        clear = [hit[0] == -1 or owner(hit[0]) == own for hit in hits]
+        return sum(free and seen for free, seen in zip(clear, inside.tolist())) / len(points)
 
-    def _seen(self, camera: CameraModel, position: Array, time: float) -> Array:
-        """Where a point appears on the plane half a cube above the table, to one who knows the camera as it was."""
+    def _seen(self, camera: CameraModel, position: Array, height: float, time: float) -> Array:
+        """Where a point appears on the plane at `height`, m, to one who knows the camera as it was."""
         if not self._drift:
-            return camera.seen_on_plane(position, KNOWN_SIZE / 2)
+            return camera.seen_on_plane(position, height)
         now = self._drift.after(camera, time)
         ray = now.rotation.T @ (position - now.position)
-        return camera.meet_plane(camera.rotation @ ray, KNOWN_SIZE / 2)
+        return camera.meet_plane(camera.rotation @ ray, height)
 
-    def _detect(self, time: float, cube: CubeState, dropout: float) -> Detection | None:
+    def _detect(self, time: float, state: ObjectState, dropout: float) -> Detection | None:
         v = self._values
-        visible = self.visible(cube)
+        visible = self.visible(state)
         # Random numbers are drawn whether or not they are used, so that an episode's noise does not depend on
-        # what hides the cube.
+        # what hides the object.
         noise = self._rng.standard_normal(3)
         lost = self._rng.random() < dropout
         if lost or visible < VISIBLE:
             return None
-        position = cube.position
+        height = self._bodies.specs[state.spec.name].rest
+        position = state.position
         if self._camera is not None:
-            position = self._seen(self._camera, position, time)
+            position = self._seen(self._camera, position, height, time)
             if not math.isfinite(position[0]):
                 return None
         spread = v["detector.noise"] / visible
@@ -174,11 +198,25 @@ class CubeDetector:
             [
                 position[0] + v["detector.bias_x"] + spread * noise[0],
                 position[1] + v["detector.bias_y"] + spread * noise[1],
-                KNOWN_SIZE / 2,
+                height,
             ]
         )
-        yaw = cube_yaw(cube.rotation) + v["detector.bias_yaw"] + v["detector.yaw_noise"] / visible * noise[2]
+        yaw = object_yaw(state) + v["detector.bias_yaw"] + v["detector.yaw_noise"] / visible * noise[2]
         return Detection(time, seen, yaw)
+
+
+def true_entries(spec: ObjectSpec, state: ObjectState) -> Observation:
+    """The entries about an object that is known as it is."""
+    return object_entries(spec, state.position, object_yaw(state), 0.0)
+
+
+def object_yaw(state: ObjectState) -> float:
+    """Rotation about the vertical, rad, up to the object's symmetry."""
+    if state.spec.kind == "cube":
+        return cube_yaw(state.rotation)
+    # Its length's direction; of one that stands on end, its width's.
+    axis = 0 if abs(state.rotation[2, 0]) < 0.9 else 1
+    return math.atan2(state.rotation[1, axis], state.rotation[0, axis])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -190,23 +228,3 @@ def cube_yaw(rotation: Array) -> float:
         if abs(rotation[2, k]) < abs(rotation[2, axis]):
             axis = k
     return math.atan2(rotation[1, axis], rotation[0, axis])
-
-
-def yaw_features(yaw: float) -> Array:
-    """(2,): cos 4ψ, sin 4ψ."""
-    return np.array([math.cos(4 * yaw), math.sin(4 * yaw)])
-
-
-def cube_entries(detection: Detection | None, time: float) -> dict[str, Array]:
-    """The observation's entries about the cube, from a detection at `time`."""
-    if detection is None:
-        return {
-            "cube": np.array(UNSEEN),
-            "cube_yaw": np.array([1.0, 0.0]),
-            "cube_age": np.array([MAX_AGE]),
-        }
-    return {
-        "cube": detection.position,
-        "cube_yaw": yaw_features(detection.yaw),
-        "cube_age": np.array([min(time - detection.time, MAX_AGE)]),
-    }

@@ -1,9 +1,9 @@
 """The simulated world: one arm on a table in a PyBullet client of its own.
 
     world = World("so101", load_task("lift"))
-    world.reset(Draw(seed=3, values={"object.mass": 0.03}))
+    world.reset(Draw(seed=3, values={"object.cube.mass": 0.03}))
     world.advance(goal, steps=3)              # 3 physics steps with this servo goal
-    world.truth().cube_position
+    world.truth().objects["cube"].position
 
 A reset restores the state saved at construction and applies all parameters from their nominal values, so that
 nothing of the episode before remains: the same draw gives the same episode to the bit. Time is counted in
@@ -19,6 +19,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real import old_names
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.gate.gate import Gate
@@ -26,7 +27,8 @@ from sim2real.model import servo
 from sim2real.model.conditions import apply_conditions
 from sim2real.model.dynamics import add_point_mass, gravity_vector
 from sim2real.model.kinematics import tool_pose, writable
-from sim2real.observation import Observation
+from sim2real.objects import ByName, ObjectSpec, checked
+from sim2real.observation import Observation, unseen
 from sim2real.parameters import Draw, Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
@@ -34,11 +36,11 @@ from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.renderer import Renderer
-from sim2real.simulation.scene import CubeState, SceneBodies
-from sim2real.simulation.sensing import CubeDetector, JointSensor, cube_entries, cube_yaw, yaw_features
+from sim2real.simulation.scene import SceneBodies
+from sim2real.simulation.sensing import JointSensor, ObjectDetector, true_entries
 from sim2real.simulation.studio import View
 from sim2real.task import Scene, Task
-from sim2real.truth import Truth
+from sim2real.truth import ObjectState, Truth
 
 Array = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ SOFTNESS = 1e-5
 """Of all contacts (Bullet's global constraint force mixing). Without any, contacts that determine each other more
 than once, as in a cube pressed on the table, make the direct solver chatter; ten times as much lets a grip creep."""
 DETECTOR_CAMERA = "front"
-"""The camera that looks for the cube."""
+"""The camera that looks for the objects."""
 
 
 class World:
@@ -71,6 +73,7 @@ class World:
         self.physics_rate = int(physics_rate or self.robot.physics_rate)
         if not 100 <= self.physics_rate <= 10_000:
             raise UserError(f"the physics rate must be 100 to 10000 Hz, got {self.physics_rate}")
+        self.objects: tuple[ObjectSpec, ...] = checked(task.objects) if task is not None else ()
         self.parameters = self._declare(nominal or {})
         self._nominal = {name: parameter.nominal for name, parameter in self.parameters.items()}
         self._names = _ParameterNames(self.robot, self.parameters)
@@ -83,9 +86,10 @@ class World:
         self.reset()
 
     def _declare(self, nominal: Mapping[str, float]) -> dict[str, Parameter]:
-        parameters = world_parameters(self.robot)
+        parameters = world_parameters(self.robot, self.objects)
         if self.task is not None:
             parameters |= self.task.parameters(self.robot)
+        nominal = old_names.current(nominal, parameters)
         _refuse(nominal, parameters, "nominal value")
         for name, value in nominal.items():
             old = parameters[name]
@@ -107,7 +111,7 @@ class World:
                 deterministicOverlappingPairs=1,
                 physicsClientId=client,
             )
-        self.bodies = SceneBodies(client, self.robot)
+        self.bodies = SceneBodies(client, self.robot, self.objects)
         self._coupling = Coupling(
             self.robot.model, servo.nominal_parameters(self.robot), dt, self.bodies.centres()
         )
@@ -117,7 +121,7 @@ class World:
         self.servo = self._coupling.servo
         # Numbers are written to a memoryview in half the time that an array takes.
         self._measured_position, self._measured_velocity = views.position.data, views.velocity.data
-        self.renderer = Renderer(self.robot)
+        self.renderer = Renderer(self.robot, self.objects)
         self._torque_limit = self.robot.torque_limit
         self._dt = dt
         self._steps = 0
@@ -131,8 +135,9 @@ class World:
         that they cannot have.
         """
         draw = draw or Draw()
-        _refuse(draw.values, self.parameters, "drawn value")
-        values = self._nominal | dict(draw.values)
+        drawn = old_names.current(draw.values, self.parameters)
+        _refuse(drawn, self.parameters, "drawn value")
+        values = self._nominal | drawn
         self.draw, self.values = draw, values
         streams = np.random.SeedSequence(draw.seed).spawn(6)
         rngs = [np.random.Generator(np.random.PCG64(stream)) for stream in streams]
@@ -152,14 +157,16 @@ class World:
         self.policy_rng = rngs[5]
         self.renderer.reset(values, draw.seed)
         self._detector_rng = rngs[4]
-        self._detector: CubeDetector | None = None
+        self._detector: ObjectDetector | None = None
 
     def place(self, scene: Scene) -> None:
-        """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on."""
+        """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on.
+
+        Objects that it does not mention are taken away. Raises UserError for objects that the task does not have.
+        """
+        self.bodies.set_up(self.values, scene.poses, self._coupling.views.gravity)
         self.scene = scene
-        self._cube_read_at = -1
-        cube = None if scene.cube_xy is None else (*scene.cube_xy, scene.cube_yaw)
-        self.bodies.set_up(self.values, cube, self._coupling.views.gravity)
+        self._states_of = -1
 
     def _scene(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         if self.task is None:
@@ -262,8 +269,6 @@ class World:
         """The true state of the scene now."""
         position = self.position
         tool, rotation = tool_pose(self.robot.model, position)
-        cube = self._cube_state()
-        finger, jaw = self.bodies.finger_contacts()
         return Truth(
             time=self.time,
             joint_position=position,
@@ -271,54 +276,46 @@ class World:
             joint_command=self.goal,
             tool_position=tool,
             tool_rotation=rotation,
-            cube_position=np.full(3, np.nan) if cube is None else cube.position,
-            cube_rotation=np.eye(3) if cube is None else cube.rotation,
-            cube_size=self.bodies.cube_size,
             goal=self.scene.goal,
-            finger_contact=finger,
-            jaw_contact=jaw,
+            objects=self.bodies.moving(self._states()),
         )
 
-    def _cube_state(self) -> CubeState | None:
-        """The cube's pose, read once per physics step."""
-        if self._cube_read_at != self._steps:
-            self._cube, self._cube_read_at = self.bodies.cube_state(), self._steps
-        return self._cube
+    def _states(self) -> ByName[ObjectState]:
+        """The objects' poses, read once per physics step."""
+        if self._states_of != self._steps:
+            self._objects, self._states_of = self.bodies.states(), self._steps
+        return self._objects
 
     def observe(self, *, privileged: bool = False) -> Observation:
         """The standard observation; `privileged` hands the true state instead of what sensors say."""
         time = self.time
-        cube: Observation = {}
+        goal = self.scene.goal
+        objects: Observation = {}
         if privileged:
             position, velocity = self.position, self.velocity
-            goal = self.scene.goal
-            state = self._cube_state()
-            if state is not None:
-                cube = {
-                    "cube": state.position.copy(),
-                    "cube_yaw": yaw_features(cube_yaw(state.rotation)),
-                    "cube_age": np.zeros(1),
-                }
+            states = self._states()
+            for spec in self.objects:
+                there = spec.name in states
+                objects |= true_entries(spec, states[spec.name]) if there else unseen(spec)
         else:
             position, velocity = self._sensor.read()
-            goal = self.scene.goal
-            if self.scene.mark_xy is not None:
-                goal = self.detector.goal(goal)
-            if self.bodies.cube is not None:
-                cube = cube_entries(self.detector.latest(time), time)
+            if self.objects:
+                objects = self.detector.entries(self._states(), time)
+                if self.task is not None and self.task.goal_zone in self.scene.poses:
+                    goal = self.detector.goal(goal)
         return {
             "joint_position": position,
             "joint_velocity": velocity,
             "joint_command": self.goal,
             "goal": np.array(goal),
-            **cube,
+            **objects,
         }
 
     def render(
         self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        view = View(self.position, self.bodies.cube_state(), self.bodies.cube_size, self.scene.mark_xy)
+        view = View(self.position, self._states())
         return self.renderer.image(camera, view, width, height, time=self.time)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
@@ -326,12 +323,12 @@ class World:
         return self.renderer.camera(name, self.time)
 
     @property
-    def detector(self) -> CubeDetector:
+    def detector(self) -> ObjectDetector:
         """The camera's imitated detector. It watches from the first time in an episode that somebody asks."""
         if self._detector is None:
             known = DETECTOR_CAMERA in self.robot.cameras
             camera = self.renderer.camera(DETECTOR_CAMERA) if known else None
-            self._detector = CubeDetector(
+            self._detector = ObjectDetector(
                 self.values, camera, self.renderer.drift, self.bodies, self._detector_rng, self.time
             )
         return self._detector

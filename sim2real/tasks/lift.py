@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim2real.observation import Feature, Observation, standard_features
+from sim2real.objects import ObjectSpec, Pose
+from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
@@ -25,12 +26,12 @@ class Lift(Task):
     name = "lift"
     duration = 8.0
     description = "grasp a 25 mm cube and raise it by 5 cm"
-    objects = frozenset({"cube"})
+    objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02),)
     stages = ("approach", "above", "at_cube", "raised", "lifted")
 
     def __init__(self, joints: int = 6) -> None:
         self.features: tuple[Feature, ...] = standard_features(
-            ("joint_position", "joint_command", "cube", "cube_yaw", "cube_age"), joints
+            ("joint_position", "joint_command", *object_keys("cube")), joints
         )
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
@@ -44,16 +45,21 @@ class Lift(Task):
         )
         return (*polar_parameters("cube", (0.17, 0.27), 0.7), yaw)
 
+    @property
+    def _rest(self) -> float:
+        """Height of the cube's centre where it rests on the table, m."""
+        return self.object("cube").rest
+
     def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         v = self.values(values)
         x, y = polar(v["task.cube.radius"], v["task.cube.angle"])
-        goal = np.array([x, y, CUBE / 2 + RISE])
-        return Scene(goal=goal, cube_xy=(x, y), cube_yaw=v["task.cube.yaw"])
+        goal = np.array([x, y, self._rest + RISE])
+        return Scene(goal, {"cube": Pose(x, y, v["task.cube.yaw"])})
 
     def satisfied(self, truth: "Truth") -> bool:
         # Near the tool as well: a cube thrown into the air is not lifted.
-        at_tool = math.dist(truth.cube_position.tolist(), truth.tool_position.tolist()) < 2 * CUBE
-        return bool(at_tool and truth.cube_position[2] >= CUBE / 2 + RISE)
+        at_tool = math.dist(truth.objects["cube"].position.tolist(), truth.tool_position.tolist()) < 2 * CUBE
+        return bool(at_tool and truth.objects["cube"].position[2] >= self._rest + RISE)
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
         if robot.gripper is None:
@@ -63,13 +69,13 @@ class Lift(Task):
 
         tool = tool_position(robot.model, observation["joint_position"])
         # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
-        return bool(tool[2] >= CUBE / 2 + RISE and holds_something(observation, robot))
+        return bool(tool[2] >= self._rest + RISE and holds_something(observation, robot))
 
     def stage(self, truth: "Truth") -> str:
         if self.satisfied(truth):
             return "lifted"
-        cube, tool = truth.cube_position, truth.tool_position
-        if cube[2] > CUBE / 2 + 0.01:
+        cube, tool = truth.objects["cube"].position, truth.tool_position
+        if cube[2] > self._rest + 0.01:
             return "raised"
         if math.hypot(cube[0] - tool[0], cube[1] - tool[1]) > 2 * CUBE:
             return "approach"
@@ -77,8 +83,8 @@ class Lift(Task):
 
     def reward(self, truth: "Truth") -> float:
         """Metres from the tool to the cube, negative, ten times the cube's rise, and 1 when lifted."""
-        to_cube = math.dist(truth.tool_position.tolist(), truth.cube_position.tolist())
-        rise = min(max(float(truth.cube_position[2]) - CUBE / 2, 0.0), RISE)
+        to_cube = math.dist(truth.tool_position.tolist(), truth.objects["cube"].position.tolist())
+        rise = min(max(float(truth.objects["cube"].position[2]) - self._rest, 0.0), RISE)
         return float(self.satisfied(truth)) + 10.0 * rise - to_cube
 
     def expert(self, robot: Robot) -> "Policy":

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim2real.observation import Feature, Observation, standard_features
+from sim2real.objects import ObjectSpec, Pose
+from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
@@ -28,12 +29,14 @@ class Push(Task):
     name = "push"
     duration = 10.0
     description = "push a cube to within 2.5 cm of a mark on the table"
-    objects = frozenset({"cube", "mark"})
+    objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("mark", "zone", 0.03, "green"))
+    goal_zone = "mark"
+    goal_height = CUBE / 2
     stages = ("untouched", "closer", "at_mark")
 
     def __init__(self, joints: int = 6) -> None:
         self.features: tuple[Feature, ...] = standard_features(
-            ("joint_position", "joint_command", "goal", "cube", "cube_yaw", "cube_age"), joints
+            ("joint_position", "joint_command", "goal", *object_keys("cube")), joints
         )
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
@@ -57,28 +60,31 @@ class Push(Task):
         while math.dist(cube, mark) < APART:
             # The mark is what moves: the cube stays where the draw says.
             mark = polar(rng.uniform(*region["task.mark.radius"]), rng.uniform(*region["task.mark.angle"]))
-        goal = np.array([*mark, CUBE / 2])
-        return Scene(goal=goal, cube_xy=cube, cube_yaw=v["task.cube.yaw"], mark_xy=mark)
+        poses = {"cube": Pose(*cube, v["task.cube.yaw"]), "mark": Pose(*mark)}
+        return Scene(np.array([*mark, self.goal_height]), poses)
 
     def satisfied(self, truth: "Truth") -> bool:
-        on_table = abs(truth.cube_position[2] - CUBE / 2) < CUBE / 2
-        return bool(on_table and _distance(truth.cube_position, truth.goal) <= TOLERANCE)
+        rest = self.object("cube").rest
+        on_table = abs(truth.objects["cube"].position[2] - rest) < rest
+        return bool(on_table and _distance(truth.objects["cube"].position, truth.goal) <= TOLERANCE)
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
-        if observation["cube_age"][0] > 1.0:
+        if observation["object.cube.age"][0] > 1.0:
             return None  # hidden for too long to vouch for
-        return _distance(observation["cube"], observation["goal"]) <= TOLERANCE
+        return _distance(observation["object.cube.position"], observation["goal"]) <= TOLERANCE
 
     def stage(self, truth: "Truth") -> str:
         if self.satisfied(truth):
             return "at_mark"
         # No episode starts closer to the mark than APART.
-        return "closer" if _distance(truth.cube_position, truth.goal) < APART - 0.01 else "untouched"
+        return (
+            "closer" if _distance(truth.objects["cube"].position, truth.goal) < APART - 0.01 else "untouched"
+        )
 
     def reward(self, truth: "Truth") -> float:
         """Metres from the tool to the cube and from the cube to the mark, negative, and 1 at the mark."""
-        to_cube = math.dist(truth.tool_position.tolist(), truth.cube_position.tolist())
-        return float(self.satisfied(truth)) - to_cube - _distance(truth.cube_position, truth.goal)
+        to_cube = math.dist(truth.tool_position.tolist(), truth.objects["cube"].position.tolist())
+        return float(self.satisfied(truth)) - to_cube - _distance(truth.objects["cube"].position, truth.goal)
 
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.experts.base import PushExpert

@@ -22,10 +22,12 @@ from hardware.cameras.process import CameraProcess, CameraReader
 from hardware.cameras.tracking import CameraPerception
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
+from sim2real.tasks.registry import load_task
 
 from .drawing import Picture
 
 CAMERA = CameraModel.looking_at((0.55, 0.2, 0.4), (0.22, 0.0, 0.0), width=320, height=240, name="front")
+OBJECTS = load_task("push").objects
 CUBE, MARK = (0.24, -0.05, 0.0125), (0.2, 0.09)
 PATIENCE = 30.0
 
@@ -98,13 +100,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_pictures_and_percepts_arrive(stream: Stream) -> None:
-    process = CameraProcess(replace(CAMERA, source=stream.url, name="front"), {"cube", "mark"})
-    source = CameraPerception(process, frozenset({"cube", "mark"}))
+    process = CameraProcess(replace(CAMERA, source=stream.url, name="front"), OBJECTS)
+    source = CameraPerception(process, OBJECTS, goal_zone="mark", goal_height=0.0125)
     try:
         process.wait_ready(120.0)
         until(source.ready, "cube and mark")
         entries = source.entries(time.monotonic())
-        assert np.linalg.norm(entries["cube"] - CUBE) < 0.002
+        assert np.linalg.norm(entries["object.cube.position"] - CUBE) < 0.002
         assert np.linalg.norm(entries["goal"][:2] - MARK) < 0.002
         latest = process.reader.latest()
         assert latest is not None
@@ -115,9 +117,13 @@ def test_pictures_and_percepts_arrive(stream: Stream) -> None:
         assert image[row, column, 0] > 2 * image[row, column, 2]
         # What is hidden stays where it was and grows old; the camera itself is fine.
         stream.picture = Picture(CAMERA, None).draw()
-        until(lambda: source.entries(time.monotonic())["cube_age"][0] > 0.3, "an old cube")
+        until(lambda: source.entries(time.monotonic())["object.cube.age"][0] > 0.3, "an old cube")
         assert source.frame_age(time.monotonic()) < 5.0
-        np.testing.assert_allclose(source.entries(time.monotonic())["cube"], entries["cube"], atol=0.002)
+        np.testing.assert_allclose(
+            source.entries(time.monotonic())["object.cube.position"],
+            entries["object.cube.position"],
+            atol=0.002,
+        )
     finally:
         source.close()
     assert not process.alive
@@ -295,4 +301,4 @@ def test_refuses_cameras_without_source_or_view() -> None:
         CameraProcess(CAMERA)
     up = CameraModel.looking_at((0.5, 0, 0.3), (0.0, 0, 0.6), name="up")
     with pytest.raises(UserError, match="cannot see the table"):
-        CameraProcess(replace(up, source="0"), {"cube"})
+        CameraProcess(replace(up, source="0"), OBJECTS)

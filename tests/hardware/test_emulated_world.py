@@ -91,8 +91,8 @@ def test_a_new_episode_moves_objects_not_the_arm(world_rig: ArmRig) -> None:
     after = world_rig.plant.state()
     assert after["joint_position"] == before["joint_position"]
     assert after["time"] == before["time"]
-    assert np.linalg.norm(np.subtract(after["cube"], before["cube"])) > 0.005
-    assert after["mark"] != before["mark"]
+    assert np.linalg.norm(np.subtract(after["objects"]["cube"], before["objects"]["cube"])) > 0.005
+    assert after["objects"]["mark"] != before["objects"]["mark"]
 
 
 def test_episodes_depend_on_seed_and_number_alone() -> None:
@@ -103,7 +103,7 @@ def test_episodes_depend_on_seed_and_number_alone() -> None:
             rig.clock.advance(seconds)
             rig.line.advance(rig.clock.now())
             rig.plant.new_episode()
-        places.append(rig.plant.state()["cube"])
+        places.append(rig.plant.state()["objects"]["cube"])
         rig.plant.close()
     assert places[0] == places[1] != places[2]
 

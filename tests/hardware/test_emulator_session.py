@@ -86,7 +86,7 @@ def test_before_episode_places_objects_anew(emulator: EmulatorHandle) -> None:
     assert _shell(emulator.before_episode, EPISODE="0") == 0
     after = _state(emulator)
     assert after["episode"] == before["episode"] + 1
-    assert after["cube"] != before["cube"]
+    assert after["objects"]["cube"] != before["objects"]["cube"]
 
 
 def test_camera_shows_the_cube_where_it_is(emulator: EmulatorHandle) -> None:
@@ -102,7 +102,7 @@ def test_camera_shows_the_cube_where_it_is(emulator: EmulatorHandle) -> None:
     blue, green, red = (picture[..., c].astype(int) for c in range(3))
     rows, columns = np.nonzero((red > 100) & (green < 80) & (blue < 80))
     assert len(rows) > 200
-    cube = np.array(_state(emulator)["cube"])
+    cube = np.array(_state(emulator)["objects"]["cube"])
     twin = load_twin(emulator.twin)
     shifts = {f"camera.{k}": 0.0 for k in ("x", "y", "z", "pitch", "yaw", "roll", "distortion")} | {
         "camera.focal": 1.0

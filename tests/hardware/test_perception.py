@@ -4,16 +4,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware.cameras import detector as perception
-from hardware.cameras import tracking
-from hardware.cameras.detector import Detector, Percept
+from hardware.cameras.detector import Detector, Percept, Sighting
+from hardware.cameras.tracking import PerceptTracker
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
 
 from .drawing import Picture
 
 CAMERA = Robot.load("so101").cameras["front"]
+OBJECTS = load_task("push").objects
 CUBE = (0.24, -0.05, 0.0125)
 MARK = (0.2, 0.09)
 
@@ -24,14 +25,23 @@ def turned(a: float, b: float) -> float:
 
 
 def look(picture: Picture) -> Percept:
-    return Detector(picture.camera).detect(picture.draw(), time=1.5)
+    return Detector(picture.camera, OBJECTS).detect(picture.draw(), time=1.5)
+
+
+def cube_of(percept: Percept) -> Sighting | None:
+    return percept.objects.get("cube")
+
+
+def mark_of(percept: Percept) -> Sighting | None:
+    return percept.objects.get("mark")
 
 
 def assert_found(percept: Percept, picture: Picture, millimetres: float = 1.0, degrees: float = 4.0) -> None:
-    assert percept.cube is not None and picture.cube is not None
+    cube = cube_of(percept)
+    assert cube is not None and picture.cube is not None
     expected = picture.camera.seen_on_plane(picture.cube, 0.0125)
-    assert math.dist(percept.cube, expected) < millimetres / 1000
-    assert turned(percept.yaw, picture.yaw) < degrees
+    assert math.dist(cube.position, expected) < millimetres / 1000
+    assert turned(cube.yaw, picture.yaw) < degrees
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.2, 0.5, 0.785, 1.1, 1.5])
@@ -39,9 +49,10 @@ def test_finds_cube_and_mark(yaw: float) -> None:
     picture = Picture(CAMERA, CUBE, yaw, mark=MARK)
     percept = look(picture)
     assert_found(percept, picture, 0.6, 3.0)
-    assert percept.mark is not None and math.dist(percept.mark, MARK) < 0.0005
-    assert percept.time == 1.5 and percept.visible > 0.9 and percept.mark_visible > 0.9
-    assert -math.pi / 4 <= percept.yaw <= math.pi / 4
+    assert (mark := mark_of(percept)) is not None and math.dist(mark.position[:2], MARK) < 0.0005
+    cube = percept.objects["cube"]
+    assert percept.time == 1.5 and cube.visible > 0.9 and mark.visible > 0.9
+    assert -math.pi / 4 <= cube.yaw <= math.pi / 4
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_any_camera(eye: tuple[float, ...], size: tuple[int, int], distortion: t
     picture = Picture(replace(camera, distortion=np.array(distortion)), CUBE, 0.3, mark=MARK)
     percept = look(picture)
     assert_found(percept, picture, 1.2, 4.0)
-    assert percept.mark is not None and math.dist(percept.mark, MARK) < 0.001
+    assert (mark := mark_of(percept)) is not None and math.dist(mark.position[:2], MARK) < 0.001
 
 
 @pytest.mark.parametrize(
@@ -77,14 +88,14 @@ def test_any_light_and_table(gain: tuple[float, ...], table: tuple[float, ...]) 
     picture = Picture(CAMERA, CUBE, 0.4, mark=MARK, gain=gain, table=table, noise=4.0)
     percept = look(picture)
     assert_found(percept, picture)
-    assert percept.mark is not None and math.dist(percept.mark, MARK) < 0.001
+    assert (mark := mark_of(percept)) is not None and math.dist(mark.position[:2], MARK) < 0.001
 
 
 @pytest.mark.parametrize("colour", [(240, 120, 30), (235, 235, 230), (40, 80, 200), (30, 30, 32)])
 def test_arms_of_any_colour_are_no_cube(colour: tuple[float, ...]) -> None:
     arm = [((0.05, 0.0, 0.05), (0.05, 0.05, 0.05), colour), ((0.3, 0.08, 0.0125), (0.0125,) * 3, colour)]
     percept = look(Picture(CAMERA, None, blocks=arm))
-    assert percept.cube is None and percept.mark is None
+    assert not percept.objects
     picture = Picture(CAMERA, CUBE, 0.2, blocks=arm)
     assert_found(look(picture), picture)
 
@@ -99,11 +110,11 @@ def test_red_and_green_things_of_other_sizes_are_ignored() -> None:
         ((0.1, -0.25, 0.04), (0.05, 0.05, 0.04), green),
     ]
     percept = look(Picture(CAMERA, None, blocks=others))
-    assert percept.cube is None and percept.mark is None
+    assert not percept.objects
     picture = Picture(CAMERA, CUBE, 0.2, mark=MARK, blocks=others)
     percept = look(picture)
     assert_found(percept, picture)
-    assert percept.mark is not None and math.dist(percept.mark, MARK) < 0.001
+    assert (mark := mark_of(percept)) is not None and math.dist(mark.position[:2], MARK) < 0.001
 
 
 def finger(picture: Picture, offset: float, width: float) -> Picture:
@@ -122,19 +133,19 @@ def test_a_finger_in_front(offset: float, width: float) -> None:
     picture = finger(Picture(CAMERA, CUBE, 0.35), offset, width)
     percept = look(picture)
     assert_found(percept, picture, 2.5, 8.0)
-    assert 0.5 <= percept.visible < 0.95
+    assert 0.5 <= percept.objects["cube"].visible < 0.95
 
 
 def test_a_hidden_cube_is_not_reported() -> None:
-    assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.0, 1.2)).cube is None
-    assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.1, 3.0)).cube is None
+    assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.0, 1.2)).objects.get("cube") is None
+    assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.1, 3.0)).objects.get("cube") is None
 
 
 @pytest.mark.parametrize("height", [0.03, 0.05, 0.08])
 def test_a_lifted_cube_is_reported_where_its_ray_meets_the_table(height: float) -> None:
     picture = Picture(CAMERA, (CUBE[0], CUBE[1], 0.0125 + height), 0.25, shadow=False)
     percept = look(picture)
-    assert percept.cube is not None and math.dist(percept.cube[:2], CUBE[:2]) > 0.03
+    assert math.dist(percept.objects["cube"].position[:2], CUBE[:2]) > 0.03
     assert_found(percept, picture, 1.0, 6.0)
 
 
@@ -142,36 +153,30 @@ def test_the_mark_with_the_cube_on_it() -> None:
     picture = Picture(CAMERA, (MARK[0] + 0.012, MARK[1], 0.0125), 0.2, mark=MARK)
     percept = look(picture)
     assert_found(percept, picture)
-    assert percept.mark is not None and math.dist(percept.mark, MARK) < 0.003
+    assert (mark := mark_of(percept)) is not None and math.dist(mark.position[:2], MARK) < 0.003
 
 
 def test_looks_only_for_what_it_was_told() -> None:
     image = Picture(CAMERA, CUBE, 0.2, mark=MARK).draw()
-    only = Detector(CAMERA, frozenset({"mark"})).detect(image)
-    assert only.cube is None and only.mark is not None
+    only = Detector(CAMERA, OBJECTS[1:]).detect(image)
+    assert list(only.objects) == ["mark"]
 
 
 def test_says_what_is_wrong_with_camera_or_picture() -> None:
     with pytest.raises(UserError, match="calibrated for 640 x 480, its picture is 320 x 240"):
-        Detector(CAMERA).detect(np.zeros((240, 320, 3), np.uint8))
+        Detector(CAMERA, OBJECTS).detect(np.zeros((240, 320, 3), np.uint8))
     with pytest.raises(UserError, match="cannot see the table"):
-        Detector(CameraModel.looking_at((0.5, 0, 0.3), (0.0, 0, 0.5)))
+        Detector(CameraModel.looking_at((0.5, 0, 0.3), (0.0, 0, 0.5)), OBJECTS)
 
 
 def test_agrees_with_what_the_simulated_detector_reports() -> None:
     """Seen through the same camera, the real detector and its imitation say the same of the same scene."""
-    from sim2real.observation import MAX_AGE
+    from sim2real.observation import unseen
     from sim2real.parameters import Draw
-    from sim2real.simulation import sensing
     from sim2real.simulation.world import World
-    from sim2real.tasks.registry import load_task
 
-    assert sensing.KNOWN_SIZE == perception.CUBE
-    assert np.array_equal(sensing.UNSEEN, tracking.UNSEEN)
-    unseen = sensing.cube_entries(None, 0.0)
-    for key, value in tracking.PerceptTracker().entries(0.0).items():
-        np.testing.assert_allclose(value, unseen[key])
-    assert unseen["cube_age"] == MAX_AGE
+    for key, value in PerceptTracker(OBJECTS[:1]).entries(0.0).items():
+        np.testing.assert_allclose(value, unseen(OBJECTS[0])[key])
     world = World("so101", load_task("push"))
     quiet = {"detector.noise": 0.0, "detector.yaw_noise": 0.0, "detector.dropout": 0.0}
     rng = np.random.default_rng(3)
@@ -185,12 +190,14 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
             world.reset(Draw(i, i, spread | quiet))
             imitation = world.observe()
             image = np.ascontiguousarray(world.render()[..., ::-1])
-            percept = Detector(world.camera()).detect(image)
-            tracker = tracking.PerceptTracker()
+            percept = Detector(world.camera(), OBJECTS).detect(image)
+            tracker = PerceptTracker(OBJECTS)
             tracker.add(percept)
             real = tracker.entries(0.0)
-            assert math.dist(real["cube"], imitation["cube"]) < 0.002
-            np.testing.assert_allclose(real["cube_yaw"], imitation["cube_yaw"], atol=0.25)
-            assert percept.mark is not None and math.dist(percept.mark, imitation["goal"][:2]) < 0.003
+            assert math.dist(real["object.cube.position"], imitation["object.cube.position"]) < 0.002
+            np.testing.assert_allclose(real["object.cube.yaw"], imitation["object.cube.yaw"], atol=0.25)
+            assert (mark := mark_of(percept)) is not None and math.dist(
+                mark.position[:2], imitation["goal"][:2]
+            ) < 0.003
     finally:
         world.close()

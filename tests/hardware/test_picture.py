@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from hardware.drawing.picture import Picture
+from hardware.drawing.picture import OBJECT, Picture
 from hardware.drawing.raster import box, cylinder, disc, rectangle, sphere, urdf_meshes
-from hardware.emulator.world_plant import POSE
 from sim2real.camera import CameraModel
 from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
 
 ROBOT = Robot.load("so101")
+OBJECTS = load_task("push").objects
 VALUES = {
     "light.azimuth": 0.6,
     "light.elevation": 1.0,
@@ -24,14 +25,13 @@ ABOVE = CameraModel.looking_at((0.2, 0.0, 0.8), (0.2, 0.0, 0.0))
 
 
 def _pose(cube: tuple[float, float] | None = None, mark: tuple[float, float] | None = None) -> np.ndarray:
-    pose = np.full(ROBOT.n + POSE, np.nan)
+    pose = np.full(ROBOT.n + 2 * OBJECT, np.nan)
     pose[: ROBOT.n] = ROBOT.home
+    rows = pose[ROBOT.n :].reshape(2, OBJECT)
     if cube is not None:
-        pose[ROBOT.n : ROBOT.n + 3] = (*cube, 0.0125)
-        pose[ROBOT.n + 3 : ROBOT.n + 12] = np.eye(3).ravel()
-        pose[ROBOT.n + 12] = 0.025
+        rows[0] = [*cube, 0.0125, *np.eye(3).ravel(), 0.025]
     if mark is not None:
-        pose[ROBOT.n + 13 :] = mark
+        rows[1] = [*mark, 0.0, *np.eye(3).ravel(), 0.03]
     return pose
 
 
@@ -41,7 +41,9 @@ def _middle(mask: np.ndarray) -> np.ndarray:
 
 
 def test_cube_and_mark_are_where_they_should_be() -> None:
-    image = Picture(ROBOT, ABOVE, VALUES).draw(_pose(cube=(0.25, 0.15), mark=(0.2, -0.2))).astype(int)
+    image = (
+        Picture(ROBOT, ABOVE, VALUES, OBJECTS).draw(_pose(cube=(0.25, 0.15), mark=(0.2, -0.2))).astype(int)
+    )
     red = (image[..., 0] > 100) & (image[..., 1] < 60)
     green = (image[..., 1] > 90) & (image[..., 0] < 60)
     assert np.abs(_middle(green) - ABOVE.project((0.2, -0.2, 0.0))).max() < 0.5
@@ -53,13 +55,13 @@ def test_cube_and_mark_are_where_they_should_be() -> None:
 
 
 def test_nothing_is_drawn_that_is_not_there() -> None:
-    image = Picture(ROBOT, ABOVE, VALUES).draw(_pose()).astype(int)
+    image = Picture(ROBOT, ABOVE, VALUES, OBJECTS).draw(_pose()).astype(int)
     assert not ((image[..., 0] > 100) & (image[..., 1] < 60)).any()
     assert not ((image[..., 1] > 90) & (image[..., 0] < 60)).any()
 
 
 def test_the_arm_hides_what_is_behind_it_and_moves() -> None:
-    picture = Picture(ROBOT, ABOVE, VALUES)
+    picture = Picture(ROBOT, ABOVE, VALUES, OBJECTS)
     tool = tool_position(ROBOT.model, ROBOT.home)
     hidden = picture.draw(_pose(cube=(float(tool[0]), float(tool[1])))).astype(int)
     assert ((hidden[..., 0] > 100) & (hidden[..., 1] < 60)).sum() < 300
@@ -70,7 +72,7 @@ def test_the_arm_hides_what_is_behind_it_and_moves() -> None:
 
 def test_shadows_fall_on_the_table_only() -> None:
     low = VALUES | {"light.elevation": 0.7, "light.azimuth": 0.0}
-    image = Picture(ROBOT, ABOVE, low).draw(_pose(cube=(0.3, 0.2))).astype(int)
+    image = Picture(ROBOT, ABOVE, low, OBJECTS).draw(_pose(cube=(0.3, 0.2))).astype(int)
     lit = image[5, 5].sum()
     # Light comes from +x, so the shadow lies beside the cube towards −x.
     x, y = ABOVE.project((0.3 - 0.018, 0.2, 0.0)).round().astype(int)
@@ -80,10 +82,10 @@ def test_shadows_fall_on_the_table_only() -> None:
 
 
 def test_exposure_and_noise() -> None:
-    plain = Picture(ROBOT, ABOVE, VALUES).draw(_pose())
-    dark = Picture(ROBOT, ABOVE, VALUES | {"camera.exposure": -1.0}).draw(_pose())
+    plain = Picture(ROBOT, ABOVE, VALUES, OBJECTS).draw(_pose())
+    dark = Picture(ROBOT, ABOVE, VALUES | {"camera.exposure": -1.0}, OBJECTS).draw(_pose())
     assert dark.mean() == pytest.approx(plain.mean() / 2, rel=0.03)
-    noisy = Picture(ROBOT, ABOVE, VALUES | {"camera.noise": 0.02}).draw(_pose()).astype(float)
+    noisy = Picture(ROBOT, ABOVE, VALUES | {"camera.noise": 0.02}, OBJECTS).draw(_pose()).astype(float)
     corner = noisy[:40, :40, 1]
     assert corner.std() == pytest.approx(255 * 0.02, rel=0.15)
 

@@ -11,7 +11,7 @@ def test_tasks_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]
     assert main(["tasks", "--json"]) == 0
     tasks = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert set(tasks) == {"reach", "push", "lift"}
-    assert tasks["push"]["objects"] == ["cube", "mark"]
+    assert [spec["name"] for spec in tasks["push"]["objects"]] == ["cube", "mark"]
     assert {"name": "goal", "size": 3} in tasks["reach"]["features"]
     radius = next(p for p in tasks["lift"]["parameters"] if p["name"] == "task.cube.radius")
     assert (radius["low"], radius["high"], radius["unit"]) == (0.17, 0.27, "m")

@@ -14,7 +14,9 @@ from sim2real.robot import Robot
 ROBOT = Robot.load("so101")
 FEATURES = [
     (f.name, f.size)
-    for f in standard_features(["joint_position", "joint_command", "goal", "cube", "cube_yaw"], ROBOT.n)
+    for f in standard_features(
+        ["joint_position", "joint_command", "goal", "object.cube.position", "object.cube.yaw"], ROBOT.n
+    )
 ]
 
 

@@ -17,7 +17,8 @@ from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
 FEATURES = standard_features(
-    ["joint_position", "joint_command", "goal", "cube", "cube_yaw", "cube_age"], ROBOT.n
+    ["joint_position", "joint_command", "goal", "object.cube.position", "object.cube.yaw", "object.cube.age"],
+    ROBOT.n,
 )
 INFO = PolicyInfo(
     task="push",
@@ -51,7 +52,7 @@ def test_file_gives_the_same_chunks_as_the_network(exported: Path) -> None:
     policy = load_policy_file(exported)
     rng = np.random.default_rng(1)
     observation = {f.name: rng.normal(scale=0.3, size=f.size) for f in FEATURES}
-    observation["cube_yaw"] = np.array([0.6, -0.8])
+    observation["object.cube.yaw"] = np.array([0.6, -0.8])
     vector = np.concatenate([observation[f.name] for f in FEATURES]).astype(np.float32)
     expected = network()(torch.from_numpy(vector)[None])[0].detach().numpy()
     chunk = policy.act(observation)
@@ -106,7 +107,7 @@ def test_another_task_is_refused(exported: Path) -> None:
 
 
 def test_a_lacking_feature_is_named(exported: Path) -> None:
-    with pytest.raises(UserError, match="lacks 'cube_age'"):
+    with pytest.raises(UserError, match="lacks 'object.cube.age'"):
         load_policy_file(exported).act({f.name: np.zeros(f.size) for f in FEATURES[:-1]})
 
 

@@ -30,7 +30,7 @@ EXAMPLE = ROOT / "examples" / "policy_server.py"
 def observation(goal: tuple[float, float, float] = (0.2, 0.05, 0.12)) -> dict[str, np.ndarray]:
     made = {feature.name: np.zeros(feature.size) for feature in standard_features(STANDARD, ROBOT.n)}
     made["joint_position"] = made["joint_command"] = np.array(ROBOT.home)
-    made["goal"], made["cube_yaw"] = np.array(goal), np.array([1.0, 0.0])
+    made["goal"] = np.array(goal)
     return made
 
 

@@ -237,7 +237,7 @@ def test_a_saltelli_design_says_which_numbers_of_draws_fit() -> None:
         (["--task", "reach", "--draws", "4", "--policy", "missing.onnx"], "missing.onnx"),
         (["--task", "reach", "--draws", "4", "--policy", "genius"], "genius"),
         (["--task", "reach", "--draws", "4", "--space", "missing.toml"], "no space file"),
-        (["--task", "reach", "--draws", "4", "--param", "object.mas=1:2"], "object.mass"),
+        (["--task", "lift", "--draws", "4", "--param", "object.cube.mas=1:2"], "object.cube.mass"),
         (["--task", "reach", "--draws", "4", "--param", "object.mass=heavy"], "cannot read the setting"),
         (["--task", "reach", "--draws", "4", "--base", "nominal"], "nothing varies"),
         (["--task", "reach", "--draws", "4", "--design", "grid"], "--param"),
@@ -297,11 +297,11 @@ def test_parameters_lists_and_saves(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = json.loads(capsys.readouterr().out)["parameters"]
     declared = all_parameters("so101", "lift")
     assert [row["name"] for row in rows] == [n for n in declared if n.startswith("object.")]
-    mass = next(row for row in rows if row["name"] == "object.mass")
-    assert (mass["unit"], mass["nominal"]) == ("kg", declared["object.mass"].nominal)
+    mass = next(row for row in rows if row["name"] == "object.cube.mass")
+    assert (mass["unit"], mass["nominal"]) == ("kg", declared["object.cube.mass"].nominal)
     path = tmp_path / "space.toml"
     assert main(["parameters", "--task", "lift", "--save", str(path)]) == 0
     capsys.readouterr()
     assert Space.load(path).bind(declared).draws(3, 0) == Space().bind(declared).draws(3, 0)
-    assert main(["parameters", "objct*"]) == 2
+    assert main(["parameters", "--task", "lift", "objct*"]) == 2
     assert "object." in capsys.readouterr().err

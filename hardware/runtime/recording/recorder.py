@@ -30,15 +30,13 @@ from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot.journal import Recovered
-from sim2real.observation import Observation
+from sim2real.objects import ObjectSpec
+from sim2real.observation import Observation, object_keys, standard_features
 from sim2real.robot import Robot
 from sim2real.spawning import context
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
-
-ENVIRONMENT = {"goal": 3, "cube": 3, "cube_yaw": 2, "cube_age": 1}
-"""What goes into `observation.environment_state`, in this order."""
 
 STATE_FEATURE = "supervisor"
 """Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
@@ -85,10 +83,18 @@ class RecorderConfig:
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
     hand_guided: bool = False
     """The arm is limp and moved by hand: the action of a frame is the state of the next one."""
+    objects: tuple[ObjectSpec, ...] = ()
+    """What lies on the table, whose observations are recorded."""
+
+    @property
+    def environment(self) -> dict[str, int]:
+        """What goes into `observation.environment_state`, in this order, and how many numbers each has."""
+        names = ("goal", *(key for spec in self.objects for key in object_keys(spec.name)))
+        return {feature.name: feature.size for feature in standard_features(names, 0)}
 
     def width(self, robot: Robot) -> int:
         """Numbers per frame: time, state of the supervisor, 3 + 3 joint vectors, environment."""
-        return 2 + (3 + len(SERVO)) * robot.n + sum(ENVIRONMENT.values())
+        return 2 + (3 + len(SERVO)) * robot.n + sum(self.environment.values())
 
 
 class Report(str):
@@ -104,6 +110,7 @@ class RecorderProcess:
         self._wait = wait
         self._n = robot.n
         self._hand_guided = config.hand_guided
+        self._environment = config.environment
         self._record = np.zeros(config.width(robot))
         reader, self._frames = context.Pipe(duplex=False)
         self._commands, theirs = context.Pipe()
@@ -181,7 +188,7 @@ class RecorderProcess:
         for name in SERVO:
             record[at : at + n] = getattr(reading, name)
             at += n
-        for name, size in ENVIRONMENT.items():
+        for name, size in self._environment.items():
             record[at : at + size] = observation[name]
             at += size
         self._pending = True
@@ -312,7 +319,7 @@ class _Writer:
             Path(config.root),
             robot,
             calibration,
-            environment=ENVIRONMENT,
+            environment=config.environment,
             extra={
                 STATE_FEATURE: FeatureSpec("int64", (1,)),
                 **{
@@ -399,7 +406,7 @@ class _Writer:
             extra[feature] = record[at : at + n]
             at += n
         environment = {}
-        for name, size in ENVIRONMENT.items():
+        for name, size in self.config.environment.items():
             environment[name] = record[at : at + size]
             at += size
         images: dict[str, Image | None] = {}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hardware.runtime.sources.sources import Answer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
-from sim2real.observation import STANDARD, Feature, Observation, standard_features
+from sim2real.observation import Feature, Observation, observed_names, standard_features
 from sim2real.policies.load import load_policy
 from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.remote import MAX_HORIZON, Surroundings
@@ -102,8 +102,8 @@ class _Shared:
 
 
 def observed_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
-    """Everything an arm can tell a policy: the standard keys, in the order of the shared memory."""
-    return standard_features(STANDARD, robot.n)
+    """Everything an arm can tell a policy of this task, in the order of the shared memory."""
+    return standard_features(observed_names(task.objects), robot.n)
 
 
 class InferenceProcess:
@@ -248,8 +248,11 @@ def example_observation(robot: Robot, features: Sequence[Feature]) -> Observatio
     observation = {feature.name: np.zeros(feature.size) for feature in features}
     observation["joint_position"] = np.array(robot.home)
     observation["joint_command"] = np.array(robot.home)
-    observation["goal"] = observation["cube"] = np.array([0.25, 0.0, 0.1])
-    observation["cube_yaw"] = np.array([1.0, 0.0])
+    for feature in features:
+        if feature.name == "goal" or feature.name.endswith(".position"):
+            observation[feature.name] = np.array([0.25, 0.0, 0.1])
+        elif feature.name.endswith(".yaw"):
+            observation[feature.name] = np.array([1.0, 0.0])
     return observation
 
 

@@ -4,6 +4,7 @@ The loop never waits for a source: everything here returns at once.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sim2real.chunks import Chunk
 from sim2real.clock import Clock
+from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, nothing_seen
 from sim2real.policies.protocol import Policy
 
@@ -97,7 +99,7 @@ class PerceptionSource(Protocol):
         """Whether everything the task needs has been seen since `begin`."""
 
     def entries(self, time: float) -> Observation:
-        """Observation entries as of `time`: `goal`, and with a camera `cube`, `cube_yaw`, `cube_age`."""
+        """Observation entries as of `time`: `goal`, and those of the task's objects."""
 
     def frame_age(self, time: float) -> float:
         """Seconds since the newest camera frame was taken; infinite before the first."""
@@ -111,12 +113,13 @@ class PerceptionSource(Protocol):
 
 
 class GoalOnly:
-    """No camera: a goal that is given, and a cube that is never seen."""
+    """No camera: a goal that is given, and objects that are never seen."""
 
     needed = False
     problem = ""
 
-    def __init__(self, goal: Array | None = None) -> None:
+    def __init__(self, goal: Array | None = None, objects: Sequence[ObjectSpec] = ()) -> None:
+        self.objects = tuple(objects)
         self.goal = np.zeros(3) if goal is None else np.array(goal, dtype=np.float64)
 
     def begin(self, goal: Array | None) -> None:
@@ -127,7 +130,7 @@ class GoalOnly:
         return True
 
     def entries(self, time: float) -> Observation:
-        return nothing_seen() | {"goal": self.goal}
+        return nothing_seen(self.objects) | {"goal": self.goal}
 
     def frame_age(self, time: float) -> float:
         return 0.0

@@ -4,7 +4,7 @@ A plain `nn.Module` in three parts, all of which travel in its state dict:
 
 1. `ObservationEncoder`: fixed smooth functions of the observation, without trainable weights. From the joint
    angles it computes where the tool is (the arm's own kinematics as buffers) and expresses every target (goal,
-   cube) relative to it, at several scales. A small network then has to learn what to do, not trigonometry.
+   objects) relative to it, at several scales. A small network then has to learn what to do, not trigonometry.
 2. normalizers, as buffers: statistics of the training episodes.
 3. a multilayer perceptron: `trunk` (shared features) and `head` (the chunk), so that fine-tuning can freeze the
    one and train the other.
@@ -26,9 +26,6 @@ from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import KIND
 from sim2real.errors import UserError
 from sim2real.robot import Robot
-
-TARGETS = ("goal", "cube", "mark")
-"""Observation features that are points in the base frame, m, when they have three numbers."""
 
 LENGTHS = (0.01, 0.04)
 """Scales, m, at which distances are squashed: near a target millimetres decide, far from it centimetres."""
@@ -78,7 +75,10 @@ class ObservationEncoder(nn.Module):
             start += size
         self.input_size = start
         self.chain_joints = list(chain_joints)
-        self.targets = [name for name, size in features if name in TARGETS and size == 3]
+        self.targets = [name for name, size in features if is_place(name, size)]
+        objects = [name for name in self.targets if name != "goal"]
+        self.pushed = objects if "goal" in self.targets else []
+        self.yaws = [name for name, size in features if name.startswith("object.") and name.endswith(".yaw")]
         k = len(self.chain_joints)
         # Rotation about axis a by angle q after the fixed rotation F: F + sin q · F[a]× + (1 − cos q) · F[a]×²
         # (Rodrigues' formula); the three matrices are constants.
@@ -130,10 +130,9 @@ class ObservationEncoder(nn.Module):
         if "joint_position" in self.slices and "joint_command" in self.slices:
             lag = value("joint_command") - value("joint_position")
             parts += [lag, torch.tanh(lag / LAG)]
-        cube_to_goal = None
-        if "cube" in self.targets and "goal" in self.targets:
-            cube_to_goal = value("goal") - value("cube")
-            parts += [cube_to_goal, _distance(cube_to_goal), *_squashed(cube_to_goal)]
+        to_goal = {name: value("goal") - value(name) for name in self.pushed}
+        for away in to_goal.values():
+            parts += [away, _distance(away), *_squashed(away)]
         if "joint_position" not in self.slices or not self.chain_joints:
             return torch.cat(parts, dim=1)
 
@@ -152,15 +151,15 @@ class ObservationEncoder(nn.Module):
             ahead = _into(commanded_rotation, value(name) - commanded)
             parts += [_into(base_rotation, value(name) - base), away, local, _distance(away), ahead]
             parts += [*_squashed(local), *_squashed(ahead)]
-        if cube_to_goal is not None:
-            direction = cube_to_goal / _distance(cube_to_goal)
+        for name, away in to_goal.items():
+            direction = away / _distance(away)
             behind = _into(tool_rotation, direction)
-            along = ((tool - value("cube")) * direction).sum(dim=1, keepdim=True)
-            across = (tool - value("cube")) - along * direction
+            along = ((tool - value(name)) * direction).sum(dim=1, keepdim=True)
+            across = (tool - value(name)) - along * direction
             parts += [direction, behind, along, across, *_squashed(along), *_squashed(across)]
             parts += [_into(base_rotation, direction)]
-        if "cube_yaw" in self.slices:
-            parts += [_relative_yaw(value("cube_yaw"), tool_rotation[:, :, 0])]
+        for name in self.yaws:
+            parts += [_relative_yaw(value(name), tool_rotation[:, :, 0])]
         return torch.cat(parts, dim=1)
 
 
@@ -276,6 +275,11 @@ class ChunkMLP(PolicyNetwork):
         self.output_scale.copy_(spread.expand(self.horizon, self.joints))
 
 
+def is_place(name: str, size: int) -> bool:
+    """Whether a feature is a point in the base frame, m: the goal, or where an object is."""
+    return size == 3 and (name == "goal" or (name.startswith("object.") and name.endswith(".position")))
+
+
 def chain_of(robot: Robot) -> Chain:
     """The chain from a robot's base to its tool frame; empty when a link in it slides, or follows a joint."""
     model = robot.model
@@ -309,8 +313,8 @@ def _squashed(vector: Tensor) -> list[Tensor]:
     return [torch.tanh(vector / length) for length in LENGTHS]
 
 
-def _relative_yaw(cube_yaw: Tensor, axis: Tensor) -> Tensor:
-    """(B, 2): cosine and sine of four times the angle between the cube's faces and a tool axis, seen from above.
+def _relative_yaw(yaw: Tensor, axis: Tensor) -> Tensor:
+    """(B, 2): cosine and sine of four times the angle between a cube's faces and a tool axis, seen from above.
 
     The axis' horizontal part (c, s) is squared twice as a complex number, which multiplies its angle by four
     without an arctangent's jump; its length shrinks when the tool is tilted.
@@ -318,5 +322,5 @@ def _relative_yaw(cube_yaw: Tensor, axis: Tensor) -> Tensor:
     c, s = axis[:, 0:1], axis[:, 1:2]
     for _ in range(2):
         c, s = c * c - s * s, 2 * c * s
-    cube_c, cube_s = cube_yaw[:, 0:1], cube_yaw[:, 1:2]
-    return torch.cat([cube_c * c + cube_s * s, cube_s * c - cube_c * s], dim=1)
+    yaw_c, yaw_s = yaw[:, 0:1], yaw[:, 1:2]
+    return torch.cat([yaw_c * c + yaw_s * s, yaw_s * c - yaw_c * s], dim=1)

@@ -11,7 +11,7 @@ import pytest
 
 from hardware.emulator.assembly import emulated_calibration
 from hardware.runtime.control.supervisor import CODES, Phase, State
-from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
+from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
 from hardware.runtime.sources.inference import Slot
 from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
@@ -19,11 +19,14 @@ from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.lerobot.journal import pending, recover
 from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
 
 from .ticks import a_tick
 
 ROBOT = Robot.load("so101")
 CALIBRATION = emulated_calibration(ROBOT)
+LIFT = load_task("lift")
+ENVIRONMENT = RecorderConfig("", "so101", {}, "lift", objects=LIFT.objects).environment
 CAMERA = CameraModel.looking_at((0.4, 0.3, 0.4), (0.2, 0.0, 0.0), width=64, height=48, name="front")
 
 
@@ -58,7 +61,9 @@ def make(tmp_path):
     running = []
 
     def start(**more):
-        config = RecorderConfig(str(tmp_path / "set"), "so101", CALIBRATION.table(), "reach", **more)
+        config = RecorderConfig(
+            str(tmp_path / "set"), "so101", CALIBRATION.table(), "lift", objects=LIFT.objects, **more
+        )
         running.append(RecorderProcess(config, wait))
         return running[-1]
 

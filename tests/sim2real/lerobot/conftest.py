@@ -56,6 +56,9 @@ def make_episode(
         fps=30.0,
         robot=robot.name,
         task=task,
-        features={"goal": rng.uniform(0, 0.3, (length, 3)), "cube_age": rng.uniform(0, 2, (length, 1))},
+        features={
+            "goal": rng.uniform(0, 0.3, (length, 3)),
+            "object.cube.age": rng.uniform(0, 2, (length, 1)),
+        },
         success=success,
     )

@@ -63,7 +63,7 @@ def test_round_trip(robot: Robot, calibration: Calibration, tmp_path: Path) -> N
         np.testing.assert_allclose(read.action, original.action, atol=1e-6)
         np.testing.assert_allclose(read.executed, original.executed, atol=1e-6)
         np.testing.assert_allclose(read.time, original.time, atol=1e-12)
-        assert list(read.features) == ["goal", "cube_age"]
+        assert list(read.features) == ["goal", "object.cube.age"]
         np.testing.assert_allclose(read.features["goal"], original.features["goal"], atol=1e-7)
         assert (read.success, read.task, read.fps) == (original.success, original.task, original.fps)
 
@@ -78,7 +78,7 @@ def test_layout_is_lerobots(robot: Robot, calibration: Calibration, tmp_path: Pa
         "goal.x",
         "goal.y",
         "goal.z",
-        "cube_age",
+        "object.cube.age",
     ]
     data = pq.read_schema(tmp_path / "data/chunk-000/file-000.parquet")
     assert data.field("action").type == pa.list_(pa.float32(), 6)
@@ -300,7 +300,7 @@ def test_refuses_what_does_not_fit(robot: Robot, calibration: Calibration, tmp_p
     write_episodes(root, robot, calibration, [make_episode(robot)])
     with pytest.raises(UserError, match=r"other features \(observation.environment_state differ\)"):
         EpisodeRecorder(root, robot, calibration)
-    environment = {"goal": 3, "cube_age": 1}
+    environment = {"goal": 3, "object.cube.age": 1}
     with pytest.raises(UserError, match="recorded at 30 Hz, this is 50"):
         EpisodeRecorder(root, robot, calibration, environment=environment, fps=50)
     with pytest.raises(UserError, match="another calibration"):
@@ -342,11 +342,11 @@ def test_measurements_that_an_earlier_version_did_not_record(
 
     def record() -> LeRobotDataset:
         with EpisodeRecorder(
-            root, robot, calibration, environment={"goal": 3, "cube_age": 1}, extra=load
+            root, robot, calibration, environment={"goal": 3, "object.cube.age": 1}, extra=load
         ) as recorder:
             extra = {"servo.load": np.full(robot.n, 0.25)}
             for k in range(9):
-                features = {"goal": np.zeros(3), "cube_age": np.zeros(1)}
+                features = {"goal": np.zeros(3), "object.cube.age": np.zeros(1)}
                 recorder.add(
                     time=k / 30, state=robot.home, action=robot.home, executed=robot.home,
                     environment=features, extra=extra,

@@ -76,9 +76,9 @@ def test_a_drifting_camera_is_believed_to_stand_still() -> None:
         where = []
         for drift in ({}, {"camera.drift": 0.004}, {"camera.drift_turn": 0.008}):
             world.reset(Draw(seed=3, values=quiet | drift))
-            first, stood = world.observe()["cube"], world.camera()
+            first, stood = world.observe()["object.cube.position"], world.camera()
             world.advance(world.goal, 600)
-            seen, cube = world.observe()["cube"], world.truth().cube_position
+            seen, cube = world.observe()["object.cube.position"], world.truth().objects["cube"].position
             # The pixel at which the cube now is, taken by someone who knows the camera as it stood.
             expected = stood.on_plane(world.camera().project(cube), first[2])
             where.append((np.linalg.norm(seen - first), np.linalg.norm(seen - expected)))

@@ -129,11 +129,11 @@ def test_a_grasped_cube_stays_where_it_is(lift: World) -> None:
     episode = rollout(lift, lift.task.expert(lift.robot), Draw(seed=1), privileged=True)
     assert episode.success
     lift.advance(None, 150)
-    assert lift.truth().grasped
-    before = lift.truth().cube_position - lift.truth().tool_position
+    assert lift.truth().objects["cube"].grasped
+    before = lift.truth().objects["cube"].position - lift.truth().tool_position
     lift.advance(None, 900)
-    after = lift.truth().cube_position - lift.truth().tool_position
-    assert lift.truth().grasped
+    after = lift.truth().objects["cube"].position - lift.truth().tool_position
+    assert lift.truth().objects["cube"].grasped
     assert np.linalg.norm(after - before) < 1e-3
     assert np.abs(lift.velocity).max() < 0.02
 

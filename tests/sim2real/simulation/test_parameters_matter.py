@@ -102,13 +102,18 @@ def grasp(world: World) -> Array:
         fall = []
         for _ in range(40):
             lift.advance(goal, 3)
-            fall.append(lift.truth().cube_position)
-    return np.concatenate([lifted.features["cube"].ravel(), np.ravel(fall)])
+            fall.append(lift.truth().objects["cube"].position)
+    return np.concatenate([lifted.features["object.cube.position"].ravel(), np.ravel(fall)])
 
 
 def start(world: World) -> Array:
     truth = world.truth()
-    parts = (truth.joint_position, truth.cube_position, truth.cube_rotation.ravel(), truth.goal)
+    parts = (
+        truth.joint_position,
+        truth.objects["cube"].position,
+        truth.objects["cube"].rotation.ravel(),
+        truth.goal,
+    )
     return np.concatenate(parts)
 
 

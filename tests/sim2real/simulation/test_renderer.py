@@ -46,8 +46,12 @@ def test_the_picture_agrees_with_the_camera_model(push: World, seed: int) -> Non
     pixels = green(image)
     np.testing.assert_allclose(pixels.min(axis=0), outline.min(axis=0), atol=1.5)
     np.testing.assert_allclose(pixels.max(axis=0), outline.max(axis=0), atol=1.5)
-    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * truth.cube_size / 2
-    cube = camera.project(truth.cube_position + corners @ truth.cube_rotation.T)
+    corners = (
+        np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        * truth.objects["cube"].spec.measures[0]
+        / 2
+    )
+    cube = camera.project(truth.objects["cube"].position + corners @ truth.objects["cube"].rotation.T)
     pixels = red(image)
     np.testing.assert_allclose(pixels.min(axis=0), cube.min(axis=0), atol=1.5)
     np.testing.assert_allclose(pixels.max(axis=0), cube.max(axis=0), atol=1.5)

@@ -89,8 +89,8 @@ def test_the_seed_matters_only_to_what_is_random(lift: World) -> None:
 
 
 def test_unknown_parameters_are_refused_with_the_nearest_name(lift: World) -> None:
-    with pytest.raises(UserError, match=r"object\.mas.*did you mean object\.mass"):
-        lift.reset(Draw(values={"object.mas": 0.1}))
+    with pytest.raises(UserError, match=r"object\.cube\.mas.*did you mean object\.cube\.mass"):
+        lift.reset(Draw(values={"object.cube.mas": 0.1}))
     with pytest.raises(UserError, match="not a parameter"):
         World("so101", nominal={"nonsense": 1.0})
 

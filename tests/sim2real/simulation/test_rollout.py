@@ -40,7 +40,7 @@ def test_an_episode_records_equal_columns_at_the_policys_rate(push: World) -> No
     assert len(episode) == 60 and episode.fps == 30
     np.testing.assert_allclose(episode.time, np.arange(60) / 30, atol=1e-9)
     assert episode.state.shape == episode.action.shape == episode.executed.shape == (60, 6)
-    assert episode.features["cube"].shape == (60, 3)
+    assert episode.features["object.cube.position"].shape == (60, 3)
     assert (episode.task, episode.robot) == ("push", "so101")
     assert episode.success is False
     assert episode.info["interventions"]["ticks"] == 200

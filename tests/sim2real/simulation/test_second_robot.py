@@ -68,7 +68,7 @@ def test_tasks_run_with_it_and_it_is_drawn_without_a_camera_of_its_own(iiwa: Wor
     with World(iiwa.robot, load_task("push")) as world:
         # Without a camera of its own the detector sees everything there is.
         episode = rollout(world, Stay(), max_seconds=0.5)
-        assert episode.features["cube_age"].max() < 0.2
+        assert episode.features["object.cube.age"].max() < 0.2
     picture = iiwa.render(width=160, height=120)
     # Orange and grey before the table, over much of the picture.
     orange = (picture[..., 0].astype(int) - picture[..., 2]) > 60

@@ -4,11 +4,11 @@ import numpy as np
 import pybullet as bullet
 import pytest
 
-from sim2real.observation import MAX_AGE, standard_features
+from sim2real.observation import MAX_AGE, observed_names, standard_features
 from sim2real.parameters import Draw
 from sim2real.simulation.disturbance import CommandLine
 from sim2real.simulation.rollout import rollout
-from sim2real.simulation.sensing import KNOWN_SIZE, TICK, cube_yaw
+from sim2real.simulation.sensing import TICK, cube_yaw
 from sim2real.simulation.world import World
 
 EXACT = {"detector.noise": 0.0, "detector.yaw_noise": 0.0}
@@ -16,10 +16,15 @@ EXACT = {"detector.noise": 0.0, "detector.yaw_noise": 0.0}
 
 def test_the_observation_has_the_standard_keys_and_sizes(push: World) -> None:
     push.reset()
-    names = ("joint_position", "joint_velocity", "joint_command", "goal", "cube", "cube_yaw", "cube_age")
+    names = observed_names(push.objects)
+    assert names == (
+        *("joint_position", "joint_velocity", "joint_command", "goal"),
+        *("object.cube.position", "object.cube.yaw", "object.cube.age"),
+        *("object.mark.position", "object.mark.yaw", "object.mark.age"),
+    )
     for privileged in (False, True):
         observation = push.observe(privileged=privileged)
-        assert set(observation) == set(names)
+        assert tuple(observation) == names
         for feature in standard_features(names, 6):
             assert observation[feature.name].shape == (feature.size,)
 
@@ -66,10 +71,10 @@ def test_a_cube_on_the_table_is_found_where_it_is(lift: World) -> None:
         values = EXACT | {"task.cube.radius": 0.18 + 0.02 * seed, "task.cube.angle": 0.4 - 0.25 * seed}
         lift.reset(Draw(seed=seed, values=values))
         seen, true = lift.observe(), lift.observe(privileged=True)
-        np.testing.assert_allclose(seen["cube"], true["cube"], atol=2e-4)
-        np.testing.assert_allclose(seen["cube_yaw"], true["cube_yaw"], atol=2e-2)
-        assert 0 < seen["cube_age"][0] < 0.06 + 2 / 30
-        assert true["cube_age"][0] == 0.0
+        np.testing.assert_allclose(seen["object.cube.position"], true["object.cube.position"], atol=2e-4)
+        np.testing.assert_allclose(seen["object.cube.yaw"], true["object.cube.yaw"], atol=2e-2)
+        assert 0 < seen["object.cube.age"][0] < 0.06 + 2 / 30
+        assert true["object.cube.age"][0] == 0.0
 
 
 def test_detections_are_biased_and_spread_as_declared(lift: World) -> None:
@@ -78,7 +83,7 @@ def test_detections_are_biased_and_spread_as_declared(lift: World) -> None:
     lift.reset(Draw(seed=1, values=values))
     for _ in range(300):
         lift.advance(None, 10)
-        errors.append(lift.observe()["cube"] - lift.truth().cube_position)
+        errors.append(lift.observe()["object.cube.position"] - lift.truth().objects["cube"].position)
     errors = np.array(errors)
     assert errors[:, 0].mean() == pytest.approx(0.004, abs=4e-4)
     assert abs(errors[:, 1].mean()) < 4e-4
@@ -92,8 +97,8 @@ def test_frames_come_at_the_declared_rate_and_age(lift: World) -> None:
     for _ in range(120):
         lift.advance(None, 5)
         observation = lift.observe()
-        ages.append(observation["cube_age"][0])
-        values.append(tuple(observation["cube"]))
+        ages.append(observation["object.cube.age"][0])
+        values.append(tuple(observation["object.cube.position"]))
     assert 0.1 - 1e-9 <= min(ages) <= 0.12
     assert 0.18 <= max(ages) <= 0.2 + 0.02
     assert len(set(values)) == pytest.approx(20, abs=1)
@@ -103,15 +108,15 @@ def test_a_lifted_cube_is_seen_on_the_table_behind_it(lift: World) -> None:
     draw = Draw(seed=3, values=EXACT | {"detector.latency": 0.0})
     rollout(lift, lift.task.expert(lift.robot), draw, privileged=True)
     lift.advance(None, 300)
-    cube = lift.truth().cube_position
+    cube = lift.truth().objects["cube"].position
     detector = lift.detector
     assert cube[2] > 0.05
-    if detector.visible(lift.bodies.cube_state()) < 0.5:
+    if detector.visible(lift.truth().objects["cube"]) < 0.5:
         pytest.skip("the gripper hides the cube in this pose")
-    seen = lift.observe()["cube"]
+    seen = lift.observe()["object.cube.position"]
     eye = lift.camera().position
     # On the line from the camera through the cube, half a cube above the table.
-    along = (KNOWN_SIZE / 2 - eye[2]) / (cube[2] - eye[2])
+    along = (lift.objects[0].rest - eye[2]) / (cube[2] - eye[2])
     np.testing.assert_allclose(seen, eye + along * (cube - eye), atol=2e-3)
     assert np.linalg.norm(seen[:2] - cube[:2]) > 0.03
 
@@ -122,21 +127,21 @@ def test_a_hidden_cube_keeps_its_last_value_and_ages(lift: World) -> None:
     before = lift.observe()
     half = (0.05, 0.05, 0.05)
     screen = bullet.createCollisionShape(bullet.GEOM_BOX, halfExtents=half, physicsClientId=lift.client)
-    eye, cube = lift.camera().position, lift.truth().cube_position
+    eye, cube = lift.camera().position, lift.truth().objects["cube"].position
     body = bullet.createMultiBody(
         0, screen, -1, (eye + 0.4 * (cube - eye)).tolist(), physicsClientId=lift.client
     )
     try:
         lift.advance(None, 150)
         hidden = lift.observe()
-        np.testing.assert_allclose(hidden["cube"], before["cube"], atol=1e-4)
-        assert hidden["cube_age"][0] > 0.4
+        np.testing.assert_allclose(hidden["object.cube.position"], before["object.cube.position"], atol=1e-4)
+        assert hidden["object.cube.age"][0] > 0.4
         lift.advance(None, 900)
-        assert lift.observe()["cube_age"][0] == MAX_AGE
+        assert lift.observe()["object.cube.age"][0] == MAX_AGE
     finally:
         bullet.removeBody(body, physicsClientId=lift.client)
     lift.advance(None, 60)
-    assert lift.observe()["cube_age"][0] < 0.15
+    assert lift.observe()["object.cube.age"][0] < 0.15
 
 
 def test_the_mark_is_found_with_the_same_bias_as_the_cube(push: World) -> None:

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.experts.base import Expert, LiftExpert, PushExpert, ReachExpert, grip_angles, holds_something
 from sim2real.experts.laws import FLOOR, GRASP_HEIGHT, PUSH_HEIGHT
 from sim2real.experts.motion import Motion, gate_delay
 from sim2real.experts.pointing import forward, inverse
 from sim2real.model.kinematics import tool_position
+from sim2real.objects import Pose
 from sim2real.observation import Observation
 from sim2real.robot import Robot
 from sim2real.simulation.rollout import rollout
@@ -39,11 +41,12 @@ def seen(q: np.ndarray, command: np.ndarray | None = None, **others: object) -> 
         "joint_position": q,
         "joint_command": q if command is None else command,
         "goal": (0.24, 0.12, 0.0125),
-        "cube": CUBE,
-        "cube_yaw": (1.0, 0.0),
-        "cube_age": (0.1,),
+        "object.cube.position": CUBE,
+        "object.cube.yaw": (1.0, 0.0),
+        "object.cube.age": (0.1,),
     }
-    return {key: np.array(value, dtype=np.float64) for key, value in (known | others).items()}
+    new = {old_names.feature(key): value for key, value in others.items()}
+    return {key: np.array(value, dtype=np.float64) for key, value in (known | new).items()}
 
 
 def point(expert: Expert, q: np.ndarray) -> np.ndarray:
@@ -239,9 +242,11 @@ def test_lift_starts_over_when_the_cube_is_taken_away() -> None:
         grasped_at: list[int] = []
 
         def steal(step: int, observation: Observation, chunk: np.ndarray) -> None:
-            if not grasped_at and world.truth().cube_position[2] > 0.03:
+            if not grasped_at and world.truth().objects["cube"].position[2] > 0.03:
                 grasped_at.append(step)
-                world.place(replace(world.scene, cube_xy=(0.22, -0.05)))
+                world.place(
+                    replace(world.scene, poses={"cube": Pose(0.22, -0.05, world.scene.poses["cube"].yaw)})
+                )
 
         episode = rollout(world, expert, None, privileged=True, on_step=steal)
     assert grasped_at and episode.success

@@ -8,11 +8,12 @@ import pytest
 from sim2real.errors import UserError
 from sim2real.experts.base import grip_angles
 from sim2real.model.kinematics import tool_pose
+from sim2real.objects import ByName
 from sim2real.robot import Robot
 from sim2real.task import AXIS, CUBE
 from sim2real.tasks.push import APART
 from sim2real.tasks.registry import load_task, task_names
-from sim2real.truth import Truth
+from sim2real.truth import ObjectState, Truth
 
 ROBOT = Robot.load("so101")
 
@@ -23,8 +24,8 @@ def truth(
     position, rotation = tool_pose(ROBOT.model, q)
     return Truth(
         time=0.0, joint_position=q, joint_velocity=np.zeros(6), joint_command=q, tool_position=position,
-        tool_rotation=rotation, cube_position=np.array(cube), cube_rotation=np.eye(3), cube_size=CUBE,
-        goal=np.array(goal, dtype=float), finger_contact=False, jaw_contact=False,
+        tool_rotation=rotation, goal=np.array(goal, dtype=float),
+        objects=ByName(cube=ObjectState(load_task("lift").object("cube"), np.array(cube), np.eye(3))),
     )  # fmt: skip
 
 
@@ -40,14 +41,13 @@ def test_what_is_drawn_lies_where_the_task_says(name: str) -> None:
     places = []
     for values in draws(name, 400):
         scene = task.setup(values, np.random.default_rng(0))
-        places += [place for place in (scene.cube_xy, scene.mark_xy) if place is not None]
+        places += [pose.xy for pose in scene.poses.values()]
         if name == "reach":
             places.append(tuple(scene.goal[:2]))
             assert 0.05 <= scene.goal[2] <= 0.22
         if name == "push":
-            assert scene.cube_xy is not None and scene.mark_xy is not None
-            assert math.dist(scene.cube_xy, scene.mark_xy) >= APART
-            assert tuple(scene.goal[:2]) == scene.mark_xy
+            assert math.dist(scene.poses["cube"].xy, scene.poses["mark"].xy) >= APART
+            assert tuple(scene.goal[:2]) == scene.poses["mark"].xy
     radii = [math.dist(place, AXIS) for place in places]
     angles = [math.atan2(y - AXIS[1], x - AXIS[0]) for x, y in places]
     low, high, widest = (0.16, 0.30, 0.9) if name == "reach" else (0.17, 0.27, 0.7)
@@ -64,8 +64,8 @@ def test_a_mark_too_close_to_the_cube_is_moved_by_the_seed_alone() -> None:
     }
     task = load_task("push")
     scenes = [task.setup(values, np.random.default_rng(seed)) for seed in (3, 3, 4)]
-    assert scenes[0].mark_xy == scenes[1].mark_xy != scenes[2].mark_xy
-    assert len({scene.cube_xy for scene in scenes}) == 1, "the cube stays where the draw says"
+    assert scenes[0].poses["mark"].xy == scenes[1].poses["mark"].xy != scenes[2].poses["mark"].xy
+    assert len({scene.poses["cube"].xy for scene in scenes}) == 1, "the cube stays where the draw says"
 
 
 def test_episodes_start_near_home_within_the_limits() -> None:
@@ -93,9 +93,13 @@ def test_push_is_satisfied_by_a_cube_on_the_table_at_the_mark() -> None:
     assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.076, CUBE / 2), goal=goal))
     assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.05, 0.06), goal=goal))
     assert task.stage(truth(ROBOT.home, cube=(0.24, 0.10, CUBE / 2), goal=goal)) == "closer"
-    seen = {"cube": np.array([0.24, 0.06, CUBE / 2]), "goal": np.array(goal), "cube_age": np.array([0.1])}
+    seen = {
+        "object.cube.position": np.array([0.24, 0.06, CUBE / 2]),
+        "goal": np.array(goal),
+        "object.cube.age": np.array([0.1]),
+    }
     assert task.estimate(seen, ROBOT) is True
-    assert task.estimate(seen | {"cube_age": np.array([1.5])}, ROBOT) is None
+    assert task.estimate(seen | {"object.cube.age": np.array([1.5])}, ROBOT) is None
 
 
 def test_lift_is_satisfied_by_a_cube_up_at_the_tool() -> None:

@@ -1,0 +1,99 @@
+"""How much of an object's colour each pixel has, relative to its brightness.
+
+So shade and exposure matter little. Red and green, the colours of the cube and the mark of the tasks here, have
+scores of their own that tell them from the hues of arms and tables (orange, wood, blue-green); all others are told
+by the direction of their chroma.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.objects import COLOURS, ObjectSpec, Rgb
+
+Score = Callable[[NDArray[np.int16]], NDArray[np.float32]]
+
+GREY = 0.15
+"""Colours with less chroma than this, of 1, cannot be told from grey things."""
+ALIKE = math.cos(math.radians(18.0))
+"""Colours whose chromas lie closer in direction cannot be told from each other."""
+
+
+@dataclass(frozen=True)
+class Colour:
+    """`score` says how much of the colour each pixel of a BGR picture has; from `threshold` on it is of it."""
+
+    score: Score
+    threshold: float
+
+
+def colour_of(spec: ObjectSpec) -> Colour:
+    """How to find an object's colour. Raises UserError for grey ones."""
+    if _length(_chroma(spec.rgb)) < GREY:
+        raise UserError(
+            f"a camera cannot tell the object '{spec.name}' by its colour {spec.colour}, which is too close to grey; "
+            f"choose another one, such as {', '.join(_tellable())}"
+        )
+    if spec.rgb == COLOURS["red"]:
+        return Colour(_redness, 0.28)
+    if spec.rgb == COLOURS["green"]:
+        return Colour(_greenness, 0.2)
+    return Colour(_towards(spec.rgb), 0.2)
+
+
+def distinguishable(objects: Sequence[ObjectSpec]) -> None:
+    """Raise UserError when two of the objects have colours that a camera takes for one."""
+    for a, b in itertools.combinations(objects, 2):
+        one, other = _chroma(a.rgb), _chroma(b.rgb)
+        if float(one @ other) > ALIKE * _length(one) * _length(other):
+            raise UserError(
+                f"a camera tells objects by their colours, and those of '{a.name}' ({a.colour}) and '{b.name}' "
+                f"({b.colour}) look alike; give one of them another colour"
+            )
+
+
+def _tellable() -> list[str]:
+    return [name for name, rgb in COLOURS.items() if _length(_chroma(rgb)) >= GREY]
+
+
+def _chroma(rgb: Rgb) -> NDArray[np.float64]:
+    values = np.array(rgb, dtype=np.float64)
+    return values - values.mean()
+
+
+def _length(vector: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(vector))
+
+
+def _towards(rgb: Rgb) -> Score:
+    """Chroma along that of `rgb`, less what is across it, relative to brightness."""
+    red, green, blue = rgb
+    along = _chroma((blue, green, red)).astype(np.float32)  # pictures are BGR
+    full = _length(_chroma(rgb)) / max(rgb)
+    along /= np.float32(np.linalg.norm(along))
+
+    def score(image: NDArray[np.int16]) -> NDArray[np.float32]:
+        pixels = image.astype(np.float32)
+        chroma = pixels - pixels.mean(axis=-1, keepdims=True)
+        towards = chroma @ along
+        across = np.linalg.norm(chroma - towards[..., None] * along, axis=-1)
+        return np.asarray((towards - 1.5 * across) / (pixels.max(axis=-1) + 20.0) / full, dtype=np.float32)
+
+    return score
+
+
+def _redness(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    """How red each pixel is, about 0 for greys, below for orange and pink, up to 1; image is BGR."""
+    b, g, r = image[..., 0], image[..., 1], image[..., 2]
+    return ((r - np.maximum(g, b) - 1.5 * np.abs(g - b).astype(np.float32)) / (r + 20)).astype(np.float32)
+
+
+def _greenness(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    """How green each pixel is, about 0 for greys, below for yellow and turquoise, up to 1; image is BGR."""
+    b, g, r = image[..., 0], image[..., 1], image[..., 2]
+    return ((g - np.maximum(r, b) - 0.4 * np.abs(r - b).astype(np.float32)) / (g + 20)).astype(np.float32)

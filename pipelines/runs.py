@@ -28,6 +28,9 @@ CONFIG = "config.json"
 PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime", "torch", "lightning", "onnx")
 """Whose versions may change what a run gives; noted in config.json."""
 
+COMMANDS = ("sweep", "ranges", "pretrain", "finetune", "identify", "record", "excite", "deploy", "play")
+"""Who makes run directories. (Early ones did not note their versions.)"""
+
 HIDDEN = ".lock"
 """Files of a directory that say nothing about whose it is."""
 
@@ -105,7 +108,8 @@ def require_own(out: str | Path, commands: Collection[str], names: Iterable[str]
     command, ours = None, False
     try:
         config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        command, ours = config.get("command"), "sim2real" in config.get("versions", ())
+        command = config.get("command")
+        ours = command in COMMANDS or "sim2real" in config.get("versions", ())
     except (OSError, ValueError, AttributeError, TypeError):
         pass
     if not ours:

@@ -332,15 +332,13 @@ class SerialArm:
 
     def time_readings(self, count: int) -> tuple[float, float]:
         """(how long a reading of all joints usually takes, of `count`; what the wire needs of that), s."""
+        address, size = self._fast.address, self._fast.size
         times = []
         for _ in range(count):
             start = self.bus.now()
-            try:
-                self.observe()
-            except BusError:
-                pass  # as long as it takes to give up
+            self.bus.sync_read(self.ids, address, size)
             times.append(self.bus.now() - start)
-        return usual(times), self.bus.reading_time(self.ids, self._fast.address, self._fast.size)
+        return usual(times), self.bus.reading_time(self.ids, address, size)
 
     def forget_readings(self) -> None:
         """Take the next readings as they come: a hand has moved the arm faster than its servos could."""

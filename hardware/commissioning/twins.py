@@ -26,11 +26,17 @@ HOW_TO_PART = (
 )
 
 
-class Look:
-    """Questions to one ID, and everything that comes back to them. `silence` s without a byte end an answer."""
+FIRST, SILENCE = 0.15, 0.02
+"""s in which an answer begins, on a slow line and a busy machine as well; s without a byte that end it."""
 
-    def __init__(self, port: Port, family: ServoFamily, id: int, silence: float) -> None:
-        self.port, self.family, self.id, self.silence = port, family, id, silence
+
+class Look:
+    """Questions to one ID, and everything that comes back to them."""
+
+    def __init__(self, port: Port, family: ServoFamily, id: int, allowance: float) -> None:
+        """`allowance`: how long the line may take for an answer, s."""
+        self.port, self.family, self.id = port, family, id
+        self.silence = max(SILENCE, allowance)
         self.asked = self.missing = self.damaged = self.double = 0
         self.leaps = 0
         self.positions: list[int] = []
@@ -65,7 +71,7 @@ class Look:
         parser: Any = packets.Parser()
         found: list[bytes] = []
         wire = (size + 40) * 10 / port.baud
-        end, last = port.now() + self.silence + wire, port.now() + 10 * (self.silence + wire)
+        end, last = port.now() + FIRST + wire, port.now() + 10 * (FIRST + wire)
         while port.now() < last and (data := port.read(4096, end)):
             found += [packet.data for packet in parser.feed(data) if packet.id == self.id]
             end = port.now() + self.silence
@@ -79,8 +85,9 @@ class Look:
     @property
     def doubt(self) -> str:
         """Why there may be several servos, "" if nothing speaks for it."""
-        few = CONFUSED * self.asked
-        if self.double > 0 and self.double >= few:
+        # Once is an accident.
+        few = max(1.0, CONFUSED * self.asked)
+        if self.double > few:
             return f"{self.double} of {self.asked} questions were answered twice"
         if self.damaged > few:
             return f"{self.damaged} of {self.asked} answers came damaged, as when two speak at once"
@@ -88,7 +95,7 @@ class Look:
             return "what is stored differs from one answer to the next"
         if self.leaps > 1:
             return f"its position leaps by more than {LEAP} ticks from one answer to the next"
-        if self.missing > few:
+        if self.missing > self.asked / 2:
             return f"{self.missing} of {self.asked} questions were not answered"
         return ""
 

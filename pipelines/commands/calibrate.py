@@ -115,8 +115,15 @@ def _check_out(out: Path) -> None:
         raise UserError(f"--out {out} is a folder; name a file")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the directory {out.parent} does not exist")
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out {out}: {out.parent} cannot be written to")
+    try:
+        os.rmdir(_scratch(out))
+    except OSError as error:
+        raise UserError(f"--out {out}: {out.parent} cannot be written to: {error.strerror}") from None
+
+
+def _scratch(out: Path) -> Path:
+    """A folder of our own beside it, where the file grows until it is whole."""
+    return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
 
 
 def _backup(out: Path) -> Path:
@@ -135,7 +142,7 @@ def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", ou
 
     backup = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        folder = _scratch(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; nothing was changed") from None
     part = folder / out.name

@@ -37,6 +37,7 @@ def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
         "faults": [],
         "final_state": phase.value,
         "stopped": "",
+        "strangers": "",
         "task": setup.name,
         "robot": setup.robot.name,
         "policy": setup.actor,

@@ -46,6 +46,9 @@ Array = NDArray[np.float64]
 TIMED = 25
 """Readings by which the line is timed before torque comes on."""
 
+ATTEMPTS = 3
+"""Times that a line is found too slow before that is believed."""
+
 STRANGE = 20
 """How often in a session something may come that nobody asked for: noise, damaged requests."""
 
@@ -159,11 +162,13 @@ class Rig:
         arm = SerialArm.connect(robot, options.port, calibration)
         self.stack.callback(arm.close)
         self.phase = Phase.LIMP
-        pace = Pace(options.port, *arm.time_readings(TIMED))
-        if not pace.serves(robot):
-            # Once more: it may have been this machine, which loads so much just now.
-            pace = Pace(options.port, *arm.time_readings(2 * TIMED))
-        pace.require(robot)
+        arm.observe()
+        for attempt in range(ATTEMPTS):
+            # More than once: it may have been this machine, which loads so much just now.
+            pace = Pace(options.port, *arm.time_readings(TIMED))
+            if pace.serves(robot) or attempt == ATTEMPTS - 1:
+                pace.require(robot)
+                break
         for joint, names in arm.alarms().items():
             say(f"{joint} reports {report(names)}")
         return arm
@@ -174,8 +179,11 @@ class Rig:
 
         require_alone(self.options.port)
 
-    def note_strangers(self, arm: "SerialArm", session: "Session") -> None:
-        """Say so when another program had the port open, or spoke on the line: faults have their cause there."""
+    def note_strangers(self, arm: "SerialArm", session: "Session") -> str:
+        """Say so when another program had the port open, or spoke on the line: faults may have their cause there.
+
+        Returns what was said, "" for nothing.
+        """
         from hardware.servos.port_users import programs_on
 
         others = programs_on(self.options.port)
@@ -186,7 +194,7 @@ class Rig:
         elif arm.bus.statistics.strange > STRANGE:
             told = f"somebody else talks on the line: {arm.bus.statistics.strange} times came what nobody had asked for"
         else:
-            return
+            return ""
         faults = session.loop.faults
         if faults:
             if session.stopped == faults[-1]:
@@ -196,6 +204,7 @@ class Rig:
             session.operator.tell(
                 f"{told}: it may take replies and move joints; close it before the next run"
             )
+        return told
 
     def camera_models(self) -> dict[str, "CameraModel"]:
         """The cameras to use, each with its source. Raises UserError when one that is needed is missing."""

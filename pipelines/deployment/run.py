@@ -127,7 +127,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             session.run()
         finally:
             release_priority()
-        rig.note_strangers(arm, session)
+        strangers = rig.note_strangers(arm, session)
         arm.close()
         if rig.guardian is not None:
             # Nobody ticks any more. An arm that could not be reached is the watchdog's from now on; it leaves us
@@ -135,6 +135,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
             rig.guardian.close()
         escalation.finish(ended_well=not loop.faults)
         result = result_of(setup, session, rig.log, time.monotonic() - begin, privileges)
+        result |= {"strangers": strangers}
         if recorder is not None:
             recorder.close()
             result |= {

@@ -11,7 +11,7 @@ from sim2real.errors import UserError
 NAMES = ("config.json", "result.json")
 
 
-@pytest.mark.parametrize("config", [None, "{", "[]", '{"command": "deploy"}', '{"name": "my robot"}'])
+@pytest.mark.parametrize("config", [None, "{", "[]", '{"command": "make tea"}', '{"name": "my robot"}'])
 def test_a_folder_of_somebody_is_left_alone(tmp_path: Path, config: str | None) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)

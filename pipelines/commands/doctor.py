@@ -247,7 +247,7 @@ def _pace(report: "BusReport", robot: "Robot", port: str) -> list[Check]:
     pace = Pace(port, report.cycle_usual, report.cycle_wire)
     serves = pace.serves(robot)
     text = (
-        f"{1000 * report.cycle_median:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), three of four within "
+        f"{1000 * report.cycle_median:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), one of four within "
         f"{1000 * pace.reading:.2f} ms, {1000 * report.cycle_worst:.2f} ms at worst: loops up to {pace.highest:.0f} Hz"
     )
     if not serves:

@@ -169,7 +169,7 @@ def prepare(options: Options) -> Setup:
     return Setup(options, robot, _known_task(name), name, policy, goal)
 
 
-OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html", "blackbox-1.npz")
+OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html")
 """What a run leaves in its folder."""
 
 RECORDING = ("record", "excite")

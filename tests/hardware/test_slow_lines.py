@@ -68,8 +68,8 @@ def test_servos_that_are_not_there_are_missing_on_a_slow_line_too() -> None:
 
 
 def test_what_is_usual() -> None:
-    assert usual([1.0, 1.0, 1.0, 9.0, 1.0]) == 1.0, "a machine that was busy once"
-    assert usual([1.0, 9.0] * 10) == 9.0, "a line that is slow every other time"
+    assert usual([1.0, 9.0, 7.0, 9.0] * 6) == 7.0, "slow every time"
+    assert usual([1.0, 9.0] * 10) == 1.0, "a machine that is busy every other time"
 
 
 def test_a_loop_that_cannot_be_held_is_refused_with_both_figures() -> None:

@@ -1,1 +1,52 @@
 """Learning and the commands: the only package that imports torch and lightning."""
+
+from typing import TYPE_CHECKING
+
+from sim2real.lazy import exports
+
+if TYPE_CHECKING:
+    from pipelines.api.arm import Deployment, Recording, deploy, record
+    from pipelines.api.evaluate import Evaluation, evaluate
+    from pipelines.api.export import export_policy
+    from pipelines.api.identify import Twin, identify
+    from pipelines.api.learn import TrainedPolicy, TunedPolicy, finetune, pretrain
+    from pipelines.api.sweep import SweepResult, sweep
+
+__all__ = [
+    "Deployment",
+    "Evaluation",
+    "Recording",
+    "SweepResult",
+    "TrainedPolicy",
+    "TunedPolicy",
+    "Twin",
+    "deploy",
+    "evaluate",
+    "export_policy",
+    "finetune",
+    "identify",
+    "pretrain",
+    "record",
+    "sweep",
+]
+
+_WHERE = {
+    "Deployment": "pipelines.api.arm",
+    "Evaluation": "pipelines.api.evaluate",
+    "Recording": "pipelines.api.arm",
+    "SweepResult": "pipelines.api.sweep",
+    "TrainedPolicy": "pipelines.api.learn",
+    "TunedPolicy": "pipelines.api.learn",
+    "Twin": "pipelines.api.identify",
+    "deploy": "pipelines.api.arm",
+    "evaluate": "pipelines.api.evaluate",
+    "export_policy": "pipelines.api.export",
+    "finetune": "pipelines.api.learn",
+    "identify": "pipelines.api.identify",
+    "pretrain": "pipelines.api.learn",
+    "record": "pipelines.api.arm",
+    "sweep": "pipelines.api.sweep",
+}
+"""The module of each public name, which is imported when the name is used."""
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

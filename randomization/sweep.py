@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from randomization.progress import progress_bar
 from randomization.workers import POLICY_FAULT, Factory, Outcome, Row, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.files import read_json, write_text
@@ -241,19 +242,10 @@ def _outcomes(
 
 
 def _run(store: SweepStore, outcomes: Iterator[Outcome], total: int, todo: int, progress: bool) -> None:
-    import sys
-
-    from tqdm import tqdm
-
     pending: list[Row] = []
     flushed = time.monotonic()
     returned = errors = successes = 0
-    # On a terminal a bar that moves; in a log file a line now and then.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    bar = tqdm(
-        total=total, initial=total - todo, unit="draw", disable=not progress, mininterval=interval,
-        file=sys.stderr, desc="sweep", dynamic_ncols=True,
-    )  # fmt: skip
+    bar = progress_bar(total, "sweep", "draw", shown=progress, initial=total - todo, leave=True)
     try:
         for outcome in outcomes:
             row = _row(outcome)

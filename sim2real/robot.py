@@ -7,7 +7,7 @@ limits, poses, rates, cameras). `Robot.load("so101")` finds the robots that ship
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -128,6 +128,8 @@ class Robot:
     """By joint of the URDF that nothing drives: where it stays, rad or m; all others stay at zero."""
     monitors: Mapping[str, Any] = field(default_factory=dict)
     """Thresholds of the runtime's monitors that differ from those of the servos: a number, or a table by joint."""
+    source: str = field(default="", compare=False)
+    """What `load` found it by, a name or a file; other processes find it so."""
 
     @classmethod
     def load(cls, name_or_path: "str | Path | Robot") -> "Robot":
@@ -154,7 +156,7 @@ class Robot:
             raise UserError(f"robot file {path} is not valid TOML: {error}") from None
         try:
             checked(table)
-            robot = cls._from_table(table, path)
+            robot = replace(cls._from_table(table, path), source=str(name_or_path))
             robot._check_poses()
             return robot
         except (TypeError, ValueError) as error:

@@ -49,43 +49,17 @@ def load(args: argparse.Namespace, nominal: "Mapping[str, float] | None" = None)
 
     Raises UserError.
     """
-    from dataclasses import replace
-
-    from pipelines.identification.logs import load_arm_log
-    from pipelines.identification.misplaced_zeros import misplaced
+    from pipelines.identification.source import read_log, robot_of
     from sim2real.errors import UserError
 
     if args.runs is not None:
         raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
     robot, remarks = robot_of(args.robot, args.data)
-    log = load_arm_log(
+    log = read_log(
         args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes, arm=args.arm,
-        fps=args.fps,
+        fps=args.fps, remarks=remarks, nominal=nominal,
     )  # fmt: skip
-    doubt = misplaced(log, robot, nominal)
-    log = replace(log, remarks=(*remarks, *log.remarks, *([doubt] if doubt else [])))
     print(f"robot: {robot.name}, units: {log.units} ({log.reason})", file=sys.stderr)
     for remark in log.remarks:
         print(f"note: {remark}", file=sys.stderr)
     return log, robot
-
-
-def robot_of(name: str | None, data: str) -> "tuple[Robot, list[str]]":
-    """The robot called `name`, by default the one that the data set says it is of, and remarks on that.
-
-    Raises UserError where the data set is of a robot that is not known, and `name` does not say which to take.
-    """
-    from sim2real.lerobot import LeRobotDataset
-    from sim2real.lerobot.robots import named, robot_of
-    from sim2real.robot import Robot
-
-    dataset = LeRobotDataset.open(data)
-    if name is None:
-        robot, remark = robot_of(dataset)
-        return robot, [remark] if remark else []
-    robot = Robot.load(name)
-    stated = dataset.notes.get("robot") or named(dataset.robot_type)
-    other = stated is not None and stated != robot.name
-    return robot, [
-        f"the data set says it is of {stated}; read as {robot.name}, as --robot says"
-    ] if other else []

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pipelines.identification.dataset_check import check
     from pipelines.identification.dataset_text import as_text
+    from pipelines.identification.source import robot_of
     from sim2real.lerobot import LeRobotDataset
     from sim2real.lerobot.journal import pending, recover
     from sim2real.tasks.registry import task_names
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             "--recover finishes what was broken off",
             file=sys.stderr,
         )
-    robot, remarks = _source.robot_of(args.robot, args.data)
+    robot, remarks = robot_of(args.robot, args.data)
     report = check(
         LeRobotDataset.open(args.data, args.arm),
         robot,

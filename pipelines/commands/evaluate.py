@@ -39,26 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.sweeps.evaluate import evaluate, faults_text
-    from pipelines.sweeps.simulated import plan_from, workers_for
+    from pipelines.api.evaluate import evaluate
 
-    plan = plan_from(args, draws=args.draws)
-    result = evaluate(plan, workers=workers_for(args.policy, args.workers))
-    result["policy"], result["task"], result["seed"] = args.policy, plan.task, args.seed
-    result["sees"] = "true state" if plan.sees_truth else "sensors"
-    if args.json:
-        print(json.dumps(result))
-        return 0
-    low, high = result["wilson_95"]
-    print(
-        f"{result['successes']} of {result['draws']} succeeded: {result['success_rate']:.1%} [{low:.1%}, {high:.1%}]"
+    result = evaluate(
+        args.policy,
+        args.task,
+        args.robot,
+        draws=args.draws,
+        space=args.space,
+        twin=args.twin,
+        seed=args.seed,
+        sees=args.sees,
+        workers=args.workers,
     )
-    for stage, count in result["stages"].items():
-        print(f"  ended in {stage:12} {count}")
-    for line in faults_text(result["policy_faults"]):
-        print(line)
-    for message, count in list(result["error_messages"].items())[:5]:
-        print(f"  error in {count}: {message}")
-    if result["mean_seconds"] is not None:
-        print(f"  mean time to success {result['mean_seconds']:.2f} s")
+    print(json.dumps(result.result) if args.json else result)
     return 0

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         Path(args.out),
         method=args.method,
         success=args.success,
-        workers=workers_for(args.policy, args.workers),
+        workers=workers_for(plan, args.workers),
     )
     try_report(args.out)
     if args.json:

@@ -2,7 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.api.sweep import SweepResult
 
 HELP = (
     "Run a task under many draws of the simulation's parameters, in parallel, and say how often it succeeds, "
@@ -85,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.explain is not None:
         answer, text = _explain(out, args)
     else:
-        answer = _sweep(args, out)
-        text = _text(answer)
+        result = _sweep(args, out)
+        answer = dict(result.summary) | {"report": str(result.report), "failed": list(result.failed)}
+        text = str(result)
     print(json.dumps(answer) if args.json else text)
     return 0
 
@@ -112,23 +116,11 @@ def _explain(out: Path, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return answer, "\n".join([*lines, f"found in {answer['trials']} episodes; written to {answer['path']}"])
 
 
-def _sweep(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    from pipelines.reports.report import write_report
-    from pipelines.sweeps import plan as sweep
-    from pipelines.sweeps.simulated import workers_for
-    from sim2real.errors import UserError
-    from sim2real.policies.load import kind_of
+def _sweep(args: argparse.Namespace, out: Path) -> "SweepResult":
+    from pipelines.api.sweep import run_plan
 
     plan = _plan_against(args) if args.against else _plan(args)
-    # On a cluster the default is all of it, not this machine's cores.
-    workers = workers_for(args.policy, 0 if args.engine == "ray" and args.workers is None else args.workers)
-    if args.engine == "ray" and kind_of(args.policy) == "server":
-        raise UserError("a policy server serves one at a time: leave --engine ray out")
-    sweep.run(plan, out, workers=workers, engine=args.engine)
-    summary = sweep.conclude(out, against=Path(args.against) if args.against else None)
-    summary["report"] = str(write_report([out]))
-    summary["failed"] = sweep.failed_draws(out)
-    return summary
+    return run_plan(plan, out, workers=args.workers, engine=args.engine, against=args.against)
 
 
 def _plan(args: argparse.Namespace) -> Any:
@@ -174,40 +166,3 @@ def _plan_against(args: argparse.Namespace) -> Any:
             f"{args.against} has {plan.draws}; leave out --draws"
         )
     return replace(plan, draws=args.draws)
-
-
-def _text(summary: dict[str, Any]) -> str:
-    from pipelines.sweeps.evaluate import faults_text
-    from sim2real.errors import listed
-
-    low, high = summary["wilson_95"]
-    lines = [
-        f"{summary['successes']} of {summary['draws']} draws succeeded: {summary['success_rate']:.1%} "
-        f"[{low:.1%}, {high:.1%}]; {summary['draws_to_halve_interval']} more would halve this interval"
-    ]
-    lines += [f"  {count:5} {label}" for label, count in list(summary["failures"].items())[:5]]
-    lines += faults_text(summary.get("policy_faults", {}))
-    if summary["failed"]:
-        lines.append(f"  failed draws (for --explain and --replay): {listed(summary['failed'])}")
-    effects = [e for e in summary["sensitivity"] if e["significant"]][:5]
-    what = "success" if summary["explained"] == "success" else "the time to success"
-    if "sobol_indices" in summary:
-        lines.append(f"what decides {what} (total Sobol index, 95 % interval; what it explains alone):")
-        lines += [
-            f"  {i['total']:5.1%} [{i['total_low']:.1%}, {min(i['total_high'], 1.0):.1%}]  {i['name']}  "
-            f"({i['first']:.1%} alone)"
-            for i in summary["sobol_indices"][:5]
-        ]
-        effects = []
-    elif effects:
-        lines.append(f"what decides {what} (share of its variance, 95 % interval):")
-    elif summary["sensitivity"]:
-        lines.append(f"no single parameter decides {what} beyond chance")
-    lines += [f"  {e['index']:5.1%} [{e['low']:.1%}, {e['high']:.1%}]  {e['name']}" for e in effects]
-    if "comparison" in summary:
-        c = summary["comparison"]
-        lines.append(
-            f"against {c['against']}: {c['difference']:+.1%} [{c['low']:+.1%}, {c['high']:+.1%}], "
-            f"p = {c['p_value']:.3g} ({c['only_b']} draws only this one, {c['only_a']} only the other)"
-        )
-    return "\n".join([*lines, f"report: {summary['report']}"])

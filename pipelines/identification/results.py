@@ -128,12 +128,29 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    robot, model, result = found.model.robot, found.model, found.fit
+    summary = summarized(found, source, folder)
+    table = {
+        "robot": summary["robot"],
+        "source": {key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "mean_deg")},
+        "parameters": found.model.table(found.fit.values),
+        "uncertainty": uncertainty(found),
+    }
+    write_text(folder / "twin.toml", tomli_w.dumps(table))
+    write_space(folder / "space.toml", ranges_of(found))
+    write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
+    settings = {"robot": summary["robot"], "data": source}
+    write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "
+")
+    save_overlay(found, folder)
+    return summary
+
+
+def summarized(found: Identified, source: str, folder: Path | None = None) -> dict[str, Any]:
+    """What an identification says, as plain values; `folder` is where its twin.toml is, if it is anywhere."""
+    robot, result = found.model.robot, found.fit
     names = robot.joint_names
-    deviation = _value_deviation(result)
-    ranges = training_ranges(result, world_parameters(robot))
     unclear = undetermined(result)
-    summary: dict[str, Any] = {
+    return {
         "robot": robot.name,
         "data": source,
         "episodes": list(found.log.episodes),
@@ -151,25 +168,22 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
         "at_bound": [n for n, at in zip(result.names, result.at_bound) if at],
         "advice": advice(unclear),
         "remarks": list(found.log.remarks),
-        "excite": excite_command(unclear, robot, folder) if unclear else None,
+        "excite": excite_command(unclear, robot, folder) if unclear and folder is not None else None,
     }
-    table = {
-        "robot": robot.name,
-        "source": {key: summary[key] for key in ("data", "episodes", "frames", "units", "fps", "mean_deg")},
-        "parameters": model.table(result.values),
-        "uncertainty": {
-            name: float(value)
-            for unknown, value in zip(result.unknowns, deviation)
-            for name in model.expanded(unknown.name)
-        },
+
+
+def uncertainty(found: Identified) -> dict[str, float]:
+    """Standard deviations by world parameter."""
+    return {
+        name: float(value)
+        for unknown, value in zip(found.fit.unknowns, _value_deviation(found.fit))
+        for name in found.model.expanded(unknown.name)
     }
-    write_text(folder / "twin.toml", tomli_w.dumps(table))
-    write_space(folder / "space.toml", ranges)
-    write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
-    settings = {"robot": robot.name, "data": source}
-    write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "\n")
-    save_overlay(found, folder)
-    return summary
+
+
+def ranges_of(found: Identified) -> dict[str, tuple[float, float, str]]:
+    """`training_ranges` of an arm."""
+    return training_ranges(found.fit, world_parameters(found.model.robot))
 
 
 def _value_deviation(found: Fit) -> Array:
@@ -178,14 +192,20 @@ def _value_deviation(found: Fit) -> Array:
     return found.deviation * slope
 
 
-def write_space(path: Path, ranges: Mapping[str, tuple[float, float, str]]) -> None:
-    """Write a space file of (low, high, distribution) by parameter; what has a wildcard is shared by its matches."""
+def space_table(ranges: Mapping[str, tuple[float, float, str]]) -> dict[str, Any]:
+    """The space of (low, high, distribution) by parameter, as TOML holds it; what has a wildcard is shared by its
+    matches."""
     entries: dict[str, dict[str, Any]] = {}
     for name, (low, high, kind) in ranges.items():
         entries[name] = {"distribution": kind, "low": low, "high": high}
         if "*" in name:
             entries[name]["shared"] = True
-    write_text(path, tomli_w.dumps({"base": "default", "parameters": entries}))
+    return {"base": "default", "parameters": entries}
+
+
+def write_space(path: Path, ranges: Mapping[str, tuple[float, float, str]]) -> None:
+    """Write a space file of (low, high, distribution) by parameter."""
+    write_text(path, tomli_w.dumps(space_table(ranges)))
 
 
 def save_overlay(found: Identified, folder: Path) -> None:

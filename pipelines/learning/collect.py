@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.sweeps.evaluate import progress_bar
+from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Observation, flatten
@@ -186,7 +186,7 @@ def collect(
     engine = run_here(recipe, draws) if workers == 0 else run_local(recipe, draws, workers)
     outcomes: list[Outcome] = []
     try:
-        with progress_bar(len(draws), label, progress) as bar:
+        with progress_bar(len(draws), label, "episode", shown=progress) as bar:
             for outcome in engine:
                 outcomes.append(outcome)
                 bar.update()

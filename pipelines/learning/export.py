@@ -43,6 +43,13 @@ def export_policy(network: PolicyNetwork, info: PolicyInfo, path: str | Path) ->
             f"the exported policy differs from the network by {difference:.2e} rad (allowed {TOLERANCE}); "
             f"{path} was not written"
         )
+    write_policy(content, path)
+    return difference
+
+
+def write_policy(content: bytes, path: str | Path) -> None:
+    """Write a policy file, complete or not at all."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -50,7 +57,6 @@ def export_policy(network: PolicyNetwork, info: PolicyInfo, path: str | Path) ->
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return difference
 
 
 def serialize_policy(network: PolicyNetwork, info: PolicyInfo) -> bytes:

@@ -64,8 +64,8 @@ class FinetuneSettings:
     every_episode: bool = False
     lead: float | None = None
     simulated: int = 100
-    space: str | None = None
-    twin: str | None = None
+    space: str | Mapping[str, Any] | None = None
+    twin: str | Mapping[str, float] | None = None
     seed: int = 0
     real_share: float = 0.5
     train: str = "head"

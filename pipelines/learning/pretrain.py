@@ -6,7 +6,7 @@ what it had already collected.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class PretrainSettings:
     task: str
     robot: str = "so101"
     expert: str = "expert"
-    space: str | None = None
-    twin: str | None = None
+    space: str | Mapping[str, Any] | None = None
+    twin: str | Mapping[str, float] | None = None
     seed: int = 0
     episodes: int = 500
     rounds: int = 5

@@ -1,6 +1,5 @@
 """Measuring a policy in simulation: success on draws that it was not trained on."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.sweeps.plan import SweepPlan
+from randomization.progress import progress_bar
 from randomization.sweep import HOPELESS, hopeless
 from randomization.workers import POLICY_FAULT, Outcome, run_here, run_local
 from sim2real.statistics import wilson_interval
@@ -25,7 +25,7 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
     draws, _ = plan.make_draws(plan.bind())
     engine = run_here(plan.factory, draws) if workers == 0 else run_local(plan.factory, draws, workers)
     outcomes: list[Outcome] = []
-    with progress_bar(len(draws), "evaluate", progress) as bar:
+    with progress_bar(len(draws), "evaluate", "episode", shown=progress) as bar:
         successes = 0
         for outcome in engine:
             outcomes.append(outcome)
@@ -66,20 +66,3 @@ def faults_text(faults: Mapping[str, int]) -> list[str]:
     """Lines on what a policy did wrong; none when it did nothing."""
     lines = [f"  {count:5} {fault}" for fault, count in list(faults.items())[:5]]
     return ["episodes in which the policy was at fault:", *lines] if lines else []
-
-
-def progress_bar(total: int, label: str, shown: bool) -> Any:
-    """A bar on standard error: moving on a terminal, a line now and then in a log."""
-    from tqdm import tqdm
-
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(
-        total=total,
-        desc=label,
-        unit="episode",
-        disable=not shown,
-        mininterval=interval,
-        file=sys.stderr,
-        dynamic_ncols=True,
-        leave=False,
-    )

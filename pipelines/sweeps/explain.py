@@ -1,11 +1,11 @@
 """What of a failed draw is to blame: `sim2real sweep --explain ROW`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from pipelines.sweeps.plan import failed_draws, plan_of, recorded_draw, refuse_code
+from randomization.progress import progress_bar
 from sim2real.errors import UserError, listed
 from sim2real.parameters import Draw
 
@@ -23,8 +23,6 @@ def explain_draw(
     Writes `explain-INDEX.json`, which the sweep's report shows from then on. Raises UserError for a draw that is
     missing or did not fail; `trusted_…` as in `refuse_code`.
     """
-    from tqdm import tqdm
-
     from randomization.minimal import minimal_failure
     from sim2real.files import write_text
 
@@ -43,10 +41,7 @@ def explain_draw(
         nominal, key=lambda n: abs(draw.values[n] - nominal[n]) / ((span[n][1] - span[n][0]) or 1.0)
     )
     rollout = plan.factory()
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        unit="episode", desc="explain", disable=not progress, mininterval=interval, file=sys.stderr
-    ) as bar:
+    with progress_bar(None, "explain", "episode", shown=progress, leave=True) as bar:
 
         def fails(candidate: Draw) -> bool:
             bar.update()

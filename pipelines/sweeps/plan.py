@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.runs import described
+from pipelines.sweeps.given import Given
 from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
 from randomization.workers import POLICY_FAULT
@@ -35,7 +36,7 @@ SAYS = {
 
 @dataclass(frozen=True)
 class TaskRollout:
-    """A picklable recipe of a rollout: robot, task and policy by name, `nominal` values of a twin.
+    """A picklable recipe of a rollout: robot, task and policy by name or `given`, `nominal` values of a twin.
 
     Calling it builds world and policy and returns the function that runs one draw. `privileged` hands the
     policy the true state, as experts need it, instead of what the sensors show.
@@ -46,6 +47,7 @@ class TaskRollout:
     policy: str
     nominal: Mapping[str, float] = field(default_factory=dict)
     privileged: bool = False
+    given: Given = field(default_factory=Given)
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
         from sim2real.robot import Robot
@@ -53,8 +55,9 @@ class TaskRollout:
         from sim2real.simulation.world import World
         from sim2real.tasks.registry import load_task
 
-        robot, task = Robot.load(self.robot), load_task(self.task)
-        policy = load_policy(self.policy, task, robot)
+        robot = Robot.load(self.robot)
+        task = self.given.task or load_task(self.task, joints=robot.n)
+        policy = self.given.policy or load_policy(self.policy, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))
 
         def run(draw: Draw) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class TaskRollout:
         return run
 
 
-def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
+def all_parameters(robot: str, task: "str | Task | None" = None) -> dict[str, Parameter]:
     """Every parameter that a world of this robot (and task) declares, without starting a simulation."""
     from sim2real.robot import Robot
     from sim2real.simulation.parameters import world_parameters
@@ -82,7 +85,7 @@ def all_parameters(robot: str, task: str | None = None) -> dict[str, Parameter]:
     loaded = Robot.load(robot)
     if task is None:
         return world_parameters(loaded)
-    found = load_task(task)
+    found = load_task(task, joints=loaded.n)
     return world_parameters(loaded, found.objects) | found.parameters(loaded)
 
 
@@ -103,6 +106,8 @@ class SweepPlan:
     nominal: Mapping[str, float] = field(default_factory=dict)
     privileged: bool | None = None
     """None: true state for the expert, sensors for everything else."""
+    given: Given = field(default_factory=Given, compare=False)
+    """Task and policy where they are objects; `task` and `policy` only name them then."""
 
     @property
     def sees_truth(self) -> bool:
@@ -110,14 +115,16 @@ class SweepPlan:
 
     @property
     def factory(self) -> TaskRollout:
-        return TaskRollout(self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth)
+        return TaskRollout(
+            self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth, self.given
+        )
 
     def bind(self) -> BoundSpace:
         """The space over this world's parameters, with the twin's nominal values.
 
         Nothing is rendered in these runs: what changes pictures only varies where the space names it.
         """
-        parameters = unseen(all_parameters(self.robot, self.task))
+        parameters = unseen(all_parameters(self.robot, self.given.task or self.task))
         unknown = [name for name in self.nominal if name not in parameters]
         if unknown:
             raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
@@ -156,15 +163,20 @@ class SweepPlan:
             "robot": self.robot,
             "robot_sha256": robot_identity(Robot.load(self.robot)),
             "task": self.task,
-            **({"task_source": found["source"]} if (found := source_identity(self.task, "task")) else {}),
+            **({"task_source": found["source"]} if (found := _task_source(self)) else {}),
             "versions": {"sim2real": __version__, "pybullet": version("pybullet")},
-            "policy": policy_identity(self.policy),
+            "policy": {"name": self.policy} if self.given.policy else policy_identity(self.policy),
+            **self.given.identity(),
             "sees": "true state" if self.sees_truth else "sensors",
             "seed": self.seed,
             "design": design,
             "nominal": dict(self.nominal),
             "space": bound.to_dict(),
         }
+
+
+def _task_source(plan: SweepPlan) -> dict[str, str]:
+    return {} if plan.given.task else source_identity(plan.task, "task")
 
 
 def _check_saltelli(draws: int, dimension: int) -> None:
@@ -235,8 +247,10 @@ def check_policy(plan: SweepPlan) -> None:
     from sim2real.robot import Robot
     from sim2real.tasks.registry import load_task
 
-    policy = load_policy(plan.policy, load_task(plan.task), Robot.load(plan.robot))
-    if kind_of(plan.policy) == "server":
+    robot = Robot.load(plan.robot)
+    task = plan.given.task or load_task(plan.task, joints=robot.n)
+    policy = plan.given.policy or load_policy(plan.policy, task, robot)
+    if not plan.given.policy and kind_of(plan.policy) == "server":
         policy.close()  # type: ignore[attr-defined]  # its server has time for one at a time
 
 

@@ -1,7 +1,6 @@
 """Automatic ranges in the simulated world: `sim2real ranges`."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pipelines.runs import claim, described
 from pipelines.sweeps.plan import SweepPlan
 from randomization.adaptive import Adaptation, check_adaptable, maximize_entropy, widen_ranges
 from randomization.distributions import Beta, LogBeta
+from randomization.progress import progress_bar
 from randomization.space import BoundSpace
 from randomization.workers import run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
@@ -27,8 +27,6 @@ def find_ranges(
 
     Raises UserError when a pattern is no column of the plan's space, or there are too few draws for one iteration.
     """
-    from tqdm import tqdm
-
     if not 0 < success < 1:
         raise UserError(f"--success must lie between 0 and 1, got {success}")
     bound = plan.bind()
@@ -41,8 +39,7 @@ def find_ranges(
     asked = {"patterns": list(patterns), "method": method, "success": success, "draws": plan.draws}
     config = described("ranges", seed=plan.seed, settings=settings, identity=plan.identity(bound) | asked)
     claim(out, config | {"policy": plan.policy})
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=plan.draws, unit="draw", desc="ranges", mininterval=interval, file=sys.stderr) as bar:
+    with progress_bar(plan.draws, "ranges", "draw", leave=True) as bar:
 
         def run(draws: Sequence[Draw]) -> list[bool]:
             engine = (

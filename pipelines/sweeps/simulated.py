@@ -3,41 +3,56 @@
 import argparse
 import os
 
+from pipelines.sweeps.inputs import (
+    PolicyLike,
+    RobotLike,
+    SpaceLike,
+    TaskLike,
+    TwinLike,
+    given,
+    label_of,
+    nominal_of,
+    policy_name,
+    robot_name,
+    space_of,
+)
 from pipelines.sweeps.plan import SweepPlan, check_policy
 from randomization.space import Space
 from sim2real.errors import UserError
-from sim2real.parameters import load_twin
 from sim2real.policies.load import kind_of
 from sim2real.tasks.registry import name_from_outside
 
 
 def make_plan(
     *,
-    task: str,
-    robot: str = "so101",
-    policy: str = "expert",
+    task: TaskLike | None,
+    robot: RobotLike = "so101",
+    policy: PolicyLike = "expert",
     draws: int,
     seed: int = 0,
-    space: str | None = None,
-    twin: str | None = None,
+    space: SpaceLike | None = None,
+    twin: TwinLike | None = None,
     privileged: bool | None = None,
 ) -> SweepPlan:
-    """A plan whose every part has been checked before anything long begins.
+    """A plan whose every part has been checked before anything long begins. `task` None: the policy's own.
 
     Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space or
     twin, too few draws.
     """
     if draws < 1:
         raise UserError(f"at least one draw is needed, got {draws}")
+    where = robot_name(robot)
+    label, spec, objects = given(own_task(policy, where) if task is None else task, policy)
     plan = SweepPlan(
-        task=task,
-        robot=robot,
-        policy=policy,
+        task=label,
+        robot=where,
+        policy=spec,
         draws=draws,
         seed=seed,
-        space=Space() if space is None else Space.load(space),
-        nominal={} if twin is None else load_twin(twin),
+        space=space_of(space) or Space(),
+        nominal=nominal_of(twin),
         privileged=privileged,
+        given=objects,
     )
     check_policy(plan)
     plan.bind()
@@ -47,7 +62,7 @@ def make_plan(
 def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
     """`make_plan` from the flags that sweep, ranges and evaluate share."""
     return make_plan(
-        task=args.task or own_task(args.policy, args.robot),
+        task=args.task,
         robot=args.robot,
         policy=args.policy,
         draws=draws,
@@ -58,28 +73,30 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
     )
 
 
-def own_task(policy: str, robot: str) -> str:
+def own_task(policy: PolicyLike, robot: str) -> str:
     """The task that a policy says it is for. Raises UserError for one that says nothing."""
-    if kind_of(policy) == "file":
+    spec = policy_name(policy)
+    kind = None if spec is None else kind_of(spec)
+    if spec is not None and kind == "file":
         from sim2real.policies.file import load_policy_file
 
-        return name_from_outside(load_policy_file(policy).info.task, f"the policy {policy}")
-    if kind_of(policy) == "server":
+        return name_from_outside(load_policy_file(spec).info.task, f"the policy {spec}")
+    if spec is not None and kind == "server":
         from sim2real.policies.remote import offered
         from sim2real.robot import Robot
 
-        task = offered(policy, Robot.load(robot)).task
+        task = offered(spec, Robot.load(robot)).task
         if task is not None:
-            return name_from_outside(task, f"the policy at {policy}")
+            return name_from_outside(task, f"the policy at {spec}")
     raise UserError(
-        f"--task is missing, and the policy '{policy}' does not say what it is for (policy files do, and servers that "
-        "want to); `sim2real tasks` lists what there is"
+        f"--task is missing, and the policy '{spec or label_of(policy)}' does not say what it is for (policy files do, "
+        "and servers that want to); `sim2real tasks` lists what there is"
     )
 
 
-def workers_for(policy: str, asked: int | None) -> int:
+def workers_for(plan: SweepPlan, asked: int | None) -> int:
     """`worker_count`, but this process alone for a policy server, which serves one at a time."""
-    if kind_of(policy) != "server":
+    if plan.given.policy is not None or kind_of(plan.policy) != "server":
         return worker_count(asked)
     if asked is not None and asked > 1:
         raise UserError(f"a policy server serves one at a time, got --workers {asked}: leave --workers out")

@@ -1,0 +1,81 @@
+"""`export_policy`: a network that was trained elsewhere, as a policy file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.sweeps.inputs import RobotLike, TaskLike
+from sim2real.errors import UserError
+from sim2real.policies.actions import ActionScale
+from sim2real.policies.file import FilePolicy, PolicyInfo
+from sim2real.policies.protocol import HORIZON
+from sim2real.robot import Robot
+from sim2real.tasks.registry import load_task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipelines.learning.foreign import Gives
+
+
+def export_policy(
+    source: "nn.Module | str | Path | bytes",
+    task: TaskLike,
+    robot: RobotLike = "so101",
+    *,
+    out: str | Path,
+    gives: "Gives" = "actions",
+    horizon: int = HORIZON,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the policy file `out` with a network that maps observation vectors to actions; returns its path.
+
+    source: a torch module or an ONNX file (or its bytes), from observations (B, D) float32, the task's features in
+    their order, to actions (B, n): those of the Gymnasium environments, whose scaling becomes part of the network
+    (of several outputs the first counts). gives="chunk": it gives chunks (B, horizon, n) of joint goals in rad
+    instead. horizon: as the environment's. about: noted in the file as its provenance.
+
+    `evaluate`, `sweep` and `deploy` take the file, and so does anything else that takes a policy file, but for
+    `finetune`. Raises UserError, and writes nothing, for a network that does not fit task and robot.
+    """
+    from pipelines.learning.export import write_policy
+    from pipelines.learning.foreign import policy_content
+
+    if gives not in ("actions", "chunk"):
+        raise UserError(f"gives is 'actions' or 'chunk', got {gives!r}")
+    loaded = Robot.load(robot)
+    of = load_task(task, joints=loaded.n)
+    info = PolicyInfo(
+        task=of.name,
+        robot=loaded.name,
+        joints=loaded.joint_names,
+        features=of.features,
+        horizon=horizon,
+        policy_rate=loaded.policy_rate,
+        command_rate=loaded.command_rate,
+        provenance={"command": "export_policy", **(about or {})},
+    )
+    content = policy_content(source, info, ActionScale(loaded, horizon), gives)
+    _try(FilePolicy(content, str(out)))
+    write_policy(content, out)
+    return Path(out)
+
+
+def _try(policy: FilePolicy) -> None:
+    """Raise UserError unless the file gives chunks of the right shape for one observation and for several."""
+    import numpy as np
+
+    info = policy.info
+    for count in (1, 3):
+        vectors = np.random.default_rng(count).normal(size=(count, info.observation_size)).astype(np.float32)
+        wanted = (count, info.horizon, len(info.joints))
+        try:
+            shape = policy.act_on(vectors).shape
+        except Exception as error:
+            # onnxruntime's exceptions share no base class of their own.
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"the network does not run on {count} observations: {reason}") from None
+        if shape != wanted:
+            raise UserError(
+                f"the network's chunks for {count} observations have shape {shape}, needed is {wanted}"
+            )

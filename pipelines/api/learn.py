@@ -1,0 +1,245 @@
+"""`pretrain` and `finetune`: policies from simulation, and from recordings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.sweeps.inputs import (
+    PolicyLike,
+    RobotLike,
+    SpaceLike,
+    TaskLike,
+    TwinLike,
+    policy_name,
+    robot_name,
+    space_of,
+    task_name,
+)
+from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from sim2real.lerobot.reader import LeRobotDataset
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A pretrained policy. `policy` is its file in the run directory `out`; `metrics` what metrics.json holds."""
+
+    policy: Path
+    out: Path
+    metrics: Mapping[str, Any] = field(repr=False)
+    success_rate: float | None
+    """In simulation, on unseen draws; None where that was not measured."""
+    interval: tuple[float, float] | None
+    interrupted: bool
+    """Whether Ctrl-C ended the training: the policy is what had been learned by then."""
+
+
+@dataclass(frozen=True)
+class TunedPolicy:
+    """A fine-tuned policy. `policy` is its file in the run directory `out`; `metrics` what metrics.json holds."""
+
+    policy: Path
+    out: Path
+    metrics: Mapping[str, Any] = field(repr=False)
+    episodes: int
+    """Recorded episodes that were learned from."""
+    held_out_degrees: tuple[float | None, float | None]
+    """Mean error on held-out recorded episodes, before and after; None where there was none to hold out."""
+    success_rates: tuple[float, float] | None
+    """In simulation, before and after; None where that was not measured."""
+    forgotten: bool
+    """Whether success in simulation fell by more than chance explains."""
+    interrupted: bool
+
+
+def pretrain(
+    task: TaskLike,
+    robot: RobotLike = "so101",
+    *,
+    out: str | Path,
+    space: SpaceLike | None = None,
+    twin: TwinLike | None = None,
+    expert: str | None = None,
+    seed: int = 0,
+    episodes: int | None = None,
+    rounds: int | None = None,
+    epochs: int | None = None,
+    batches: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    noise: float | None = None,
+    labels: Literal["sensors", "truth"] | None = None,
+    evaluate: int | None = None,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    accelerator: str = "auto",
+    devices: str = "auto",
+    precision: str = "32-true",
+) -> TrainedPolicy:
+    """Train a policy in simulation under randomization, into the directory `out`.
+
+    What is None has the default of `PretrainSettings`, which says what it means. max_minutes: fit collection and
+    training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings that do not
+    fit together, and for an `out` that holds something else.
+    """
+    from pipelines.learning.pretrain import PretrainSettings
+    from pipelines.learning.pretrain import pretrain as run
+    from pipelines.learning.trainer import TrainerOptions
+    from pipelines.sweeps.simulated import worker_count
+
+    settings = PretrainSettings(
+        task=task_name(task),
+        robot=robot_name(robot),
+        space=_plain_space(space),
+        twin=_plain_twin(twin),
+        **_given(
+            expert=expert, seed=seed, episodes=episodes, rounds=rounds, epochs=epochs, batches=batches,
+            batch_size=batch_size, learning_rate=learning_rate, width=width, depth=depth, noise=noise, labels=labels,
+            evaluate=evaluate,
+        ),
+    )  # fmt: skip
+    result = run(
+        settings,
+        Path(out),
+        workers=worker_count(workers),
+        options=TrainerOptions(accelerator, devices, precision),
+        max_minutes=max_minutes,
+        resume=resume,
+    )
+    _report(out, result)
+    measured = result.get("evaluation")
+    return TrainedPolicy(
+        policy=Path(out) / "policy.onnx",
+        out=Path(out),
+        metrics=result,
+        success_rate=None if measured is None else measured["success_rate"],
+        interval=None if measured is None else tuple(measured["wilson_95"]),
+        interrupted=result["interrupted"],
+    )
+
+
+def finetune(
+    policy: PolicyLike,
+    data: "LeRobotDataset | str | Path",
+    *,
+    out: str | Path,
+    robot: RobotLike | None = None,
+    task: TaskLike | None = None,
+    space: SpaceLike | None = None,
+    twin: TwinLike | None = None,
+    simulated: int | None = None,
+    calibration: str | Path | None = None,
+    units: str = "auto",
+    every_episode: bool = False,
+    lead: float | None = None,
+    real_share: float | None = None,
+    train: Literal["head", "all"] | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    batches: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    evaluate: int | None = None,
+    workers: int | None = None,
+    accelerator: str = "auto",
+    devices: str = "auto",
+    precision: str = "32-true",
+) -> TunedPolicy:
+    """Adapt a policy file to a LeRobot data set, mixed with simulated episodes, into the directory `out`.
+
+    robot and task: the policy's own by default. What is None has the default of `FinetuneSettings`, which says what
+    it means. Raises UserError for a policy that cannot be trained further or is for another robot, and for data that
+    lack something.
+    """
+    from pipelines.learning.finetune import FinetuneSettings, forgotten
+    from pipelines.learning.finetune import finetune as run
+    from pipelines.learning.trainer import TrainerOptions
+    from pipelines.sweeps.simulated import worker_count
+
+    spec = policy_name(policy)
+    if spec is None:
+        raise UserError(f"finetune takes a policy file, as pretrain writes them; got {policy!r}")
+    settings = FinetuneSettings(
+        policy=spec,
+        data=str(data if isinstance(data, str | Path) else data.root),
+        robot=_robot_of(spec) if robot is None else robot_name(robot),
+        task=None if task is None else task_name(task),
+        space=_plain_space(space),
+        twin=_plain_twin(twin),
+        calibration=None if calibration is None else str(calibration),
+        units=units,
+        every_episode=every_episode,
+        lead=lead,
+        **_given(
+            simulated=simulated, real_share=real_share, train=train, seed=seed, epochs=epochs, batches=batches,
+            batch_size=batch_size, learning_rate=learning_rate, evaluate=evaluate,
+        ),
+    )  # fmt: skip
+    result = run(
+        settings,
+        Path(out),
+        workers=worker_count(workers),
+        options=TrainerOptions(accelerator, devices, precision),
+    )
+    _report(out, result)
+    measured = result.get("simulation")
+    return TunedPolicy(
+        policy=Path(out) / "policy.onnx",
+        out=Path(out),
+        metrics=result,
+        episodes=result["recorded"]["episodes"],
+        held_out_degrees=(result["held_out_deg"]["before"], result["held_out_deg"]["after"]),
+        success_rates=(
+            None
+            if measured is None
+            else (measured["before"]["success_rate"], measured["after"]["success_rate"])
+        ),
+        forgotten=measured is not None and forgotten(measured),
+        interrupted=result["interrupted"],
+    )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain_space(space: SpaceLike | None) -> str | dict[str, Any] | None:
+    """As config.json keeps it: a file's name, or what one would hold."""
+    if space is None or isinstance(space, str | Path):
+        return None if space is None else str(space)
+    found = space_of(space)
+    assert found is not None
+    return found.to_dict()
+
+
+def _plain_twin(twin: TwinLike | None) -> str | dict[str, float] | None:
+    if twin is None or isinstance(twin, str | Path):
+        return None if twin is None else str(twin)
+    return dict(twin)
+
+
+def _robot_of(policy: str) -> str:
+    """The robot that a policy file says it is for."""
+    from sim2real.policies.file import load_policy_file
+    from sim2real.robot import robot_names
+
+    name = load_policy_file(policy).info.robot
+    if name not in robot_names():
+        raise UserError(
+            f"{policy} is for the robot '{name}', which does not ship with the package; give robot=…"
+        )
+    return name
+
+
+def _report(out: str | Path, result: Mapping[str, Any]) -> None:
+    """Write the report, as the commands do, where a run has ended by itself."""
+    from pipelines.learning.trainer import main_process
+    from pipelines.reports.report import try_report
+
+    if main_process() and not result["interrupted"]:
+        try_report(str(out))

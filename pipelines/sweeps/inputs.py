@@ -1,0 +1,113 @@
+"""Objects that a caller hands over, as the names and values that runs are described by."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.sweeps.given import Given
+from randomization.space import Space
+from sim2real.errors import UserError
+from sim2real.parameters import load_twin
+from sim2real.policies.protocol import Policy
+from sim2real.robot import Robot
+from sim2real.task import Task
+from sim2real.tasks.registry import TASKS
+
+RobotLike = Robot | str | Path
+TaskLike = Task | str
+PolicyLike = Policy | str | Path
+SpaceLike = Space | str | Path | Mapping[str, Any]
+TwinLike = str | Path | Mapping[str, float]
+
+
+def robot_name(robot: RobotLike) -> str:
+    """The name or file that `Robot.load` finds this robot by. Raises UserError for one that was made otherwise."""
+    if not isinstance(robot, Robot):
+        return str(robot)
+    if not robot.source:
+        raise UserError(
+            f"the robot '{robot.name}' was not loaded from a file, and other processes could not find it; "
+            "write its description as TOML and give Robot.load(path)"
+        )
+    return robot.source
+
+
+def task_name(task: TaskLike) -> str:
+    """What `load_task` finds this task by. Raises UserError for one that other processes cannot find."""
+    if isinstance(task, str):
+        return task
+    kind = type(task)
+    where = f"{kind.__module__}:{kind.__qualname__}"
+    if _built_in(task):
+        return task.name
+    if kind.__module__ == "__main__" or "." in kind.__qualname__ or not _found(kind):
+        raise UserError(
+            f"the task '{task.name}' is defined where other processes cannot find it ({where}); put its class into a "
+            "module of its own, my_module.py, and give 'my_module:MyTask'"
+        )
+    return where
+
+
+def policy_name(policy: PolicyLike) -> str | None:
+    """What `load_policy` finds this policy by; None for an object that has no such name."""
+    from sim2real.policies.file import FilePolicy
+    from sim2real.policies.remote import RemotePolicy
+
+    if isinstance(policy, str | Path):
+        return str(policy)
+    return policy.where if isinstance(policy, FilePolicy | RemotePolicy) else None
+
+
+def given(task: TaskLike, policy: PolicyLike) -> tuple[str, str, Given]:
+    """How a plan names task and policy, and those of them that are objects.
+
+    Raises UserError for what is neither.
+    """
+    spec = policy_name(policy)
+    if spec is None:
+        lacking = [name for name in ("horizon", "reset", "act") if not hasattr(policy, name)]
+        if lacking:
+            raise UserError(
+                f"a policy is a name, a file or an object with horizon, reset and act; {policy!r} lacks "
+                f"{', '.join(lacking)}"
+            )
+    objects = Given(
+        task=None if isinstance(task, str) or _built_in(task) else task,
+        policy=None if spec is not None else policy,  # type: ignore[arg-type]  # the others have a name
+    )
+    label = task_name(task) if isinstance(task, str) or _built_in(task) else label_of(task)
+    return label, spec if spec is not None else label_of(policy), objects
+
+
+def space_of(space: SpaceLike | None) -> Space | None:
+    """A space from an object, a file or the content of one."""
+    if space is None or isinstance(space, Space):
+        return space
+    return Space.from_dict(space) if isinstance(space, Mapping) else Space.load(space)
+
+
+def nominal_of(twin: TwinLike | None) -> dict[str, float]:
+    """Nominal values by name, from a file or as they are."""
+    if twin is None:
+        return {}
+    return {k: float(v) for k, v in twin.items()} if isinstance(twin, Mapping) else load_twin(twin)
+
+
+def label_of(thing: object) -> str:
+    """How a run is to name an object."""
+    return f"<{type(thing).__module__}.{type(thing).__qualname__}>"
+
+
+def _built_in(task: Task) -> bool:
+    """Whether a task is what its name gives: of a class that ships with the package, and left as it was made."""
+    kind = type(task)
+    if f"{kind.__module__}:{kind.__qualname__}" not in TASKS.values():
+        return False
+    made = vars(kind(6))  # type: ignore[call-arg]  # ours take the number of joints
+    return all(vars(task).get(name) == value for name, value in made.items() if name != "features")
+
+
+def _found(kind: type) -> bool:
+    """Whether a class is what its module has under its name."""
+    return getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind

@@ -1,0 +1,26 @@
+"""Public names of a package that are imported when they are used (PEP 562): `import sim2real` stays quick."""
+
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+
+def exports(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are in the modules `where` says."""
+
+    def get(name: str) -> Any:
+        if name not in where:
+            close = get_close_matches(name, where, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise AttributeError(f"module '{package}' has no attribute '{name}'{hint}")
+        value = getattr(import_module(where[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        own = vars(sys.modules[package])
+        return sorted({*where, *(name for name in own if name[:2] == "__")})
+
+    return get, names

@@ -75,11 +75,11 @@ def start_emulator(
 ) -> EmulatorHandle:
     """Start an emulated `robot` and wait until it can be used.
 
-    A Robot must have been loaded by name; give the path of its TOML otherwise. Raises UserError for what the
+    A Robot must have been loaded from a file. Raises UserError for what the
     emulator refuses (unknown robot or task, bad twin), HardwareError when it does not start.
     """
     options = EmulatorOptions(
-        robot=robot.name if isinstance(robot, Robot) else str(robot),
+        robot=(robot.source or robot.name) if isinstance(robot, Robot) else str(robot),
         task=task,
         twin=None if twin is None else str(Path(twin).resolve()),
         seed=seed,

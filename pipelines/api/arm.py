@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.api.words import rate_text
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, TaskLike, policy_name, robot_name, task_name
 from sim2real.errors import UserError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from sim2real.lerobot.reader import LeRobotDataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Deployment:
     """How a policy did on an arm. `result` is all of it as plain values, `status` the command's exit status."""
 
@@ -39,13 +40,18 @@ class Deployment:
         """Whether it went to its end without a fault."""
         return self.status == 0
 
+    def __repr__(self) -> str:
+        faults = f", faults: {'; '.join(self.faults)}" if self.faults else ""
+        rate = rate_text(self.successes, self.episodes - self.result["unknown"], self.interval)
+        return f"{type(self).__name__}({self.task} by {self.policy}: {rate}{faults}; {self.out})"
+
     def __str__(self) -> str:
         from pipelines.deployment.result import summary
 
         return summary(self.result)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording(Deployment):
     """A deployment that was recorded."""
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipelines.api.words import rate_text
 from pipelines.sweeps.evaluate import faults_text
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What an evaluation found. `result` is all of it as plain values."""
 
@@ -30,6 +31,10 @@ class Evaluation:
     """What the policy did instead of giving actions, and in how many episodes."""
     errors: Mapping[str, int]
     """Messages of episodes that could not be finished, and how many each."""
+
+    def __repr__(self) -> str:
+        rate = rate_text(self.successes, self.draws, self.interval)
+        return f"Evaluation({self.task} by {self.policy}: {rate})"
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sim2real.lerobot.reader import LeRobotDataset
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Twin:
     """An identified arm. Parameters by name, as worlds and draws have them."""
 
@@ -33,6 +33,12 @@ class Twin:
     """What identify.json holds."""
     found: "Identified" = field(repr=False)
     source: str = field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Twin({self.robot} from {self.source}: {self.gap_before_degrees:.2f}° → {self.gap_degrees:.2f}°, "
+            f"{len(self.parameters)} parameters, {len(self.undetermined)} undetermined)"
+        )
 
     def save(self, out: str | Path) -> Path:
         """Write twin.toml, space.toml, identify.json and the report into the directory `out`; returns it."""

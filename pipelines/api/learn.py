@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sim2real.lerobot.reader import LeRobotDataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedPolicy:
     """A pretrained policy. `policy` is its file in the run directory `out`; `metrics` what metrics.json holds."""
 
@@ -35,8 +35,12 @@ class TrainedPolicy:
     interrupted: bool
     """Whether Ctrl-C ended the training: the policy is what had been learned by then."""
 
+    def __repr__(self) -> str:
+        how = "not measured" if self.success_rate is None else f"{self.success_rate:.1%} in simulation"
+        return f"TrainedPolicy({self.policy}: {how}{', interrupted' * self.interrupted})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class TunedPolicy:
     """A fine-tuned policy. `policy` is its file in the run directory `out`; `metrics` what metrics.json holds."""
 
@@ -52,6 +56,15 @@ class TunedPolicy:
     forgotten: bool
     """Whether success in simulation fell by more than chance explains."""
     interrupted: bool
+
+    def __repr__(self) -> str:
+        before, after = self.held_out_degrees
+        parts = [f"{self.episodes} recorded episodes"]
+        if before is not None and after is not None:
+            parts.append(f"error on held-out ones {before:.2f}° → {after:.2f}°")
+        if self.success_rates is not None:
+            parts.append(f"{self.success_rates[0]:.1%} → {self.success_rates[1]:.1%} in simulation")
+        return f"TunedPolicy({self.policy}: {', '.join(parts)}{', interrupted' * self.interrupted})"
 
 
 def pretrain(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.api.words import rate_text
 from pipelines.sweeps.evaluate import faults_text
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 from pipelines.sweeps.plan import SweepPlan
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Sees = Literal["sensors", "truth"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepResult:
     """What a sweep found. `summary` is the content of summary.json; `out` the run directory."""
 
@@ -49,6 +50,10 @@ class SweepResult:
     def sensitivity(self) -> Sequence[Mapping[str, Any]]:
         """The parameters that decide, strongest first."""
         return tuple(self.summary["sensitivity"])
+
+    def __repr__(self) -> str:
+        rate = rate_text(self.successes, self.draws, self.interval)
+        return f"SweepResult({self.task} by {self.policy}: {rate}; {self.out})"
 
     def __str__(self) -> str:
         return _text(self)

@@ -7,7 +7,7 @@ from typing import Any
 HELP = "List the tasks: what is to be achieved, in how much time, and what a policy observes."
 EXAMPLES = """  sim2real tasks
   sim2real tasks --json
-  sim2real tasks --task examples.reach_high:ReachHigh     a task of your own
+  sim2real tasks --task examples.04_own_task:ReachHigh     a task of your own
 """
 
 

@@ -20,7 +20,7 @@ def test_tasks_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_users_task_is_listed_by_its_path(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tasks", "--task", "examples.reach_high:ReachHigh", "--json"]) == 0
+    assert main(["tasks", "--task", "examples.04_own_task:ReachHigh", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "reach_high"
 
 

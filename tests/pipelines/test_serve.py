@@ -24,7 +24,7 @@ from sim2real.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[2]
 ROBOT = Robot.load("so101")
-EXAMPLE = ROOT / "examples" / "policy_server.py"
+EXAMPLE = ROOT / "examples" / "13_policy_server.py"
 
 
 def observation(goal: tuple[float, float, float] = (0.2, 0.05, 0.12)) -> dict[str, np.ndarray]:
@@ -226,7 +226,9 @@ def test_the_example_serves_one_arm_after_another(example):
 SEEING = f"""
 import sys
 sys.path.insert(0, {str(EXAMPLE.parent)!r})
-import policy_server
+from importlib import import_module
+
+policy_server = import_module("13_policy_server")
 
 def act(arm, fields, observation):
     assert observation["front"].startswith(b"\\xff\\xd8"), "a JPEG"

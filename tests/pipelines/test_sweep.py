@@ -214,8 +214,8 @@ def test_a_failure_is_explained_by_the_weak_motor(tmp_path: Path, capsys: pytest
 
 
 def test_a_users_own_task_and_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = ["--policy", "examples.nudge_policy:Nod", "--draws", "2"]
-    answer = sweep(tmp_path, capsys, *own, task="examples.reach_high:ReachHigh")
+    own = ["--policy", "examples.05_own_policy:Nod", "--draws", "2"]
+    answer = sweep(tmp_path, capsys, *own, task="examples.04_own_task:ReachHigh")
     assert answer["draws"] == 2 and answer["errors"] == 0
     identity = json.loads((tmp_path / "config.json").read_text())["sweep"]
     assert len(identity["policy"]["source"]) == len(identity["task_source"]) == 64

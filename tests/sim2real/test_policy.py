@@ -123,6 +123,6 @@ def test_a_chunk_of_the_wrong_shape_is_named(robot: Robot) -> None:
 
 
 def test_the_example_policy_is_one(robot: Robot) -> None:
-    policy = load_policy("examples.nudge_policy:Nod", load_task("reach"), robot)
+    policy = load_policy("examples.05_own_policy:Nod", load_task("reach"), robot)
     chunk = checked_chunk(policy.act(observation(robot)), policy, robot)
     assert np.ptp(chunk[:, 3]) > 0.1 and np.ptp(chunk[:, :3]) == np.ptp(robot.home[:3])

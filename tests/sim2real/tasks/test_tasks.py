@@ -136,7 +136,7 @@ def test_unknown_tasks_and_broken_ones_are_named() -> None:
 
 
 def test_the_example_task_is_one() -> None:
-    task = load_task("examples.reach_high:ReachHigh")
+    task = load_task("examples.04_own_task:ReachHigh")
     scene = task.setup({}, np.random.default_rng(0))
     assert scene.goal[2] == pytest.approx(0.20)
     assert task.expert(ROBOT).horizon == 10

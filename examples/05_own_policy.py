@@ -1,6 +1,7 @@
 """A policy of your own: nod the wrist, whatever the task.
 
-    sim2real evaluate --task reach --policy examples.nudge_policy:Nod --draws 5
+    python examples/05_own_policy.py [DRAWS]
+    sim2real evaluate --task reach --policy examples.05_own_policy:Nod --draws 5
 
 A policy has a `horizon`, forgets everything in `reset`, and turns an observation into a chunk of joint goals:
 row i of (horizon, joints), in rad, is due (i + 1) policy periods after the observation.
@@ -33,3 +34,13 @@ class Nod:
         chunk[:, 3] += 0.2 * np.sin(math.pi * times)
         self._step += 1
         return chunk
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines import evaluate
+    from sim2real import load_task
+
+    robot, task = Robot.load("so101"), load_task("reach")
+    print(evaluate(Nod(task, robot), task, robot, draws=int(sys.argv[1]) if len(sys.argv) > 1 else 50))

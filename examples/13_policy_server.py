@@ -1,6 +1,6 @@
 """A policy server of your own in one file, with nothing but numpy: wrap any function and drive an arm with it.
 
-    python examples/policy_server.py 5555
+    python examples/13_policy_server.py 5555
     sim2real deploy --policy tcp://127.0.0.1:5555 --task reach --port emulated --out runs/remote
 
 Put this file beside whatever makes your actions (a LeRobot checkpoint in its own environment, a GPU machine) and

@@ -1,7 +1,8 @@
 """A task of your own: reach for goals high above the table.
 
-    sim2real tasks --task examples.reach_high:ReachHigh
-    sim2real evaluate --task examples.reach_high:ReachHigh --policy expert --draws 20
+    python examples/04_own_task.py [DRAWS]
+    sim2real tasks --task examples.04_own_task:ReachHigh
+    sim2real evaluate --task examples.04_own_task:ReachHigh --policy expert --draws 20
 
 A task subclasses `Task` (or another task, as here) and says where things start, what shall be achieved and what
 its policies observe. Everything else (sweeps, training, recording, deployment) works with it as with any other.
@@ -24,3 +25,11 @@ class ReachHigh(Reach):
             "task.goal.height", 0.20, "m", 0.16, 0.24, description="goal: height above the table"
         )
         return (*polar_parameters("goal", (0.18, 0.26), 0.6), height)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines import evaluate
+
+    print(evaluate("expert", ReachHigh(), draws=int(sys.argv[1]) if len(sys.argv) > 1 else 50))

@@ -148,6 +148,9 @@ def finetune(
     simulated: int | None = None,
     calibration: str | Path | None = None,
     units: str = "auto",
+    episodes: str | None = None,
+    arm: str | None = None,
+    fps: float | None = None,
     every_episode: bool = False,
     lead: float | None = None,
     real_share: float | None = None,
@@ -165,9 +168,9 @@ def finetune(
 ) -> TunedPolicy:
     """Adapt a policy file to a LeRobot data set, mixed with simulated episodes, into the directory `out`.
 
-    robot and task: the policy's own by default. What is None has the default of `FinetuneSettings`, which says what
-    it means. Raises UserError for a policy that cannot be trained further or is for another robot, and for data that
-    lack something.
+    robot and task: the policy's own by default. episodes: which ones, as in "0:4,6". What is None has the default of
+    `FinetuneSettings`, which says what it means. Raises UserError for a policy that cannot be trained further or is for
+    another robot, and for data that lack something.
     """
     from pipelines.learning.finetune import FinetuneSettings, forgotten
     from pipelines.learning.finetune import finetune as run
@@ -186,6 +189,9 @@ def finetune(
         twin=_plain_twin(twin),
         calibration=None if calibration is None else str(calibration),
         units=units,
+        episodes=episodes,
+        arm=arm or getattr(data, "arm", None),
+        fps=fps,
         every_episode=every_episode,
         lead=lead,
         **_given(

@@ -50,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from pipelines.identification.source import robot_of
     from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
     from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
 
     # Which robot it is, the data say; --robot may be a file, whose name alone the robot does not keep.
-    robot, remarks = _source.robot_of(args.robot, args.data)
+    robot, remarks = robot_of(args.robot, args.data)
     args.robot = args.robot or robot.name
     result = finetune(
         settings_from(FinetuneSettings, args),

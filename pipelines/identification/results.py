@@ -139,8 +139,7 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
     write_space(folder / "space.toml", ranges_of(found))
     write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
     settings = {"robot": summary["robot"], "data": source}
-    write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "
-")
+    write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "\n")
     save_overlay(found, folder)
     return summary
 

@@ -34,6 +34,7 @@ def policy_content(source: Any, info: PolicyInfo, scale: ActionScale, gives: Giv
 
     model = _loaded(source, info.observation_size)
     given, wanted = _ends(model, info)
+    _try(model, given, wanted, info, gives)
     # Names of ours must not meet names of theirs.
     model = onnx.compose.add_prefix(model, "source/")
     for node in model.graph.node:
@@ -145,6 +146,36 @@ def _ends(model: Any, info: PolicyInfo) -> tuple[str, str]:
     if kind != onnx.TensorProto.FLOAT or len(shape) != 2 or shape[1] not in (size, None):
         raise UserError(f"the network's input is {shown} {onnx.TensorProto.DataType.Name(kind)}; {needed}")
     return inputs[0].name, model.graph.output[0].name
+
+
+def _try(model: Any, given: str, wanted: str, info: PolicyInfo, gives: Gives) -> None:
+    """Raise UserError unless the network gives what is needed, for one observation and for several."""
+    import onnxruntime
+
+    last = (len(info.joints),) if gives == "actions" else (info.horizon, len(info.joints))
+    try:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        for count in (1, 3):
+            shape = session.run([wanted], {given: np.zeros((count, info.observation_size), np.float32)})[
+                0
+            ].shape
+            if shape != (count, *last):
+                raise UserError(
+                    f"for {count} observations the network gives the shape {shape}, needed is {(count, *last)}: "
+                    + ("an action for each joint" if gives == "actions" else "goals for each joint")
+                )
+    except UserError:
+        raise
+    except Exception as error:
+        # onnxruntime's exceptions share no base class of their own.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the network does not run on observations (B, {info.observation_size}): {reason}"
+        ) from None
 
 
 def _shape(value: Any) -> list[int | None]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from randomization.sweep import Engine
+    from sim2real.task import Task
 
 SAYS = {
     "robot_sha256": "the robot's description (its TOML, URDF or meshes have changed)",

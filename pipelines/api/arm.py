@@ -1,5 +1,6 @@
 """`deploy` and `record`: policies on an arm."""
 
+import gc
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -200,6 +201,8 @@ def _run(
     except SystemExit:
         # A signal came before anything could move; a notebook shall not end with it.
         raise KeyboardInterrupt from None
+    finally:
+        gc.unfreeze()  # the loop ran without pauses for what was there before; others go on
     try_report(result["out"])
     return result, status
 

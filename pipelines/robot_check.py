@@ -35,6 +35,7 @@ def check_robot(robot: Robot) -> list[str]:
     collision_shapes(robot)
     return [
         *file.remarks,
+        *_driven(file, robot),
         *_missing(file.root, robot),
         *_out_of_reach(robot),
         *_remarks(robot, bool(cameras)),
@@ -60,7 +61,7 @@ def _check_registers(robot: Robot, family: ServoFamily, models: tuple[ServoModel
         if name != "all" and name not in by_joint:
             known = ("all", *robot.joint_names)
             raise ValueError(
-                f"{where} is none of the joints{nearest(name, known)}; known are {', '.join(known)}"
+                f"{where} is none of the joints; known are {', '.join(known)}{nearest(name, known)}"
             )
         if not isinstance(registers, Mapping):
             raise ValueError(f"{where} must be a table of registers and their values, got {registers!r}")
@@ -91,12 +92,23 @@ def _check_monitors(robot: Robot) -> None:
     Thresholds.of(robot)
 
 
+def _driven(file: UrdfFile, robot: Robot) -> list[str]:
+    found = []
+    for name in robot.joint_names:
+        mimic = file.by_name[name].mimic
+        if mimic is not None:
+            found.append(
+                f"{name} follows {mimic.joint} in the URDF; it is listed, so it has a servo of its own"
+            )
+    return found
+
+
 def _missing(root: ElementTree.Element, robot: Robot) -> list[str]:
     unseen = []
     for mesh in meshes(root, robot.urdf):
-        if not mesh.usable and mesh.use == "collision":
+        if mesh.problem and mesh.use == "collision":
             raise missing_collision(mesh, robot.urdf)
-        if not mesh.usable:
+        if mesh.problem:
             unseen.append(
                 f"the visual mesh '{mesh.filename}' of link '{mesh.link}' {mesh.problem}: it is not drawn"
             )

@@ -6,11 +6,16 @@ around the URDF.
 """
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 
@@ -28,16 +33,45 @@ class Mesh:
     filename: str
     path: Path | None
 
-    @property
-    def usable(self) -> bool:
-        return self.path is not None and self.path.suffix.lower() in SIMULATED
-
-    @property
+    @cached_property
     def problem(self) -> str:
-        """What is wrong with one that is not usable."""
+        """Why it cannot be used; "" when it can. PyBullet would take it for empty, or crash."""
         if self.path is None:
             return "was not found"
-        return f"is of a kind that PyBullet does not load (it loads {', '.join(SIMULATED)})"
+        kind = self.path.suffix.lower()
+        if kind not in SIMULATED:
+            return f"is of a kind that PyBullet does not load (it loads {', '.join(SIMULATED)})"
+        try:
+            holds = _HOLDS[kind](self.path)
+        except (OSError, ValueError, ElementTree.ParseError) as error:
+            return f"cannot be read ({error})"
+        return "" if holds else f"holds no triangles that can be read as {kind}"
+
+
+def ascii_stl(path: Path) -> NDArray[np.float32] | None:
+    """(k, 3, 3) m, the triangles of an STL file written as text, which PyBullet does not read; None for others."""
+    data = path.read_bytes()
+    if not data.lstrip()[:5].lower() == b"solid" or _binary_stl(data):
+        return None
+    words = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", data)
+    return np.array(words, dtype=np.float32)[: len(words) // 3 * 3].reshape(-1, 3, 3)
+
+
+def _binary_stl(data: bytes) -> bool:
+    return len(data) > 84 and len(data) >= 84 + 50 * int.from_bytes(data[80:84], "little") > 84
+
+
+def _stl_holds(path: Path) -> bool:
+    triangles = ascii_stl(path)
+    return _binary_stl(path.read_bytes()) if triangles is None else len(triangles) > 0
+
+
+_HOLDS: dict[str, Callable[[Path], bool]] = {
+    ".stl": _stl_holds,
+    ".obj": lambda path: re.search(rb"^\s*f\s", path.read_bytes(), re.MULTILINE) is not None,
+    ".dae": lambda path: ElementTree.parse(path).getroot().tag.endswith("COLLADA"),
+}
+"""By kind, whether a file holds what its name says."""
 
 
 def meshes(root: ElementTree.Element, urdf: Path) -> list[Mesh]:

@@ -137,12 +137,12 @@ class Robot:
         if isinstance(name_or_path, Robot):
             return name_or_path
         path = Path(name_or_path)
-        if path.suffix != ".toml":
+        if path.suffix.lower() != ".toml":
             path = Path(str(resources.files("sim2real"))) / "robots" / f"{name_or_path}.toml"
             if not path.exists():
                 raise UserError(
-                    f"there is no robot called '{name_or_path}'; known are {', '.join(robot_names())}; "
-                    "for your own arm give the path of its .toml file"
+                    f"there is no robot called '{name_or_path}'; known are {', '.join(robot_names())}"
+                    f"{nearest(str(name_or_path), robot_names()) or ';'} for your own arm give the path of its .toml file"
                 )
         if not path.exists():
             raise UserError(f"robot file {path} does not exist")
@@ -178,8 +178,8 @@ class Robot:
         protocol = table.get("protocol", "feetech")
         if protocol not in _TORQUE_REGISTERS:
             raise ValueError(
-                f"there is no protocol '{protocol}'{nearest(protocol, _TORQUE_REGISTERS)}; known are "
-                f"{', '.join(_TORQUE_REGISTERS)}"
+                f"there is no protocol '{protocol}'; known are {', '.join(_TORQUE_REGISTERS)}"
+                + nearest(protocol, _TORQUE_REGISTERS)
             )
         for rate in ("policy", "command"):
             if rates["physics"] % rates[rate]:
@@ -325,7 +325,8 @@ def _mimic(name: str, entry: Any) -> Mimic:
         )
     if unknown := [key for key in entry if key not in known]:
         raise ValueError(
-            f"[mimic] {name}: there is no key '{unknown[0]}'{nearest(unknown[0], known)}; known are {', '.join(known)}"
+            f"[mimic] {name}: there is no key '{unknown[0]}'; known are {', '.join(known)}"
+            + nearest(unknown[0], known)
         )
     for key in ("multiplier", "offset"):
         if not isinstance(entry.get(key, 0.0), int | float) or isinstance(entry.get(key), bool):

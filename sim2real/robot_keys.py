@@ -191,7 +191,7 @@ def _check_keys(
         if name not in known and name not in (tables or {}):
             listed = ", ".join([*known, *(f"[{table}]" for table in tables or ())])
             raise ValueError(
-                f"{where}there is no key '{name}'{nearest(name, [*known, *(tables or ())])}; known are {listed}"
+                f"{where}there is no key '{name}'; known are {listed}{nearest(name, [*known, *(tables or ())])}"
             )
     for key in keys:
         if key.name not in given:

@@ -200,8 +200,8 @@ class _Reader:
         for name in self.names:
             if name not in file.by_name:
                 raise UserError(
-                    f"{file.path} has no joint '{name}'{nearest(name, file.movable)}; its movable joints are "
-                    f"{', '.join(file.movable)}"
+                    f"{file.path} has no joint '{name}'; its movable joints are "
+                    f"{', '.join(file.movable)}{nearest(name, file.movable)}"
                 )
             if file.by_name[name].kind not in MOVABLE:
                 raise UserError(
@@ -213,7 +213,7 @@ class _Reader:
                 if name not in file.movable:
                     raise UserError(
                         f"{table} names '{name}', which is not a movable joint of {file.path}"
-                        f"{nearest(name, file.movable)}; those are {', '.join(file.movable)}"
+                        f"; those are {', '.join(file.movable)}{nearest(name, file.movable)}"
                     )
                 if name in self.names:
                     raise UserError(
@@ -289,8 +289,8 @@ class _Reader:
         file = self.file
         if tool_link not in file.bodies:
             raise UserError(
-                f"{file.path} has no link '{tool_link}'{nearest(tool_link, file.bodies)}; its links are "
-                f"{', '.join(file.bodies)}"
+                f"{file.path} has no link '{tool_link}'; its links are "
+                f"{', '.join(file.bodies)}{nearest(tool_link, file.bodies)}"
             )
         places = {link: self._place(link) for link in file.bodies}
         links = len(self.order)

@@ -271,7 +271,7 @@ class UrdfFile:
         kind = str(element.get("type"))
         if kind not in KINDS:
             raise self._wrong(
-                f"{what} is of the unknown type '{kind}'{nearest(kind, KINDS)} URDF knows {', '.join(KINDS)}"
+                f"{what} is of the unknown type '{kind}'; URDF knows {', '.join(KINDS)}{nearest(kind, KINDS)}"
             )
         rotation, origin = self.frame(element, what)
         ends = {}

@@ -128,9 +128,9 @@ class ServoFamily:
         for model in self.models:
             if name in ("", model.name):
                 return model
+        names = [model.name for model in self.models]
         raise UserError(
-            f"there is no {self.title} servo called '{name}'{nearest(name, (m.name for m in self.models))}; known are "
-            f"{', '.join(model.name for model in self.models)}"
+            f"there is no {self.title} servo called '{name}'; known are {', '.join(names)}{nearest(name, names)}"
         )
 
     def model_by_number(self, number: int) -> ServoModel | None:

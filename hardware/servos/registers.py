@@ -96,8 +96,8 @@ class RegisterTable(Mapping[str, Register]):
             return self._registers[name]
         except KeyError:
             raise UserError(
-                f"{self.name} has no register called {name!r}{nearest(name, self._registers)}; it has "
-                f"{', '.join(self._registers)}"
+                f"{self.name} has no register called {name!r}; it has {', '.join(self._registers)}"
+                + nearest(name, self._registers)
             ) from None
 
     def __contains__(self, name: object) -> bool:

@@ -166,7 +166,7 @@ def prepare(options: Options) -> Setup:
         if options.leader_calibration is not None:
             Calibration.load(options.leader_calibration, leader)
     name = options.task or options.acts
-    return Setup(options, robot, _known_task(name), name, policy, goal)
+    return Setup(options, robot, _known_task(name, robot), name, policy, goal)
 
 
 OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html")
@@ -182,10 +182,10 @@ def _check_out(options: Options) -> None:
     require_own(options.out, own, OWN)
 
 
-def _known_task(name: str) -> Task | None:
+def _known_task(name: str, robot: Robot) -> Task | None:
     """The task of this name; None where it only says what is done."""
     if name in task_names() or ":" in name:
-        return load_task(name)
+        return load_task(name, robot.n)
     return None
 
 
@@ -222,7 +222,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
         file = load_policy_file(spec)
         file.check(robot)
         task_name = task_name or name_from_outside(file.info.task, f"the policy {spec}")
-        file.check(robot, load_task(task_name))
+        file.check(robot, load_task(task_name, robot.n))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
     elif kind == "server":
         offer = offered(spec, robot)
@@ -235,7 +235,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
             f"the policy '{spec}' does not say what it is for: add --task "
             "(policy files, and servers that want to, know their task)"
         )
-    task = load_task(task_name)
+    task = load_task(task_name, robot.n)
     return Setup(options, robot, task, task_name, policy, goal, pictures)
 
 

@@ -148,7 +148,8 @@ class CollectEpisode:
         from sim2real.simulation.world import World
         from sim2real.tasks.registry import load_task
 
-        robot, task = Robot.load(self.robot), load_task(self.task)
+        robot = Robot.load(self.robot)
+        task = load_task(self.task, robot.n)
         expert = load_policy(self.expert, task, robot)
         student = None if self.student is None else load_policy(self.student, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))

@@ -133,7 +133,8 @@ def pretrain(
             raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
         options = replace(options, devices="1")
     check_options(options)
-    robot, task = Robot.load(settings.robot), load_task(settings.task)
+    robot = Robot.load(settings.robot)
+    task = load_task(settings.task, robot.n)
     plan = settings.plan()
     previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
     if finished_before(previous, out):

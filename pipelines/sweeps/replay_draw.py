@@ -63,7 +63,8 @@ def replay_draw(
     plan = plan_of(directory, task=trusted_task)
     refuse_code(directory, "policy", plan.policy, trusted_policy)
     draw, row = recorded_draw(directory, plan, index)
-    robot, task = Robot.load(plan.robot), load_task(plan.task)
+    robot = Robot.load(plan.robot)
+    task = load_task(plan.task, robot.n)
     world = World(robot, task, nominal=dict(plan.nominal))
     try:
         policy = load_policy(plan.policy, task, robot)

@@ -316,8 +316,8 @@ def servo_field(name: str, where: str) -> int:
     """Column of the field `name`. Raises UserError that says which there are."""
     if name not in FIELD_INDEX:
         raise UserError(
-            f"{where}: there is no servo field '{name}'{nearest(name, FIELD_INDEX)}; known are "
-            f"{', '.join(FIELD_INDEX)}"
+            f"{where}: there is no servo field '{name}'; known are {', '.join(FIELD_INDEX)}"
+            + nearest(name, FIELD_INDEX)
         )
     return FIELD_INDEX[name]
 
@@ -326,7 +326,7 @@ def joint_named(name: str, known: Sequence[str], where: str) -> str:
     """`name`, if it is one of the joints. Raises UserError that says which there are."""
     if name not in known:
         raise UserError(
-            f"{where}: there is no joint '{name}'{nearest(name, known)}; known are {', '.join(known)}"
+            f"{where}: there is no joint '{name}'; known are {', '.join(known)}{nearest(name, known)}"
         )
     return name
 

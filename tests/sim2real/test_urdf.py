@@ -8,7 +8,7 @@ import pytest
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.urdf import ArmModel
-from sim2real.urdf_file import rotation_from_rpy
+from sim2real.urdf_file import UrdfFile, rotation_from_rpy
 
 ARM = """<robot name="two">
   <link name="base"/>
@@ -97,3 +97,76 @@ def test_mistakes_are_named(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         ArmModel.from_urdf(tmp_path / "none.urdf", ("a",), "b")
+
+
+OFF = '<joint name="off" type="{}"><parent link="tip"/><child link="extra"/></joint><link name="extra"/></robot>'
+TWICE = OFF.format("fixed").removesuffix('<link name="extra"/></robot>') + OFF.format("fixed").replace(
+    "off", "of2"
+)
+RING = """<link name="a"/><link name="b"/>
+  <joint name="ab" type="fixed"><parent link="a"/><child link="b"/></joint>
+  <joint name="ba" type="fixed"><parent link="b"/><child link="a"/></joint></robot>"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('type="prismatic"', 'type="prismatik"'), "unknown type 'prismatik'.* did you mean 'prismatic'"),
+        (('lower="-0.1" upper="0.2"', 'lower="0" upper="0"'), "'slide' has no range: .* both 0 m. Give it its range"),
+        (('lower="-0.1" upper="0.2"', 'lower="0.3" upper="0.2"'), "lower limit 0.3 exceeds upper limit 0.2 m"),
+        (('<limit lower="-0.1" upper="0.2"/>', ""), "limit of joint 'slide' needs a finite 'lower' and 'upper' .m."),
+        (("</robot>", '<link name="loose"/></robot>'), "found 2 roots: base, loose.*type 'fixed'"),
+        (('<child link="upper"/>', '<child link="base"/>'), "link"),
+        (("</robot>", TWICE), "'extra' has two parents: joints 'off' and 'of2'.*no closed loops"),
+        (("</robot>", RING), "links a, b form a closed loop"),
+        (("</robot>", '<link name="tip"/></robot>'), "two links called 'tip'"),
+        (('<link name="tip"/>', "<link/>"), "a <link> has no name"),
+        (('izz="0.001" ixy="0"', 'izz="0.001" ixy="zero"'), "inertia of link 'camera' needs a finite 'ixy'"),
+        (('ixx="0.01" iyy="0.01" izz="0.002"', 'ixx="1e4" iyy="1e4" izz="1e4"'), "100 m wide.*kg·m²"),
+        (('<parent link="slider"/>', '<parent link="slidr"/>'), "link 'slidr', .* did you mean 'slider'"),
+        (('<mass value="1"/>', '<mass value="${m}"/>'), 'xacro file.*value="[$].m}".*xacro arm.urdf > expanded.urdf'),
+        (("<robot", '<robot xmlns:xacro="http://www.ros.org/wiki/xacro"'), None),
+        (('<link name="base"/>', '<a:arm xmlns:a="http://www.ros.org/wiki/xacro"/>'), "it holds <xacro:arm>"),
+    ],
+)  # fmt: skip
+def test_more_mistakes_are_named_with_their_remedy(
+    tmp_path: Path, change: tuple[str, str], message: str | None
+) -> None:
+    assert change[0] in ARM
+    text = ARM.replace(*change, 1)
+    if message is None:
+        assert read(tmp_path, text).n == 2
+        return
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("kind", ["floating", "planar", "revolute"])
+def test_joints_that_nobody_lists_need_no_limits_and_are_locked(tmp_path: Path, kind: str) -> None:
+    model = read(tmp_path, ARM.replace("</robot>", OFF.format(kind)))
+    assert model.locked == ({"off": 0.0} if kind == "revolute" else {})
+    assert model.places["extra"][0] == 1
+
+
+def test_followers_in_a_circle_and_of_nothing_are_refused(tmp_path: Path) -> None:
+    circle = ARM.replace('<axis xyz="1 0 0"/>', '<axis xyz="1 0 0"/><mimic joint="other"/>')
+    other = OFF.format("continuous").replace("off", "other")
+    circle = circle.replace("</robot>", other.replace("</joint>", '<mimic joint="slide"/></joint>'))
+    with pytest.raises(UserError, match="slide → other → slide follow each other in a circle"):
+        read(tmp_path, circle, ("turn",), "camera")
+    with pytest.raises(
+        UserError, match="'slide' follows 'trun', which is not a movable joint.* did you mean 'turn'"
+    ):
+        read(tmp_path, circle.replace('<mimic joint="other"/>', '<mimic joint="trun"/>'), ("turn",), "camera")
+
+
+def test_what_is_odd_but_usable_is_remarked(tmp_path: Path) -> None:
+    text = ARM.replace('ixx="0.01" iyy="0.01" izz="0.002"', 'ixx="0.01" iyy="0.01" izz="0.025"')
+    head, slider = text.split('<link name="slider">')
+    slider = slider.replace('ixx="0.001" iyy="0.001" izz="0.001"', 'ixx="0" iyy="0" izz="0"')
+    path = tmp_path / "arm.urdf"
+    path.write_text(f'{head}<link name="slider">{slider}')
+    remarks = UrdfFile(path).remarks
+    assert len(remarks) == 2
+    assert "inertia of link 'upper' belongs to no body" in remarks[0]
+    assert "link 'slider'" in remarks[1] and "point mass" in remarks[1]

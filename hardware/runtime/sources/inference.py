@@ -124,7 +124,7 @@ class InferenceProcess:
     ) -> None:
         self.spec = spec
         self._robot = Robot.load(robot)
-        self._task = load_task(task)
+        self._task = load_task(task, self._robot.n)
         self._features = observed_features(self._task, self._robot)
         self._period = 1.0 / self._robot.policy_rate
         self._shared = _Shared(sum(feature.size for feature in self._features), self._robot.n)
@@ -224,7 +224,8 @@ def _serve(
     # Ctrl-C in a terminal goes to the whole group; the control process decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        robot, task = Robot.load(robot_name), load_task(task_name)
+        robot = Robot.load(robot_name)
+        task = load_task(task_name, robot.n)
         policy = load_policy(spec, task, robot, surroundings)
         features = observed_features(task, robot)
         if not 1 <= policy.horizon <= MAX_HORIZON:

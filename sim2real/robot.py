@@ -142,7 +142,8 @@ class Robot:
             if not path.exists():
                 raise UserError(
                     f"there is no robot called '{name_or_path}'; known are {', '.join(robot_names())}"
-                    f"{nearest(str(name_or_path), robot_names()) or ';'} for your own arm give the path of its .toml file"
+                    f"{nearest(str(name_or_path), robot_names()) or ';'} "
+                    "for your own arm give the path of its .toml file"
                 )
         if not path.exists():
             raise UserError(f"robot file {path} does not exist")

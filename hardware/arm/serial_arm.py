@@ -21,7 +21,7 @@ from hardware.arm.identity import (
 )
 from hardware.arm.plausibility import Plausibility
 from hardware.servos.bus import ServoBus
-from hardware.servos.family import family_of, joint_models
+from hardware.servos.family import family_of, joint_models, refuse_sliding
 from hardware.servos.pace import usual
 from hardware.servos.port_users import require_alone
 from hardware.servos.spans import Span
@@ -67,6 +67,7 @@ class SerialArm:
         self.robot = robot
         self.bus = bus
         self.clock = clock or RealClock()
+        refuse_sliding(robot)
         self.family = family_of(robot)
         self.models = joint_models(robot)
         self.wide_every = self.family.wide_every if wide_every is None else wide_every
@@ -87,11 +88,6 @@ class SerialArm:
         self._voltage = np.full(n, np.nan)
         self._temperature = np.full(n, np.nan)
         self._current = np.full(n, np.nan)
-        if robot.model.sliding.any():
-            raise UserError(
-                f"joint {robot.joint_names[int(np.argmax(robot.model.sliding))]} of {robot.name} slides; serial servos "
-                "turn, and how far a joint slides per turn is not known here: such robots can be simulated only"
-            )
         self._status = np.zeros(n, dtype=np.int64)
         self._common_status = np.array(self.family.common_status)
         self._full_current = np.array([model.full_current or np.nan for model in self.models])

@@ -106,6 +106,7 @@ class Session:
         from hardware.emulator.traces import clear_leftovers
         from hardware.emulator.wire import EmulatedBus
         from hardware.emulator.world_plant import WorldPlant, stage_task
+        from hardware.servos.family import refuse_sliding
         from sim2real.parameters import load_twin
         from sim2real.robot import Robot
 
@@ -119,6 +120,7 @@ class Session:
             if options.link is not None:
                 clear_leftovers(options.link, SUFFIXES)
             robot = Robot.load(options.robot)
+            refuse_sliding(robot)
             calibration = emulated_calibration(robot)
             twin = None if options.twin is None else load_twin(options.twin)
             task = stage_task(options.task, robot)

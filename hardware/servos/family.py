@@ -297,3 +297,13 @@ def joint_models(robot: "Robot") -> tuple[ServoModel, ...]:
     """The servo model of each joint, as the robot's file says."""
     family = family_of(robot)
     return tuple(family.model(joint.model) for joint in robot.joints)
+
+
+def refuse_sliding(robot: "Robot") -> None:
+    """Raises UserError for a robot with a joint that slides: its servos turn, by an unknown angle per metre."""
+    sliding = [name for name, unit in zip(robot.joint_names, robot.units) if unit == "m"]
+    if sliding:
+        raise UserError(
+            f"joint {sliding[0]} of {robot.name} slides; serial servos turn, and how far it slides per turn is not "
+            "known: such a robot can be simulated, not driven over a serial port"
+        )

@@ -245,7 +245,7 @@ def _stops(robot: Robot, base: Array, log: ArmLog | None) -> list[tuple[Unknown,
 
 def _loading_links(robot: Robot) -> list[int]:
     """Links of the arm whose weight its joints feel: not the first, which turns about an upright axis."""
-    return [int(i) for i in robot.arm if i > 0]
+    return [int(robot.model.rows[i]) for i in robot.arm if i > 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,6 +88,18 @@ def test_the_robots_that_ship_have_nothing_to_note(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
+def test_joints_that_slide_are_simulated_but_not_driven_over_a_serial_port(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    panda = str(Path(__file__).parents[2] / "examples" / "panda" / "panda.toml")
+    assert main(["robots", "--robot", panda]) == 0
+    told = capsys.readouterr()
+    assert "panda_finger_joint2 follows panda_finger_joint1" in told.out and "m, m/s" in told.out
+    assert "serial servos do not move them" in told.err
+    assert main(["emulate", "--robot", panda]) == 2
+    assert "panda_finger_joint1 of panda slides" in capsys.readouterr().err
+
+
 def test_documentation_is_the_declaration() -> None:
     page = Path(__file__).parents[2] / "docs" / "robots.md"
     assert page.read_text() == robots_page(), "python -m pipelines.documentation > docs/robots.md"

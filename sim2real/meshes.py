@@ -7,10 +7,12 @@ around the URDF.
 
 import os
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import parent_process
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -100,6 +102,24 @@ def missing_collision(mesh: Mesh, urdf: Path) -> UserError:
     return UserError(
         f"{text} (looked for {shown}); {advice}, or give the link boxes, cylinders or spheres as <collision>"
     )
+
+
+def note_unseen(found: Sequence[Mesh], urdf: Path) -> None:
+    """Say on standard error, once per URDF and not in worker processes, which visual meshes will not be drawn."""
+    unseen = [mesh for mesh in found if mesh.use == "visual" and mesh.problem]
+    if not unseen or str(urdf) in _noted or parent_process() is not None:
+        return
+    _noted.add(str(urdf))
+    first = f"'{unseen[0].filename}'"
+    which = (
+        f"the visual mesh {first}"
+        if len(unseen) == 1
+        else f"{len(unseen)} visual meshes (the first: {first})"
+    )
+    print(f"note: {urdf}: {which} {unseen[0].problem}; it is simulated, but not drawn", file=sys.stderr)
+
+
+_noted: set[str] = set()
 
 
 def find_file(filename: str, urdf: Path) -> Path | None:

@@ -79,11 +79,16 @@ class TaskRollout:
 
 def all_parameters(robot: str, task: "str | Task | None" = None) -> dict[str, Parameter]:
     """Every parameter that a world of this robot (and task) declares, without starting a simulation."""
+    from sim2real.meshes import meshes, note_unseen
     from sim2real.robot import Robot
     from sim2real.simulation.parameters import world_parameters
     from sim2real.tasks.registry import load_task
+    from sim2real.urdf_file import UrdfFile
 
     loaded = Robot.load(robot)
+    urdf = UrdfFile(loaded.urdf)
+    # Told here, where all worlds are planned: worker processes say nothing.
+    note_unseen(meshes(urdf.root, urdf.path), urdf.path)
     if task is None:
         return world_parameters(loaded)
     found = load_task(task, joints=loaded.n)

@@ -5,18 +5,15 @@ written as text for empty, and crashes at some broken files.
 """
 
 import math
-import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from functools import cache
-from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.meshes import ascii_stl, find_file, meshes, missing_collision
+from sim2real.meshes import ascii_stl, find_file, meshes, missing_collision, note_unseen
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
 from sim2real.urdf_file import UrdfFile
@@ -69,8 +66,9 @@ def rpy(r: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _meshes(file: UrdfFile, folder: Path, drawn: bool) -> None:
     """Give meshes their paths, leave out what is not drawn, and textures that are not there."""
-    by_name = {(mesh.use, mesh.filename): mesh for mesh in meshes(file.root, file.path)}
-    unseen = []
+    found = meshes(file.root, file.path)
+    by_name = {(mesh.use, mesh.filename): mesh for mesh in found}
+    note_unseen(found, file.path)
     for link in file.root.findall("link"):
         for use in ("collision", "visual"):
             for shape in link.findall(use):
@@ -80,18 +78,14 @@ def _meshes(file: UrdfFile, folder: Path, drawn: bool) -> None:
                 mesh = by_name[use, str(element.get("filename") or "")]
                 if mesh.problem and use == "collision":
                     raise missing_collision(mesh, file.path)
-                if mesh.problem:
-                    unseen.append(mesh)
                 if use == "visual" and (mesh.problem or not drawn):
                     link.remove(shape)
                 else:
                     assert mesh.path is not None
                     element.set("filename", str(_readable(mesh.path, folder)))
     for texture in file.root.iter("texture"):
-        found = find_file(str(texture.get("filename") or ""), file.path)
-        texture.set("filename", "" if found is None else str(found))
-    if unseen and parent_process() is None:
-        _note(str(file.path), len(unseen), unseen[0].filename, unseen[0].problem)
+        path = find_file(str(texture.get("filename") or ""), file.path)
+        texture.set("filename", "" if path is None else str(path))
 
 
 def _readable(path: Path, folder: Path) -> Path:
@@ -104,10 +98,3 @@ def _readable(path: Path, folder: Path) -> Path:
     binary = folder / f"{len(list(folder.iterdir()))}_{path.name}"
     binary.write_bytes(bytes(80) + len(rows).to_bytes(4, "little") + rows.tobytes())
     return binary
-
-
-@cache
-def _note(urdf: str, count: int, first: str, problem: str) -> None:
-    """Once: which visual meshes will not be seen."""
-    which = f"the visual mesh '{first}'" if count == 1 else f"{count} visual meshes (the first: '{first}')"
-    print(f"note: {urdf}: {which} {problem}; it is simulated, but not drawn", file=sys.stderr)

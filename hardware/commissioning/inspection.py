@@ -1,7 +1,7 @@
 """A look at a servo bus without moving anything: who is there, how they are, how well the line works."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def inspect_bus(
         cycle_usual=usual(durations) if durations else None,
         cycle_worst=max(durations) if durations else None,
         cycle_wire=wire,
-        problems=_problems(servos, missing, robot, bus.remark),
+        problems=(*_unreadable(names, present, facts), *_problems(servos, missing, robot, bus.remark)),
     )
 
 
@@ -198,13 +198,27 @@ def _problems(
             kinds = ", ".join(f"{count} {kind}" for kind, count in servo.failures.items())
             problems.append(
                 f"{who} failed to answer {100 * servo.error_rate:.0f} % of requests ({kinds}): "
-                f"{_suspect(servo.failures)}"
+                f"{_suspect(servo.failures, servo.error_rate)}"
             )
     return tuple(problems)
 
 
-def _suspect(failures: Mapping[str, int]) -> str:
+def _unreadable(
+    names: Mapping[int, str], present: Mapping[int, int], facts: Mapping[int, object]
+) -> Iterator[str]:
+    """Servos that are there and yet cannot be read."""
+    for id in present:
+        if id not in facts:
+            yield (
+                f"{names.get(id, 'servo')} (ID {id}) answers a ping, but no question comes back whole: several "
+                "servos with one ID do so (`sim2real setup` tells), or its cable is bad"
+            )
+
+
+def _suspect(failures: Mapping[str, int], error_rate: float) -> str:
     """What to look at, by the kinds of failed exchanges."""
+    if error_rate >= 1.0 and set(failures) == {"timeouts"}:
+        return "it answers when it is asked alone, but not to one question for all (sync read): look at its firmware"
     lost, late = failures.get("timeouts", 0), failures.get("late", 0)
     if late and 2 * late >= lost:
         return "it does answer, but late: the adapter or this computer is slow"

@@ -1,7 +1,10 @@
 """What `doctor` finds on a bus."""
 
+from dataclasses import replace
+
 from hardware.commissioning.inspection import inspect_bus
 from hardware.emulator.wire import Reply
+from sim2real.status import report as told
 
 from .conftest import ArmRig
 
@@ -51,3 +54,43 @@ def test_an_empty_bus(arm_rig: ArmRig) -> None:
     arm_rig.line.servos.clear()
     report = inspect_bus(arm_rig.robot, arm_rig.bus)
     assert report.servos == () and len(report.missing) == 6 and report.cycle_median is None
+
+
+def test_a_servo_that_cannot_be_read_is_not_called_absent_alone(arm_rig: ArmRig) -> None:
+    """Two with one ID: what is the same of both gets through, the rest is damaged."""
+
+    def spoil(reply: Reply) -> list[Reply]:
+        long = reply.id == 2 and len(reply.data) > 6
+        return [replace(reply, data=reply.data[:-1] + b"\0\0")] if long else [reply]
+
+    arm_rig.line.tamper = spoil
+    report = inspect_bus(arm_rig.robot, arm_rig.bus, cycles=5)
+    assert report.missing == ("shoulder_lift (ID 2)",)
+    assert "shoulder_lift (ID 2) answers a ping, but no question comes back whole" in report.problems[0]
+
+
+def test_a_servo_that_knows_no_common_question_is_told_so(arm_rig: ArmRig) -> None:
+    heard = [b""]
+
+    def overhear(data: bytes, now: float) -> bytes:
+        heard[0] = data
+        return data
+
+    arm_rig.line.overhear = overhear
+    arm_rig.line.tamper = lambda reply: [] if reply.id == 4 and heard[0][4] == 0x82 else [reply]
+    problems = inspect_bus(arm_rig.robot, arm_rig.bus, cycles=5).problems
+    assert len(problems) == 1
+    assert "wrist_flex (ID 4) failed to answer 100 % of requests" in problems[0]
+    assert "answers when it is asked alone, but not to one question for all" in problems[0]
+
+
+def test_what_a_servo_reports_comes_with_what_to_do(arm_rig: ArmRig) -> None:
+    def alarmed(reply: Reply) -> list[Reply]:
+        if reply.id != 6:
+            return [reply]
+        body = bytes((*reply.data[2:4], reply.data[4] | 32, *reply.data[5:-1]))
+        return [replace(reply, data=reply.data[:2] + body + bytes((~sum(body) & 255,)))]
+
+    arm_rig.line.tamper = alarmed
+    (problem,) = inspect_bus(arm_rig.robot, arm_rig.bus, cycles=5).problems
+    assert problem == f"gripper (ID 6) reports {told(['overload'])}" and "what blocks the joint" in problem

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.safety.estop_line import reader
-from hardware.runtime.sessions.playback import Motion
+from hardware.runtime.sessions.playback import Trajectory
 from hardware.runtime.sessions.terminal import Terminal
 from hardware.runtime.sources.teleop import check_joints
 from pipelines.runs import require_own
@@ -125,7 +125,7 @@ class Setup:
     goal: Array | None
     pictures: tuple[str, ...] = ()
     """Cameras whose pictures the policy itself wants to see."""
-    motion: Motion | None = None
+    motion: Trajectory | None = None
     """What is to be played."""
 
     @property
@@ -189,7 +189,7 @@ def _known_task(name: str, robot: Robot) -> Task | None:
     return None
 
 
-def _recorded(options: Options, robot: Robot) -> tuple[Motion, str, dict[str, Any]]:
+def _recorded(options: Options, robot: Robot) -> tuple[Trajectory, str, dict[str, Any]]:
     """The episode to play, its task, and where it comes from. Raises UserError when it is another robot's."""
     from sim2real.lerobot import LeRobotDataset
 
@@ -207,7 +207,7 @@ def _recorded(options: Options, robot: Robot) -> tuple[Motion, str, dict[str, An
         )
     episode = data.episode(options.episode, robot)
     source = {"path": str(options.dataset), "episode": options.episode, "frames": len(episode)}
-    return Motion.of(episode, robot.command_rate, options.speed), episode.task, source
+    return Trajectory.of(episode, robot.command_rate, options.speed), episode.task, source
 
 
 def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup:

@@ -292,7 +292,7 @@ class Rig:
             guardian=guardian,
             sinks=(self.log, self._black_box(arm), self.observer),
         )
-        loop.estop.lines += self._stops
+        loop.estop.inputs += self._stops
         return loop
 
     def _source(self, arm: "SerialArm") -> PolicySource | None:

@@ -20,6 +20,7 @@ from hardware.emulator.faults.catalogue import CATALOGUE, EVER, Case, FaultKind
 from hardware.emulator.faults.fault import Fault, parse_fault
 from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.control.tick import Tick
+from hardware.runtime.sessions.roles import Judge
 from hardware.runtime.sessions.session import Plan, Session
 from pipelines.reliability.proving import ProvingRig
 from pipelines.reliability.tally import ATTEND, DAY, MEND, Tally
@@ -146,7 +147,7 @@ class Chaos:
         results = session.run()
         now = rig.clock.now()
         for result in results:
-            hit = result.episode in hits.episodes or result.judge == "fault"
+            hit = result.episode in hits.episodes or result.judge is Judge.FAULT
             tally.episodes += 1
             tally.successes += result.success is True
             tally.hit_episodes += hit

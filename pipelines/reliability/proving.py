@@ -29,7 +29,7 @@ from pipelines.reliability.stand_ins import (
     FaultyGuardian,
     FaultyPolicy,
     FaultySource,
-    SteppedLine,
+    SteppedPlug,
     Sway,
     WallClock,
 )
@@ -106,7 +106,7 @@ class ProvingRig:
         self.plant = WorldPlant(self.robot, self.calibration, task=self.task, seed=seed)
         self.bus = EmulatedBus(build_servos(self.robot, self.plant, self.calibration), self.plant)
         self.clock = SimulatedClock()
-        self.line = SteppedLine(self.bus, self.clock)
+        self.line = SteppedPlug(self.bus, self.clock)
         self.injector = FaultInjector(self.bus, self.line, seed=seed)
         self.family = family_of(self.robot)
         self.latency, self.seed = latency, seed

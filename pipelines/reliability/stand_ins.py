@@ -47,7 +47,7 @@ class WallClock:
         self.shift(0.0)
 
 
-class SteppedLine:
+class SteppedPlug:
     """The plug of an arm on a stepped clock: gives out ports, and takes them away."""
 
     def __init__(self, bus: EmulatedBus, clock: SimulatedClock, name: str = "stepped") -> None:

@@ -88,6 +88,9 @@ CONFIRM: Final = 10
 SLIDE: Final = 0.05
 """rad; how far ahead the way along the boundary of the workspace is looked for."""
 
+LOOK: Final = 0.05
+"""rad of any joint between the poses that `clear_share` looks at."""
+
 HALVINGS: Final = 6
 """How often a velocity that is barred is mixed with that of braking before the gate brakes outright."""
 
@@ -235,6 +238,16 @@ def _begin(t: Track, guarded: bool, g: Geometry) -> None:
         s[FLOORS + 2] = spare - START if spare < 0.0 else 0.0
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _clear_share(start: Array, end: Array, room: float, gap: float, g: Geometry) -> float:
+    looks = max(math.ceil(np.max(np.abs(end - start)) / LOOK), 1)
+    for k in range(looks + 1):
+        found = clearances(start + (end - start) * (k / looks), g, gap)
+        if found[0] < room or found[1] < gap:
+            return max(k - 1, 0) / looks
+    return 1.0
+
+
 class Gate:
     """Turns requested joint goals into safe ones; see the module docstring.
 
@@ -376,6 +389,11 @@ class Gate:
         t = self._track
         return bool(np.abs(t.v).max() < 1e-4 and np.abs(t.history - t.p).max() < 1e-5)
 
+    @property
+    def limits(self) -> tuple[Array, Array]:
+        """(lower, upper), (n,) rad each: where goals stay, the margin taken off."""
+        return self._track.low.copy(), self._track.high.copy()
+
     def clearance(self, position: Array) -> float:
         """Metres between the nearest guarded point and the boundary of the workspace; negative outside."""
         return float(clearances(_copied(position), views(self._geometry), 0.0)[0])
@@ -383,6 +401,12 @@ class Gate:
     def self_clearance(self, position: Array) -> float:
         """Metres between the nearest links beyond what they keep; negative where they are too near."""
         return float(clearances(_copied(position), views(self._geometry), np.inf)[1])
+
+    def clear_share(self, start: Array, end: Array, room: float = 0.0, gap: float = 0.0) -> float:
+        """How far an arm that goes straight from `start` to `end`, (n,) rad, keeps `room` m from table and workspace's
+        end and `gap` m between its links: 0 not at all, 1 all the way. A look ahead every `LOOK` rad, and no promise:
+        on the way every tick is judged on its own."""
+        return float(_clear_share(_copied(start), _copied(end), room, gap, views(self._geometry)))
 
     def raised(self, position: Array, height: float) -> Array:
         """(n,) rad: `position` moved the shortest way to where it is clear with `height` m more above the table."""

@@ -12,7 +12,7 @@ from hardware.emulator.assembly import build_servos
 from hardware.emulator.dynamixel.servo import OVERLOAD, TEMPERATURE, DynamixelServo
 from hardware.emulator.stepped import SteppedArm
 from hardware.emulator.wire import EmulatedBus
-from hardware.runtime.safety.watchdog import Descent
+from hardware.runtime.safety.watchdog import Takeover
 from hardware.servos.dynamixel.bus import DynamixelBus
 from hardware.servos.dynamixel.registers import TICK
 from sim2real.calibration import Calibration
@@ -240,7 +240,7 @@ def test_the_watchdog_process_takes_over_from_the_servos_own(
     said: list[str] = []
     ticks = arm.calibration.radians_to_ticks
     points = [ticks(last + share * (rig.robot.rest - last)).tolist() for share in np.linspace(0, 1, 20)]
-    done = Descent(rig.port, rig.arm.ids, said.append, arm.family).run(ticks(last).tolist(), points, 0.05)
+    done = Takeover(rig.port, rig.arm.ids, said.append, arm.family).run(ticks(last).tolist(), points, 0.05)
     assert done and said == ["holding", "lowering the arm", "torque is off"]
     np.testing.assert_allclose(rig.plant.position, rig.robot.rest, atol=0.02)
     assert not any(one.get("torque_enable") for one in rig.servos)  # type: ignore[attr-defined]

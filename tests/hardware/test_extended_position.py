@@ -12,7 +12,7 @@ from hardware.commissioning.calibrate import HandCalibration, store
 from hardware.emulator.dynamixel.servo import DynamixelServo
 from hardware.emulator.hand import HandPath
 from hardware.emulator.stepped import SteppedArm
-from hardware.runtime.safety.watchdog import Descent
+from hardware.runtime.safety.watchdog import Takeover
 from hardware.servos.dynamixel.registers import TICK
 from hardware.servos.family import DYNAMIXEL, FEETECH
 from sim2real.calibration import Calibration
@@ -193,7 +193,7 @@ def test_the_watchdog_process_lowers_it_on_the_same_turns(
         arm.servo_goals(last + share * (rig.robot.rest - last)).tolist() for share in np.linspace(0, 1, 20)
     ]
     said: list[str] = []
-    assert Descent(rig.port, arm.ids, said.append, arm.family).run(
+    assert Takeover(rig.port, arm.ids, said.append, arm.family).run(
         arm.servo_goals(last).tolist(), points, 0.05
     )
     np.testing.assert_allclose(rig.plant.position, rig.robot.rest, atol=0.02)

@@ -20,7 +20,7 @@ from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.launch import start_emulator
 from hardware.emulator.tell import tell
 from pipelines.reliability.proving import ProvingRig
-from pipelines.reliability.stand_ins import SteppedLine
+from pipelines.reliability.stand_ins import SteppedPlug
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.robot import Robot
 from tests.hardware.conftest import ArmRig
@@ -291,7 +291,7 @@ def test_a_port_under_another_name_is_identified_again() -> None:
             rig.connect()
         held = rig.plant.world.position
         rig.idle(1.0)
-        assert rig.line.name != SteppedLine(rig.bus, rig.clock).name
+        assert rig.line.name != SteppedPlug(rig.bus, rig.clock).name
         assert rig.torque.all() and np.abs(rig.plant.world.position - held).max() < 0.05, "it holds"
         rig.connect()
         assert rig.arm.identities == identities and not rig.torque.any()

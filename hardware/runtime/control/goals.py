@@ -121,6 +121,7 @@ def compile_first(robot: Robot, period: float) -> None:
     gate.reset(home)
     gate.step(home)
     gate.brake()
+    gate.clear_share(home, home)
     tool_jacobian(robot.model, home)
     player.reset(home, 0.0)
     for start in (0.0, period):

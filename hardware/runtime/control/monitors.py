@@ -28,7 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.control.health import NOTHING
-from hardware.runtime.control.monitor_kernel import HEATING, LAST_AT, LIMITS, REFERENCE, ROWS, STALE, judge
+from hardware.runtime.control.monitor_kernel import (
+    FAULT_SHIFT,
+    HEATING,
+    LAST_AT,
+    LIMITS,
+    REFERENCE,
+    ROWS,
+    STALE,
+    judge,
+)
 from hardware.runtime.control.supervisor import MONITORS
 from hardware.runtime.fault_codes import FaultCode
 from hardware.servos.family import joint_models
@@ -171,7 +180,10 @@ class Monitors:
         self.mask = mask
         verdict = self._known.get(mask)
         if verdict is None:
-            names = [frozenset(n for k, n in enumerate(NAMES) if mask >> shift >> k & 1) for shift in (0, 8)]
+            names = [
+                frozenset(n for k, n in enumerate(NAMES) if mask >> shift >> k & 1)
+                for shift in (0, FAULT_SHIFT)
+            ]
             verdict = self._known[mask] = Verdict(*names)
         return verdict
 

@@ -53,7 +53,7 @@ class Tick:
     work: float = 0.0
     """What it took, waiting for the servos included."""
     monitors: int = 0
-    """Warnings (bits 0-7) and faults (bits 8-15) of the monitors, in their order."""
+    """Warnings of the monitors in their order, a bit each, and above them (from bit `FAULT_SHIFT` on) their faults."""
     heating: Array | None = None
     """A², the mean square of each joint's current over its thermal time."""
     clipped: int = 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hardware.runtime.control.health import Request
+from hardware.runtime.control.monitor_kernel import FAULT_SHIFT
 from hardware.runtime.control.monitors import NAMES
 from hardware.runtime.control.supervisor import CODES, Action, Phase
 from hardware.runtime.control.tick import Tick
@@ -10,6 +11,7 @@ from hardware.runtime.recording.blackbox import BlackBox
 from sim2real.gate.gate import NAMES as INTERVENTIONS
 from sim2real.robot import Robot
 
+_WARNINGS = (1 << FAULT_SHIFT) - 1
 _ACTIONS = {action: code for code, action in enumerate(Action)}
 _REQUESTS = {request: code for code, request in enumerate(Request)}
 
@@ -48,7 +50,8 @@ class BlackBoxSink:
             (
                 tick.time, CODES[tick.state.phase], _ACTIONS[tick.action], _REQUESTS[health.request], tick.flags,
                 tick.period_error, tick.work, health.feedback_age, health.remaining, health.camera_age,
-                health.operator_age, health.estop, tick.monitors & 0xFF, tick.monitors >> 8, tick.episode,
+                health.operator_age, health.estop, tick.monitors & _WARNINGS, tick.monitors >> FAULT_SHIFT,
+                tick.episode,
             ),
             (
                 tick.requested, tick.gated, tick.executed,

@@ -21,7 +21,7 @@ ARRAYS = ("meta", "ticks", "joints", "exchanges", "bytes", "events")
 
 
 @dataclass(frozen=True)
-class Line:
+class Transfer:
     """Something on the line: `time` s, `sent` (else received), its bytes, and what they mean, packet by packet."""
 
     time: float
@@ -100,7 +100,7 @@ class Recording:
             for i, joint in enumerate(self.meta["joints"])
         }
 
-    def lines(self, last: int | None = None) -> list[Line]:
+    def lines(self, last: int | None = None) -> list[Transfer]:
         """What went over the line, oldest first; the `last` so many."""
         decoder = _Decoder(FAMILIES.get(self.meta.get("protocol", "")))
         first = 0 if last is None else max(len(self._exchanges) - last, 0)
@@ -123,19 +123,19 @@ class _Decoder:
         self._parser: Any = None
         self._wide = 2 if family is not None and family.name == "dynamixel" else 1
 
-    def lines(self, entries: Iterator[tuple[float, int, bytes, int]]) -> Iterator[Line]:
+    def lines(self, entries: Iterator[tuple[float, int, bytes, int]]) -> Iterator[Transfer]:
         for time, kind, data, size in entries:
             if kind == DROPPED:
-                yield Line(time, False, b"", (f"{size} bytes thrown away before a request",))
+                yield Transfer(time, False, b"", (f"{size} bytes thrown away before a request",))
             elif self.family is None:
-                yield Line(time, kind == SENT, data, ())
+                yield Transfer(time, kind == SENT, data, ())
             elif kind == SENT:
                 self._asked, self._parser = None, self.family.packets.Parser()
                 packets = self.family.packets.Parser().feed(data)
-                yield Line(time, True, data, tuple(self._request(packet) for packet in packets))
+                yield Transfer(time, True, data, tuple(self._request(packet) for packet in packets))
             else:
                 packets = self._parser.feed(data) if self._parser is not None else []
-                yield Line(time, False, data, tuple(self._reply(packet) for packet in packets))
+                yield Transfer(time, False, data, tuple(self._reply(packet) for packet in packets))
 
     def _request(self, packet: Any) -> str:
         data, wide = packet.data, self._wide

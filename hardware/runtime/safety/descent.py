@@ -1,12 +1,16 @@
 """The way down: from wherever the goal rests to the rest pose, slowly, through a gate.
 
-Straight down works from nearly everywhere. Where the table bars the way (a folded arm), the arm first goes up
-and home, then down.
+Straight down works from nearly everywhere. Where the way is barred (a folded arm, or one at the end of its workspace),
+the arm stands still, looks for a way round (`detour.py`) and goes home on it, and from there to rest; where none is
+found it first goes up as far as it can, then home. `benchmarks/descent.py` counts how often which is needed.
 """
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.safety.detour import ROOM, Detour
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
@@ -24,7 +28,18 @@ NEAR = 0.05
 _SETTLE = 25
 """Ticks before standing still means anything: a gate may hold back the first requests as a jump."""
 
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+"""How often the way may be barred."""
+
+_CREEPING, _PACE = 2.0, 0.2
+"""s, and share of the gate's velocity: an arm that has not come nearer by what it turns with it in so long counts as
+barred. Half of what is left of its velocity while a monitor warns."""
+
+_LOOK = 10
+"""Ticks between two looks at that."""
+
+_STEADY = 0.9
+"""Share of the gate's velocity at which it is led along straight lines: what it can follow without falling behind."""
 
 _LEGS = 4.0
 """Full turns of the slowest joint that a descent takes at most: the longest of some hundred, barred three times, took
@@ -42,40 +57,81 @@ class Descent:
 
     def __init__(self, robot: Robot, gate: Gate) -> None:
         self.robot, self.gate = robot, gate
+        self._stride = _CREEPING * _PACE * gate.speed * float(robot.limits("velocity").min())
         self.begin()
 
     def begin(self) -> None:
         """Start over from where the gate is."""
-        self._way: list[Array | None] = [np.array(self.robot.rest)]
-        self._attempts = 0
-        self._ticks = 0
-        self.request: Array = np.array(self.robot.rest)
+        self.turns = 0
+        """How often the way was barred and another one was tried."""
+        self._detour: Detour | None = None
         self.done = False
         self.arrived = False
         """Whether it ended at the rest pose (else: barred wherever it turned)."""
+        self._go([np.array(self.robot.rest)])
+
+    def _go(self, way: list[Array], *, up: bool = False, straight: bool = False) -> None:
+        """Through these poses, (n,) rad, from now on; `up`: how far up the first one leads does not matter;
+        `straight`: all joints on their way to one arrive at once."""
+        self._way, self._up, self._straight = way, up, straight
+        self._ticks, self._last = 0, _SETTLE
+        self._left, self._nearer_at = math.inf, 0
+        self._start = self.gate.position
+        self.request = way[0]
+        if straight:
+            turns = np.abs(way[0] - self._start) / (_STEADY * self.gate.speed * self.robot.limits("velocity"))
+            self._last = max(math.ceil(float(turns.max()) * self.robot.command_rate), _SETTLE)
 
     def step(self) -> int:
         """One tick; returns the gate's mask."""
-        flags = self.gate.step(self.request)
         self._ticks += 1
-        if self.done or self._ticks < _SETTLE or not self.gate.at_rest:
+        if self._straight:
+            share = min(self._ticks / self._last, 1.0)
+            self.request = self._start + share * (self._way[0] - self._start)
+        flags = self.gate.step(self.request)
+        creeps = self._ticks % _LOOK == 0 and self._creeps()
+        if self.done or (not creeps and (self._ticks < self._last or not self.gate.at_rest)):
             return flags
-        if self._way[0] is None or np.abs(self.gate.position - self.request).max() < NEAR:
-            self._way.pop(0)
-            if not self._way:
+        if self._detour is not None:
+            self._look(self._detour)
+        elif self._up or (not creeps and np.abs(self.gate.position - self._way[0]).max() < NEAR):
+            if len(self._way) > 1:
+                self._go(self._way[1:], straight=self._straight)
+            else:
                 self.done = self.arrived = True
-                return flags
-        elif self._attempts < _ATTEMPTS:
-            self._attempts += 1
-            self._way = [None, np.array(self.robot.home), np.array(self.robot.rest)]
+        elif self.turns < _ATTEMPTS:
+            self.turns += 1
+            self._turn()
         else:
             self.done = True
-            return flags
-        self._ticks = 0
-        goal = self._way[0]
-        self.request = self._raised() if goal is None else goal
         return flags
 
-    def _raised(self) -> Array:
-        """Where the goal would be with more room below."""
-        return self.gate.raised(self.gate.position, RAISE)
+    def _creeps(self) -> bool:
+        """Whether the arm has come hardly any nearer for a while: the gate slides along what is in its way."""
+        left = float(np.abs(self.gate.position - self._way[0]).max())
+        if left < self._left - self._stride or self._detour is not None:
+            self._left, self._nearer_at = left, self._ticks
+        return self._ticks - self._nearer_at >= _CREEPING * self.robot.command_rate
+
+    @property
+    def searching(self) -> bool:
+        """Whether it stands still and looks for a way round."""
+        return self._detour is not None
+
+    def _turn(self) -> None:
+        """The way is barred: another way home, or up and home, in turns. From home rest can be reached."""
+        here, home = self.gate.position, np.array(self.robot.home)
+        if self.turns % 2:
+            self._go([here])
+            # With room to spare at first.
+            room = ROOM if self.turns == 1 else 0.0
+            self._detour = Detour(self.gate, here, home, room=room, seed=self.turns)
+        else:
+            self._go([self.gate.raised(here, RAISE), home, np.array(self.robot.rest)], up=True)
+
+    def _look(self, detour: Detour) -> None:
+        """Standing still, look for a way round."""
+        detour.step()
+        if detour.done:
+            self._detour = None
+            self._go([*detour.way, np.array(self.robot.rest)], straight=True)

@@ -1,4 +1,4 @@
-"""Emergency stop by software: who pressed it, whether it is still pressed, and lines that are watched for it.
+"""Emergency stop by software: who pressed it, whether it is still pressed, and inputs that are watched for it.
 
 Whatever the source, the supervisor brakes with the gate's full deceleration and holds (its state `estop`). This
 needs the control process, the bus and the servos to work. It is not a substitute for a switch in the power supply.
@@ -10,7 +10,7 @@ AGAIN = 1.0
 """s between two presses that count as two: a key that is held down repeats itself, and contacts bounce."""
 
 
-class Line(Protocol):
+class StopInput(Protocol):
     """An input that is pressed or not, watched by somebody else: asking never waits."""
 
     name: str
@@ -31,11 +31,11 @@ class EmergencyStop:
     """All inputs together. `press` may be called from a signal handler."""
 
     def __init__(self) -> None:
-        self.lines: list[Line] = []
+        self.inputs: list[StopInput] = []
         self._raw = 0
         self._source = ""
         self._seen = 0
-        self._seen_lines: list[int] = []
+        self._seen_inputs: list[int] = []
         self._last = float("-inf")
         self._presses = 0
 
@@ -48,14 +48,14 @@ class EmergencyStop:
         """As of `now`, s. Call it once per tick."""
         held = False
         raw = self._raw
-        for i, line in enumerate(self.lines):
-            pressed, count = line.state(now)
-            if i == len(self._seen_lines):
-                self._seen_lines.append(0 if pressed else count)
-            if count > self._seen_lines[i]:
-                self.press(line.name)
+        for i, source in enumerate(self.inputs):
+            pressed, count = source.state(now)
+            if i == len(self._seen_inputs):
+                self._seen_inputs.append(0 if pressed else count)
+            if count > self._seen_inputs[i]:
+                self.press(source.name)
                 raw = self._raw
-            self._seen_lines[i] = count
+            self._seen_inputs[i] = count
             held = held or pressed
         if raw != self._seen:
             self._seen = raw

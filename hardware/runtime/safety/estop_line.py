@@ -83,7 +83,7 @@ def _modem_line(path: str, line: str, spec: str) -> Callable[[], bool]:
 
 
 class LineWatcher:
-    """An `estop.Line` with the process that watches it. Raises UserError when it cannot be read, or is pressed."""
+    """An `estop.StopInput` with the process that watches it. Raises UserError when it cannot be read, or is pressed."""
 
     def __init__(self, spec: str) -> None:
         if reader(spec)():
@@ -109,7 +109,7 @@ class LineWatcher:
             time.sleep(0.005)
 
     def state(self, now: float) -> tuple[bool, int]:
-        """See `estop.Line`; `now` in s of CLOCK_MONOTONIC."""
+        """See `estop.StopInput`; `now` in s of CLOCK_MONOTONIC."""
         silent = now - float(self._shared[_TIME]) > SILENT
         return silent or bool(self._shared[_PRESSED]), int(self._shared[_PRESSES]) + silent
 

@@ -103,7 +103,7 @@ class Memory:
         return last, [list(values[1 + i * joints : 1 + (i + 1) * joints]) for i in range(count)], period
 
 
-class Descent:
+class Takeover:
     """Takes an arm over and lowers it. `say` gets one line per step."""
 
     def __init__(
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port = _open(options.port, options.baud)
         try:
             ids = [int(i) for i in options.ids.split(",")]
-            done = Descent(port, ids, say, FAMILIES[options.protocol]).run(last, points, period)
+            done = Takeover(port, ids, say, FAMILIES[options.protocol]).run(last, points, period)
         finally:
             port.close()
     except PortError as error:

@@ -23,6 +23,9 @@ Array = NDArray[np.float64]
 STEPS_PER_BEAT = 20
 """Ticks of the descent that are computed per cycle: a tenth of a millisecond, a new descent every 0.2–0.5 s."""
 
+SEARCH_COST = 10
+"""Ticks of a descent for which a step of the search for a way round counts: it takes as long."""
+
 SPACING = 0.05
 """s between the ticks of the descent that are kept, or more where a slow robot's would be too many; the watchdog
 interpolates."""
@@ -59,8 +62,14 @@ class DescentPlanner:
         """Compute `ticks` more; the points, (n,) rad each, when the descent is complete."""
         if not self._busy:
             return None
-        for _ in range(ticks):
+        while ticks > 0:
+            if self._descent.searching:
+                # No time of the way passes meanwhile, but some of ours.
+                self._descent.step()
+                ticks -= SEARCH_COST
+                continue
             self._descent.step()
+            ticks -= 1
             self._ticks += 1
             if self._ticks % self.every == 0:
                 self._points.append(self._gate.position)

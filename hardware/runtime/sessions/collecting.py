@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hardware.runtime.control.supervisor import Phase, Request
-from hardware.runtime.sessions.session import Session
+from hardware.runtime.sessions.session import Key, Session
 from hardware.runtime.sources.teleop import DISBELIEF, Guide
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
 
-BEGIN = "\r\nn"
+BEGIN = ("\r", "\n", "n")
 """Keys that begin an episode: Enter, and n."""
 
 PATIENCE = 120.0
@@ -48,7 +48,7 @@ class Collection(Session):
         while plan.episodes is None or index < plan.episodes:
             self._pause(index)
             ended = self._live(index, None, lambda: False, plan.seconds or float("inf"))
-            index += ended != "r"
+            index += ended != Key.REDO
         if self.guide is not None:
             self._halt()
             loop.stop_policy()

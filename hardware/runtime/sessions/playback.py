@@ -9,6 +9,7 @@ from scipy.interpolate import PchipInterpolator
 
 from hardware.runtime.control.supervisor import Request
 from hardware.runtime.recording.ticklog import TickLog
+from hardware.runtime.sessions.roles import Judge
 from hardware.runtime.sessions.session import Session
 from hardware.runtime.sources.sources import Answer
 from sim2real.chunks import Chunk
@@ -23,7 +24,7 @@ AFTER = 0.5
 
 
 @dataclass(frozen=True)
-class Motion:
+class Trajectory:
     """What an episode did, on an even grid of `period` s: goals and where the arm was then, (K, n) rad each."""
 
     period: float
@@ -31,7 +32,7 @@ class Motion:
     states: Array
 
     @classmethod
-    def of(cls, episode: Episode, command_rate: int, speed: float = 1.0) -> "Motion":
+    def of(cls, episode: Episode, command_rate: int, speed: float = 1.0) -> "Trajectory":
         """On the command clock (Hz), `speed` times as fast as recorded. True times of capture count, not the stated
         rate, and the goals are joined smoothly: straight lines would have corners that the gate must round.
 
@@ -59,7 +60,7 @@ class Motion:
 class EpisodeSource:
     """A policy source that answers the first observation with the whole episode."""
 
-    def __init__(self, motion: Motion) -> None:
+    def __init__(self, motion: Trajectory) -> None:
         self.motion = motion
         self.alive, self.problem = True, ""
         self._started = True
@@ -98,12 +99,12 @@ class Tracking:
 class Playback(Session):
     """Plays `motion` once."""
 
-    motion: Motion | None = None
+    motion: Trajectory | None = None
     log: TickLog | None = None
     """A log of the loop's, from which the tracking is worked out."""
 
     @cached_property
-    def _motion(self) -> Motion:
+    def _motion(self) -> Trajectory:
         assert self.motion is not None
         return self.motion
 
@@ -124,9 +125,9 @@ class Playback(Session):
         self._live(0, None, lambda: False, motion.duration + AFTER)
         self._go_home()
 
-    def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, str]:
+    def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, Judge]:
         """Nothing is judged but the tracking."""
-        return None, ""
+        return None, Judge.NOBODY
 
     def tracking(self) -> Tracking | None:
         """From the log; None when nothing was played."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,19 @@ from sim2real.task import Task
 Array = NDArray[np.float64]
 
 
+class Judge(StrEnum):
+    """Who decided whether an episode succeeded."""
+
+    COMMAND = "command"
+    """The user's."""
+    ESTIMATE = "estimate"
+    """The task, from what the arm sees."""
+    OPERATOR = "operator"
+    FAULT = "fault"
+    """It ended in one."""
+    NOBODY = ""
+
+
 @dataclass
 class EpisodeResult:
     """What came of one episode. `success` is None where nobody could tell."""
@@ -21,8 +35,7 @@ class EpisodeResult:
     episode: int
     goal: tuple[float, ...] | None
     success: bool | None
-    judge: str
-    """Who decided: "command", "estimate", "operator", "fault" (it ended in one) or "" (nobody)."""
+    judge: Judge
     seconds: float
     estimate: bool | None
     clipped: int

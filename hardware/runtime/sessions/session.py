@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase, Request
-from hardware.runtime.sessions.roles import EpisodeResult, NoOperator, Operator, Plan, Recorder
+from hardware.runtime.sessions.roles import EpisodeResult, Judge, NoOperator, Operator, Plan, Recorder
 from hardware.runtime.sessions.table import Status
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
@@ -35,13 +36,20 @@ SEE_TIMEOUT = 5.0
 """Seconds to wait at the start of an episode until the camera has found what the task needs."""
 
 
-SUCCESS, FAILURE, DISCARD, REDO, STOP = "s", "f", "d", "r", "q"
-"""Keys while an episode is recorded."""
+class Key(StrEnum):
+    """Keys that end an episode under way, or the session."""
+
+    SUCCESS = "s"
+    FAILURE = "f"
+    DISCARD = "d"
+    REDO = "r"
+    STOP = "q"
+
+
+VERDICTS = (Key.SUCCESS, Key.FAILURE, Key.DISCARD, Key.REDO)
 
 AT_TERMINAL = "stopped at the terminal"
 """Why a session ended that the operator ended with a key."""
-
-VERDICTS = SUCCESS + FAILURE + DISCARD + REDO
 
 RATE_TIME = 0.5
 """Seconds over which the rate that is shown is measured."""
@@ -126,7 +134,7 @@ class Session:
         count = 1 if self.plan.seconds is not None else self.plan.episodes or 1
         index = 0
         while index < count:
-            if self._episode(index) != REDO:
+            if self._episode(index) != Key.REDO:
                 index += 1
         self._go_home()
 
@@ -180,7 +188,7 @@ class Session:
         loop.episode = index
         self._said, ended = "", ""
         try:
-            self._wait(enough, duration, also=VERDICTS if self.recorder is not None else "")
+            self._wait(enough, duration, also=VERDICTS if self.recorder is not None else ())
         except Stopped:
             ended = self.stopped
         seconds = loop.clock.now() - start
@@ -191,16 +199,17 @@ class Session:
             # An episode that a fault ends has failed; one that somebody stops has not been.
             if loop.state.fault is None:
                 raise Stopped
-            success, judge, note = False if self.plan.motion else None, "fault", ended
+            success, judge, note = False if self.plan.motion else None, Judge.FAULT, ended
         else:
             self._after()
-            if self._said in (DISCARD, REDO):
+            if self._said in (Key.DISCARD, Key.REDO):
                 assert self.recorder is not None
                 self.recorder.discard()
-                self.operator.tell(f"episode {index}: dropped" + (", once more" * (self._said == REDO)))
+                again = ", once more" if self._said == Key.REDO else ""
+                self.operator.tell(f"episode {index}: dropped{again}")
                 return self._said
             if self._said:
-                success, judge = self._said == SUCCESS, "operator"
+                success, judge = self._said == Key.SUCCESS, Judge.OPERATOR
             else:
                 success, judge = self._verdict(index, goal)
             if self.recorder is not None:
@@ -243,14 +252,14 @@ class Session:
         except Sim2RealError as error:
             self.operator.tell(str(error))
 
-    def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, str]:
+    def _verdict(self, index: int, goal: Array | None) -> tuple[bool | None, Judge]:
         """Whether the episode succeeded, and who says so; the arm still holds its last pose."""
         if not self.plan.motion:
-            return None, ""
+            return None, Judge.NOBODY
         if self.plan.judge:
-            return self._command(self.plan.judge, index, goal) == 0, "command"
+            return self._command(self.plan.judge, index, goal) == 0, Judge.COMMAND
         if self._estimate is not None:
-            return self._hold.succeeded, "estimate"
+            return self._hold.succeeded, Judge.ESTIMATE
         if self.operator.attended:
             self._typed.clear()
             self.operator.tell(f"episode {index}: did it succeed? y, n, or u for unknown")
@@ -263,8 +272,8 @@ class Session:
 
             self._wait(answered, COMMAND_TIMEOUT, keys=False)
             if answer in ("y", "n"):
-                return answer == "y", "operator"
-        return None, ""
+                return answer == "y", Judge.OPERATOR
+        return None, Judge.NOBODY
 
     def _lower(self) -> None:
         """The way out: stop, hold still, lower, let go. Never raises."""
@@ -366,7 +375,7 @@ class Session:
         )
 
     def _wait(
-        self, condition: Callable[[], bool], timeout: float, *, keys: bool = True, also: str = ""
+        self, condition: Callable[[], bool], timeout: float, *, keys: bool = True, also: Sequence[str] = ()
     ) -> bool:
         """Tick until `condition()`, or until one of the keys `also` (then in `_said`).
 
@@ -381,7 +390,7 @@ class Session:
                 if key in also or key.lower() in also:
                     self._said = key.lower()
                     return True
-                if key.lower() == STOP:
+                if key.lower() == Key.STOP:
                     self.stopped = AT_TERMINAL
                     return True
                 self._other_key(key)

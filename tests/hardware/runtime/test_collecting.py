@@ -7,7 +7,7 @@ from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.collecting import Collection
-from hardware.runtime.sessions.playback import EpisodeSource, Motion, Playback
+from hardware.runtime.sessions.playback import EpisodeSource, Playback, Trajectory
 from hardware.runtime.sessions.roles import NoOperator, Plan
 from hardware.runtime.sessions.session import AT_TERMINAL
 from hardware.runtime.sources.jog import ANGLE, LEAD, LENGTH, KeyboardJog
@@ -249,7 +249,7 @@ def recorded(length: int = 60, speed: float = 1.0) -> Episode:
 
 
 def test_an_episode_is_played_through_the_gate(build):
-    motion = Motion.of(recorded(), 100)
+    motion = Trajectory.of(recorded(), 100)
     plan = Plan(None, name="wave")
     session, world = build(Playback, lambda clock: EpisodeSource(motion), plan=plan, motion=motion)
     (result,) = session.run()
@@ -269,7 +269,7 @@ def test_an_episode_is_played_through_the_gate(build):
 
 
 def test_slower_takes_longer_and_goes_the_same_way(build):
-    normal, slow = Motion.of(recorded(), 100), Motion.of(recorded(), 100, 0.5)
+    normal, slow = Trajectory.of(recorded(), 100), Trajectory.of(recorded(), 100, 0.5)
     assert normal.duration == pytest.approx(2.0, abs=0.05)
     assert slow.duration == pytest.approx(2 * normal.duration, abs=0.02)
     assert np.allclose(slow.goals[::2], normal.goals, atol=1e-9)
@@ -282,6 +282,6 @@ def test_what_cannot_be_played_is_refused():
     episode = recorded(30)
     episode.time[10] = episode.time[9]
     with pytest.raises(UserError, match="do not rise"):
-        Motion.of(episode, 100)
+        Trajectory.of(episode, 100)
     with pytest.raises(UserError, match="1 frames"):
-        Motion.of(recorded(1), 100)
+        Trajectory.of(recorded(1), 100)

@@ -120,7 +120,7 @@ def test_a_line_is_watched_by_a_process(tmp_path):
     try:
         line.wait_ready()
         stop = EmergencyStop()
-        stop.lines.append(line)
+        stop.inputs.append(line)
         eventually(lambda: not stop.read(time.monotonic()).held, "the line to be released")
         presses = stop.read(time.monotonic()).presses
         path.write_text("0")

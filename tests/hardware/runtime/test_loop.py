@@ -380,7 +380,7 @@ def test_nothing_arms_while_a_stop_is_pressed(rig):
             return self.pressed, 1
 
     line = Line()
-    rig.loop.estop.lines.append(line)
+    rig.loop.estop.inputs.append(line)
     rig.run(0.05)
     rig.loop.request = Request.ARM
     rig.run(1.0)

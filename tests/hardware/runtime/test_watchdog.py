@@ -18,7 +18,7 @@ from hardware.emulator.stepped import SteppedArm
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.safety import descent, watchdog
 from hardware.runtime.safety.descent import SPEED
-from hardware.runtime.safety.watchdog import Descent, Memory
+from hardware.runtime.safety.watchdog import Memory, Takeover
 from hardware.runtime.safety.watchdog_client import DEAF, SPACING, DescentPlanner, Watchdog
 from hardware.servos.port_users import programs_on
 from sim2real.gate.gate import Gate
@@ -398,7 +398,7 @@ def test_the_order_of_what_is_sent(monkeypatch):
     monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(watchdog.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
     port, said = FakePort(), []
-    done = Descent(port, [1, 2], said.append).run([2000, 2000], [[2100, 2000], [2300, 1900]], 0.05)
+    done = Takeover(port, [1, 2], said.append).run([2000, 2000], [[2100, 2000], [2300, 1900]], 0.05)
     assert not done and "NOT off" in said[-1]
     assert clock[0] > watchdog.HOLD
     goals = [struct.unpack("<H", data[8:10])[0] for address, data in port.sent if address == 42]

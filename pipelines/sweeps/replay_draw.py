@@ -68,7 +68,7 @@ def replay_draw(
     world = World(robot, task, nominal=dict(plan.nominal))
     try:
         policy = load_policy(plan.policy, task, robot)
-        cameras = (CAMERA,) if CAMERA in robot.cameras else ()
+        cameras = (CAMERA,) if CAMERA in robot.cameras or not robot.cameras else ()
         episode = rollout(world, policy, draw, privileged=plan.sees_truth, images=cameras)
     finally:
         world.close()

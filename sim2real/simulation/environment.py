@@ -121,15 +121,13 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """The world's parameters; those that only change pictures have no range of their own when there are none."""
         return self.world.parameters if self.render_mode is not None else unseen(self.world.parameters)
 
-    def _camera(self, wanted: str | None) -> str | None:
-        known = list(self.robot.cameras)
-        if wanted is None and self.render_mode is not None and not known:
-            raise UserError(f"{self.robot.name} has no camera to render; leave render_mode out")
+    def _camera(self, wanted: str | None) -> str:
+        from sim2real.simulation.renderer import DEFAULT_CAMERA
+
+        known = list(self.robot.cameras) or [DEFAULT_CAMERA]
         if wanted is not None and wanted not in known:
-            raise UserError(
-                f"{self.robot.name} has no camera '{wanted}'; known are {', '.join(known) or 'none'}"
-            )
-        return wanted or next(iter(known), None)
+            raise UserError(f"{self.robot.name} has no camera '{wanted}'; known are {', '.join(known)}")
+        return wanted or known[0]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,7 +172,7 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """(height, width, 3) picture of the camera; None without `render_mode`."""
-        if self.render_mode is None or self.camera is None:
+        if self.render_mode is None:
             return None
         return self.world.render(self.camera)
 

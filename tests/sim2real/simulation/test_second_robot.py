@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sim2real.errors import UserError
+from sim2real.simulation.environment import TaskEnvironment
 from sim2real.simulation.rollout import rollout
 from sim2real.simulation.world import World
 from sim2real.tasks.registry import load_task
@@ -73,5 +74,10 @@ def test_tasks_run_with_it_and_it_is_drawn_without_a_camera_of_its_own(iiwa: Wor
     # Orange and grey before the table, over much of the picture.
     orange = (picture[..., 0].astype(int) - picture[..., 2]) > 60
     assert 0.01 < orange.mean() < 0.5
+    environment = TaskEnvironment("reach", iiwa.robot, render_mode="rgb_array")
+    environment.reset(seed=0)
+    drawn = environment.render()
+    assert drawn is not None and drawn.shape[2] == 3 and drawn.std() > 10
+    environment.close()
     with pytest.raises(UserError, match="no camera 'wrist'"):
         iiwa.render("wrist")

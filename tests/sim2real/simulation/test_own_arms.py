@@ -257,3 +257,45 @@ def test_the_gate_counts_a_fingers_way_and_guards_it(robot: Robot) -> None:
     np.testing.assert_allclose(gate._track.low, robot.lower + 0.01 * robot.model.scale)
     geometry = gate._track
     assert geometry.jump.tolist() == pytest.approx([0.7 * PINION, 0.7, 0.7 * PINION])
+
+
+def test_the_gate_knows_how_a_finger_that_follows_moves(tmp_path: Path) -> None:
+    """Slope and lever of its guarded points against differences."""
+    from sim2real.gate.clearance import _slope, outside
+    from sim2real.gate.geometry import guarded_geometry, views
+    from sim2real.model.kinematics import link_poses_into
+
+    # The finger that follows is the longer one, and its way goes up and down with the beam.
+    head, tail = GRIPPER_ARM.split('<link name="right_finger">')
+    tail = tail.replace("0.01 0.01 0.04", "0.01 0.01 0.09", 1)
+    tilted = head.replace(
+        'xyz="0.15 -0.002 0"/><axis xyz="0 1 0"', 'xyz="0.15 -0.002 0"/><axis xyz="0 0.6 0.8"'
+    )
+    robot = own_arm(tmp_path, f'{tilted}<link name="right_finger">{tail}')
+    g = views(guarded_geometry(robot))
+
+    def lowest(q: np.ndarray) -> tuple[float, int]:
+        link_poses_into(g.chain, q, g.rotations, g.origins)
+        return outside(g)
+
+    def places(q: np.ndarray) -> np.ndarray:
+        link_poses_into(g.chain, q, g.rotations, g.origins)
+        links = g.points[:, 0].astype(int)
+        return g.origins[links] + np.einsum("kij,kj->ki", g.rotations[links], g.points[:, 1:])
+
+    rng = np.random.default_rng(0)
+    followers = 0
+    for _ in range(40):
+        q = rng.uniform(robot.lower, robot.upper)
+        _, which = lowest(q)
+        followers += which >= 0 and g.points[which, 0] == 3
+        slopes = [_slope(g, which, j) for j in range(3)]
+        for j in range(3):
+            step = 1e-6 * np.eye(3)[j]
+            (ahead, a), (back, b) = lowest(q + step), lowest(q - step)
+            if a == b == which:
+                assert slopes[j] == pytest.approx((ahead - back) / 2e-6, abs=1e-6)
+        other = rng.uniform(robot.lower, robot.upper)
+        way = np.linalg.norm(places(other) - places(q), axis=1).max()
+        assert way <= g.lever @ np.abs(other - q) + 1e-12
+    assert followers > 3

@@ -72,17 +72,16 @@ def _length(vector: NDArray[np.float64]) -> float:
 
 def _towards(rgb: Rgb) -> Score:
     """Chroma along that of `rgb`, less what is across it, relative to brightness."""
-    red, green, blue = rgb
-    along = _chroma((blue, green, red)).astype(np.float32)  # pictures are BGR
-    full = _length(_chroma(rgb)) / max(rgb)
-    along /= np.float32(np.linalg.norm(along))
+    chroma = _chroma(rgb)
+    full = np.float32(_length(chroma) / max(rgb))
+    to_red, to_green, to_blue = (chroma / _length(chroma)).astype(np.float32)
 
     def score(image: NDArray[np.int16]) -> NDArray[np.float32]:
-        pixels = image.astype(np.float32)
-        chroma = pixels - pixels.mean(axis=-1, keepdims=True)
-        towards = chroma @ along
-        across = np.linalg.norm(chroma - towards[..., None] * along, axis=-1)
-        return np.asarray((towards - 1.5 * across) / (pixels.max(axis=-1) + 20.0) / full, dtype=np.float32)
+        b, g, r = (image[..., k].astype(np.float32) for k in range(3))
+        towards = to_red * r + to_green * g + to_blue * b
+        grey = (r + g + b) / 3
+        across = np.sqrt(np.maximum(r * r + g * g + b * b - 3 * grey * grey - towards * towards, 0.0))
+        return (towards - 1.5 * across) / ((np.maximum(np.maximum(r, g), b) + 20.0) * full)
 
     return score
 

@@ -1,11 +1,12 @@
 # make demo   set up .venv and run the whole loop on an emulated arm
 # make test   set up .venv and run linters, type checker and every test
+# make docs   set up .venv and build the documentation into build/site
 # make clean  remove .venv and run results
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 demo: $(VENV)/.installed
 	$(BIN)/sim2real demo --out runs/demo
 
@@ -16,6 +17,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-test
+	$(BIN)/mkdocs build --quiet
 
 # Versions that were tested together come from constraints.txt; setup.cfg keeps open ranges.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt $(VENV)/bin/python
@@ -35,4 +39,4 @@ $(VENV)/bin/python:
 	echo "or name one: make demo PYTHON=/path/to/python3.11" >&2; exit 1
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build

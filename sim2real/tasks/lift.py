@@ -91,3 +91,6 @@ class Lift(Task):
         from sim2real.experts.base import LiftExpert
 
         return LiftExpert(robot)
+
+
+TASK = Lift

@@ -94,3 +94,6 @@ class Push(Task):
 
 def _distance(cube: np.ndarray, goal: np.ndarray) -> float:
     return math.hypot(cube[0] - goal[0], cube[1] - goal[1])
+
+
+TASK = Push

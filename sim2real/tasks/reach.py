@@ -89,3 +89,6 @@ def size(robot: Robot) -> float:
 
     ratio = tool_span(robot.model) / DESK
     return 1.0 if 0.7 <= ratio <= 1.5 else ratio
+
+
+TASK = Reach

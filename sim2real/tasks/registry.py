@@ -1,22 +1,24 @@
 """Tasks by name.
 
-Adding one is a file in this folder whose class is named in `TASKS`; users' own are "my.module:MyTask".
+A further task is one file in this folder: its name is the task's, and its `TASK` the class. Users' own are
+"my.module:MyTask".
 """
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 
 from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.task import Task
 from sim2real.text import printable
 
-TASKS = {
-    "reach": "sim2real.tasks.reach:Reach",
-    "push": "sim2real.tasks.push:Push",
-    "lift": "sim2real.tasks.lift:Lift",
-}
-"""Where each task that ships with the package is written. A module is imported when its task is asked for."""
+TASKS = tuple(
+    sorted(
+        file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "registry")
+    )
+)
+"""The tasks that ship with the package. A module is imported when its task is asked for."""
 
 NEEDS = ("name", "duration", "features", "objects", "setup", "satisfied", "parameters", "stage")
 """Attributes that a user's task must have."""
@@ -66,8 +68,7 @@ def built_in_task(name: str, joints: int = 6) -> Task:
     """A task that ships with the package: nothing else is ever imported. Raises UserError for any other name."""
     if name not in TASKS:
         raise UserError(_unknown(name, task_names()))
-    module, _, attribute = TASKS[name].partition(":")
-    task: Task = getattr(import_module(module), attribute)(joints)
+    task: Task = import_module(f"sim2real.tasks.{name}").TASK(joints)
     return task
 
 

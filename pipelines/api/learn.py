@@ -172,6 +172,7 @@ def finetune(
     `FinetuneSettings`, which says what it means. Raises UserError for a policy that cannot be trained further or is for
     another robot, and for data that lack something.
     """
+    from pipelines.identification.source import robot_of
     from pipelines.learning.finetune import FinetuneSettings, forgotten
     from pipelines.learning.finetune import finetune as run
     from pipelines.learning.trainer import TrainerOptions
@@ -180,9 +181,12 @@ def finetune(
     spec = policy_name(policy)
     if spec is None:
         raise UserError(f"finetune takes a policy file, as pretrain writes them; got {policy!r}")
+    root = str(data if isinstance(data, str | Path) else data.root)
+    if robot is None:
+        robot_of(None, root)  # refuses an arm that is not known
     settings = FinetuneSettings(
         policy=spec,
-        data=str(data if isinstance(data, str | Path) else data.root),
+        data=root,
         robot=_robot_of(spec) if robot is None else robot_name(robot),
         task=None if task is None else task_name(task),
         space=_plain_space(space),

@@ -192,6 +192,7 @@ def _known_task(name: str, robot: Robot) -> Task | None:
 def _recorded(options: Options, robot: Robot) -> tuple[Trajectory, str, dict[str, Any]]:
     """The episode to play, its task, and where it comes from. Raises UserError when it is another robot's."""
     from sim2real.lerobot import LeRobotDataset
+    from sim2real.lerobot.robots import is_unknown
 
     assert options.dataset is not None
     data = LeRobotDataset.open(options.dataset)
@@ -200,6 +201,11 @@ def _recorded(options: Options, robot: Robot) -> tuple[Trajectory, str, dict[str
         raise UserError(
             f"{options.dataset} was recorded on {other}, this is {robot.name}: angles of one arm mean nothing to "
             f"another; give --robot {other} with such an arm"
+        )
+    if is_unknown(data):
+        raise UserError(
+            f"{options.dataset} was recorded on '{data.robot_type}', which is not known to be a {robot.name}: angles "
+            "of one arm mean nothing to another; if its arm is one, say so in its meta/info.json (robot_type)"
         )
     if not 0 <= options.episode < len(data):
         raise UserError(

@@ -36,7 +36,9 @@ def robot_of(wanted: str | Path | Robot | None, data: str | Path) -> tuple[Robot
         return robot, [remark] if remark else []
     robot = Robot.load(wanted)
     stated = dataset.notes.get("robot") or robots.named(dataset.robot_type)
-    other = stated is not None and stated != robot.name
-    return robot, [
-        f"the data set says it is of {stated}; read as {robot.name}, as --robot says"
-    ] if other else []
+    remarks = []
+    if stated is not None and stated != robot.name:
+        remarks.append(f"the data set says it is of {stated}; read as {robot.name}, as --robot says")
+    for feature, others in robots.others_of(dataset, robot).items():
+        remarks.append(f"{', '.join(others)} of {feature} are no joints of {robot.name}: left out of account")
+    return robot, remarks

@@ -17,7 +17,7 @@ from sim2real.calibration import Calibration, read_table
 from sim2real.episode import Episode
 from sim2real.errors import UserError, spans
 from sim2real.lerobot import labels, schema
-from sim2real.lerobot.files import read_json
+from sim2real.lerobot.files import contradiction, read_json
 from sim2real.lerobot.grid import settle
 from sim2real.lerobot.joints import calibration_of_arm, columns_of
 from sim2real.lerobot.metadata import Metadata, read_metadata, visible
@@ -113,6 +113,9 @@ class LeRobotDataset:
         if path is None and not beside.is_file():
             return None
         source = beside if path is None else Path(path)
+        shown = contradiction(source, "JSON") if source.exists() else None
+        if shown is not None:
+            raise UserError(f"cannot read the calibration file {source}: {shown}")
         table = calibration_of_arm(read_table(source), robot.joint_names, self.arm)
         return Calibration.create(table, robot, source=str(source))
 
@@ -374,9 +377,13 @@ class LeRobotDataset:
         entry = self.episodes[position]
         self.require(feature)
         if feature in entry.videos:
+            from sim2real.lerobot.pictures import why_no_video
             from sim2real.lerobot.video import read_video
 
             video = entry.videos[feature]
+            why = why_no_video(video.path)
+            if why is not None:
+                raise UserError(f"no pictures of the camera {camera}: {why}")
             return read_video(video.path, video.start, entry.length, self.fps)
         from sim2real.lerobot.pictures import in_rows
 

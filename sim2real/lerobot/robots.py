@@ -42,16 +42,30 @@ def robot_of(dataset: LeRobotDataset) -> tuple[Robot, str]:
             "--robot with one of these if its arm is the same, or with the .toml file of this one"
         )
     robot = Robot.load(name)
-    features = [feature for feature in (schema.STATE, schema.ACTION) if feature in dataset.features]
-    for feature in features:
-        others = foreign(dataset.features[feature].names or (), robot.joint_names)
-        if others:
-            raise UserError(
-                f"{feature} of {dataset.root} has {', '.join(others)} beside the joints of {robot.name}, which has no "
-                f"such joint: it is another arm's. Give --robot with that arm's .toml file, or --robot {robot.name} to "
-                "leave it out of account"
-            )
+    for feature, others in others_of(dataset, robot).items():
+        raise UserError(
+            f"{feature} of {dataset.root} has {', '.join(others)} beside the joints of {robot.name}, which has no "
+            f"such joint: it is another arm's. Give --robot with that arm's .toml file, or --robot {robot.name} to "
+            "leave it out of account"
+        )
     return robot, remark
+
+
+def others_of(dataset: LeRobotDataset, robot: Robot) -> dict[str, list[str]]:
+    """Joints of another arm that states and actions have, by the feature; empty when there are none."""
+    found = {
+        feature: foreign(dataset.features[feature].names or (), robot.joint_names)
+        for feature in (schema.STATE, schema.ACTION)
+        if feature in dataset.features
+    }
+    return {feature: others for feature, others in found.items() if others}
+
+
+def is_unknown(dataset: LeRobotDataset) -> bool:
+    """Whether a data set says that it is of a robot, and that is none of ours."""
+    if dataset.notes.get("robot") or _plain(dataset.robot_type) in _NOT_STATED:
+        return False
+    return named(dataset.robot_type) is None
 
 
 def named(robot_type: str) -> str | None:

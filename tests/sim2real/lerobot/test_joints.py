@@ -9,7 +9,7 @@ from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.lerobot.joints import arm_called, columns_of, foreign, joint_of
-from sim2real.lerobot.robots import named, robot_of
+from sim2real.lerobot.robots import is_unknown, named, robot_of
 from sim2real.robot import Robot
 
 from .foreign_set import NAMES, foreign_set, wave
@@ -93,6 +93,7 @@ def test_an_unknown_arm_is_not_taken_for_ours(tmp_path: Path) -> None:
         robot_of(LeRobotDataset.open(seven))
     # Who says which robot it is gets it.
     assert list(LeRobotDataset.open(seven).joint_order("action", Robot.load("so101"))) == [0, 1, 2, 3, 5, 6]
+    assert is_unknown(LeRobotDataset.open(unknown)) and not is_unknown(LeRobotDataset.open(seven))
     silent = foreign_set(tmp_path / "silent", robot_type=None)
     robot, remark = robot_of(LeRobotDataset.open(silent))
     assert robot.name == "so101" and "does not say of which robot" in remark and "--robot" in remark
@@ -122,6 +123,9 @@ def test_calibrations_are_matched_as_data_are(robot: Robot, calibration: Calibra
     (tmp_path / "both.json").write_text(json.dumps(both))
     chosen = LeRobotDataset.open(root, "right").calibration(robot, tmp_path / "both.json")
     assert chosen is not None and chosen.table() == table
+    (tmp_path / "pointer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match="calibration file .*pointer.json: it is a Git LFS pointer"):
+        dataset.calibration(robot, tmp_path / "pointer.json")
     (tmp_path / "other.json").write_text(json.dumps(table | {"wrist_yaw": table["gripper"] | {"id": 8}}))
     with pytest.raises(UserError, match="joints that so101 does not have: wrist_yaw"):
         dataset.calibration(robot, tmp_path / "other.json")

@@ -79,6 +79,8 @@ def test_pictures_that_are_missing_are_told_for_what_they_are(tmp_path: Path) ->
     (root / "0.mp4").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4711\n")
     dataset = LeRobotDataset.open(root)
     assert "Git LFS pointer" in str(dataset.without_pictures(0, "top"))
+    with pytest.raises(UserError, match="no pictures of the camera top: it is a Git LFS pointer"):
+        dataset.frames(0, "top")
     assert "1.mp4 does not exist" in str(dataset.without_pictures(1, "top"))
     foreign_set(tmp_path / "none", [wave(5)], features=FEATURE)
     assert "neither a video nor a column" in str(

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,22 +44,42 @@ def rate(text: str) -> float:
     return value
 
 
-def load(args: argparse.Namespace, nominal: "Mapping[str, float] | None" = None) -> "tuple[ArmLog, Robot]":
-    """The data set that --data names, to be judged by the twin `nominal`; says on standard error how it was read.
+def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
+    """The data set that --data names; says on standard error how it was read. Raises UserError."""
+    from pipelines.identification.source import read_log
 
-    Raises UserError.
+    robot, reading = _reading(args)
+    log = read_log(args.data, robot, **reading)
+    _say(log, robot)
+    return log, robot
+
+
+def load_all(args: argparse.Namespace, nominal: "Mapping[str, float]") -> "tuple[list[ArmLog], Robot]":
+    """The data set that --data names, a log for each rate in it, to be judged by the twin `nominal`.
+
+    Says on standard error how it was read. Raises UserError.
     """
-    from pipelines.identification.source import read_log, robot_of
+    from pipelines.identification.source import read_logs
+
+    robot, reading = _reading(args)
+    logs = read_logs(args.data, robot, nominal=nominal, **reading)
+    _say(logs[0], robot)
+    return logs, robot
+
+
+def _reading(args: argparse.Namespace) -> "tuple[Robot, dict[str, Any]]":
+    """The robot, and what says how to read the data set."""
+    from pipelines.identification.source import robot_of
     from sim2real.errors import UserError
 
     if args.runs is not None:
         raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
     robot, remarks = robot_of(args.robot, args.data)
-    log = read_log(
-        args.data, robot, calibration=args.calibration, units=args.units, episodes=args.episodes, arm=args.arm,
-        fps=args.fps, remarks=remarks, nominal=nominal,
-    )  # fmt: skip
+    how = {name: getattr(args, name) for name in ("calibration", "units", "episodes", "arm", "fps")}
+    return robot, how | {"remarks": remarks}
+
+
+def _say(log: "ArmLog", robot: "Robot") -> None:
     print(f"robot: {robot.name}, units: {log.units} ({log.reason})", file=sys.stderr)
     for remark in log.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    return log, robot

@@ -63,6 +63,10 @@ def _identify_arm(args: argparse.Namespace, say: Callable[[str], None]) -> dict[
         f"{'mean (arm)':16} {summary['mean_before_deg']:7.3f}° → {summary['mean_deg']:7.3f}°  "
         f"in {summary['seconds']} s"
     )
+    for line in summary["standouts"]:
+        say(line)
+    for line in summary["bounds"]:
+        say(f"note: {line}")
     if summary["undetermined"]:
         say(f"the data say little about: {', '.join(summary['undetermined'])}")
         for line in summary["advice"]:

@@ -34,13 +34,16 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'mean':50} {result['mean_deg']:7.3f}°")
         return 0
 
-    from pipelines.identification.replay import gap, replay_in_world
+    from pipelines.identification.replay import pooled_gap, replay_in_world
     from sim2real.parameters import load_twin
 
     nominal = load_twin(args.twin) if args.twin else {}
-    log, robot = _source.load(args, nominal)
-    found = gap(log, replay_in_world(log, robot, nominal), robot)
-    result = found.to_json() | {"units": log.units, "units_reason": log.reason, "fps": log.recording.fps}
+    logs, robot = _source.load_all(args, nominal)
+    found = pooled_gap([(log, replay_in_world(log, robot, nominal)) for log in logs], robot)
+    rates = [log.recording.fps for log in logs]
+    result = found.to_json() | {"units": logs[0].units, "units_reason": logs[0].reason, "fps": rates[0]}
+    if len(rates) > 1:
+        result["rates"] = {str(number): log.recording.fps for log in logs for number in log.episodes}
     if args.json:
         print(json.dumps(result, indent=2))
         return 0
@@ -49,4 +52,8 @@ def run(args: argparse.Namespace) -> int:
     for name, degrees in result.get("gripper_deg", {}).items():
         print(f"{name:16} {degrees:7.3f}°  (not in the mean)")
     print(f"{'mean':16} {found.mean:7.3f}°  over {found.episodes} episodes, {found.frames} frames")
+    if len(rates) > 1:
+        print(f"each episode at its own rate: {', '.join(f'{rate:g}' for rate in rates)} Hz")
+    for line in found.standouts():
+        print(line)
     return 0

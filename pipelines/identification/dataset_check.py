@@ -235,8 +235,8 @@ def _suspicious(readings: Readings, robot: Robot) -> list[dict[str, Any]]:
     found: dict[int, list[str]] = {position: [reason] for position, reason in readings.broken.items()}
     lengths = [len(episode) for episode in loaded.values()]
     typical = float(np.median(lengths)) if lengths else 0.0
-    trailing = {position: _trailing(episode, robot) for position, episode in loaded.items()}
-    usual = float(np.median(list(trailing.values()))) if trailing else 0.0
+    trailing = {position: _trailing(episode) for position, episode in loaded.items()}
+    usual = np.median(list(trailing.values()), axis=0) if trailing else np.zeros(robot.n)
     for position, episode in loaded.items():
         reasons = found.setdefault(position, [])
         if len(episode) < episode.fps:
@@ -247,11 +247,13 @@ def _suspicious(readings: Readings, robot: Robot) -> list[dict[str, Any]]:
         if moved < np.deg2rad(1.0):
             reasons.append(f"nothing moves (at most {np.rad2deg(moved):.2f} deg)")
         reasons += _joint_faults(episode, episode.fps, robot)
-        if trailing[position] > max(3 * usual, np.deg2rad(5.0)):
-            reasons.append(
-                f"joints are {np.rad2deg(trailing[position]):.1f} deg (RMS) from their commands, "
-                f"in other episodes {np.rad2deg(usual):.1f}"
+        far = [int(j) for j in robot.arm if trailing[position][j] > max(3 * usual[j], np.deg2rad(5.0))]
+        if far:
+            told = ", ".join(
+                f"{robot.joint_names[j]} {np.rad2deg(trailing[position][j]):.1f} ({np.rad2deg(usual[j]):.1f})"
+                for j in far
             )
+            reasons.append(f"joints are far from their commands, degrees RMS (usually): {told}")
         pictures = (dataset.without_pictures(position, name) for name in dataset.cameras)
         reasons += [why for why in pictures if why is not None]
     return [
@@ -261,9 +263,9 @@ def _suspicious(readings: Readings, robot: Robot) -> list[dict[str, Any]]:
     ]
 
 
-def _trailing(episode: Episode, robot: Robot) -> float:
-    """RMS distance of the arm's joints from their commands, rad."""
-    return float(np.sqrt(np.mean((episode.action - episode.state)[:, robot.arm] ** 2)))
+def _trailing(episode: Episode) -> Array:
+    """(n,) RMS distance of the joints from their commands, rad."""
+    return np.asarray(np.sqrt(np.mean((episode.action - episode.state) ** 2, axis=0)))
 
 
 def _joint_faults(episode: Episode, fps: float, robot: Robot) -> list[str]:

@@ -21,6 +21,10 @@ MOVING = np.deg2rad(5.0)
 """What moves less, in command and in state, has no gain. (In wrong units a joint may seem to move little.)"""
 ALIKE = 0.9
 """Correlation from which on a gain is meant: the state does follow."""
+LOOSE = 0.5
+"""Correlation, and"""
+LEAST_GAIN = 0.2
+"""gain, below which a joint does not do what it is told."""
 APART = 0.7
 """Correlation below which positions do not explain the states."""
 GAINS = (0.5, 1.5)
@@ -56,7 +60,10 @@ def follow(command: Sequence[Array], state: Sequence[Array], fps: float) -> Foll
         return found
     for j in range(n):
         told, went = [c[:, j] for c, _ in pairs], [s[:, j] for _, s in pairs]
-        if max(_extent(told), _extent(went)) < MOVING or min(_extent(told), _extent(went)) < 1e-9:
+        if max(_extent(told), _extent(went)) < MOVING:
+            continue
+        if min(_extent(told), _extent(went)) < 1e-9:
+            found.gain[j] = found.match[j] = found.steps[j] = 0.0
             continue
         matches = [_match(*_shifted(told, went, shift)) for shift in range(longest + 1)]
         best = int(np.argmax(np.abs(matches)))
@@ -101,6 +108,20 @@ def _gain(x: Array, y: Array) -> float:
     x, y = x[near] - x[near].mean(), y[near] - y[near].mean()
     power = _dot(x, x)
     return _dot(x, y) / power if power > 0 else float("nan")
+
+
+def not_followed(found: Following, robot: Robot) -> list[str]:
+    """The joints of the arm that hardly do what they are told, in words for the user."""
+    arm = np.isin(np.arange(robot.n), robot.arm)
+    moving = arm & np.isfinite(found.match)
+    loose = moving & ((np.abs(found.match) < LOOSE) | (np.abs(found.gain) < LEAST_GAIN))
+    if not loose.any() or 2 * loose.sum() > moving.sum():
+        return []  # not a joint's fault
+    told = ", ".join(
+        f"{robot.joint_names[j]} (it goes {abs(found.gain[j]):.2f} times as far)"
+        for j in np.flatnonzero(loose)
+    )
+    return [f"{told} hardly follows its commands: what is found of its servo means nothing"]
 
 
 def is_gain(gain: float) -> bool:

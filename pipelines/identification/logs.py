@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.identification.episodes import Readings, open_readings, selection
+from pipelines.identification.following import follow, not_followed
 from pipelines.identification.recording_checks import (
     doubts,
     frame_numbers,
@@ -83,7 +84,8 @@ def load_arm_log(
 ) -> ArmLog:  # fmt: skip
     """Read a LeRobot data set; `arm` chooses one of several, `fps` overrules the stated rate and the time stamps.
 
-    Raises UserError for whatever is missing or unclear in it, naming what to do.
+    Episodes that were recorded at another rate than most are left out. Raises UserError for whatever is missing or
+    unclear in it, naming what to do.
     """
     readings = open_readings(
         data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
@@ -91,19 +93,38 @@ def load_arm_log(
     return arm_log(readings, (*readings.remarks, *readings.lost()))
 
 
+def load_arm_logs(
+    data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
+    episodes: str | None = None, arm: str | None = None, fps: float | None = None,
+) -> list[ArmLog]:  # fmt: skip
+    """Read a LeRobot data set as `load_arm_log` does, all of it: a log for each rate, that of most episodes first."""
+    readings = open_readings(
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+    )
+    first = _log_at(readings, readings.rate, (*readings.remarks, *readings.lost()))
+    rates = sorted({episode.fps for episode in readings.episodes.values()} - {readings.rate})
+    return [first, *(_log_at(readings, rate, ()) for rate in rates)]
+
+
 def arm_log(readings: Readings, remarks: Sequence[str] = ()) -> ArmLog:
     """The log of what was read of a data set; `remarks` are what is known of it already.
 
     Episodes that were recorded at another rate than most are left out. Raises UserError when none is long enough.
     """
-    dataset, convert, rate = readings.dataset, readings.convert, readings.rate
+    log = _log_at(readings, readings.rate, remarks)
+    others = [position for position, episode in readings.episodes.items() if episode.fps != readings.rate]
+    if not others:
+        return log
+    rest = selection(others)
+    remark = f"only the episodes at {readings.rate:g} Hz are used; choose the others with --episodes {rest}"
+    return replace(log, remarks=(*log.remarks, remark))
+
+
+def _log_at(readings: Readings, rate: float, remarks: Sequence[str]) -> ArmLog:
+    """The log of the episodes that were recorded at `rate`, Hz."""
+    dataset, convert = readings.dataset, readings.convert
     remarks = list(remarks)
     loaded = [episode for episode in readings.episodes.values() if episode.fps == rate]
-    others = [position for position, episode in readings.episodes.items() if episode.fps != rate]
-    if others:
-        remarks.append(
-            f"only the episodes at {rate:g} Hz are used; choose the others with --episodes {selection(others)}"
-        )
     parts = [part for episode in loaded for part in _parts(episode, rate, readings.stamped)]
     lost = sum(int((~part.valid).all(axis=1).sum()) for part in parts)
     if lost:
@@ -137,8 +158,8 @@ def arm_log(readings: Readings, remarks: Sequence[str] = ()) -> ArmLog:
         schema.EXECUTED in dataset.features,
     )
     if readings.stamped:
-        bounds = recording.starts[1:-1]
-        remarks += doubts(np.split(recording.command, bounds), np.split(recording.state, bounds), rate)
+        remarks += doubts(*recording_parts(recording), rate)
+    remarks += not_followed(follow(*recording_parts(recording), rate), convert.robot)
     return ArmLog(
         recording=recording,
         # A calibration that is nominal can be narrower than where the arm has been.
@@ -150,6 +171,12 @@ def arm_log(readings: Readings, remarks: Sequence[str] = ()) -> ArmLog:
         episodes=tuple(part.episode for part in parts),
         remarks=tuple(remarks),
     )
+
+
+def recording_parts(recording: Recording) -> tuple[list[Array], list[Array]]:
+    """Commands and states by episode, (T, n) rad each."""
+    bounds = recording.starts[1:-1]
+    return np.split(recording.command, bounds), np.split(recording.state, bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +216,7 @@ def informative(log: ArmLog, robot: Robot, source: str) -> ArmLog:
     Raises UserError when nothing is left, or nothing moves, or a joint turns against its commands.
     """
     recording = log.recording
-    bounds = recording.starts[1:-1]
-    command, state = np.split(recording.command, bounds), np.split(recording.state, bounds)
+    command, state = recording_parts(recording)
     if moving_frames(state) < 10:
         raise UserError(f"in {source} the arm does not move, so nothing can be identified; record it moving")
     repeats = [hand_guided([c], [s]) for c, s in zip(command, state)]

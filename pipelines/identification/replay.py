@@ -9,7 +9,7 @@ table is lowered out of reach and there are no objects.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.identification.logs import ArmLog
+from pipelines.identification.standouts import (
+    bad_episodes,
+    bad_joints,
+    by_episode,
+    mean_without,
+    told_joints,
+)
 from sim2real.model import servo
 from sim2real.model.batched import MIN_RATE
 from sim2real.robot import Robot
@@ -74,17 +81,29 @@ def replay_in_world(
 
 @dataclass(frozen=True, eq=False)
 class Gap:
-    """How far a simulation is from a recording: RMS over all compared frames by joint, degrees."""
+    """How far a simulation is from a recording: RMS over all compared frames by joint, degrees.
+
+    `by_episode` (E, n) is the same within each episode, `numbers` (E,) the episodes' own.
+    """
 
     rms: Array
     frames: int
-    episodes: int
+    by_episode: Array
+    numbers: tuple[int, ...]
     robot: Robot
+
+    @property
+    def episodes(self) -> int:
+        return len(set(self.numbers))
 
     @property
     def mean(self) -> float:
         """Degrees, over the arm's joints."""
         return float(self.rms[self.robot.arm].mean())
+
+    def standouts(self) -> list[str]:
+        """Joints and episodes that stand out, in words for the user."""
+        return told_joints(self.rms, self.robot) + bad_episodes(self.by_episode, self.numbers, self.robot)
 
     def to_json(self) -> dict[str, Any]:
         names = self.robot.joint_names
@@ -94,14 +113,30 @@ class Gap:
         }
         if self.robot.gripper is not None:
             result["gripper_deg"] = {names[self.robot.gripper]: float(self.rms[self.robot.gripper])}
-        return result | {"episodes": self.episodes, "frames": self.frames}
+        bad = bad_joints(self.rms, self.robot)
+        if bad:
+            without = mean_without(self.rms, self.robot)
+            result |= {"bad_joints": [names[j] for j in bad], "mean_without_deg": without}
+        return result | {"episodes": self.episodes, "frames": self.frames, "standouts": self.standouts()}
 
 
 def gap(log: ArmLog, simulated: Array, robot: Robot) -> Gap:
     """Compare simulated encoder angles (T, n) rad with the recording."""
-    error = np.rad2deg(simulated - log.outcome())
-    rms = np.sqrt(np.nanmean(error**2, axis=0))
-    return Gap(rms, int(np.isfinite(error).any(axis=1).sum()), log.recording.episodes, robot)
+    return pooled_gap([(log, simulated)], robot)
+
+
+def pooled_gap(pairs: Sequence[tuple[ArmLog, Array]], robot: Robot) -> Gap:
+    """Compare the simulated encoder angles (T, n) rad of several logs, of several rates say, with what they hold."""
+    errors = [np.rad2deg(simulated - log.outcome()) for log, simulated in pairs]
+    parts = [by_episode(error, log.recording.starts) for error, (log, _) in zip(errors, pairs)]
+    error = np.concatenate(errors)
+    return Gap(
+        np.sqrt(np.nanmean(error**2, axis=0)),
+        int(np.isfinite(error).any(axis=1).sum()),
+        np.concatenate(parts),
+        tuple(number for log, _ in pairs for number in log.episodes),
+        robot,
+    )
 
 
 def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, Array, Array]:

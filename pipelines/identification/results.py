@@ -12,6 +12,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from pipelines.identification.identify import Identified
+from pipelines.identification.standouts import bad_episodes, by_episode, mean_without, told_joints
 from pipelines.runs import described
 from randomization.identification import Fit
 from sim2real.files import write_text
@@ -124,6 +125,32 @@ def excite_command(unclear: Sequence[str], robot: Robot, folder: Path) -> str:
     return " ".join([*words, f"--out {folder / 'excited'}"])
 
 
+def at_bounds(found: Fit) -> list[str]:
+    """What is found at a bound of what is physical, and what that means, a line for each."""
+    lines = []
+    for unknown, value, at in zip(found.unknowns, found.values, found.at_bound):
+        if not at:
+            continue
+        field = "payload" if unknown.name == "payload.mass" else unknown.name.rsplit(".", 1)[-1]
+        lower = abs(unknown.encode(float(value)) - unknown.encode(unknown.low)) < abs(
+            unknown.encode(unknown.high) - unknown.encode(float(value))
+        )
+        bound = unknown.low if lower else unknown.high
+        lines.append(
+            f"{unknown.name} = {value:.3g}, at its bound of {bound:g}{_MEANING.get((field, lower), '')}"
+        )
+    return lines
+
+
+_MEANING = {
+    ("command_delay", True): ": the joint answers at once, as far as frames tell",
+    ("payload", True): ": nothing is carried",
+    ("offset", True): ": its zero is off, or weight is elsewhere than in the model; check the calibration",
+    ("offset", False): ": its zero is off, or weight is elsewhere than in the model; check the calibration",
+}
+"""What a field (with whether it is the lower bound) says there; of others it says that the model lacks something."""
+
+
 def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:
     """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
     folder = Path(out)
@@ -163,8 +190,12 @@ def summarized(found: Identified, source: str, folder: Path | None = None) -> di
         "after_deg": {names[i]: float(found.after[i]) for i in range(robot.n)},
         "mean_before_deg": float(found.before[robot.arm].mean()),
         "mean_deg": float(found.after[robot.arm].mean()),
+        "mean_without_deg": mean_without(found.after, robot),
+        "standouts": told_joints(found.after, robot)
+        + bad_episodes(by_episode(found.residuals, found.log.recording.starts), found.log.episodes, robot),
         "undetermined": unclear,
         "at_bound": [n for n, at in zip(result.names, result.at_bound) if at],
+        "bounds": at_bounds(result),
         "advice": advice(unclear),
         "remarks": list(found.log.remarks),
         "excite": excite_command(unclear, robot, folder) if unclear and folder is not None else None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.identification.logs import ArmLog, load_arm_log
+from pipelines.identification.logs import ArmLog, load_arm_log, load_arm_logs
 from pipelines.identification.misplaced_zeros import misplaced
 from sim2real.lerobot import LeRobotDataset, robots
 from sim2real.robot import Robot
@@ -23,6 +23,22 @@ def read_log(
     log = load_arm_log(data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps)
     doubt = misplaced(log, robot, nominal)
     return replace(log, remarks=(*remarks, *log.remarks, *([doubt] if doubt else [])))
+
+
+def read_logs(
+    data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
+    episodes: str | None = None, arm: str | None = None, fps: float | None = None, remarks: Sequence[str] = (),
+    nominal: Mapping[str, float] | None = None,
+) -> list[ArmLog]:  # fmt: skip
+    """As `read_log`, with a log for each rate in the data set; the first, of most episodes, has the remarks.
+
+    Raises UserError.
+    """
+    first, *others = load_arm_logs(
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+    )
+    doubt = misplaced(first, robot, nominal)
+    return [replace(first, remarks=(*remarks, *first.remarks, *([doubt] if doubt else []))), *others]
 
 
 def robot_of(wanted: str | Path | Robot | None, data: str | Path) -> tuple[Robot, list[str]]:

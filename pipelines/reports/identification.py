@@ -62,7 +62,7 @@ def _outcome(s: Mapping[str, Any]) -> Section:
         "The simulated arm is given the recorded commands and never the recorded state. These are the episodes that "
         "were fitted; `sim2real replay --episodes` on others says how it generalizes.",
     )
-    for remark in s.get("remarks", []):
+    for remark in [*s.get("standouts", []), *s.get("remarks", [])]:
         section.text(str(remark), "note")
     return section
 
@@ -203,7 +203,7 @@ def _parameters(directory: Path, summary: Mapping[str, Any]) -> Section:
     section.table(
         rows, "no ranges were written", folded=f"All {len(rows)} quantities and the ranges to train under"
     )
-    if summary.get("at_bound"):
-        section.text(f"At a bound of what is physical: {', '.join(summary['at_bound'])}.", "bad")
+    for line in summary.get("bounds", summary.get("at_bound", [])):
+        section.text(str(line), "note")
     section.code(f"sim2real sweep --task lift --space {directory / 'space.toml'} --out runs/sweep")
     return section

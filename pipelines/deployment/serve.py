@@ -255,6 +255,8 @@ class PolicyServer:
         return Message("chunk", {"number": message.fields.get("number")}, {"chunk": chunk})
 
     def _refuse(self, line: Line, kind: str, text: str, *, say: bool = True) -> None:
+        # Before it hears of it: whoever has been refused may try again at once.
+        self._leave_seat(line)
         if say:
             self._say(f"{line.peer}: {text}")
         try:

@@ -129,7 +129,7 @@ def test_lift_is_estimated_from_a_blocked_gripper_and_the_tools_height() -> None
 
 
 def test_unknown_tasks_and_broken_ones_are_named() -> None:
-    with pytest.raises(UserError, match="reach, push, lift"):
+    with pytest.raises(UserError, match="lift, push, reach"):
         load_task("stack")
     with pytest.raises(UserError, match="lacks"):
         load_task("collections:OrderedDict")

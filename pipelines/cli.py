@@ -25,6 +25,7 @@ COMMANDS = {
     "setup": "find the port and the servos; give a servo its ID and baud rate",
     "calibrate": "record what each joint can turn, and write it into the servos",
     "check-calibration": "judge a calibration file, and compare it with an arm",
+    "calibrate-camera": "find the lens of a camera and where it stands; print what that takes",
     "doctor": "check this installation and, with --port, the servos",
     "sweep": "run a task under many draws of the parameters and see what breaks it",
     "ranges": "widen the randomization as far as a policy can bear",
@@ -49,7 +50,10 @@ COMMANDS = {
 """Every command with its line in the overview; `commands/<name>.py` holds the rest."""
 
 COMPILING = frozenset(
-    "sweep ranges pretrain evaluate record play replay identify excite finetune deploy serve emulate chaos demo".split()
+    (
+        "sweep ranges pretrain evaluate record play replay identify excite calibrate-camera finetune deploy serve "
+        "emulate chaos demo"
+    ).split()
 )
 """Commands that need the compiled models; compiling them takes a while once after each installation."""
 

@@ -201,9 +201,12 @@ class CameraModel:
     def project(self, points: ArrayLike) -> Array:
         """Points (..., 3), m, base frame → pixels (..., 2). NaN for points that are not in front of it."""
         points = np.asarray(points, dtype=np.float64)
-        local = points @ self.base_to_camera[:3, :3].T + self.base_to_camera[:3, 3]
-        depth = local[..., 2]
-        depth = np.where(depth > 1e-6, depth, np.nan)
+        return self.project_local(points @ self.base_to_camera[:3, :3].T + self.base_to_camera[:3, 3])
+
+    def project_local(self, points: ArrayLike) -> Array:
+        """Points (..., 3), m, in the camera's own frame → pixels (..., 2). NaN for points not in front of it."""
+        local = np.asarray(points, dtype=np.float64)
+        depth = np.where(local[..., 2] > 1e-6, local[..., 2], np.nan)
         ideal = local[..., :2] / depth[..., None]
         return self._distort(ideal)[0] * (self.fx, self.fy) + (self.cx, self.cy)
 

@@ -35,6 +35,7 @@ from hardware.cameras.shared import (
     pack,
 )  # fmt: skip
 from sim2real.camera import CameraModel
+from sim2real.errors import HardwareError
 from sim2real.objects import ObjectSpec
 
 READ_TIMEOUT = 1.0
@@ -200,6 +201,26 @@ class _Capture:
 
     def release(self) -> None:
         self._capture.release()
+
+
+def picture_size(source: str, width: int, height: int) -> tuple[int, int]:
+    """Width and height of what a source delivers when it is asked for `width` × `height` (only devices can be asked).
+
+    Raises HardwareError when it gives no picture.
+    """
+    asked = CameraModel(width, height, width, width, width / 2, height / 2, np.eye(4), source=source)
+    capture, problem = _open(asked)
+    if capture is None:
+        raise HardwareError(
+            f"{problem}; `sim2real calibrate-camera --list` shows the cameras at this machine"
+        )
+    try:
+        done, image = capture.read()
+    finally:
+        capture.release()
+    if not done:
+        raise HardwareError(f"{source} gives no picture; check it with a player such as ffplay")
+    return int(image.shape[1]), int(image.shape[0])
 
 
 def _open(camera: CameraModel) -> tuple[_Capture | None, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.drawing.lens import Lens
 from hardware.drawing.raster import (
     Colour,
     Image,
@@ -21,6 +22,7 @@ from hardware.drawing.raster import (
     sphere,
     urdf_meshes,
 )
+from hardware.drawing.sheet import Sheet, paint
 from sim2real.camera import CameraModel
 from sim2real.model.kinematics import link_poses
 from sim2real.objects import ObjectSpec, Shape
@@ -50,7 +52,8 @@ class Picture:
         self.objects = tuple(objects)
         self._looks: dict[tuple[str, float], tuple[Array, Array]] = {}
         self.camera = camera
-        self._raster = Raster(camera.width, camera.height, 255 * values["camera.noise"])
+        self._lens = Lens(camera)
+        self._raster = Raster(self._lens.width, self._lens.height, 255 * values["camera.noise"])
         meshes = urdf_meshes(robot.urdf, robot.joint_names)
         self._fixed = _join(meshes.get(None, []))
         self._links = [_join(meshes.get(name, [])) for name in robot.model.link_joints]
@@ -69,16 +72,13 @@ class Picture:
             self._looks[key] = _join(_meshes(spec.scaled(first)))
         return self._looks[key]
 
-    def draw(self, pose: Array) -> Image:
+    def draw(self, pose: Array, sheets: Sequence[tuple[Sheet, Array]] = ()) -> Image:
         """(height, width, 3) RGB for a pose: joint angles (n,), then OBJECT numbers for each object.
 
-        NaN: an object is not there.
+        NaN: an object is not there. Printed `sheets` are at (4, 4), base frame.
         """
         n = self.robot.n
-        rotations, origins = link_poses(self.robot.model, pose[:n])
-        parts = [self._fixed]
-        for (triangles, colours), rotation, origin in zip(self._links, rotations, origins):
-            parts.append((triangles @ rotation.T + origin, colours))
+        parts = self._arm(pose[:n])
         flat = [self._table]
         for spec, row in zip(self.objects, pose[n:].reshape(-1, OBJECT)):
             if not np.isfinite(row[0]):
@@ -90,15 +90,30 @@ class Picture:
             else:
                 flat.append((placed + HAIR, colours))
         camera = self.camera
-        return self._raster.draw(
-            _stack(flat),
-            _stack(parts),
-            camera.base_to_camera,
-            (camera.fx, camera.fy, camera.cx, camera.cy),
-            self._light,
-            BACKGROUND,
-            self._gains,
+        way, intrinsics = camera.base_to_camera, self._lens.intrinsics
+        drawn = self._raster.draw(
+            _stack(flat), _stack(parts), way, intrinsics, self._light, BACKGROUND, self._gains
         )
+        for sheet, place in sheets:
+            paint(drawn, self._raster, sheet, place, way, intrinsics, self._light, self._gains)
+        return self._lens.bend(drawn)
+
+    def silhouette(self, joints: Array) -> NDArray[np.bool_]:
+        """(height, width): where the arm at `joints` (n,) rad is seen."""
+        nothing = np.zeros((0, 3, 3)), np.zeros((0, 3))
+        self._raster.draw(
+            nothing, _stack(self._arm(joints)), self.camera.base_to_camera, self._lens.intrinsics,
+            Light(np.zeros(3), 1.0, 0.0), BACKGROUND, self._gains,
+        )  # fmt: skip
+        seen = np.where(self._raster.depth > 0, 255, 0).astype(np.uint8)
+        return np.asarray(self._lens.bend(seen) > 127)
+
+    def _arm(self, joints: Array) -> list[tuple[Array, Array]]:
+        rotations, origins = link_poses(self.robot.model, joints)
+        parts = [self._fixed]
+        for (triangles, colours), rotation, origin in zip(self._links, rotations, origins):
+            parts.append((triangles @ rotation.T + origin, colours))
+        return parts
 
 
 def _meshes(spec: ObjectSpec) -> list[Mesh]:

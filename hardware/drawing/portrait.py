@@ -19,7 +19,7 @@ SIZE = (480, 480)
 VIEWS = {"from the right": (0.35, -1.0, 0.45), "from above": (-0.001, -0.001, 1.0)}
 """Name of the view and direction from the arm to the camera, base frame."""
 
-_LIGHT = {
+LIGHT = {
     "camera.noise": 0.0,
     "camera.exposure": 0.0,
     "camera.white_balance": 0.0,
@@ -32,7 +32,7 @@ _LIGHT = {
 
 def portrait(robot: Robot, position: Array) -> Image:
     """(480, 960, 3) RGB of `robot` at joint angles `position` (n,), rad: from the right, and from above."""
-    return np.hstack([Picture(robot, _camera(robot, view), _LIGHT).draw(position) for view in VIEWS.values()])
+    return np.hstack([Picture(robot, _camera(robot, view), LIGHT).draw(position) for view in VIEWS.values()])
 
 
 def _camera(robot: Robot, direction: tuple[float, float, float]) -> CameraModel:

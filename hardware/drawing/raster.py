@@ -263,6 +263,16 @@ class Raster:
         shape = (height + self.SHIFT, width + self.SHIFT, 3)
         self._noise = np.clip(self._rng.normal(0, noise, shape), -127, 127).astype(np.int8)
 
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """(height, width) 1/z in 1/m of what was drawn last; 0 for the background."""
+        return self._depth
+
+    def noise(self, height: int, width: int) -> NDArray[np.int8]:
+        """(height, width, 3) of the pixels' noise, at most as large as the picture."""
+        dy, dx = self._rng.integers(0, self.SHIFT, 2)
+        return self._noise[dy : dy + height, dx : dx + width]
+
     def draw(
         self,
         table: tuple[Array, Array],

@@ -311,7 +311,8 @@ class Session:
                 signal.signal(number, signal.SIG_IGN)
             except ValueError:
                 break  # not the main thread: signals are not ours
-        if self._web is not None:
+        # A signal may have come before it was started.
+        if self._web is not None and self._web.pid is not None:
             self._web.kill()
             self._web.join(5)
         if self._pty is not None:

@@ -4,6 +4,7 @@
     python tell.py success --link PATH [--task T] [--goal x,y,z]
     python tell.py state   --link PATH
     python tell.py hand    --link PATH --path FILE
+    python tell.py show    --link PATH --path FILE
     python tell.py fault   --link PATH --fault mute:id=3,for=0.2
 
 TASK and GOAL in the environment stand in for the flags. Exit status 0: done, or yes; 1: no, or it could not be
@@ -11,6 +12,7 @@ asked; 2: a wrong request. This file runs by itself, so that scripts pay for not
 """
 
 import argparse
+import base64
 import json
 import os
 import sys
@@ -19,8 +21,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
-QUESTIONS = ("episode", "success", "state", "hand", "fault")
-POSTED = ("episode", "hand", "fault")
+QUESTIONS = ("episode", "success", "state", "hand", "show", "fault")
+POSTED = ("episode", "hand", "show", "fault")
 
 
 def sidecar(link: str) -> str:
@@ -42,14 +44,19 @@ def tell(
         if not fault:
             return 2, "tell fault needs --fault NAME:key=value,…, e.g. mute:id=3,for=0.2"
         body = fault.encode()
-    if what == "hand":
+    if what in ("hand", "show"):
         if not path:
-            return 2, "tell hand needs --path FILE: where the hand takes the joints, as JSON"
+            what_in_it = "where the hand takes the joints" if what == "hand" else "a sheet and its poses"
+            return 2, f"tell {what} needs --path FILE: {what_in_it}, as JSON"
         try:
             with open(path, "rb") as file:
                 body = file.read()
+            if what == "show":
+                body = _with_image(body, os.path.dirname(path))
         except OSError as error:
-            return 2, f"cannot read {path}: {error.strerror}"
+            return 2, f"cannot read {error.filename or path}: {error.strerror}"
+        except ValueError as error:
+            return 2, f"{path} must be a JSON object ({error})"
     try:
         with open(sidecar(link), encoding="utf-8") as file:
             control = json.load(file)["control_url"]
@@ -69,6 +76,17 @@ def tell(
         return 1, f"the emulator at {link} does not answer ({error}): is it still running?"
 
 
+def _with_image(body: bytes, folder: str) -> bytes:
+    """The sheet with its `image`, a file beside it, in base64."""
+    sheet = json.loads(body)
+    if not isinstance(sheet, dict):
+        raise ValueError("it is none")
+    if isinstance(sheet.get("image"), str):
+        with open(os.path.join(folder, sheet["image"]), "rb") as file:
+            sheet["image"] = base64.b64encode(file.read()).decode()
+    return json.dumps(sheet).encode()
+
+
 def _plain(text: str) -> str:
     """What went wrong, without the JSON around it."""
     try:
@@ -83,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--link", required=True, help="the link the emulator was started with")
     parser.add_argument("--task", default=os.environ.get("TASK"))
     parser.add_argument("--goal", default=os.environ.get("GOAL"), help="x,y,z in m, base frame")
-    parser.add_argument("--path", metavar="FILE", help="with hand: the path, JSON")
+    parser.add_argument("--path", metavar="FILE", help="with hand: the path; with show: the sheet; JSON")
     parser.add_argument("--fault", metavar="NAME:key=value,…", help="with fault: what goes wrong, and when")
     chosen = parser.parse_args(arguments)
     status, text = tell(chosen.what, chosen.link, chosen.task, chosen.goal, chosen.path, chosen.fault)

@@ -4,6 +4,7 @@
     POST /episode     place the objects anew                                  GET /state      the true state, JSON
     POST /fault       something goes wrong: mute:id=3,for=0.2
     GET  /success?task=T&goal=x,y,z     200 when the task has been fulfilled for 0.5 s, else 409
+    POST /show        a printed sheet before the cameras (`sheets.py`)
     POST /hand        move the arm by hand along the path in the body (`hand.py`)
 
 Drawing and serving happen here, away from the bus: what the bus process must answer (everything but pictures)
@@ -26,11 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
+from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
     from hardware.emulator.faults.injector import FaultInjector
+    from hardware.emulator.sheets import Sheets
 
 FPS = 30.0
 QUALITY = 90
@@ -205,13 +208,27 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"op": "episode"})
         elif self.path == "/fault":
             self._answer({"op": "fault", "body": body.decode("utf-8", "replace")})
-        elif self.path == "/hand":
+        elif self.path in ("/hand", "/show"):
             try:
-                self._answer({"op": "hand", "body": json.loads(body)})
+                content = json.loads(body)
             except ValueError as error:
-                self._json(400, {"error": f"the body of a request to /hand must be JSON ({error})"})
+                self._json(400, {"error": f"the body of a request to {self.path} must be JSON ({error})"})
+                return
+            if self.path == "/hand":
+                self._answer({"op": "hand", "body": content})
+            else:
+                self._show(content)
         else:
             self._json(404, {"error": f"there is no {self.path}"})
+
+    def _show(self, content: Any) -> None:
+        if self.server.sheets is None:
+            self._json(400, {"error": "this emulator has no camera to show anything to"})
+            return
+        try:
+            self._json(200, self.server.sheets.show(content, time.monotonic()))
+        except UserError as error:
+            self._json(400, {"error": str(error)})
 
     def _answer(self, question: dict[str, Any]) -> None:
         try:
@@ -277,6 +294,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.streams = streams
         self.control = control
+        self.sheets: Sheets | None = None
         self.ending = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -294,7 +312,12 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
         connection.send(f"cannot listen on port {options.port}: {error.strerror}")
         return
     board, trouble = PoseBoard(shared, pose_size), CameraTrouble(troubles)
-    draw = _drawing(options) if streams else {}
+    draw = {}
+    if streams:
+        from hardware.emulator.sheets import Sheets
+
+        server.sheets = Sheets(options.robot)
+        draw = _drawing(options, server.sheets)
     for jpeg in draw.values():
         jpeg(board.read()[0])  # compiled now, not when somebody waits for it
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -322,7 +345,7 @@ def _black(jpeg: bytes) -> bytes:
     return bytes(cv2.imencode(".jpg", np.zeros_like(picture))[1].tobytes())
 
 
-def _drawing(options: WebOptions) -> dict[str, Any]:
+def _drawing(options: WebOptions, sheets: "Sheets") -> dict[str, Any]:
     """A function from pose to JPEG per camera."""
     import cv2
 
@@ -336,7 +359,8 @@ def _drawing(options: WebOptions) -> dict[str, Any]:
 
     def make(picture: Picture) -> Any:
         def jpeg(pose: NDArray[np.float64]) -> bytes:
-            image = cv2.cvtColor(picture.draw(pose), cv2.COLOR_RGB2BGR)
+            held = sheets.placed(pose[: options.robot.n], picture.camera, time.monotonic())
+            image = cv2.cvtColor(picture.draw(pose, held), cv2.COLOR_RGB2BGR)
             done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not done:
                 raise RuntimeError("the picture could not be encoded")

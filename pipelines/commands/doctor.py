@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             checks += servo_checks
             report = {"port": found}
         else:
-            checks.append(_ports())
+            checks += [_ports(), _cameras()]
     sound = all(check.ok is not False for check in checks)
     if args.json:
         print(json.dumps({"ok": sound, "checks": [asdict(check) for check in checks], **report}, indent=2))
@@ -150,6 +150,14 @@ def _ports() -> Check:
 
     found = "; ".join(f"{one.device} ({one.kind})" for one in candidates())
     return Check("serial ports", None, found or "none (a running emulator's link is not listed)")
+
+
+def _cameras() -> Check:
+    from hardware.cameras.sources import list_cameras
+
+    found = list_cameras()
+    listed = "; ".join(f"{one.stable} ({one.label})" for one in found)
+    return Check("cameras", None, listed or "none at this machine (streams are not listed)")
 
 
 def _servos(args: argparse.Namespace, stack: ExitStack) -> tuple[dict[str, Any], list[Check]]:

@@ -48,22 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
     parser.add_argument(
         "--tell",
-        choices=("episode", "success", "state", "hand", "fault"),
+        choices=("episode", "success", "state", "hand", "show", "fault"),
         help="tell the emulator that runs at --link: a new episode; whether --task is done (exit status 0 or 1); "
-        "its true state; a hand that moves the arm along --path; a --fault, whose `at` then counts from now",
+        "its true state; a hand that moves the arm along --path; a printed sheet to show the camera, described in "
+        "--path; a --fault, whose `at` then counts from now",
     )
     parser.add_argument("--goal", metavar="X,Y,Z", help="with --tell success: the goal, m")
     parser.add_argument(
         "--path",
         metavar="FILE",
-        help='with --tell hand: a JSON list of {"time": s, "position": [rad or null, one per joint]}',
+        help='with --tell hand: a JSON list of {"time": s, "position": [rad or null, one per joint]}; with '
+        "--tell show: a JSON object, see docs/emulator.md",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     if args.tell:
         return _tell(args)
-    for flag, value, what in (("--path", args.path, "hand"), ("--goal", args.goal, "success")):
+    for flag, value, what in (("--path", args.path, "hand or show"), ("--goal", args.goal, "success")):
         if value is not None:
             raise UserError(f"{flag} goes with --tell {what}; an emulator is started without it")
     from dataclasses import asdict
@@ -98,10 +100,11 @@ def _tell(args: argparse.Namespace) -> int:
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
     for flag, value, what in (
-        ("--path", args.path, "hand"), ("--goal", args.goal, "success"), ("--fault", args.fault, "fault")
+        ("--path", args.path, ("hand", "show")), ("--goal", args.goal, ("success",)),
+        ("--fault", args.fault, ("fault",)),
     ):  # fmt: skip
-        if value and args.tell != what:
-            raise UserError(f"{flag} goes with --tell {what}, not with --tell {args.tell}")
+        if value and args.tell not in what:
+            raise UserError(f"{flag} goes with --tell {' or '.join(what)}, not with --tell {args.tell}")
     task, goal = args.task or os.environ.get("TASK"), args.goal or os.environ.get("GOAL")
     if len(args.fault) > 1:
         raise UserError(f"--tell takes one --fault at a time, got {len(args.fault)}: ask once for each")

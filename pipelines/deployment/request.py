@@ -66,10 +66,15 @@ class Options:
     dataset: str | None = None
     episode: int = 0
     view: str | None = None
+    show_to: str | None = None
+    """The camera to which the arm shows a card, as `calibrate-camera` has it do."""
 
     @property
     def acts(self) -> str:
-        """Who acts: "policy", "leader", "hand", "keyboard" or "episode" (a recorded one)."""
+        """Who acts: "policy", "leader", "hand", "keyboard", "episode" (a recorded one) or "survey" (it shows
+        a card to a camera)."""
+        if self.show_to is not None:
+            return "survey"
         if self.dataset is not None:
             return "episode"
         return "leader" if self.leader else "hand" if self.hand else "keyboard" if self.keyboard else "policy"
@@ -166,7 +171,8 @@ def prepare(options: Options) -> Setup:
         if options.leader_calibration is not None:
             Calibration.load(options.leader_calibration, leader)
     name = options.task or options.acts
-    return Setup(options, robot, _known_task(name, robot), name, policy, goal)
+    pictures = () if options.show_to is None else (options.show_to,)
+    return Setup(options, robot, _known_task(name, robot), name, policy, goal, pictures)
 
 
 OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html")

@@ -34,6 +34,7 @@ from sim2real.policies.remote import Surroundings
 if TYPE_CHECKING:
     from hardware.arm.serial_arm import SerialArm
     from hardware.cameras.process import CameraProcess
+    from hardware.cameras.shared import CameraReader
     from hardware.runtime.recording.recorder import RecorderProcess
     from hardware.runtime.safety.estop_line import LineWatcher
     from hardware.runtime.safety.watchdog_client import Watchdog
@@ -143,6 +144,7 @@ class Rig:
         self.out = Path(options.out)
         self.phase = Phase.DISCONNECTED
         self._cameras: dict[str, CameraProcess] = {}
+        self._sources: dict[str, str] = {}
         self._stops: list[LineWatcher] = []
         self._needed = objects_to_see(setup)
         """What the camera must find."""
@@ -231,6 +233,7 @@ class Rig:
             for name, model in tables.items()
             if sources.get(name, model.source)
         }
+        self._sources = self._check_sources(used)
         if options.manual and not used:
             # Who acts sees for himself; without a camera the recording just does not say where things are.
             self._needed = ()
@@ -251,6 +254,27 @@ class Rig:
                 "give --cameras FILE and --camera name=SOURCE"
             )
         return used
+
+    def _check_sources(self, used: Mapping[str, "CameraModel"]) -> dict[str, str]:
+        """The identity of each camera; what may become a mistake later is told. Raises UserError for two names of one
+        camera, and for cameras that are swapped in the data set that is continued."""
+        if not used:
+            return {}
+        from hardware.cameras.sources import check_distinct, unstable
+        from sim2real.lerobot import schema
+        from sim2real.lerobot.files import read_json
+        from sim2real.lerobot.sources import NOTE, compare_sources
+
+        found = check_distinct({name: model.source for name, model in used.items()})
+        if self.options.record:
+            for hint in (unstable(name, model.source or "") for name, model in used.items()):
+                if hint:
+                    say(hint)
+            notes = self.out / schema.NOTES_FILE
+            if notes.is_file():
+                for warning in compare_sources(self.out, read_json(notes).get(NOTE), found):
+                    say(warning)
+        return found
 
     def make_loop(self, arm: "SerialArm", cameras: Mapping[str, "CameraModel"]) -> ControlLoop:
         """Start everything that runs beside the loop, and the loop itself (not yet ticking)."""
@@ -374,6 +398,10 @@ class Rig:
             goal_height=task.goal_height,
         )
 
+    def reader(self, camera: str) -> "CameraReader":
+        """What a camera that was started sees."""
+        return self._cameras[camera].reader
+
     def make_recorder(self, arm: "SerialArm", loop: ControlLoop) -> "RecorderProcess":
         from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
 
@@ -384,6 +412,7 @@ class Rig:
             task=self.setup.name,
             cameras={name: camera.camera for name, camera in self._cameras.items()},
             pictures={name: camera.reader for name, camera in self._cameras.items()},
+            sources={name: self._sources[name] for name in self._cameras if name in self._sources},
             hand_guided=self.options.hand,
             objects=() if self.setup.task is None else self.setup.task.objects,
         )

@@ -7,7 +7,7 @@ request, then the port, then the other processes, then (on a terminal) a questio
 import gc
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,15 @@ if TYPE_CHECKING:
     from hardware.arm.serial_arm import SerialArm
 
 
-def run(options: Options, observer: Observer | None = None) -> tuple[dict[str, Any], int]:
-    """Deploy or record, with somebody who looks on. Returns the result (the JSON of the command) and the exit status.
+SessionMaker = Callable[[Rig, ControlLoop, Plan, "SerialArm"], Session]
+
+
+def run(
+    options: Options, observer: Observer | None = None, session: SessionMaker | None = None
+) -> tuple[dict[str, Any], int]:
+    """Deploy or record, with somebody who looks on; `session` makes another session than the options ask for.
+
+    Returns the result (the JSON of the command) and the exit status.
 
     Raises UserError for mistakes found before anything moves, Sim2RealError for what could not be started.
     """
@@ -44,7 +51,7 @@ def run(options: Options, observer: Observer | None = None) -> tuple[dict[str, A
             setup = prepare(options)
             options = emulate(options, setup, stack)
             rig = Rig(setup, options, stack, observer)
-            return _run(rig)
+            return _run(rig, _session if session is None else session)
         except _Interrupted as stop:
             # Torque has not been on: the session handles signals by itself.
             if setup is None:
@@ -57,7 +64,7 @@ def run(options: Options, observer: Observer | None = None) -> tuple[dict[str, A
             _ignore_signals()
 
 
-def _run(rig: Rig) -> tuple[dict[str, Any], int]:
+def _run(rig: Rig, make: SessionMaker) -> tuple[dict[str, Any], int]:
     from hardware.runtime.priority import release_priority, take_priority
     from hardware.runtime.sessions.terminal import Lines, Screen, Terminal
 
@@ -90,7 +97,7 @@ def _run(rig: Rig) -> tuple[dict[str, Any], int]:
         )
     recorder = rig.make_recorder(arm, loop) if options.record else None
     view = rig.make_view()
-    session = _session(rig, loop, plan, arm)
+    session = make(rig, loop, plan, arm)
     session.operator, session.recorder = operator, recorder
     if view is not None:
         loop.sinks.append(view)

@@ -20,8 +20,10 @@ from sim2real.episode import Episode
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import schema
 from sim2real.lerobot.journal import FolderLock, Journal, JournalHeader, Recovered, recover_locked
+from sim2real.lerobot.files import read_json
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.lerobot.schema import FeatureSpec
+from sim2real.lerobot.sources import NOTE, compare_sources
 from sim2real.lerobot.video import VideoEncoder, plain_video, video_info
 from sim2real.lerobot.writer import PART, LeRobotWriter, VideoFile
 from sim2real.robot import Robot
@@ -41,7 +43,8 @@ class EpisodeRecorder:
     unfinished in the folder is finished first (`recovered`), and the folder is locked. A disk that refuses ends
     the recording of the episode under way, not the calls: `problem` then says so, and `save` raises.
 
-    Raises UserError as `LeRobotWriter` does, and when the folder's calibration is another arm's.
+    Raises UserError as `LeRobotWriter` does, and when the folder's calibration is another arm's, or its cameras (in
+    `notes`, see `sources.NOTE`) are swapped.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class EpisodeRecorder:
             features[schema.capture_time(name)] = FeatureSpec("float64", (1,))
         features |= self.extra
         self._check_calibration()
+        self._check_sources(notes or {})
         self.writer = LeRobotWriter(
             self.root,
             self.fps,
@@ -308,6 +312,11 @@ class EpisodeRecorder:
                     f"{self.root} was recorded with another calibration ({path}); "
                     "give another folder, or the calibration it was recorded with"
                 )
+
+    def _check_sources(self, notes: Mapping[str, Any]) -> None:
+        path = self.root / schema.NOTES_FILE
+        if NOTE in notes and path.is_file():
+            compare_sources(self.root, read_json(path).get(NOTE), notes[NOTE])
 
     def _write_beside(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

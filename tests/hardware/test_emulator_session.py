@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from hardware.arm.serial_arm import SerialArm
+from hardware.commissioning.board import Board
 from hardware.emulator import tell
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from hardware.emulator.session import SUFFIXES
@@ -111,6 +112,37 @@ def test_camera_shows_the_cube_where_it_is(emulator: EmulatorHandle) -> None:
     expected = true.project(cube)
     # The visible faces' middle lies near the cube's projected centre.
     assert np.hypot(columns.mean() - expected[0], rows.mean() - expected[1]) < 6.0
+
+
+def test_a_sheet_held_up_to_the_camera_is_seen(emulator: EmulatorHandle, tmp_path: Path) -> None:
+    import cv2
+
+    board = Board()
+    (tmp_path / "board.png").write_bytes(cv2.imencode(".png", board.image())[1].tobytes())
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[2, 3] = 0.5
+    sheet = {"name": "board", "image": "board.png", "width": board.size[0], "held_by": "camera"}
+    (tmp_path / "sheet.json").write_text(json.dumps(sheet | {"poses": [pose.tolist()]}))
+    link = emulator.port
+    status, text = tell.tell("show", link, path=str(tmp_path / "sheet.json"))
+    assert status == 0 and json.loads(text) == {"shown": ["board"]}
+
+    def found() -> Any:
+        with urllib.request.urlopen(emulator.sources["front"].replace(".mjpg", ".jpg"), timeout=10) as answer:
+            picture = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        return board.find(picture)
+
+    assert _eventually(lambda: found() is not None)
+    numbers, pixels = found()
+    points = (board.corners[numbers] - [*np.array(board.size) / 2, 0.0]) @ pose[:3, :3].T + pose[:3, 3]
+    assert np.abs(pixels - ROBOT.cameras["front"].project_local(points)).max() < 0.5
+    (tmp_path / "sheet.json").write_text(json.dumps({"name": "board", "image": None}))
+    assert tell.tell("show", link, path=str(tmp_path / "sheet.json")) == (0, '{"shown": []}\n')
+    assert _eventually(lambda: found() is None)
+    (tmp_path / "sheet.json").write_text(json.dumps(sheet))
+    assert tell.tell("show", link, path=str(tmp_path / "sheet.json")) == (
+        2, "a sheet's poses are a list of 4 x 4 matrices of finite numbers, at least one"
+    )  # fmt: skip
 
 
 def test_stream_opens_in_opencv(emulator: EmulatorHandle) -> None:

@@ -16,6 +16,7 @@ import pytest
 from hardware.emulator.launch import start_emulator
 from pipelines.cli import main
 from pipelines.deployment.request import Options, prepare
+from sim2real.camera import save_cameras
 from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.robot import Robot
@@ -46,6 +47,18 @@ def test_mistakes_cost_one_message(arguments, words, capsys, tmp_path):
     captured = capsys.readouterr()
     assert status == 2 and captured.out == ""
     assert words in captured.err and len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_cameras_of_one_source_are_refused(capsys, tmp_path):
+    save_cameras({name: ROBOT.cameras["front"] for name in ("front", "side")}, tmp_path / "cameras.toml")
+    words = ["record", "--task", "reach", "--port", "/dev/ttyNOT", "--out", str(tmp_path / "out")]
+    words += ["--cameras", str(tmp_path / "cameras.toml"), "--camera", "front=http://cam/1"]
+    assert main([*words, "--camera", "side=http://cam:80/1"]) == 2
+    assert (
+        "the cameras 'front' (http://cam/1) and 'side' (http://cam:80/1) are one and"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -81,6 +81,8 @@ class RecorderConfig:
     task: str
     cameras: Mapping[str, CameraModel] = field(default_factory=dict)
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Which camera each of `cameras` is (`hardware.cameras.sources`)."""
     hand_guided: bool = False
     """The arm is limp and moved by hand: the action of a frame is the state of the next one."""
     objects: tuple[ObjectSpec, ...] = ()
@@ -311,6 +313,7 @@ class _Writer:
 
     def __init__(self, config: RecorderConfig) -> None:
         from sim2real.lerobot import EpisodeRecorder, FeatureSpec
+        from sim2real.lerobot.sources import NOTE
 
         robot = Robot.load(config.robot)
         calibration = Calibration.create(config.calibration, robot, "the calibration")
@@ -330,7 +333,8 @@ class _Writer:
                 },
             },
             cameras=dict(config.cameras),
-            notes={"hand_guided": True} if config.hand_guided else {},
+            notes=({"hand_guided": True} if config.hand_guided else {})
+            | ({NOTE: dict(config.sources)} if config.sources else {}),
             task=config.task,
         )
         self.size = 8 * config.width(robot)

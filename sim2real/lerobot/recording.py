@@ -19,8 +19,8 @@ from sim2real.camera import CameraModel, save_cameras
 from sim2real.episode import Episode
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import schema
-from sim2real.lerobot.journal import FolderLock, Journal, JournalHeader, Recovered, recover_locked
 from sim2real.lerobot.files import read_json
+from sim2real.lerobot.journal import FolderLock, Journal, JournalHeader, Recovered, recover_locked
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.lerobot.schema import FeatureSpec
 from sim2real.lerobot.sources import NOTE, compare_sources

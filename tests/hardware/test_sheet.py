@@ -18,7 +18,7 @@ from sim2real.errors import UserError
 from sim2real.model.kinematics import tool_pose
 from sim2real.robot import Robot
 
-from .test_picture import VALUES, _pose
+from .test_picture import OBJECTS, VALUES, _pose
 
 ROBOT = Robot.load("so101")
 FRONT = CameraModel.looking_at((0.6, 0.3, 0.4), (0.2, 0.0, 0.1))
@@ -41,7 +41,7 @@ def test_corners_are_seen_where_they_are(camera: CameraModel, turn: tuple[float,
     board = Board()
     sheet = Sheet(board.image(), board.size[0])
     pose = placed(turn, (0.02, -0.03, 0.35))
-    image = Picture(ROBOT, camera, VALUES).draw(_pose(), [(sheet, pose)])
+    image = Picture(ROBOT, camera, VALUES, OBJECTS).draw(_pose(), [(sheet, pose)])
     found = board.find(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     assert found is not None
     points = board.corners[found[0]] - np.array([*board.size, 0.0]) / 2
@@ -57,7 +57,7 @@ def test_the_arm_holds_the_card(camera: CameraModel) -> None:
     tool = np.eye(4)
     tool[:3, 3], tool[:3, :3] = tool_pose(ROBOT.model, ROBOT.home)
     pose = tool @ nominal_hold(card)
-    image = Picture(ROBOT, camera, VALUES).draw(_pose(), [(sheet, pose)])
+    image = Picture(ROBOT, camera, VALUES, OBJECTS).draw(_pose(), [(sheet, pose)])
     pixels = card.find(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     assert pixels is not None
     assert np.abs(pixels - camera.project(card.corners @ pose[:3, :3].T + pose[:3, 3])).max() < 0.35
@@ -65,7 +65,7 @@ def test_the_arm_holds_the_card(camera: CameraModel) -> None:
 
 def test_a_sheet_is_white_from_behind_and_hidden_by_what_stands_before_it() -> None:
     sheet = Sheet(np.zeros((40, 40), dtype=np.uint8), 0.1)
-    picture = Picture(ROBOT, FRONT, VALUES)
+    picture = Picture(ROBOT, FRONT, VALUES, OBJECTS)
     front = placed((0.0, 0.0, 0.0), (0.0, 0.0, 0.4))
     assert picture.draw(_pose(), [(sheet, front)])[240, 320].max() < 30
     assert picture.draw(_pose(), [(sheet, placed((np.pi, 0.0, 0.0), (0.0, 0.0, 0.4)))])[240, 320].min() > 120
@@ -75,7 +75,7 @@ def test_a_sheet_is_white_from_behind_and_hidden_by_what_stands_before_it() -> N
 
 
 def test_a_bent_picture_shows_the_mark_where_the_lens_puts_it() -> None:
-    image = Picture(ROBOT, BENT, VALUES).draw(_pose(mark=(0.35, -0.1))).astype(int)
+    image = Picture(ROBOT, BENT, VALUES, OBJECTS).draw(_pose(mark=(0.35, -0.1))).astype(int)
     green = np.argwhere((image[..., 1] > 90) & (image[..., 0] < 60))
     assert np.abs(green.mean(axis=0)[::-1] - BENT.project((0.35, -0.1, 0.0))).max() < 1.0
     assert np.abs(BENT.project((0.35, -0.1, 0.0)) - FRONT.project((0.35, -0.1, 0.0))).max() > 3.0

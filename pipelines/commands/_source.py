@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,8 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """What says how to read a LeRobot data set."""
-    parser.add_argument("--robot", help="name or TOML file (default: what the data say, else so101)")
-    parser.add_argument("--calibration", metavar="FILE", help="default: DIR/calibration.json")
+    add(
+        parser,
+        robot={"default": None, "help": "name or TOML file (default: what the data say, else so101)"},
+        calibration="default: DIR/calibration.json",
+    )
     parser.add_argument(
         "--units", default="auto", choices=UNITS, help="how joint angles are stored (default: find out)"
     )

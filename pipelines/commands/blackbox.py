@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from hardware.runtime.recording.timeline import Recording
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many of the last exchanges on the line to show (%(default)s; 0: none)",
     )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw joints and states over time into a picture")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from hardware.commissioning.calibrate import HandCalibration
     from hardware.servos.bus import ServoBus
@@ -37,13 +39,16 @@ REDRAW = 0.1  # s between drawings of the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", help="serial port of the arm")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument(
-        "--out",
-        default="calibration.json",
-        metavar="FILE",
-        help="where to write it (%(default)s); an older file is kept as FILE.bak, .bak1, …",
+    add(parser, port="serial port of the arm")
+    add(
+        parser,
+        "robot",
+        out={
+            "required": False,
+            "default": "calibration.json",
+            "metavar": "FILE",
+            "help": "where to write it (%(default)s); an older file is kept as FILE.bak, .bak1, …",
+        },
     )
     parser.add_argument(
         "--import",
@@ -51,13 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take over this file (LeRobot's or phosphobot's) instead of recording",
     )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        metavar="S",
-        help="record for S seconds without asking; the pose at the start is the middle of joints that turn all round",
+    add(
+        parser,
+        seconds="record for S seconds without asking; the pose at the start is the middle of joints that turn "
+        "all round",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from hardware.commissioning.camera_pose import PoseFit
     from sim2real.camera import CameraModel
@@ -51,11 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lens", metavar="FILE", help="a lens that was calibrated before, as 'lens' writes it"
     )
-    parser.add_argument(
-        "--out",
-        metavar="PATH",
-        help="board, card, lens: the file to write (.pdf or .png; .toml); otherwise the folder for views, logs and the "
-        "picture to look at (default: runs/camera_NAME)",
+    add(
+        parser,
+        out={
+            "required": False,
+            "metavar": "PATH",
+            "help": "board, card, lens: the file to write (.pdf or .png; .toml); otherwise the folder for views, logs "
+            "and the picture to look at (default: runs/camera_NAME)",
+        },
     )
     parser.add_argument("--paper", default="a4", metavar="P", help="a4, a3 or letter (%(default)s)")
     parser.add_argument(
@@ -72,28 +77,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="width of the card's black square (%(default)g)",
     )
     parser.add_argument("--views", type=int, default=20, metavar="N", help="views to take (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="S",
-        help="lens: give up when no new view came for so long (%(default)g)",
-    )  # fmt: skip
+    add(
+        parser,
+        seconds={"default": 30.0, "help": "lens: give up when no new view came for so long (%(default)g)"},
+    )
     parser.add_argument(
         "--points", metavar="FILE",
         help="pose without the arm: CSV with u,v,x,y,z (px; m in the base frame), or u,v and all joints "
         "(rad) when the pixels are those of the tool's tip",
     )  # fmt: skip
-    parser.add_argument("--port", metavar="PORT", help="serial port of the arm, or 'emulated'")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument(
-        "--calibration", metavar="FILE", help="calibration of the arm (default: what its servos store)"
+    add(parser, port="serial port of the arm, or 'emulated'")
+    add(
+        parser,
+        "robot",
+        calibration="calibration of the arm (default: what its servos store)",
+        speed={"default": 0.5},
+        seed="of the poses compared (%(default)s)",
     )
-    parser.add_argument(
-        "--speed", type=float, default=0.5, metavar="F", help="scales the gate's limits (%(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the poses compared (%(default)s)"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "yes", "json")
 
 
 def run(args: argparse.Namespace) -> int:

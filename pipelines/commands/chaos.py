@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines.commands._options import add
+
 HELP = (
     "Let random faults loose on an emulated arm at work (real bytes, simulated physics, a clock that runs as fast "
     "as it can) and check that every promise of docs/safety.md is kept. Exit status 1 when one is broken."
@@ -21,10 +23,9 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--robot", default="so101", help="name, or path of its TOML (default: so101)")
-    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it (default: 0)")
+    add(parser, "robot", "seed")
     duration = parser.add_mutually_exclusive_group()
-    duration.add_argument("--seconds", type=float, help="simulated time (default: 600)")
+    add(duration, seconds="simulated time (default: 600)")
     duration.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument(
         "--gap",
@@ -39,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stress", type=float, help="with --mix field: so many times as often (default: 1)")
     parser.add_argument("--only", metavar="NAME,…", default="", help="draw from these faults alone")
-    parser.add_argument("--out", metavar="DIR", help="keep the result as chaos.json")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add(parser, out={"required": False, "help": "keep the result as chaos.json"})
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
@@ -23,12 +25,11 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="calibration in LeRobot's format")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument("--port", help="compare with the servos of this arm")
+    add(parser, "robot", port="compare with the servos of this arm")
     parser.add_argument(
         "--draw", metavar="FILE.png", help="with --port: draw the arm as it believes it stands"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import json
 import sys
 
 from pipelines.commands import _source
+from pipelines.commands._options import add
 
 HELP = (
     "What is in a LeRobot data set: episodes, rate, units, how far joints trail their commands, clipping, "
@@ -20,13 +21,13 @@ EXAMPLES = """  sim2real data recordings/lift
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DIR", help="the data set's folder (holds meta/ and data/)")
     _source.add_reading(parser)
-    parser.add_argument("--task", action="append", help="tasks to judge its use for (default: all that ship)")
+    add(parser, task={"action": "append", "help": "tasks to judge its use for (default: all that ship)"})
     parser.add_argument(
         "--recover",
         action="store_true",
         help="first finish what a recorder that died has left unfinished in the folder",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

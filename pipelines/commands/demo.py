@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Run the whole loop on the emulated arm: sweep, pretrain, deploy, record, identify, fine-tune, deploy "
     "again. Every step is one of the other commands, printed before it runs, so that you can repeat it."
@@ -11,10 +13,8 @@ EXAMPLES = """  sim2real demo --out runs/demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", default="runs/demo", metavar="DIR", help="where to put results (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of every step (%(default)s)")
+    add(parser, out={"required": False, "default": "runs/demo", "help": "where to put results (%(default)s)"})
+    add(parser, "seed")
     parser.add_argument("--quick", action="store_true", help="smaller everything: a smoke test of the loop")
 
 

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from pipelines.deployment.request import Options
 
@@ -24,20 +26,21 @@ EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--policy",
-        required=True,
-        metavar="P",
-        help="a policy file, expert, zero, random, module:Class or tcp://HOST:PORT (a policy server)",
+    add(
+        parser,
+        policy={
+            "required": True,
+            "help": "a policy file, expert, zero, random, module:Class or tcp://HOST:PORT (a policy server)",
+        },
     )
-    parser.add_argument("--task", metavar="T", help="the task (default: the policy's)")
+    add(parser, "task")
     add_arm_arguments(parser)
     parser.add_argument(
         "--acknowledge", action=_Acknowledge,
         help="run nothing: clear the count of failures of the arm at --port, after somebody has looked at it",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="everything but motion: torque stays off")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "json")
 
 
 class _Acknowledge(argparse.Action):
@@ -54,13 +57,8 @@ class _Acknowledge(argparse.Action):
 
 def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that `deploy` and `record` share."""
-    parser.add_argument(
-        "--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm"
-    )
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument(
-        "--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)"
-    )
+    add(parser, port={"required": True})
+    add(parser, "robot", "calibration")
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=SOURCE",
         help="a camera: index, device, file or stream; may be repeated",
@@ -72,7 +70,7 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
         "--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)"
     )
     parser.add_argument("--episodes", type=int, metavar="N", help="episodes of the task's duration (1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="one episode of this length instead")
+    add(parser, seconds="one episode of this length instead")
     parser.add_argument(
         "--before-episode",
         metavar="CMD",
@@ -83,12 +81,8 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CMD",
         help="shell command that judges each episode by its exit status (0: success)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of goals and policies (%(default)s)"
-    )
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)"
-    )
+    add(parser, seed="of goals and policies (%(default)s)")
+    add(parser, "speed")
     parser.add_argument(
         "--estop", action="append", default=[], metavar="PATH",
         help="emergency stop input: a serial port (its CTS line, or PORT:dsr), or a file whose first character is 0 "
@@ -102,19 +96,7 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CMD",
         help="shell command run on a fault (gets FAULT, FAILURES, DISABLED, TASK, OUT)",
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
-    add_view_argument(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="directory for results and logs")
-
-
-def add_view_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--view",
-        nargs="?",
-        const="",
-        metavar="FILE",
-        help="show joints, cameras and the supervisor live in rerun, or write them to FILE.rrd",
-    )
+    add(parser, "yes", "view", "out")
 
 
 def options_of(args: argparse.Namespace, command: str, **more: object) -> "Options":

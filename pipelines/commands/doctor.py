@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from hardware.commissioning.inspection import BusReport
     from sim2real.robot import Robot
@@ -36,11 +38,8 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", help="serial port of an arm, or 'emulated'")
-    parser.add_argument("--robot", default="so101", help="name, or path of its TOML (default: so101)")
-    parser.add_argument(
-        "--calibration", metavar="FILE", help="compare the servos' stored limits with this file"
-    )
+    add(parser, port="serial port of an arm, or 'emulated'")
+    add(parser, "robot", calibration="compare the servos' stored limits with this file")
     parser.add_argument("--scan", action="store_true", help="look for servos with any ID")
     parser.add_argument(
         "--reads",
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="readings of all servos that the error rates are taken from (%(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

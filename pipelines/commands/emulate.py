@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 
+from pipelines.commands._options import add
 from sim2real.errors import UserError
 
 HELP = (
@@ -24,15 +25,14 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--robot", default="so101", help="name, or path of its TOML (default: so101)")
+    add(parser, "robot")
     parser.add_argument("--link", metavar="PATH", help="symbolic link to make to the port, e.g. /tmp/ttyARM")
-    parser.add_argument("--task", help="whose objects lie on the table (default: a cube and a mark)")
-    parser.add_argument(
-        "--twin",
-        metavar="FILE",
-        help="parameters of the emulated arm (default: unlike the nominal ones, fixed)",
+    add(
+        parser,
+        task="whose objects lie on the table (default: a cube and a mark)",
+        twin="parameters of the emulated arm (default: unlike the nominal ones, fixed)",
+        seed="for the objects' places",
     )
-    parser.add_argument("--seed", type=int, default=0, help="for the objects' places")
     parser.add_argument("--no-camera", action="store_true", help="leave the camera out")
     parser.add_argument(
         "--http-port", type=int, default=0, help="port of camera and control (default: a free one)"
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="something that goes wrong, `at` s after torque first comes on (or after=start), for `for` s; may be "
         "given several times; docs/safety.md lists the names",
     )
-    parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
+    add(parser, json="announce as one line of JSON")
     parser.add_argument(
         "--tell",
         choices=("episode", "success", "state", "hand", "show", "fault"),

@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Emergency stop of every arm that sim2real drives on this machine (of one, with PID or --port): it brakes as "
     "hard as its limits allow and holds, whatever its policy or operator asks. Sent again a second later or more, it "
@@ -15,8 +17,8 @@ EXAMPLES = """  sim2real estop
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process that drives the arm")
-    parser.add_argument("--port", metavar="PORT", help="the arm at this port")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, port="the arm at this port")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Measure a policy in simulation under randomization: how often it succeeds on draws it has not seen. A "
     "policy sees what the sensors and the camera's detector show, the expert the true state."
@@ -13,27 +15,16 @@ EXAMPLES = """  sim2real evaluate --policy runs/lift/policy.onnx --draws 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--policy",
-        required=True,
-        metavar="P",
-        help="a policy file, expert, zero, random, module:Class, or tcp://HOST:PORT for a policy server",
+    add(
+        parser,
+        policy={
+            "required": True,
+            "help": "a policy file, expert, zero, random, module:Class, or tcp://HOST:PORT for a policy server",
+        },
     )
-    parser.add_argument(
-        "--task", metavar="T", help="reach, push, lift or module:Class (default: the policy's own)"
-    )
-    parser.add_argument("--draws", type=int, default=200, metavar="N", help="episodes (%(default)s)")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument("--space", metavar="FILE", help="what varies (default: every declared range)")
-    parser.add_argument("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which draws (%(default)s)")
-    parser.add_argument("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    parser.add_argument(
-        "--sees",
-        choices=("sensors", "truth"),
-        help="what the policy observes (default: truth for the expert)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "task", draws={"default": 200})
+    add(parser, "robot", "space", "twin", seed="which draws (%(default)s)")
+    add(parser, "workers", "sees", "json")
 
 
 def run(args: argparse.Namespace) -> int:

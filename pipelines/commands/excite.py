@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Play a motion on the arm, through the gate, that tells what the last identification could not, and record it as "
     "a LeRobot data set for `sim2real identify`. The motion is chosen with the twin: the one that would narrow down "
@@ -15,29 +17,12 @@ EXAMPLES = """  sim2real excite --port emulated --seconds 30 --out recordings/ex
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm"
-    )
-    parser.add_argument("--twin", metavar="FILE", help="what is known already: a twin.toml of identify")
+    add(parser, port={"required": True}, twin="what is known already: a twin.toml of identify")
     parser.add_argument("--joints", metavar="A,B", help="move only these joints (default: all)")
-    parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="S", help="at most so long (%(default)s)"
-    )
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument(
-        "--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)"
-    )
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="F", help="scales the gate's limits (%(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the motions compared (%(default)s)"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask before the first motion")
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="the data set; recording again adds to it"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, seconds={"default": 30.0, "help": "at most so long (%(default)s)"})
+    add(parser, "robot", "calibration", "speed", seed="of the motions compared (%(default)s)")
+    add(parser, "yes", out="the data set; recording again adds to it")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

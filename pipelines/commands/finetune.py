@@ -3,7 +3,7 @@
 import argparse
 
 from pipelines.commands import _source
-from pipelines.commands.pretrain import add_trainer_arguments
+from pipelines.commands._options import add
 
 HELP = (
     "Adapt a pretrained policy to a small LeRobot data set, mixed with simulated episodes so that it does not "
@@ -18,15 +18,12 @@ EXAMPLES = """  sim2real finetune --policy runs/lift/policy.onnx --data runs/rec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", required=True, metavar="FILE", help="the policy to start from")
+    add(parser, policy={"required": True, "metavar": "FILE", "help": "the policy to start from"})
     parser.add_argument("--data", required=True, metavar="DIR", help="a LeRobot data set (v3.0 or v2.x)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="run directory")
+    add(parser, "out")
     parser.add_argument("--simulated", type=int, metavar="N", help="simulated episodes to mix in")
-    parser.add_argument("--space", metavar="FILE", help="what varies in them, as `identify` wrote it")
-    parser.add_argument("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
-    parser.add_argument(
-        "--task", metavar="T", help="task (default: the policy's own); module:Class for yours"
-    )
+    add(parser, space="what varies in them, as `identify` wrote it")
+    add(parser, "twin", task="task (default: the policy's own); module:Class for yours")
     _source.add_reading(parser)
     parser.add_argument(
         "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
@@ -36,14 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--real-share", type=float, metavar="F", help="recorded share of every batch")
     parser.add_argument("--train", choices=("head", "all"), help="what is trained")
-    parser.add_argument("--epochs", type=int, metavar="E", help="epochs of training")
-    parser.add_argument("--learning-rate", type=float, metavar="LR", help="largest learning rate")
-    parser.add_argument(
-        "--evaluate", type=int, metavar="N", help="episodes of the measurements in simulation"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides everything (%(default)s)")
-    parser.add_argument("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    add_trainer_arguments(parser)
+    add(parser, "epochs", "learning_rate", "evaluate", "seed", "workers")
+    add(parser, "accelerator", "devices", "precision")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.commands import _source
+from pipelines.commands._options import add
 
 HELP = (
     "Fit the simulated arm to a recording of the real one: servo parameters, delays, joint offsets and masses, with "
@@ -22,8 +23,7 @@ EXAMPLES = """  sim2real identify --data recordings/tape --out runs/twin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _source.add_arguments(parser)
-    parser.add_argument("--out", metavar="DIR", required=True)
-    parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
+    add(parser, "out", "json")
 
 
 def run(args: argparse.Namespace) -> int:

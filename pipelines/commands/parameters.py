@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from pipelines.commands._options import add
+
 HELP = (
     "List the simulation parameters of a robot (and a task): name, unit, nominal value, default range, whether "
     "it is drawn once per episode or sets the size of noise within it. Those drawn per picture change nothing but "
@@ -17,11 +19,14 @@ EXAMPLES = """  sim2real parameters --robot so101 --task lift
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="*", help="names or wildcards; all parameters when none is given")
-    parser.add_argument("--robot", default="so101", help="robot name or TOML file (%(default)s)")
-    parser.add_argument("--task", metavar="T", help="task name or module:Class; adds its parameters")
-    parser.add_argument("--space", metavar="FILE", help="show the ranges of this space file instead")
+    add(
+        parser,
+        "robot",
+        task="task name or module:Class; adds its parameters",
+        space="show the ranges of this space file instead",
+    )
     parser.add_argument("--save", metavar="FILE", help="write what is listed as a space file")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

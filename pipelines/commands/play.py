@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands.deploy import add_view_argument
+from pipelines.commands._options import add
 
 HELP = (
     "Play what was executed in a recorded episode on an arm, through the safety gate: the arm goes slowly to the "
@@ -15,23 +15,15 @@ EXAMPLES = """  sim2real play --dataset runs/recorded --episode 0 --port emulate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--dataset", required=True, metavar="DIR", help="a LeRobot data set")
-    add("--episode", type=int, default=0, metavar="N", help="which of its episodes, from 0 (%(default)s)")
-    add("--port", required=True, metavar="PORT", help="serial port, or 'emulated' to start an arm")
-    add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    add("--calibration", metavar="FILE", help="calibration of this arm (default: what its servos store)")
-    add(
-        "--speed",
-        type=float,
-        default=1.0,
-        metavar="F",
-        help="how fast, up to 1; also scales the gate's limits (%(default)s)",
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="a LeRobot data set")
+    parser.add_argument(
+        "--episode", type=int, default=0, metavar="N", help="which of its episodes, from 0 (%(default)s)"
     )
-    add("--yes", action="store_true", help="do not ask before the first motion")
-    add_view_argument(parser)
-    add("--out", required=True, metavar="DIR", help="directory for results and logs")
-    add("--json", action="store_true", help="print JSON to standard output")
+    add(parser, port={"required": True})
+    add(
+        parser, "robot", "calibration", speed="how fast, up to 1; also scales the gate's limits (%(default)s)"
+    )
+    add(parser, "yes", "view", "out", "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Train a policy in simulation under randomization. A scripted expert shows the task in many drawn worlds, "
     "a network learns to do the same from what sensors and camera show, drives itself, and is corrected where "
@@ -15,19 +17,16 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
-    parser.add_argument("--out", required=True, metavar="DIR", help="run directory")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    parser.add_argument("--space", metavar="FILE", help="what varies (default: every declared range)")
-    parser.add_argument("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
+    add(parser, task={"required": True, "help": "reach, push, lift or module:Class"})
+    add(parser, "out", "robot", "space", "twin")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides everything (%(default)s)")
+    add(parser, "seed")
     parser.add_argument("--rounds", type=int, metavar="R", help="rounds of collection")
-    parser.add_argument("--epochs", type=int, metavar="E", help="epochs of training in all")
+    add(parser, epochs="epochs of training in all")
     parser.add_argument("--batches", type=int, metavar="B", help="batches per epoch")
     parser.add_argument("--batch-size", type=int, metavar="B", help="pairs per batch")
-    parser.add_argument("--learning-rate", type=float, metavar="LR", help="largest learning rate")
+    add(parser, "learning_rate")
     parser.add_argument("--network", metavar="KIND", help="kind of network (mlp)")
     parser.add_argument("--width", type=int, metavar="W", help="units per layer of the network")
     parser.add_argument("--depth", type=int, metavar="D", help="layers of the network")
@@ -37,24 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("sensors", "truth"),
         help="what the demonstrating expert looks at (default: sensors)",
     )
-    parser.add_argument("--evaluate", type=int, metavar="N", help="episodes of the measurement at the end")
+    add(parser, evaluate="episodes of the measurement at the end")
     parser.add_argument(
         "--max-minutes", type=float, metavar="M", help="fit collection and training into this"
     )
-    parser.add_argument("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
+    add(parser, "workers")
     parser.add_argument("--resume", action="store_true", help="go on in DIR, and refuse to begin anew")
-    add_trainer_arguments(parser)
-
-
-def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is handed to Lightning's Trainer."""
-    parser.add_argument(
-        "--accelerator", default="auto", metavar="A", help="cpu, gpu, mps, auto (%(default)s)"
-    )
-    parser.add_argument(
-        "--devices", default="auto", metavar="D", help="how many, or which: 0,1 (%(default)s)"
-    )
-    parser.add_argument("--precision", default="32-true", metavar="P", help="as in Lightning (%(default)s)")
+    add(parser, "accelerator", "devices", "precision")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Widen the ranges of some parameters as far as a policy can bear, and write them as a space file to train or "
     "test under. The outer limits are those of --param; everything else is drawn from its range all the while. "
@@ -15,31 +17,25 @@ EXAMPLES = """  sim2real ranges --task lift --param object.cube.mass=0.005:0.3 -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--task", required=True, metavar="T", help="reach, push, lift or module:Class")
-    add("--policy", default="expert", metavar="P", help="expert, a policy file or module:Class (%(default)s)")
-    add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
     add(
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME=LO:HI",
-        help="what to widen, and its outer limits",
+        parser,
+        task={"required": True, "help": "reach, push, lift or module:Class"},
+        policy={"default": "expert", "help": "expert, a policy file or module:Class (%(default)s)"},
     )
-    add("--space", metavar="FILE", help="what else varies (default: every declared range)")
-    add("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
-    add("--method", choices=("adr", "entropy"), default="adr", help="%(default)s")
-    add("--success", type=float, default=0.8, metavar="RATE", help="success to keep (%(default)s)")
-    add("--draws", type=int, default=2000, metavar="N", help="episodes in all (%(default)s)")
     add(
-        "--sees",
-        choices=("sensors", "truth"),
-        help="what the policy observes (default: truth for the expert)",
+        parser,
+        "robot",
+        param="what to widen, and its outer limits",
+        space="what else varies (default: every declared range)",
     )
-    add("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
-    add("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    add("--out", required=True, metavar="DIR", help="where to put space.toml and the report")
-    add("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "twin")
+    parser.add_argument("--method", choices=("adr", "entropy"), default="adr", help="%(default)s")
+    parser.add_argument(
+        "--success", type=float, default=0.8, metavar="RATE", help="success to keep (%(default)s)"
+    )
+    add(parser, draws={"default": 2000, "help": "episodes in all (%(default)s)"})
+    add(parser, "sees", "seed", "workers", out="where to put space.toml and the report")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

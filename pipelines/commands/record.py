@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.commands._options import add
 from pipelines.commands.deploy import add_arm_arguments, options_of
 
 HELP = (
@@ -22,12 +23,11 @@ EXAMPLES = """  sim2real record --task lift --port emulated --episodes 10 --out 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--task",
-        metavar="T",
-        help="reach, push, lift or module:Class; where a person acts, any name or instruction",
+    add(
+        parser,
+        task="reach, push, lift or module:Class; where a person acts, any name or instruction",
+        policy="as in deploy (expert)",
     )
-    parser.add_argument("--policy", metavar="P", help="as in deploy (expert)")
     parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")
     parser.add_argument("--leader-calibration", metavar="FILE", help="default: what its servos store")
     parser.add_argument("--leader-robot", metavar="R", help="what the leader is (default: as --robot)")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="where a person acts: seconds between episodes (default: Enter begins each)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

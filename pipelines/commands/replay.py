@@ -4,6 +4,7 @@ import argparse
 import json
 
 from pipelines.commands import _source
+from pipelines.commands._options import add
 
 HELP = (
     "Replay the commands of a real recording open loop in the simulated world and measure, joint by joint, how far "
@@ -17,8 +18,8 @@ EXAMPLES = """  sim2real replay --data recordings/tape
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _source.add_arguments(parser)
-    parser.add_argument("--twin", metavar="FILE", help="a twin.toml; default: the nominal arm")
-    parser.add_argument("--json", action="store_true", help="JSON alone on standard output")
+    add(parser, twin="a twin.toml; default: the nominal arm")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

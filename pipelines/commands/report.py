@@ -2,6 +2,8 @@
 
 import argparse
 
+from pipelines.commands._options import add
+
 HELP = (
     "Write report.html for run directories: self-contained, readable offline. One directory gets its report inside "
     "it; several get one page with a table of results on top, beside them or at --out. Sweeps over the same draws "
@@ -14,8 +16,8 @@ EXAMPLES = """  sim2real report runs/sweep                                   # r
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directories", nargs="+", metavar="DIR", help="what --out of a command named")
-    parser.add_argument("--out", metavar="FILE", help="where to write the page")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add(parser, out={"required": False, "metavar": "FILE", "help": "where to write the page"})
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from sim2real.robot import Robot
 
@@ -16,8 +18,8 @@ EXAMPLES = """  sim2real robots
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--robot", metavar="R", help="only this one: a name, or the path of a robot's .toml")
-    parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+    add(parser, robot={"default": None, "help": "only this one: a name, or the path of a robot's .toml"})
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

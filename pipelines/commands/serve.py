@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from pipelines.commands._options import add
+
 HELP = (
     "Serve a policy over TCP, so that an arm on another machine, or in another environment, can be driven by it "
     "(`deploy --policy tcp://HOST:PORT`). There is no encryption and no password: listen on this machine only "
@@ -16,18 +18,15 @@ EXAMPLES = """  sim2real serve --policy runs/reach/policy.onnx
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--policy", required=True, metavar="P", help="a policy file, expert, zero, random or module:Class"
-    )
-    parser.add_argument("--task", metavar="T", help="the task (default: the policy file's)")
-    parser.add_argument("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
+    add(parser, policy={"required": True})
+    add(parser, "task", "robot")
     parser.add_argument(
         "--listen",
         default="127.0.0.1:5555",
         metavar="HOST:PORT",
         help="where to listen (%(default)s); port 0 takes a free one",
     )
-    parser.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
+    add(parser, json="announce the address as one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from hardware.commissioning.scan import FoundServo, OpenPort
     from hardware.servos.family import ServoFamily
@@ -35,8 +37,11 @@ ECHO = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", help="serial port (default: the only one, or guided on a terminal)")
-    parser.add_argument("--robot", metavar="R", help="compare with this robot: name, or path of its TOML")
+    add(
+        parser,
+        port="serial port (default: the only one, or guided on a terminal)",
+        robot={"default": None, "help": "compare with this robot: name, or path of its TOML"},
+    )
     parser.add_argument("--protocol", metavar="P", help="look for this family only: feetech or dynamixel")
     parser.add_argument("--baud", type=int, metavar="B", help="look at this baud rate only")
     parser.add_argument("--id", type=int, metavar="OLD", help="which servo to change, where several answer")
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="vouch that no other servo on the cable has the same ID, which no program can see for certain; without it "
         "you are asked, on a terminal, to turn the servo by hand",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands._options import add
+
 if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult
 
@@ -27,49 +29,45 @@ NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--task", metavar="T", help="reach, push, lift or module:Class (default: the policy's own)")
-    add("--draws", type=int, metavar="N", help="episodes (256, or as many as --against has)")
-    add("--policy", default="expert", metavar="P", help="expert, zero, random, a policy file or module:Class")
-    add("--robot", default="so101", metavar="R", help="robot or its TOML (%(default)s)")
-    add("--space", metavar="FILE", help="what varies and how (default: every declared range)")
-    add(
+    add(parser, "task", draws="episodes (256, or as many as --against has)", policy={"default": "expert"})
+    add(parser, "robot", space="what varies and how (default: every declared range)")
+    parser.add_argument(
         "--base",
         choices=("default", "task", "nominal"),
         help="what varies besides --space and --param: default ranges, only where the task starts, or nothing",
     )
-    add("--param", action="append", default=[], metavar="NAME=LO:HI", help="one range more; may be repeated")
-    add("--twin", metavar="FILE", help="nominal parameters, as `identify` wrote them")
-    add("--seed", type=int, default=0, metavar="S", help="which draws (%(default)s)")
-    add(
+    add(parser, param="one range more; may be repeated")
+    add(parser, "twin", seed="which draws (%(default)s)")
+    parser.add_argument(
         "--design",
         default="sobol",
         choices=("sobol", "independent", "lhs", "oat", "grid", "saltelli"),
         help="how draws fill the space (%(default)s); grid crosses the parameters of --param",
     )
-    add("--levels", type=int, default=5, metavar="L", help="values per parameter of a grid (%(default)s)")
-    add(
-        "--sees",
-        choices=("sensors", "truth"),
-        help="what the policy observes (default: truth for the expert)",
+    parser.add_argument(
+        "--levels", type=int, default=5, metavar="L", help="values per parameter of a grid (%(default)s)"
     )
-    add("--workers", type=int, metavar="W", help="processes (one per core; 0: in this one)")
-    add(
+    add(parser, "sees", "workers")
+    parser.add_argument(
         "--engine",
         default="local",
         choices=("local", "ray"),
         help="this machine, or the cluster that RAY_ADDRESS names",
     )
-    add("--against", metavar="DIR", help="a finished sweep: same task and draws, paired comparison with it")
-    add("--replay", type=int, metavar="ROW", help="run one draw of --out again: video and joint plots")
-    add(
+    parser.add_argument(
+        "--against", metavar="DIR", help="a finished sweep: same task and draws, paired comparison with it"
+    )
+    parser.add_argument(
+        "--replay", type=int, metavar="ROW", help="run one draw of --out again: video and joint plots"
+    )
+    parser.add_argument(
         "--explain",
         type=int,
         metavar="ROW",
         help="strip a failed draw to the smallest change that still fails",
     )
-    add("--out", required=True, metavar="DIR", help="where the sweep lives")
-    add("--json", action="store_true", help="print JSON to standard output")
+    add(parser, out="where the sweep lives")
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from pipelines.commands._options import add
+
 HELP = "List the tasks: what is to be achieved, in how much time, and what a policy observes."
 EXAMPLES = """  sim2real tasks
   sim2real tasks --json
@@ -12,9 +14,12 @@ EXAMPLES = """  sim2real tasks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", metavar="T", help="only this one: a name, or your own as module:Class")
-    parser.add_argument("--robot", default="so101", help="for which robot (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+    add(
+        parser,
+        task="only this one: a name, or your own as module:Class",
+        robot="for which robot (default: %(default)s)",
+    )
+    add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

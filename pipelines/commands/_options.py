@@ -1,0 +1,63 @@
+"""Options that several commands have: name, type, default and help of each are declared here once."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "accelerator": {"default": "auto", "metavar": "A", "help": "cpu, gpu, mps, auto (%(default)s)"},
+    "calibration": {"metavar": "FILE", "help": "calibration of this arm (default: what its servos store)"},
+    "devices": {"default": "auto", "metavar": "D", "help": "how many, or which: 0,1 (%(default)s)"},
+    "draws": {"type": int, "metavar": "N", "help": "episodes (%(default)s)"},
+    "epochs": {"type": int, "metavar": "E", "help": "epochs of training"},
+    "evaluate": {"type": int, "metavar": "N", "help": "episodes of each measurement in simulation"},
+    "json": {"action": "store_true", "help": "print JSON to standard output"},
+    "learning_rate": {"type": float, "metavar": "LR", "help": "largest learning rate"},
+    "out": {"required": True, "metavar": "DIR", "help": "run directory: results and logs"},
+    "param": {"action": "append", "default": [], "metavar": "NAME=LO:HI"},
+    "policy": {"metavar": "P", "help": "a policy file, expert, zero, random or module:Class"},
+    "port": {"metavar": "PORT", "help": "serial port, or 'emulated' to start an arm"},
+    "precision": {"default": "32-true", "metavar": "P", "help": "as in Lightning (%(default)s)"},
+    "robot": {"default": "so101", "metavar": "R", "help": "robot or its TOML (%(default)s)"},
+    "seconds": {"type": float, "metavar": "S"},
+    "seed": {
+        "type": int,
+        "default": 0,
+        "metavar": "S",
+        "help": "everything random follows from it (%(default)s)",
+    },
+    "sees": {
+        "choices": ("sensors", "truth"),
+        "help": "what the policy observes (default: truth for the expert)",
+    },
+    "space": {"metavar": "FILE", "help": "what varies (default: every declared range)"},
+    "speed": {
+        "type": float,
+        "default": 1.0,
+        "metavar": "F",
+        "help": "scales the gate's limits (%(default)s)",
+    },
+    "task": {"metavar": "T", "help": "reach, push, lift or module:Class (default: the policy's own)"},
+    "twin": {"metavar": "FILE", "help": "nominal parameters, as `identify` wrote them"},
+    "view": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "FILE",
+        "help": "show joints, cameras and the supervisor live in rerun, or write them to FILE.rrd",
+    },
+    "workers": {"type": int, "metavar": "W", "help": "processes (one per core; 0: in this one)"},
+    "yes": {"action": "store_true", "help": "do not ask before the first motion"},
+}
+"""What `ArgumentParser.add_argument` takes, by the option's name; those without help mean something else in each
+command, which says what."""
+
+
+def add(parser: "argparse._ActionsContainer", *names: str, **changed: str | Mapping[str, Any]) -> None:
+    """Add shared options to a parser (or a group of one) in this order, the `changed` ones last.
+
+    names: as declared in OPTIONS, with underscores. changed: where a command differs from the declaration: another
+    help text, or whatever differs, for example `task={"required": True}`.
+    """
+    for name, other in [*((name, {}) for name in names), *changed.items()]:
+        differences = {"help": other} if isinstance(other, str) else other
+        parser.add_argument(f"--{name.replace('_', '-')}", **{**OPTIONS[name], **differences})

@@ -84,7 +84,7 @@ PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
 PILOT_FRAMES = 1200
 """The starting point is found on about so many frames."""
-FIT_FRAMES = 3600
+FIT_FRAMES = 2400
 """About so many frames are fitted, the most informative ones."""
 NOISE_FLOOR = 0.03
 """degrees: a tick is 0.088, uniformly quantized 0.025."""

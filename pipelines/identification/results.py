@@ -126,29 +126,31 @@ def excite_command(unclear: Sequence[str], robot: Robot, folder: Path) -> str:
 
 
 def at_bounds(found: Fit) -> list[str]:
-    """What is found at a bound of what is physical, and what that means, a line for each."""
-    lines = []
-    for unknown, value, at in zip(found.unknowns, found.values, found.at_bound):
-        if not at:
-            continue
-        field = "payload" if unknown.name == "payload.mass" else unknown.name.rsplit(".", 1)[-1]
-        lower = abs(unknown.encode(float(value)) - unknown.encode(unknown.low)) < abs(
-            unknown.encode(unknown.high) - unknown.encode(float(value))
-        )
-        bound = unknown.low if lower else unknown.high
-        lines.append(
-            f"{unknown.name} = {value:.3g}, at its bound of {bound:g}{_MEANING.get((field, lower), '')}"
-        )
-    return lines
+    """What is found at a bound of what is physical, and what that means, a line for each kind of quantity."""
+    kinds: dict[tuple[str, bool, float], list[str]] = {}
+    for unknown, z, at in zip(found.unknowns, found.z, found.at_bound):
+        if at:
+            owner, _, field = unknown.name.rpartition(".")
+            lower = bool(z - unknown.encode(unknown.low) < unknown.encode(unknown.high) - z)
+            bound = unknown.low if lower else unknown.high
+            kinds.setdefault((field, lower, bound), []).append(owner.rpartition(".")[2])
+    return [
+        f"{field} of {', '.join(owners)} is at its bound, {bound:g}"
+        f"{_MEANING.get((field, lower), ': the model lacks something there, or the recording tells too little')}"
+        for (field, lower, bound), owners in kinds.items()
+    ]
 
 
 _MEANING = {
-    ("command_delay", True): ": the joint answers at once, as far as frames tell",
-    ("payload", True): ": nothing is carried",
+    ("command_delay", True): ": it answers at once, as far as frames tell",
+    ("backlash", True): ": no play shows",
+    ("coulomb", True): ": no friction shows",
+    ("stribeck", True): ": no friction at standstill shows",
+    ("mass", True): ": nothing is carried, or the link is lighter than can be",
     ("offset", True): ": its zero is off, or weight is elsewhere than in the model; check the calibration",
     ("offset", False): ": its zero is off, or weight is elsewhere than in the model; check the calibration",
 }
-"""What a field (with whether it is the lower bound) says there; of others it says that the model lacks something."""
+"""What a field means at a bound (True: the lower one)."""
 
 
 def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pipelines.identification.bench_logs import load_bench
 from pipelines.identification.identify import ArmModelFit, identify_arm
 from pipelines.identification.logs import ArmLog
 from pipelines.identification.results import advice, excite_command, training_ranges, write_results
+from randomization.identification import Unknown
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.model.batched import Recording
@@ -134,6 +135,26 @@ def test_what_the_data_could_not_tell_varies_no_more_than_by_default(found) -> N
             if default.low <= values[name] <= default.high and name.endswith("offset"):
                 assert high - low <= default.high - default.low + 0.02
     assert narrowed > 10
+
+
+def test_what_ends_at_a_bound_is_told_with_what_that_means() -> None:
+    from pipelines.identification.results import at_bounds
+    from randomization.identification import fit
+
+    names = (
+        "servo.elbow_flex.offset",
+        "servo.wrist_flex.offset",
+        "servo.gripper.command_delay",
+        "servo.x.kp",
+    )
+    unknowns = [Unknown(name, 0.05, 0.0, 0.1, 1.0, channel=i) for i, name in enumerate(names)]
+    wanted = np.array([0.3, 0.2, -0.2, 0.06])
+    found = fit(lambda v: (v - wanted)[:, None, :].repeat(50, axis=1), unknowns, np.array([0, 50]))
+    assert at_bounds(found) == [
+        "offset of elbow_flex, wrist_flex is at its bound, 0.1: its zero is off, or weight is elsewhere than in the "
+        "model; check the calibration",
+        "command_delay of gripper is at its bound, 0: it answers at once, as far as frames tell",
+    ]
 
 
 def test_advice_names_the_motion_that_is_missing() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.sweeps.inputs import RobotLike, TaskLike
 from sim2real.errors import UserError
+from sim2real.files import require_own_file, write_bytes
 from sim2real.policies.actions import ActionScale
 from sim2real.policies.file import FilePolicy, PolicyInfo
 from sim2real.policies.protocol import HORIZON
@@ -36,13 +37,14 @@ def export_policy(
     instead. horizon: as the environment's. about: noted in the file as its provenance.
 
     `evaluate`, `sweep` and `deploy` take the file, and so does anything else that takes a policy file, but for
-    `finetune`. Raises UserError, and writes nothing, for a network that does not fit task and robot.
+    `finetune`. Raises UserError, and writes nothing, for a network that does not fit task and robot, and where `out`
+    is something else than a policy file.
     """
-    from pipelines.learning.export import write_policy
     from pipelines.learning.foreign import policy_content
 
     if gives not in ("actions", "chunk"):
         raise UserError(f"gives is 'actions' or 'chunk', got {gives!r}")
+    require_own_file(out, b'"provenance"')
     loaded = Robot.load(robot)
     of = load_task(task, joints=loaded.n)
     info = PolicyInfo(
@@ -57,5 +59,6 @@ def export_policy(
     )
     content = policy_content(source, info, ActionScale(loaded, horizon), gives)
     FilePolicy(content, str(out))  # refuses what could not be loaded again
-    write_policy(content, out)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, content)
     return Path(out)

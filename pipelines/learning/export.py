@@ -6,7 +6,6 @@ The file's format is described in `sim2real/policies/file.py`, which loads it fo
 import base64
 import io
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import build_network
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.files import write_bytes
 from sim2real.policies.file import (
     INFO_KEY,
     NETWORK_KEY,
@@ -43,20 +43,9 @@ def export_policy(network: PolicyNetwork, info: PolicyInfo, path: str | Path) ->
             f"the exported policy differs from the network by {difference:.2e} rad (allowed {TOLERANCE}); "
             f"{path} was not written"
         )
-    write_policy(content, path)
-    return difference
-
-
-def write_policy(content: bytes, path: str | Path) -> None:
-    """Write a policy file, complete or not at all."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, content)
+    return difference
 
 
 def serialize_policy(network: PolicyNetwork, info: PolicyInfo) -> bytes:

@@ -248,3 +248,6 @@ def test_networks_of_another_shape_are_refused(network: Any, tmp_path: Path) -> 
         with pytest.raises(s2r.UserError, match=said):
             export_policy(source, "reach", out=tmp_path / "policy.onnx")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+    (tmp_path / "mine.onnx").write_bytes(b"a network of mine")
+    with pytest.raises(s2r.UserError, match=r"mine.onnx exists and was not made by this program"):
+        export_policy(network, "reach", out=tmp_path / "mine.onnx")

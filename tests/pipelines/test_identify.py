@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import cli
+from pipelines.api.identify import twin_of
 from pipelines.identification.bench import BenchSet, parameters_of
 from pipelines.identification.bench_logs import load_bench
 from pipelines.identification.identify import ArmModelFit, identify_arm
@@ -120,6 +121,10 @@ def test_results_are_files_that_the_rest_reads(found, tmp_path: Path) -> None:  
     speeds = {draws[0].values[f"servo.{joint}.speed"] for joint in ROBOT.joint_names}
     assert len(speeds) == 1
     assert json.loads((tmp_path / "identify.json").read_text())["mean_deg"] == summary["mean_deg"]
+    told = twin_of(found, "simulated")
+    assert told.space == Space.load(tmp_path / "space.toml")
+    assert told.parameters == twin["parameters"] and told.uncertainty == twin["uncertainty"]
+    assert told.gap_degrees == summary["mean_deg"] < told.gap_before_degrees
 
 
 @pytest.mark.slow

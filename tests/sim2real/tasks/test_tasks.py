@@ -10,7 +10,7 @@ from sim2real.experts.base import grip_angles
 from sim2real.model.kinematics import tool_pose
 from sim2real.objects import ByName
 from sim2real.robot import Robot
-from sim2real.task import AXIS, CUBE
+from sim2real.task import AXIS, CUBE, Hold
 from sim2real.tasks.push import APART
 from sim2real.tasks.registry import load_task, task_names
 from sim2real.truth import ObjectState, Truth
@@ -140,3 +140,14 @@ def test_the_example_task_is_one() -> None:
     scene = task.setup({}, np.random.default_rng(0))
     assert scene.goal[2] == pytest.approx(0.20)
     assert task.expert(ROBOT).horizon == 10
+
+
+def test_a_condition_must_hold_without_interruption() -> None:
+    hold = Hold()
+    looks = [(k / 30, k not in (0, 10)) for k in range(40)]
+    held = [hold.look(time, satisfied) for time, satisfied in looks]
+    # From look 11 on it holds; half a second later, at look 26, it has held long enough.
+    assert held == [False] * 26 + [True] * 14
+    assert hold.succeeded and hold.seconds == pytest.approx(28 / 30)
+    assert not hold.look(2.0, False)
+    assert hold.succeeded and hold.seconds == 0.0

@@ -8,6 +8,7 @@ docs/gymnasium.md says what observation, action and reward are.
 import gymnasium
 import numpy as np
 
+import sim2real.simulation.environment  # noqa: F401  (registers the environments)
 from randomization import Space, Uniform
 
 env = gymnasium.make("sim2real/Push-v0", space=Space({"object.mass": Uniform(0.02, 0.1)}, base="task"))

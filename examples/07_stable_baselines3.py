@@ -12,6 +12,7 @@ import sys
 import torch
 from stable_baselines3 import PPO
 
+import sim2real.simulation.environment  # noqa: F401  (registers the environments)
 from pipelines import evaluate, export_policy
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000

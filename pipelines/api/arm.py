@@ -44,7 +44,9 @@ class Deployment:
     def __repr__(self) -> str:
         faults = f", faults: {'; '.join(self.faults)}" if self.faults else ""
         rate = rate_text(self.successes, self.episodes - self.result["unknown"], self.interval)
-        return f"{type(self).__name__}({self.task} by {self.policy}: {rate}{faults}; {self.out})"
+        ended = f", {self.stopped}" if self.stopped else ""
+        where = self.out or "nothing written"
+        return f"{type(self).__name__}({self.task} by {self.policy}: {rate}{faults}{ended}; {where})"
 
     def __str__(self) -> str:
         from pipelines.deployment.result import summary

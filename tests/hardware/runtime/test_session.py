@@ -410,3 +410,21 @@ def test_an_arm_folded_into_itself_is_told_why_it_does_not_go_home(make):
     session.loop.gate.reset(np.array(ROBOT.home))
     with pytest.raises(Sim2RealError, match="to arrive at home$"):
         session._until(lambda: False, 0.0, "the arm to arrive at home")
+
+
+def test_a_sink_that_raises_does_not_leave_the_arm_up(make):
+    """It is told nothing more, the arm is lowered, then the error is whoever's it was."""
+    session, world = make(episodes=1)
+    told = []
+
+    class Broken:
+        def tick(self, tick):
+            told.append(tick.time)
+            if tick.episode >= 0:
+                raise ZeroDivisionError("a viewer's")
+
+    session.loop.sinks.append(Broken())
+    with pytest.raises(ZeroDivisionError, match="a viewer's"):
+        session.run()
+    check_limp(session, world)
+    assert told[-1] < session.loop.clock.now() - 1.0

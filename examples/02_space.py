@@ -15,7 +15,7 @@ draws = int(sys.argv[1]) if len(sys.argv) > 1 else 128
 space = Space(
     {
         # Absolute values, log-uniformly: slippery to rough.
-        "object.friction": LogUniform(0.1, 1.2),
+        "object.cube.friction": LogUniform(0.1, 1.2),
         # Factors of the nominal value, one number for all joints: they share a supply.
         "servo.*.voltage": Variation(Uniform(0.85, 1.05), mode="scale", shared=True),
         # Added to the nominal value, each joint its own.

@@ -11,7 +11,7 @@ import numpy as np
 import sim2real.simulation.environment  # noqa: F401  (registers the environments)
 from randomization import Space, Uniform
 
-env = gymnasium.make("sim2real/Push-v0", space=Space({"object.mass": Uniform(0.02, 0.1)}, base="task"))
+env = gymnasium.make("sim2real/Push-v0", space=Space({"object.cube.mass": Uniform(0.02, 0.1)}, base="task"))
 observation, info = env.reset(seed=1)
 total = 0.0
 while True:

@@ -165,7 +165,7 @@ def test_what_info_says_was_drawn_goes_back_into_reset() -> None:
         ({"draws": 1}, "no option 'draws'; allowed is draw"),
         ({"draw": "{}"}, "not the JSON of a draw"),
         ({"draw": 3}, "got a int"),
-        ({"draw": Draw(values={"object.mas": 1.0})}, "did you mean object.mass"),
+        ({"draw": Draw(values={"object.cube.mas": 1.0})}, "did you mean object.cube.mass"),
     ):
         with pytest.raises(UserError, match=said):
             env.reset(options=wrong)
@@ -175,12 +175,12 @@ def test_what_info_says_was_drawn_goes_back_into_reset() -> None:
 def test_a_space_and_a_twin_decide_what_is_drawn(tmp_path: Path) -> None:
     twin = tmp_path / "twin.toml"
     twin.write_text('[parameters]\n"payload.mass" = 0.12\n')
-    space = Space.from_dict({"base": "nominal", "parameters": {"object.mass": [0.02, 0.03]}})
+    space = Space.from_dict({"base": "nominal", "parameters": {"object.cube.mass": [0.02, 0.03]}})
     env = gymnasium.make("sim2real/Lift-v0", space=space, twin=twin).unwrapped
     drawn = [env.reset(seed=seed)[1]["draw"] for seed in (1, 2, 1)]
     values = [Draw.from_json(text).values for text in drawn]
     assert drawn[0] == drawn[2] != drawn[1]
-    assert all(set(v) == {"object.mass"} and 0.02 <= v["object.mass"] <= 0.03 for v in values)
+    assert all(set(v) == {"object.cube.mass"} and 0.02 <= v["object.cube.mass"] <= 0.03 for v in values)
     assert env.world.values["payload.mass"] == 0.12
     env.close()
     with pytest.raises(UserError, match=r"Space.load\(path\)"):

@@ -186,7 +186,7 @@ class Space:
         Path(path).write_text(text)
 
     def with_parameters(self, settings: Sequence[str]) -> "Space":
-        """The same space with command-line settings `NAME=LO:HI`, `NAME=VALUE`, `NAME=xLO:xHI` on top."""
+        """This space with command-line settings `NAME=LO:HI`, `NAME=VALUE`, `NAME=xLO:xHI` on top."""
         extra = dict(parse_setting(text) for text in settings)
         kept = {name: v for name, v in self.variations.items() if name not in extra}
         return Space(kept | extra, self.base, self.correlations)

@@ -132,7 +132,7 @@ class _Worker:
 
 
 def run_here(factory: Factory, draws: Sequence[Draw]) -> Iterator[Outcome]:
-    """The same without processes, in order: for debugging and tiny runs."""
+    """Run the rollouts of `draws` in this process, in order: for debugging and tiny runs."""
     rollout = factory()
     for draw in draws:
         yield attempt(rollout, draw)
@@ -174,7 +174,7 @@ def run_local(
                 pool.remove(worker)
                 code = _stop(worker)
                 if not worker.ready:
-                    # Once may be somebody short of memory; again and again it is the simulation.
+                    # Once may be a machine short of memory; again and again it is the simulation.
                     stillborn += 1
                     if stillborn >= STARTS:
                         raise Sim2RealError(

@@ -248,7 +248,7 @@ class CameraModel:
         return np.asarray(inside.all(axis=-1))
 
     def resized(self, width: int, height: int) -> "CameraModel":
-        """The same camera delivering another image size of the same field of view.
+        """This camera when it delivers another image size of the same field of view.
 
         Raises UserError when the proportions differ: then the driver has cropped and nothing can be said.
         """

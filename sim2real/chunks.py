@@ -96,7 +96,7 @@ def _new_buffer(n: int, room: int, blend: float) -> NDArray[np.float64]:
 
 
 def _with_room(buffer: NDArray[np.float64], room: int) -> NDArray[np.float64]:
-    """The same state in a buffer for `room` rows."""
+    """A copy of a player's state in a buffer for `room` rows."""
     larger = _new_buffer(int(buffer[_N]), room, float(buffer[_BLEND]))
     larger[_ACTIVE:_HEADER] = buffer[_ACTIVE:_HEADER]
     for which in (0, 1):

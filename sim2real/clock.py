@@ -28,7 +28,7 @@ class RealClock:
 
 
 class SimulatedClock:
-    """Time that passes only when somebody sleeps (or calls `advance`)."""
+    """Time that passes only in calls of `sleep` and `advance`."""
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start

@@ -1,5 +1,5 @@
-"""Files that are whole or not there: a crash or a full disk in the middle leaves what was there before, and what is
-somebody's is not replaced at all."""
+"""Files that are whole or not there: a crash or a full disk in the middle leaves what was there before, and a file of
+the user's is not replaced at all."""
 
 import json
 import math

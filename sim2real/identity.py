@@ -1,6 +1,6 @@
 """Identity by content: what decides a result, as hashes, whatever its files are called.
 
-A name says what somebody meant; two runs may only be mixed, continued or compared when what the names stood for was
+A name says what its user meant; two runs may only be mixed, continued or compared when what the names stood for was
 equal.
 """
 

@@ -324,7 +324,7 @@ class ObjectSpec:
         return total[0], total[1], total[2]
 
     def scaled(self, first: float) -> "ObjectSpec":
-        """The same object with `first` m as the first of its measures and the others in proportion."""
+        """This object with `first` m as the first of its measures and the others in proportion."""
         if first == self.measures[0]:
             return self
         factor = first / self.measures[0]

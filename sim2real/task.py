@@ -155,7 +155,7 @@ class Task:
         raise NotImplementedError
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
-        """The same from what an arm sees; None where that cannot be told."""
+        """Whether the condition holds by what an arm sees; None where that cannot be told."""
         return None
 
     def stage(self, truth: "Truth") -> str:

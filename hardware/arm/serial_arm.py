@@ -80,7 +80,7 @@ class SerialArm:
         self._doubted = np.zeros(n, dtype=bool)  # said once that it is off, and is asked again
         self.torque_limit = np.ones(n)
         """(n,) share of full duty that each servo is configured for."""
-        self._full_torque = np.zeros(n, dtype=np.int64)  # the same as the register takes it
+        self._full_torque = np.zeros(n, dtype=np.int64)  # `torque_limit` as the register takes it
         self._modes: list[int] = []  # the servos' operating modes
         self._beyond = np.zeros(n, dtype=np.int64)  # `counted_beyond`
         self._feedback = Plausibility(np.array([model.max_speed for model in self.models]))

@@ -35,7 +35,8 @@ MIN_HULL_VISIBLE = 0.6
 MIN_FITTING = 0.5
 """At least this fraction of a spot's outline must lie on the object's; the rest is what hides it."""
 MIN_FITTING_TILTED = 0.3
-"""The same for a spot that nothing seems to hide: a cube tilted in the gripper fits an upright one badly."""
+"""Smallest such fraction for a spot that nothing seems to hide: a cube tilted in the gripper fits an upright one
+badly."""
 MAX_LIFT = 0.12
 """Heights above the table, m, up to which a cube is recognized; what looks larger is something else."""
 REACH = 0.6

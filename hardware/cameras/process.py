@@ -40,7 +40,7 @@ from sim2real.spawning import context
 BEATING = 5.0
 """s without a sign of life after which a camera's process that has been at work is killed and started again."""
 STARTING = 180.0
-"""The same while it starts: the detector may have to be compiled."""
+"""s without a sign of life after which one that is still starting is: its detector may have to be compiled."""
 GRABBING = 15.0
 """s that one call of the camera's driver may take before the process is killed and started again."""
 RESTART = (0.5, 10.0)

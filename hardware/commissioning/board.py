@@ -1,7 +1,7 @@
 """What is printed for calibrating cameras: a ChArUco board for the lens, a card with one marker for the gripper.
 
 Both are drawn as a whole page at true scale. A marker's frame has its origin in the middle, x to the right, y up, z
-towards whoever looks at it; a board's has its origin in the lower left corner and the same directions, so that
+towards its viewer; a board's has its origin in the lower left corner and the same directions, so that
 both are planes z = 0 seen from their positive side.
 """
 

@@ -1,4 +1,4 @@
-"""Calibrating an arm by hand: where each joint's stops are, read while somebody moves the limp arm.
+"""Calibrating an arm by hand: where each joint's stops are, read while a person moves the limp arm.
 
 Nothing is written until everything is known. Readings are followed across the encoder's zero, so it does not
 matter how the servos happen to be mounted; the new homing offsets put the middle of every range at tick 2048.

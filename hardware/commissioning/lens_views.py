@@ -1,4 +1,4 @@
-"""Choosing views of a board while somebody moves it before the camera: still ones, each unlike those taken."""
+"""Choosing views of a board while a person moves it before the camera: still ones, each unlike those taken."""
 
 from dataclasses import dataclass, field
 

@@ -20,7 +20,7 @@ SUPERSAMPLE = 3
 @dataclass(frozen=True, eq=False)
 class Sheet:
     """`texture` (rows, columns) grey 0…255 on a sheet `width` m wide. Its frame has its origin in the middle, x right,
-    y up, z towards whoever can read it; from behind it is white."""
+    y up, z towards its reader; from behind it is white."""
 
     texture: NDArray[np.uint8]
     width: float

@@ -60,7 +60,7 @@ class Plant(Protocol):
     supply: float
     """V without load."""
     hand: Hand
-    """Somebody who moves the arm by hand."""
+    """Moves limp joints, as a person's hand does."""
 
     def advance(self, time: float) -> None:
         """Move on to `time`, s since the plant began; never backwards."""

@@ -1,8 +1,8 @@
-"""Printed sheets that the emulated cameras see: in the gripper, on the table, or held up to a camera by somebody.
+"""Printed sheets that the emulated cameras see: in the gripper, on the table, or held up to a camera by a person.
 
 A request is JSON: `name`, `image` (a picture file in base64, or null: take the sheet away), `width` in m, `held_by`
 ("tool", "base" or "camera": whose frame `poses` are in) and `poses`, a list of 4 x 4 matrices that take turns every
-`every` s. A sheet's frame: origin in its middle, x right, y up, z towards whoever reads it.
+`every` s. A sheet's frame: origin in its middle, x right, y up, z towards its reader.
 """
 
 import base64

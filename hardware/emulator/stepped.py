@@ -1,4 +1,4 @@
-"""Emulated arms without pty and without real time: a `Port` whose clock stands still unless somebody waits.
+"""Emulated arms without pty and without real time: a `Port` whose clock stands still unless a caller waits.
 
 Tests of drivers, arm and control loop run on it deterministically, bytes included. Several arms may share a clock.
 """

@@ -1,7 +1,7 @@
 """What an emulator leaves on disk while it runs, its link and the files beside it: nothing else is ever touched.
 
-A file is made only where there is none, and removed only while it is the one that was made: what somebody has put in
-its place, or written into it, is theirs. `LINK.json` lists the others and is locked as long as the emulator lives;
+A file is made only where there is none, and removed only while it is the one that was made: what another program has
+put in its place, or written into it, is kept. `LINK.json` lists the others and is locked as long as the emulator lives;
 a lock does not survive its process, so that what one has left that was killed outright is known for what it is.
 """
 
@@ -86,7 +86,7 @@ def make_link(link: Path, target: str) -> None:
 def clear_leftovers(link: str, suffixes: tuple[str, ...]) -> None:
     """Make room for an emulator at `link`: remove what one has left there that was killed.
 
-    Raises UserError where something else is in the way: an emulator that runs, or whatever is somebody's.
+    Raises UserError where something else is in the way: an emulator that runs, or a file of the user's.
     """
     head = Path(sidecar(link))
     listed = _abandoned(head)

@@ -101,7 +101,7 @@ class CameraTrouble:
 
 
 class _Stream:
-    """The newest picture of one camera, drawn only while somebody looks."""
+    """The newest picture of one camera, drawn only while a client watches."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -112,7 +112,7 @@ class _Stream:
         self.asked = -np.inf
 
     def watch(self, viewers: int) -> None:
-        """Count somebody who watches all pictures, or (−1) no longer does."""
+        """Count a client that watches all pictures, or (−1) no longer does."""
         with self.changed:
             self.viewers += viewers
 
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def parse_request(self) -> bool:
-        """A web page elsewhere must not reach the emulator through somebody's browser: foreign names and origins,
+        """A web page elsewhere must not reach the emulator through a user's browser: foreign names and origins,
         which browsers always tell, are refused."""
         if not super().parse_request():
             return False
@@ -319,7 +319,7 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
         server.sheets = Sheets(options.robot)
         draw = _drawing(options, server.sheets)
     for jpeg in draw.values():
-        jpeg(board.read()[0])  # compiled now, not when somebody waits for it
+        jpeg(board.read()[0])  # compiled now, not when a client waits for it
     threading.Thread(target=server.serve_forever, daemon=True).start()
     connection.send(server.server_address[1])
     deadline = time.monotonic()

@@ -63,7 +63,7 @@ class WorldPlant:
         self.world.set_joint_limits(*calibration.limits)
         self.world.reset(position=np.clip(robot.rest, *calibration.limits))
         self.watch: Callable[[float], None] | None = None
-        """Called with the time, s, whenever the physics has been brought up to it: somebody looks on."""
+        """Observer's callback: called with the time, s, whenever the physics has been brought up to it."""
         self.drive = Drive(robot.n)
         self.drive.goal[:] = self.world.servo.sensed
         self._nominal_p = _scale(_tuned(robot, "p_coefficient"))

@@ -5,7 +5,7 @@ from typing import Final
 
 
 class FaultCode(StrEnum):
-    """A fault by its name: in logs, in results, and for people. It stays until somebody acknowledges it."""
+    """A fault by its name: in logs, in results, and for people. It stays until a person acknowledges it."""
 
     PORT_LOST = "port_lost"
     ESTOP = "estop"
@@ -33,4 +33,4 @@ class FaultCode(StrEnum):
 
 
 DECIDED: Final = frozenset({FaultCode.ESTOP, FaultCode.OPERATOR_LOST})
-"""Faults that are somebody's decision, and no failures."""
+"""Faults that a person has decided on: they are no failures."""

@@ -44,7 +44,9 @@ class BusStatistics:
     retries: int = 0
     garbage: int = 0  # bytes that belonged to no packet
     unexpected: int = 0  # bytes that were waiting before a request was sent
-    strange: int = 0  # how often there were such bytes though no reply was missing: somebody else is talking
+    strange: int = (
+        0  # how often there were such bytes though no reply was missing: another program is talking
+    )
     wrong_id: int = 0  # packets from servos that were not asked
     duplicates: int = 0
     servos: dict[int, ServoStatistics] = field(default_factory=lambda: defaultdict(ServoStatistics))
@@ -117,7 +119,7 @@ class ServoBus(Protocol):
     def sync_read(
         self, ids: Sequence[int], address: int, size: int, timeout: float | None = ...
     ) -> SyncReading:
-        """The same bytes of several servos; never raises BusError: see `SyncReading.valid`."""
+        """`size` bytes from `address` on of several servos; never raises BusError: see `SyncReading.valid`."""
 
     def reading_time(self, ids: Sequence[int], address: int, size: int) -> float:
         """s that a `sync_read` needs on the wire."""

@@ -35,7 +35,7 @@ ALLOWANCE = 0.006
 """How long servos and operating system may take for an answer beyond the time on the wire, s."""
 
 SHARE = 0.5
-"""The same, at most, as a share of the period of a loop that reads in every cycle."""
+"""Upper bound of that allowance as a share of the period of a loop that reads in every cycle."""
 
 SLOWEST = 0.15
 """Seconds that an answer is waited for while it is not known how slow the line is."""
@@ -272,7 +272,7 @@ class PacketBus(ABC):
     def sync_read(
         self, ids: Sequence[int], address: int, size: int, timeout: float | None = None
     ) -> SyncReading:
-        """The same `size` bytes of several servos. Servos that do not answer are marked, nothing is raised.
+        """`size` bytes from `address` on of several servos. Those that do not answer are marked, nothing is raised.
 
         Waits until all have answered, at most `timeout` s (default: wire time plus `allowance`).
         """

@@ -143,7 +143,7 @@ class ServoFamily:
 
     @cached_property
     def common_status(self) -> tuple[int, ...]:
-        """By value of the status register: the same in the bits of `STATUS_NAMES`."""
+        """By the family's own status byte, 0..255: that status in the bits of `STATUS_NAMES`."""
         position = {name: bit for bit, name in STATUS_NAMES.items()}
         return tuple(
             sum(1 << position[name] for bit, name in self.status_bits.items() if value >> bit & 1)

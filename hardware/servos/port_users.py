@@ -1,7 +1,7 @@
 """Who else has a serial port open.
 
 The lock that we take on a port keeps out only programs that ask for one, and most do not. Two programs on one bus take
-each other's replies and send each other's servos goals, so whoever is about to write looks first.
+each other's replies and send each other's servos goals, so a program that is about to write looks first.
 """
 
 import os
@@ -74,7 +74,7 @@ def _uses(process: Path, device: int, terminal: int | None) -> bool:
             # Nothing else than a device is looked at: what lies on a dead network drive would make us wait.
             uses = uses or (target.startswith("/dev/") and os.stat(link).st_rdev == device)
     except OSError:
-        pass  # it has ended, or is somebody else's
+        pass  # it has ended, or is another user's
     return uses
 
 

@@ -87,7 +87,7 @@ class SerialPort:
         self._can_write.register(self._fd, select.POLLOUT)
         self.low_latency = self._set_low_latency()
         self.taken = 0
-        """How often bytes had arrived and somebody else took them."""
+        """How often bytes had arrived and another program took them."""
         self._echo: Echo | None = None
         self.discard_input()
         if self._find_echo() if echoes is None else echoes:
@@ -110,7 +110,7 @@ class SerialPort:
         try:
             self.write(PROBE)
         except PortError:
-            return False  # whoever uses the port finds out
+            return False  # the first real exchange finds out
         heard = b""
         deadline = time.monotonic() + ECHO_TIME + len(PROBE) * self._byte_time
         while PROBE not in heard and (data := self.read(256, deadline)):

@@ -28,7 +28,7 @@ class Deployment:
     episodes: int
     successes: int
     success_rate: float | None
-    """Of the episodes that somebody or something judged."""
+    """Share of successes among the episodes that were judged (by a command, the task, a person)."""
     interval: tuple[float, float]
     """95 % Wilson interval of the success rate."""
     faults: tuple[str, ...]

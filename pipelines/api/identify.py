@@ -26,7 +26,7 @@ class Twin:
     gap_degrees: float
     """RMS of simulated minus recorded joint angles, the mean over the arm's joints."""
     gap_before_degrees: float
-    """The same with nominal parameters."""
+    """That gap with nominal parameters, degrees."""
     undetermined: tuple[str, ...]
     """What the data say little about."""
     summary: Mapping[str, Any] = field(repr=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 UNITS = ("auto", "normalised", "degrees", "radians", "old-degrees")
-"""Those of `sim2real.lerobot.units`, which help pages do not load."""
+"""The units of `sim2real.lerobot.units`, which help pages do not load."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

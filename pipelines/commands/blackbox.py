@@ -80,7 +80,7 @@ def as_json(recording: "Recording", exchanges: int) -> dict[str, Any]:
 
 
 def as_text(recording: "Recording", exchanges: int) -> str:
-    """The same for people."""
+    """A recording as text for people: why it was written, ticks, events and the last `exchanges` of the line."""
     zero, meta = recording.zero, recording.meta
     lines = [
         f"{meta.get('robot', '?')} at {meta.get('port', '?')}, {meta.get('command', '?')}; written because: "

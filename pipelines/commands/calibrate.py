@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_out(out: Path) -> None:
-    """Raise UserError when no file can be put there: before somebody has moved every joint for it."""
+    """Raise UserError when no file can be put there: before a person has moved every joint for it."""
     from sim2real.errors import UserError
 
     if out.is_dir():

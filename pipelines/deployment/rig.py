@@ -93,8 +93,7 @@ def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
 
 
 class Observer:
-    """Somebody who looks on at a run: told which processes it starts, and every tick of its loop. This one does
-    nothing."""
+    """Looks on at a run: told which processes it starts, and every tick of its loop. This one does nothing."""
 
     def started(self, role: str, pid: int | None) -> None:
         """A process of the run's own has been started."""

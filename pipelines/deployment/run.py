@@ -35,7 +35,7 @@ SessionMaker = Callable[[Rig, ControlLoop, Plan, "SerialArm"], Session]
 def run(
     options: Options, observer: Observer | None = None, session: SessionMaker | None = None
 ) -> tuple[dict[str, Any], int]:
-    """Deploy or record, with somebody who looks on; `session` makes another session than the options ask for.
+    """Deploy or record, watched by an observer; `session` makes another session than the options ask for.
 
     Returns the result (the JSON of the command) and the exit status.
 
@@ -88,7 +88,7 @@ def _run(rig: Rig, make: SessionMaker) -> tuple[dict[str, Any], int]:
         judge=options.success,
         motion=not options.dry_run,
     )
-    # Only where keys are part of the work: other runs leave standard input to whoever started them.
+    # Only where keys are part of the work: other runs leave standard input to the program that started them.
     alone = Lines(screen) if options.manual else NoOperator(screen.tell)
     operator = terminal if terminal is not None else alone
     if isinstance(operator, Lines) and not operator.open and options.seconds is None:

@@ -125,7 +125,7 @@ class PolicyServer:
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     def run(self) -> None:
-        """Serve one arm after another, for ever. Whoever calls has a thread of its own until it has said who it is:
+        """Serve one arm after another, for ever. A caller has a thread of its own until it has said who it is:
         one that says nothing keeps nobody waiting."""
         while True:
             line = self._accept()
@@ -213,7 +213,7 @@ class PolicyServer:
                 line.send(answer)
                 times.append(time.perf_counter() - start)
         except (MessageError, OSError, ValueError) as error:
-            # ValueError: whoever took the seat has closed the socket.
+            # ValueError: the caller that took the seat has closed the socket.
             if isinstance(error, MessageError) and (times or "closed" not in str(error)):
                 self._say(f"{peer}: {error}")
         except HardwareError as error:
@@ -255,7 +255,7 @@ class PolicyServer:
         return Message("chunk", {"number": message.fields.get("number")}, {"chunk": chunk})
 
     def _refuse(self, line: Line, kind: str, text: str, *, say: bool = True) -> None:
-        # Before it hears of it: whoever has been refused may try again at once.
+        # Before the caller hears of it: one that has been refused may try again at once.
         self._leave_seat(line)
         if say:
             self._say(f"{line.peer}: {text}")

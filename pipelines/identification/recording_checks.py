@@ -40,7 +40,7 @@ TYPICAL_LAG = (0.08, 0.20)
 def hand_guided(command: Sequence[Array], state: Sequence[Array]) -> str | None:
     """How the commands of episodes (each (T, n) rad) repeat the states: "state[t+1]", "state[t]" …, or None.
 
-    Somebody moved the arm then, no servo answered a command. Frames at rest do not count: there a servo's command
+    A person moved the arm then, no servo answered a command. Frames at rest do not count: there a servo's command
     may well be where the joint is.
     """
     for shift in GUIDED_SHIFTS:

@@ -168,7 +168,7 @@ def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, A
 
 
 def replay_in_twin(log: ArmLog, robot: Robot, nominal: Mapping[str, float] | None = None) -> Array:
-    """The same as `replay_in_world` with the arm's own batched model, which knows no contacts: (T, n) rad."""
+    """Joint angles (T, n) rad when the commands of `log` drive the arm's batched model, which knows no contacts."""
     from sim2real.model import batched as twin
 
     parameters, inertials, gravity = arm_parameters(robot, nominal or {})

@@ -55,7 +55,7 @@ def is_of_another_task(dataset: LeRobotDataset, task: str) -> bool:
 
 
 def lacking(dataset: LeRobotDataset, features: Sequence[Feature]) -> list[Feature]:
-    """Those that a policy observes and the data set does not hold, or in another size."""
+    """The features that a policy observes and the data set does not hold, or holds in another size."""
     spec = dataset.features.get(schema.ENVIRONMENT)
     names = () if spec is None or spec.names is None else spec.names
     there = {name: len(columns) for name, columns in schema.grouped(names).items()}

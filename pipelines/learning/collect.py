@@ -1,4 +1,4 @@
-"""Collecting demonstrations: the expert labels every state that somebody visits.
+"""Collecting demonstrations: the expert labels every state that is visited, by itself or by a policy.
 
 In a world drawn from the space an episode is driven by the expert, by the student, or by both in turns, with
 bursts of noise on what is executed. At each step the expert says what should be done: that chunk is the label.

@@ -1,9 +1,9 @@
 """An arm at work while things go wrong at random, from a seed: what `sim2real chaos` and the soak run.
 
 Whole runs as `deploy` makes them (connect, arm, episodes, lower, limp), one after the other on a stepped clock,
-with faults drawn from the catalogue. After a run that a fault has ended somebody comes, repairs what is broken
+with faults drawn from the catalogue. After a run that a fault has ended a person comes, repairs what is broken
 and starts the next one: that is an intervention. Whatever ends a run needs one, even what has long passed: a fault
-latches until a person has looked. (SIGTERM is somebody's wish, and counts as none.) The witness of `proving.py`
+latches until a person has looked. (SIGTERM is a person's wish, and counts as none.) The witness of `proving.py`
 checks every promise all the time; here it is checked besides that every latched fault had a cause, and that every
 fault did what the catalogue says.
 """
@@ -171,7 +171,7 @@ class Chaos:
         self._repair(0.0)
 
     def _repair(self, down: float) -> None:
-        """Somebody comes, mends what is broken, switches the power off and on, and goes."""
+        """What a person does who is called: mend what is broken, switch the power off and on, and go."""
         since = self.rig.clock.now() - down
         suspects = [entry for entry in self._suspects(since) if entry[2] <= since]
         lasting = any(fault.kind.lasts == EVER for fault, _, _ in suspects)

@@ -1,6 +1,6 @@
 """A whole emulated arm on a stepped clock, with faults on demand and a witness of what it physically does.
 
-Physics, servos, bytes, driver, control loop: everything is real but time, which stands still unless somebody
+Physics, servos, bytes, driver, control loop: everything is real but time, which stands still unless a caller
 waits for it. The witness looks at every step of the physics and at every tick of the loop, and writes down each
 promise that is broken (`PROMISES` says what they are).
 """
@@ -60,15 +60,15 @@ PROMISES: Final = {
 """Every promise by its name."""
 
 SPEED_MARGIN = 0.25
-"""rad/s by which true joints may overshoot the limit of their goals besides: servos are springs."""
+"""rad/s by which true joints may overshoot SHARE times the limit of their goals: servos are springs."""
 
 SHARE = 1.2
 """How much faster a joint may turn than its goal."""
 RATTLE: Final = {"feetech": 1.2, "dynamixel": 4.0}
 """How much harder it may accelerate and jerk: small gears in light joints rattle, with nothing wrong at all."""
 DRAGGED = 2.0
-"""And how much harder than that while the joint beside it has let go. Where that makes the arm strike something, how
-hard it stops is not bounded: nobody drives it there."""
+"""How much harder still, as a factor on RATTLE, while the joint beside it has let go. Where that makes the arm strike
+something, how hard it stops is not bounded: nobody drives it there."""
 WINDOW = 3
 """Ticks over which accelerations of joints are taken."""
 
@@ -256,7 +256,7 @@ class Witness:
         """Largest value of what a promise bounds, as a share of its bound."""
         robot = rig.robot
         self._dt = 1 / robot.command_rate
-        # And what floating point leaves of a difference of third order.
+        # The second term is what floating point leaves of a difference of third order.
         self._limits = {
             f"goal_{name}": robot.limits(limit) * (1 + 1e-6) + 1e-9 / self._dt**order
             for order, (name, limit) in enumerate(

@@ -11,7 +11,7 @@ from typing import Any
 DAY = 86400.0
 
 ATTEND, MEND = 300.0, 900.0
-"""s until somebody has noticed, looked and started the arm again, and s more where something stays broken until it
+"""s until a person has noticed, looked and started the arm again, and s more where something stays broken until it
 is mended (assumptions, for uptime)."""
 
 

@@ -135,7 +135,7 @@ def _pitched(angle: float, vector: Array) -> Array:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def wrapped(angle: float) -> float:
-    """The same angle in [−π, π)."""
+    """An angle, rad, brought into [−π, π) by whole turns."""
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 

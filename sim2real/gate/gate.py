@@ -297,7 +297,7 @@ class Gate:
         self._guard = guard
         self._geometry = guarded_geometry(robot)
         keep_apart(self._geometry, robot)
-        # Ticks by what was done in them; adding up by intervention can wait until somebody asks.
+        # Ticks by what was done in them; adding up by intervention can wait until it is asked for.
         self._ticks: list[int] = []
         self.reset(np.clip(robot.home, t.low, t.high))
 

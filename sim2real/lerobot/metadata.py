@@ -79,7 +79,8 @@ def read_metadata(
 
 
 def visible(paths: Sequence[Path], root: Path) -> list[Path]:
-    """Those that are not hidden: what a system or a downloader leaves (.DS_Store, ._x, .cache) is not data."""
+    """The `paths` under `root` that are not hidden: what a system or a downloader leaves (.DS_Store, ._x, .cache) is
+    not data."""
     return [
         path for path in sorted(paths) if not any(part[:1] == "." for part in path.relative_to(root).parts)
     ]

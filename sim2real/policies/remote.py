@@ -44,7 +44,7 @@ class PictureSource(Protocol):
 
     @property
     def camera(self) -> CameraModel:
-        """Its size and where it stands."""
+        """The camera's image size and where it stands."""
 
     def latest(self) -> tuple[float, NDArray[np.uint8]] | None:
         """(time of capture, s, (H, W, 3) uint8 RGB) of the newest picture; None before the first. Never waits."""

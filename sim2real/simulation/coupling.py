@@ -326,9 +326,9 @@ class ServoBank:
     Settings: `goal` rad (encoder angle); `enabled` 0 off, 1 position control, 2 damping; `duty_limit` 0–1;
     `kp`, `kd` relative to the nominal registers, `ki` the I register; `speed` rad/s and `acceleration` rad/s²
     of the profile, 0 for none; `external` N·m is what else turns the joints. Readings of the last step: `sensed` rad,
-    `torque` N·m, `duty` −1…1, `current` A; `setpoint` rad and `setpoint_speed` rad/s of the profile. For whoever
-    drives the motors in other ways: the model's `parameters` (n, F), the arm's `mass` (n, n) kg·m² without armature,
-    and its `bias` N·m.
+    `torque` N·m, `duty` −1…1, `current` A; `setpoint` rad and `setpoint_speed` rad/s of the profile. For code
+    that drives the motors in other ways: the model's `parameters` (n, F), the arm's `mass` (n, n) kg·m² without
+    armature, and its `bias` N·m.
     """
 
     def __init__(self, views: Views) -> None:

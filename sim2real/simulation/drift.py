@@ -1,7 +1,7 @@
 """A camera that slowly moves while an episode runs: a tripod that sinks, a clamp that gives.
 
-It moves at a constant rate, in a direction and about an axis that follow from the draw's seed. Whoever calibrated it
-before the episode knows where it stood at the beginning, and takes it to stand there still.
+It moves at a constant rate, in a direction and about an axis that follow from the draw's seed. A calibration made
+before the episode says where it stood at the beginning, and takes it to stand there still.
 """
 
 from collections.abc import Mapping

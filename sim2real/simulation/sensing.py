@@ -82,7 +82,7 @@ class Detection:
 
 
 class ObjectDetector:
-    """Imitates the camera's detector; `capture` at every frame, `entries` whenever somebody asks.
+    """Imitates the camera's detector; `capture` at every frame, `entries` whenever they are asked for.
 
     It is told the objects as they are declared; what they measure in an episode may differ.
     """

@@ -324,7 +324,7 @@ class World:
 
     @property
     def detector(self) -> ObjectDetector:
-        """The camera's imitated detector. It watches from the first time in an episode that somebody asks."""
+        """The camera's imitated detector. It watches from the first time in an episode that it is asked."""
         if self._detector is None:
             known = DETECTOR_CAMERA in self.robot.cameras
             camera = self.renderer.camera(DETECTOR_CAMERA) if known else None

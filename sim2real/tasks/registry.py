@@ -48,7 +48,7 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
 def name_from_outside(name: str, where: str) -> str:
     """`name` when it is a task that ships with the package; for names in files, from servers and from recordings.
 
-    A "module:Class" among them would be imported and run, and whoever wrote the file is not who types the command.
+    A "module:Class" among them would be imported and run, though its author is not the one who types the command.
     Raises UserError that says so; `where` is what named it ("the policy runs/p.onnx").
     """
     if name in TASKS:

@@ -1,7 +1,7 @@
 """Emulated Dynamixel X servos: how they move, and how they protect themselves.
 
 What trips sets a bit in `status` that stays until a reboot; bits in `unloading_condition` also cut the torque until
-then. The bus watchdog stops a servo with torque that hears no request, whoever it is for.
+then. The bus watchdog stops a servo with torque that hears no request, for itself or another.
 
 The encoder knows one turn. In position mode whole turns are forgotten whenever the torque comes on, in every mode at
 a reboot. A homing offset beyond ±1024 is ignored in position mode. A goal survives a change of the torque: a joint

@@ -1,7 +1,7 @@
 """What each fault of the catalogue does to an emulated arm.
 
 One small class per fault; `EFFECTS` maps names to them. Faults without an entry have no effect of their own here:
-whoever owns the place (camera, policy, process, disk) asks the injector whether they are active.
+the owner of the place (camera, policy, process, disk) asks the injector whether they are active.
 """
 
 import math
@@ -27,10 +27,10 @@ class Plug(Protocol):
     """The plug of an emulated arm."""
 
     def unplug(self) -> None:
-        """The port disappears; whoever has it open finds it gone."""
+        """Make the port disappear; a process that has it open finds it gone."""
 
     def plug(self, *, renamed: bool) -> None:
-        """It is back, under another name if `renamed`."""
+        """Make the port appear again, under another name if `renamed`."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Effect:
         self._ids = {servo.id for servo in self.servos}
 
     def begin(self, now: float) -> None:
-        """It begins at `now`, s."""
+        """Called when the fault begins, at `now` s."""
 
     def step(self, now: float) -> None:
-        """Time has passed."""
+        """Called in every step of the clock while the fault lasts."""
 
     def end(self) -> None:
-        """It is over."""
+        """Called when the fault is over."""
 
     def request(self, data: bytes) -> bytes:
         """What the servos hear of what the master said."""
@@ -74,7 +74,7 @@ class Effect:
         return self.hit(reply)
 
     def hit(self, reply: Reply) -> list[Reply]:
-        """The same, for a reply that this fault is meant for."""
+        """What goes out in place of a reply that this fault is meant for."""
         return [reply]
 
 

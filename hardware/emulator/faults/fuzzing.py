@@ -97,7 +97,7 @@ class Report:
     damaged: Counter[str] = field(default_factory=Counter)
     """Packets that were damaged, by the way they were."""
     passed: Counter[str] = field(default_factory=Counter)
-    """Those whose checksum came out right all the same, with another content."""
+    """Damaged packets whose checksum came out right although the content is another one, by the way of damage."""
     wrong: int = 0
     """Readings that the arm believed and that were wrong by more than `BELIEVABLE`."""
     readings: int = 0
@@ -206,7 +206,7 @@ class Tamperer:
             name = self.names[int(rng.integers(len(self.names)))]
             self.report.damaged[name] += 1
             if name == "stale":
-                # Somebody else's reply, or an earlier one, in front.
+                # Another servo's reply, or an earlier one, in front.
                 data = previous + data
             elif name == "late":
                 self.report.bytes += len(data)

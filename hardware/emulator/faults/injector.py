@@ -15,7 +15,7 @@ from sim2real.errors import UserError
 class FaultInjector:
     """Puts faults into effect on an emulated arm, each at its time.
 
-    It takes over the bus's `tamper` and `overhear`; whoever runs the arm also calls `advance` now and then, for
+    It takes over the bus's `tamper` and `overhear`; the loop that runs the arm also calls `advance` now and then, for
     faults that begin or end while nobody talks. `robot` names the servos that `id` may mean. What lies outside
     the emulated arm asks `active(name)` (a policy, a loop) or `camera` (pictures).
     """

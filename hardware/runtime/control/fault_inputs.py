@@ -25,7 +25,7 @@ FAULT_BITS: Final = _bits(*STATUS_NAMES.values()) & ~_bits("current")
 """Bits of `ArmState.status` that latch: all but the current limit alone."""
 
 GRIPPER_BITS: Final = FAULT_BITS & ~_bits("overload")
-"""Those of the gripper: squeezing overloads it, and it protects itself by squeezing less."""
+"""Bits that count as faults of a gripper: squeezing overloads it, and it protects itself by squeezing less."""
 
 FAULT_TIME: Final = 0.1
 """s for which a servo must report a fault before it counts."""
@@ -41,7 +41,7 @@ class FaultInputs:
         self.estop = EmergencyStop()
         self.operator_required = operator_required
         self.operator_seen = float("-inf")
-        """When somebody last showed one, s."""
+        """When the operator last showed a sign of life, s."""
         self._fault_bits = np.full(robot.n, FAULT_BITS)
         if robot.gripper is not None:
             self._fault_bits[robot.gripper] = GRIPPER_BITS

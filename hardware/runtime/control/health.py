@@ -35,7 +35,7 @@ class Deadlines:
     camera_fault: float = 3.0
     """Age of the newest camera frame, where the task needs one."""
     operator: float = 5.0
-    """The operator's last sign of life, where somebody has to be there."""
+    """The operator's last sign of life, where an operator has to be present."""
     bad_chunks: int = 4
     """Chunks refused in a row (not finite, wrong size): latch."""
     rejected_fault: float = 1.0
@@ -74,11 +74,11 @@ class Health(NamedTuple):
     armed: bool = False
     """Torque is on and the arm has been seen not to move."""
     refused: bool = False
-    """It has moved while torque came on: trying once more would move it once more."""
+    """The arm has moved while torque came on: trying once more would move it once more."""
     torque_lost: bool = False
     """A servo that should hold has let go (brown-out, reset)."""
     torque_gone: bool = False
-    """All of them have, or none ever did hold."""
+    """All servos that should hold have let go, or none ever held."""
     servo_fault: bool = False
     """A servo reports overload, heat, voltage or current."""
     policy_needed: bool = False
@@ -104,7 +104,7 @@ class Health(NamedTuple):
     estop: bool = False
     """An emergency stop is pressed, or was pressed and has not been answered."""
     estop_press: bool = False
-    """It was pressed (again) since the last tick."""
+    """The emergency stop was pressed (again) since the last tick."""
     operator_age: float = 0.0
     """s since the operator's last sign of life; 0 where none is required."""
     warned: frozenset[FaultCode] = NOTHING

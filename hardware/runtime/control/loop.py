@@ -115,7 +115,7 @@ class ControlLoop:
         self.request = Request.NONE
         """What is wanted of the arm."""
         self.attended = attended
-        """Whether somebody is there to decide what follows a fault."""
+        """Whether an operator is present to decide what follows a fault."""
         self.episode = -1
         """Number of the episode under way; -1 between episodes."""
 
@@ -172,7 +172,7 @@ class ControlLoop:
         flags = self._act(start)
         if self.guardian is not None:
             if self.link.torque and not self.link.enabled:
-                # Half armed: there is nothing to come down from, whoever takes over lets go.
+                # Half armed: there is nothing to come down from, the watchdog lets go when it takes over.
                 self.guardian.busy()
             else:
                 self.guardian.beat(self.link.torque, self.executed)

@@ -88,7 +88,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, robot: Robot) -> "Thresholds":
-        """Those of the robot's servos, with what its file replaces. Raises UserError for unknown names."""
+        """Thresholds of the robot's servos, with what its file replaces. Raises UserError for unknown names."""
         models = joint_models(robot)
         heat = np.array([model.max_temperature for model in models])
         high = np.array([model.voltage[1] for model in models])

@@ -324,7 +324,7 @@ def advance(time: float, state: State, health: Health, deadlines: Deadlines) -> 
         elif fault is not None and target is P.LIMP:
             target = P.LIMP_FAULT
         elif fault is not None and target is P.IDENTIFYING:
-            # A port that comes back after a fault is left alone until somebody has looked.
+            # A port that comes back after a fault is left alone until a person has looked.
             return state
         # A way out is gone once, and only from where the fault stopped the arm. One that is barred may open another.
         if opened is not None:

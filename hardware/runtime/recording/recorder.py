@@ -53,7 +53,7 @@ SAVE_TIMEOUT, IDLE_TIMEOUT = 120.0, 15.0
 and the arm, which holds meanwhile, need not wait any longer."""
 
 TERMINATION = 0.5
-"""Seconds between two looks whether somebody asked the recorder process to end."""
+"""Seconds between two looks whether the recorder process has been asked to end."""
 
 STARTED = 300.0
 """Seconds for the process to start: it may have an earlier episode to recover first."""

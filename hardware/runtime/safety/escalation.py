@@ -1,8 +1,8 @@
 """When a human has to look: failures in a row are counted per arm, on disk, and too many disable it.
 
-A run that ends in a fault is a failure (an emergency stop or an absent operator is not: somebody decided that), a
+A run that ends in a fault is a failure (an emergency stop or an absent operator is not: a person decided that), a
 run without one sets the count back. After more than `LIMIT` failures in a row nothing runs on that arm any more
-until somebody has acknowledged it. The count outlives the process and the machine's restart.
+until a person has acknowledged it. The count outlives the process and the machine's restart.
 """
 
 import json
@@ -70,7 +70,7 @@ class Failures:
         self._none = Record(name)
 
     def read(self) -> Record:
-        """What is on disk; a damaged file counts as one that disables: somebody has to look."""
+        """What is on disk; a damaged file counts as one that disables: a person has to look."""
         try:
             table = json.loads(self.path.read_text())
             return Record(str(table["arm"]), int(table["failures"]), str(table["last"]), float(table["when"]))

@@ -11,7 +11,7 @@ AGAIN = 1.0
 
 
 class StopInput(Protocol):
-    """An input that is pressed or not, watched by somebody else: asking never waits."""
+    """An input that is pressed or not, watched by another thread or process: asking never waits."""
 
     name: str
 
@@ -40,7 +40,7 @@ class EmergencyStop:
         self._presses = 0
 
     def press(self, source: str) -> None:
-        """Somebody pressed it: a key, a signal."""
+        """Take a press of the emergency stop; `source` is where it came from: a key, a signal."""
         self._source = source
         self._raw += 1
 

@@ -1,4 +1,4 @@
-"""What the control loop needs of whoever lowers the arm when the loop no longer can."""
+"""What the control loop needs of the process that lowers the arm when the loop no longer can."""
 
 from typing import Protocol
 
@@ -9,11 +9,11 @@ Array = NDArray[np.float64]
 
 
 class Guardian(Protocol):
-    """Whoever lowers the arm when this process no longer can."""
+    """A process that lowers the arm when this one no longer can."""
 
     @property
     def alive(self) -> bool:
-        """Whether it is there. An arm without a guardian is stopped and lowered."""
+        """Whether the guardian is there. An arm without one is stopped and lowered."""
 
     def beat(self, armed: bool, executed: Array) -> None:
         """Called every tick: we are alive; torque is on or off; the last goal (n,), rad."""

@@ -35,16 +35,18 @@ SILENCE = 0.1
 """s without a heartbeat, while armed, after which a stopped control process is taken over."""
 
 PATIENCE = 0.5
-"""The same for one that is not stopped. What this process itself was kept from running does not count."""
+"""s without a heartbeat, while armed, after which one that is not stopped is taken over. Time in which this process
+itself was kept from running does not count."""
 
 STARVATION = 3.0
-"""The same for one that wants to run and is not let: the arm holds its last goal meanwhile, as it would with us."""
+"""s without a heartbeat, while armed, after which one is taken over that wants to run and is not let: the arm holds its
+last goal meanwhile, as it would with us."""
 
 STARVED = 0.2
 """Share of the time that a process has had a processor, below which it was not let run."""
 
 BUSY_SILENCE = 5.0
-"""The same while a long exchange is under way."""
+"""s without a heartbeat after which a control process is taken over while a long exchange is under way."""
 
 LAST_WORDS = 10.0
 """s that a control process that closed the pipe itself has to end by itself; the arm holds still meanwhile. One

@@ -92,7 +92,7 @@ class Watchdog:
     ) -> None:
         self.robot, self._goals = robot, goals
         self._planner = DescentPlanner(robot)
-        # The same way takes longer where everything is slow: it must end at rest, however long that takes.
+        # Where everything is slow a descent takes longer: it must end at rest, however long that takes.
         self._period = self._planner.every / robot.command_rate * max(1.0, SPEED / speed)
         self._deaf = round(DEAF * robot.command_rate)  # heartbeats
         memory = os.memfd_create("sim2real-descent")

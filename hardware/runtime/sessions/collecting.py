@@ -20,7 +20,7 @@ PATIENCE = 120.0
 """Seconds that an operator may take to bring the leader to the follower."""
 
 BRIEFLY = 5.0
-"""The same where nobody is there to read what is wrong."""
+"""Seconds for it where nobody is there to read what is wrong."""
 
 
 @dataclass

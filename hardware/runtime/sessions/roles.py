@@ -19,12 +19,12 @@ class Judge(StrEnum):
     """Who decided whether an episode succeeded."""
 
     COMMAND = "command"
-    """The user's."""
+    """The exit status of the user's command."""
     ESTIMATE = "estimate"
-    """The task, from what the arm sees."""
+    """The task's own condition, on what the arm sees."""
     OPERATOR = "operator"
     FAULT = "fault"
-    """It ended in one."""
+    """The episode ended in a fault."""
     NOBODY = ""
 
 
@@ -99,7 +99,7 @@ class Recorder(TickSink, Protocol):
 
 
 class Operator(Protocol):
-    """Whoever sits at the terminal."""
+    """The person at the terminal: what is pressed, and where questions and news are shown."""
 
     attended: bool
 

@@ -78,7 +78,7 @@ class Session:
     stopped: str = ""
     """Why it ended early, if it did."""
     _typed: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    """Keys that nobody has asked for yet: the last ones. Whoever holds a key down means it while it is down."""
+    """Keys that nobody has asked for yet: the last ones. A key that is held down counts while it is down."""
     _said: str = ""
     _asking: str = ""
     """The keys that answer a question, while there is one."""
@@ -196,7 +196,7 @@ class Session:
         loop.episode = -1
         if ended:
             self._break_off()
-            # An episode that a fault ends has failed; one that somebody stops has not been.
+            # An episode that a fault ends has failed; one that a person stops has not been.
             if loop.state.fault is None:
                 raise Stopped
             success, judge, note = False if self.plan.motion else None, Judge.FAULT, ended
@@ -240,7 +240,7 @@ class Session:
         self.loop.stop_policy()
 
     def _break_off(self) -> None:
-        """Somebody or a fault has ended the session in the middle of an episode: keep what was recorded."""
+        """Keep what was recorded of an episode in the middle of which a person or a fault has ended the session."""
         loop, recorder = self.loop, self.recorder
         # Saving takes a while, and the loop goes on meanwhile.
         loop.request = Request.STOP
@@ -335,7 +335,7 @@ class Session:
 
         loop.run(decided)
         self._asking = ""
-        # Whoever ends the program is not there to decide any more.
+        # A person who has ended the program is not there to decide any more.
         loop.attended = loop.attended and not self.interrupted
 
     def _key(self) -> str:

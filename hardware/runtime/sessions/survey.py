@@ -27,7 +27,7 @@ EXPOSED = 0.3
 PICTURE = 5.0
 """s to wait for one."""
 ANSWER = 60.0
-"""s that whoever chooses the next pose may take."""
+"""s that the choice of the next pose may take."""
 PATIENCE = 20.0
 """s that a way may take at full speed."""
 SQUEEZE = 0.1
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 class Guide(Protocol):
-    """Whoever chooses the poses. Neither method may wait."""
+    """Chooses the poses. Neither method may wait."""
 
     def ask(self, position: Array, look: Look | None) -> None:
         """Ask for the next step from `position` (n,) rad, where `look` was taken (None: nowhere yet)."""

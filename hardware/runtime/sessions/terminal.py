@@ -1,6 +1,6 @@
 """An operator at a terminal: keys without ever waiting for them, lines and a table without ever waiting either.
 
-A terminal may be stopped (Ctrl-S) or hang on a dead connection for minutes; whoever writes to it then waits. So a
+A terminal may be stopped (Ctrl-S) or hang on a dead connection for minutes; a thread that writes to it then waits. So a
 thread of its own writes, and the control loop only leaves what is to be written.
 """
 
@@ -135,7 +135,7 @@ class Lines:
             except OSError:
                 key = ""
             if not key:
-                # Whoever pressed them has gone.
+                # The terminal has been closed.
                 self._descriptor = -1
                 return STOPPED
             first, self._start = self._start, key == "\n"

@@ -268,7 +268,7 @@ def _think(
             return
         got = shared.observation.read()
         if got is None:
-            # The next one is being written, and says so when it is complete. Whoever writes it may be dead.
+            # The next one is being written, and says so when it is complete. The process that writes it may be dead.
             continue
         values = got[1]
         if int(values[0]) != episode:

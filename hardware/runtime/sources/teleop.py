@@ -1,4 +1,4 @@
-"""A leader arm: somebody moves it by hand, and the follower does the same.
+"""A leader arm: a person moves it by hand, and the follower goes to the same joint angles.
 
 The leader is limp. A process of its own reads it at the command rate over its own port, so that whatever happens to
 that port cannot hold up the follower's loop; the newest reading goes through shared memory. In the control process

@@ -154,7 +154,7 @@ STS3215 = RegisterTable(
 
 
 def _like(name: str, model: int) -> RegisterTable:
-    """The same memory under another model number."""
+    """A table for another `model` number with the STS3215's memory."""
     registers = (
         replace(r, default=model, description="") if r.name == "model_number" else r for r in STS3215.values()
     )

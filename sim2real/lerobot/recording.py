@@ -35,7 +35,7 @@ class EpisodeRecorder:
     """Collects frames and writes an episode when it is finished. One at a time.
 
     `environment` gives the size of each observation that goes into `observation.environment_state`, in
-    order: {"goal": 3, "cube_age": 1}. `extra` are further features, stored as they are. `cameras` are those
+    order: {"goal": 3, "object.cube.age": 1}. `extra` are further features, stored as they are. `cameras` are those
     whose pictures are kept; `notes` go into the data set's notes (a folder takes only recordings with the same).
     Finished episodes survive whatever happens to the process.
 

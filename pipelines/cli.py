@@ -18,44 +18,18 @@ from sim2real import __version__
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.text import printable_lines
 
-COMMANDS = {
-    "robots": "list the robots and what is known of them",
-    "tasks": "list the tasks",
-    "parameters": "list the simulation parameters that can be randomized",
-    "setup": "find the port and the servos; give a servo its ID and baud rate",
-    "calibrate": "record what each joint can turn, and write it into the servos",
-    "check-calibration": "judge a calibration file, and compare it with an arm",
-    "calibrate-camera": "find the lens of a camera and where it stands; print what that takes",
-    "doctor": "check this installation and, with --port, the servos",
-    "sweep": "run a task under many draws of the parameters and see what breaks it",
-    "ranges": "widen the randomization as far as a policy can bear",
-    "pretrain": "train a policy in simulation under randomization",
-    "evaluate": "measure a policy in simulation",
-    "record": "record episodes on an arm as a LeRobot data set",
-    "play": "play a recorded episode on an arm",
-    "data": "look at a data set: what is in it, what it can be used for",
-    "replay": "replay recorded commands in simulation and measure the gap",
-    "identify": "fit the simulated arm to recorded data",
-    "excite": "record the motion that identification still needs",
-    "finetune": "adapt a policy to recorded data",
-    "deploy": "run a policy on an arm",
-    "estop": "emergency stop of the arms that are being driven",
-    "blackbox": "show what happened around a fault",
-    "serve": "serve a policy to arms elsewhere",
-    "emulate": "start an emulated arm on a virtual serial port",
-    "chaos": "let random faults loose on an emulated arm and check that every promise is kept",
-    "report": "write report.html for run directories",
-    "demo": "the whole loop on the emulated arm",
-}
-"""Every command with its line in the overview; `commands/<name>.py` holds the rest."""
-
-COMPILING = frozenset(
-    (
-        "sweep ranges pretrain evaluate record play replay identify excite calibrate-camera finetune deploy serve "
-        "emulate chaos demo"
-    ).split()
+COMMANDS = tuple(
+    sorted(
+        file.stem.replace("_", "-")
+        for file in (Path(__file__).parent / "commands").glob("*.py")
+        if not file.stem.startswith("_")
+    )
 )
-"""Commands that need the compiled models; compiling them takes a while once after each installation."""
+"""Every command: a file in `commands/`, which declares `SUMMARY` (its line in the overview), `GROUP`, `HELP`,
+`EXAMPLES`, `add_arguments(parser)`, `run(args)`, and `COMPILES = True` where it needs the compiled models."""
+
+GROUPS = ("setting up", "in simulation", "on an arm", "from recordings", "without an arm")
+"""How the overview is ordered."""
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors that are the disk's, or its permissions', and not ours."""
@@ -64,9 +38,7 @@ OVERVIEW = """From simulation to a serial-connected arm.
 
 usage: sim2real COMMAND [options]      sim2real COMMAND --help
 
-commands:
 {commands}
-
 options:
   --version   print the version
   --help      this page
@@ -86,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Set before anything can import onnxruntime, which would write files into the user's cache.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        width = max(map(len, COMMANDS))
-        lines = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
-        print(OVERVIEW.format(commands=lines), end="")
+        print(OVERVIEW.format(commands=_overview()), end="")
         return 0
     if arguments[0] == "--version":
         print(f"sim2real {__version__}")
@@ -102,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sim2real: there is no command '{name}'; {hint}", file=sys.stderr)
         return 2
     try:
-        module = import_module(f"pipelines.commands.{name.replace('-', '_')}")
+        module = command_module(name)
         parser = _parser(name, module)
         args = parser.parse_args(rest)
         _check_folder(parser, args)
-        if name in COMPILING and not _compiled():
+        if getattr(module, "COMPILES", False) and not _compiled():
             print(f"sim2real {name}: the first start compiles for about a minute", file=sys.stderr)
         return int(module.run(args) or 0)
     except SystemExit as stop:  # argparse, after --help or a wrong flag
@@ -132,6 +102,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"\nsim2real {name}: stopped by Ctrl-C", file=sys.stderr)
         return 130
+
+
+def command_module(name: str) -> ModuleType:
+    """The module of one of `COMMANDS`."""
+    return import_module(f"pipelines.commands.{name.replace('-', '_')}")
+
+
+def _overview() -> str:
+    modules = {name: command_module(name) for name in COMMANDS}
+    width = max(map(len, COMMANDS))
+    lines: list[str] = []
+    for group in GROUPS:
+        lines.append(f"{group}:")
+        mine = [name for name, module in modules.items() if group == module.GROUP]
+        lines += [f"  {name:{width}}  {modules[name].SUMMARY}" for name in mine]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _interrupted(error: BaseException | None) -> bool:

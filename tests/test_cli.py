@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import COMMANDS, main
+from pipelines.cli import COMMANDS, GROUPS, command_module, main
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,6 +23,7 @@ def test_overview_lists_every_command() -> None:
     assert result.returncode == 0
     for name in COMMANDS:
         assert f"\n  {name} " in result.stdout
+        assert command_module(name).GROUP in GROUPS
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -44,7 +44,7 @@ def _of_the_root(name: str) -> str:
 
 
 def _commands() -> str:
-    from pipelines.cli import COMMANDS
+    from pipelines.cli import COMMANDS, command_module
 
     lines = [
         "# Commands",
@@ -52,11 +52,11 @@ def _commands() -> str:
         "Every command has `--help`. Exit statuses: 0 done, 1 could not, 2 a mistake in the",
     ]
     lines += ["request, 130 after Ctrl-C. With `--json`, JSON alone goes to standard output.", ""]
-    for name, summary in COMMANDS.items():
-        module = import_module(f"pipelines.commands.{name.replace('-', '_')}")
+    for name in COMMANDS:
+        module = command_module(name)
         parser = argparse.ArgumentParser(prog=f"sim2real {name}", add_help=False)
         module.add_arguments(parser)
-        lines += [f"## {name}", "", f"*{summary}*", "", _escaped(module.HELP), ""]
+        lines += [f"## {name}", "", f"*{module.SUMMARY}*", "", _escaped(module.HELP), ""]
         rows = list(_options(parser))
         if rows:
             lines += ["| option | what it means |", "|---|---|", *rows, ""]

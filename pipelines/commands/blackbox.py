@@ -10,6 +10,8 @@ from pipelines.commands._options import add
 if TYPE_CHECKING:
     from hardware.runtime.recording.timeline import Recording
 
+SUMMARY = "show what happened around a fault"
+GROUP = "on an arm"
 HELP = (
     "Show a black box: the last ten seconds before a fault and one after it, as deploy, record and play write them "
     "into their run directory (blackbox-1.npz, …): states, warnings and faults in order, every joint at the moment "

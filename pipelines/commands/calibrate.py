@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
 
+SUMMARY = "record what each joint can turn, and write it into the servos"
+GROUP = "setting up"
 HELP = (
     "Calibrate an arm: it goes limp (hold it!), you move every joint to both its stops while a live table shows what "
     "has been seen, and the ranges and offsets are written into a file in LeRobot's format and into the servos, "

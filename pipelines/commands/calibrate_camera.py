@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sim2real.camera import CameraModel
     from sim2real.robot import Robot
 
+SUMMARY = "find the lens of a camera and where it stands; print what that takes"
+GROUP = "setting up"
+COMPILES = True
 HELP = (
     "Find out what a cameras file must say of a camera. 'board' and 'card' write what is to be printed, at true scale. "
     "'lens' watches you move the board before the camera. 'pose' finds where the camera stands: the arm, which holds "

@@ -8,6 +8,9 @@ from typing import Any
 
 from pipelines.commands._options import add
 
+SUMMARY = "let random faults loose on an emulated arm and check that every promise is kept"
+GROUP = "without an arm"
+COMPILES = True
 HELP = (
     "Let random faults loose on an emulated arm at work (real bytes, simulated physics, a clock that runs as fast "
     "as it can) and check that every promise of docs/safety.md is kept. Exit status 1 when one is broken."

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sim2real.calibration import Calibration
     from sim2real.robot import Robot
 
+SUMMARY = "judge a calibration file, and compare it with an arm"
+GROUP = "setting up"
 HELP = (
     "Judge a calibration file: wrapped encoders, ranges that the joint cannot have, IDs that two joints share, limits "
     "outside the encoder. With --port, compare it with what the servos store and say (and --draw) how the arm believes "

@@ -7,6 +7,8 @@ import sys
 from pipelines.commands import _source
 from pipelines.commands._options import add
 
+SUMMARY = "look at a data set: what is in it, what it can be used for"
+GROUP = "from recordings"
 HELP = (
     "What is in a LeRobot data set: episodes, rate, units, how far joints trail their commands, clipping, "
     "glitches, episodes that look wrong, and what it can and cannot be used for."

@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "the whole loop on the emulated arm"
+GROUP = "without an arm"
+COMPILES = True
 HELP = (
     "Run the whole loop on the emulated arm: sweep, pretrain, deploy, record, identify, fine-tune, deploy "
     "again. Every step is one of the other commands, printed before it runs, so that you can repeat it."

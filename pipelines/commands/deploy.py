@@ -8,6 +8,9 @@ from pipelines.commands._options import add
 if TYPE_CHECKING:
     from pipelines.deployment.request import Options
 
+SUMMARY = "run a policy on an arm"
+GROUP = "on an arm"
+COMPILES = True
 HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
     "out of every end: hold, lower slowly to rest, let go. On a terminal it asks before the first motion; "

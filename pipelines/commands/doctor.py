@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hardware.commissioning.inspection import BusReport
     from sim2real.robot import Robot
 
+SUMMARY = "check this installation and, with --port, the servos"
+GROUP = "setting up"
 HELP = "Check this installation and, with --port, the servos on a bus. Nothing is written and nothing moves."
 
 EXAMPLES = """\

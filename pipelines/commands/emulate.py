@@ -8,6 +8,9 @@ import sys
 from pipelines.commands._options import add
 from sim2real.errors import UserError
 
+SUMMARY = "start an emulated arm on a virtual serial port"
+GROUP = "without an arm"
+COMPILES = True
 HELP = (
     "Start an emulated arm: servos on a virtual serial port, physics behind them, a camera as an HTTP stream."
 )

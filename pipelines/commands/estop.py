@@ -4,6 +4,8 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "emergency stop of the arms that are being driven"
+GROUP = "on an arm"
 HELP = (
     "Emergency stop of every arm that sim2real drives on this machine (of one, with PID or --port): it brakes as "
     "hard as its limits allow and holds, whatever its policy or operator asks. Sent again a second later or more, it "

@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "measure a policy in simulation"
+GROUP = "in simulation"
+COMPILES = True
 HELP = (
     "Measure a policy in simulation under randomization: how often it succeeds on draws it has not seen. A "
     "policy sees what the sensors and the camera's detector show, the expert the true state."

@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "record the motion that identification still needs"
+GROUP = "on an arm"
+COMPILES = True
 HELP = (
     "Play a motion on the arm, through the gate, that tells what the last identification could not, and record it as "
     "a LeRobot data set for `sim2real identify`. The motion is chosen with the twin: the one that would narrow down "

@@ -5,6 +5,9 @@ import argparse
 from pipelines.commands import _source
 from pipelines.commands._options import add
 
+SUMMARY = "adapt a policy to recorded data"
+GROUP = "from recordings"
+COMPILES = True
 HELP = (
     "Adapt a pretrained policy to a small LeRobot data set, mixed with simulated episodes so that it does not "
     "forget. Successful episodes only, unless told otherwise. Writes DIR/policy.onnx and metrics.json with the "

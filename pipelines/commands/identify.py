@@ -9,6 +9,9 @@ from typing import Any
 from pipelines.commands import _source
 from pipelines.commands._options import add
 
+SUMMARY = "fit the simulated arm to recorded data"
+GROUP = "from recordings"
+COMPILES = True
 HELP = (
     "Fit the simulated arm to a recording of the real one: servo parameters, delays, joint offsets and masses, with "
     "their uncertainty. Writes twin.toml (the arm) and space.toml (the ranges to train under)."

@@ -5,6 +5,8 @@ import json
 
 from pipelines.commands._options import add
 
+SUMMARY = "list the simulation parameters that can be randomized"
+GROUP = "setting up"
 HELP = (
     "List the simulation parameters of a robot (and a task): name, unit, nominal value, default range, whether "
     "it is drawn once per episode or sets the size of noise within it. Those drawn per picture change nothing but "

@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "play a recorded episode on an arm"
+GROUP = "on an arm"
+COMPILES = True
 HELP = (
     "Play what was executed in a recorded episode on an arm, through the safety gate: the arm goes slowly to the "
     "episode's first pose, follows, goes home and is lowered to rest. Says how far each joint was from where it was "

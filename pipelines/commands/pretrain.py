@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "train a policy in simulation under randomization"
+GROUP = "in simulation"
+COMPILES = True
 HELP = (
     "Train a policy in simulation under randomization. A scripted expert shows the task in many drawn worlds, "
     "a network learns to do the same from what sensors and camera show, drives itself, and is corrected where "

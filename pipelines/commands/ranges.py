@@ -4,6 +4,9 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "widen the randomization as far as a policy can bear"
+GROUP = "in simulation"
+COMPILES = True
 HELP = (
     "Widen the ranges of some parameters as far as a policy can bear, and write them as a space file to train or "
     "test under. The outer limits are those of --param; everything else is drawn from its range all the while. "

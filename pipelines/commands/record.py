@@ -5,6 +5,9 @@ import argparse
 from pipelines.commands._options import add
 from pipelines.commands.deploy import add_arm_arguments, options_of
 
+SUMMARY = "record episodes on an arm as a LeRobot data set"
+GROUP = "on an arm"
+COMPILES = True
 HELP = (
     "Record episodes on an arm as a LeRobot v3.0 data set: requested and executed actions, true capture times, "
     "what was observed, temperature and current of the servos, the supervisor's state, success, pictures. Who acts "

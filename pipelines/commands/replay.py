@@ -6,6 +6,9 @@ import json
 from pipelines.commands import _source
 from pipelines.commands._options import add
 
+SUMMARY = "replay recorded commands in simulation and measure the gap"
+GROUP = "from recordings"
+COMPILES = True
 HELP = (
     "Replay the commands of a real recording open loop in the simulated world and measure, joint by joint, how far "
     "the simulated arm is from the recorded one; or a single servo's bench runs (--bench)."

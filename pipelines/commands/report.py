@@ -4,6 +4,8 @@ import argparse
 
 from pipelines.commands._options import add
 
+SUMMARY = "write report.html for run directories"
+GROUP = "from recordings"
 HELP = (
     "Write report.html for run directories: self-contained, readable offline. One directory gets its report inside "
     "it; several get one page with a table of results on top, beside them or at --out. Sweeps over the same draws "

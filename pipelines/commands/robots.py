@@ -10,6 +10,8 @@ from pipelines.commands._options import add
 if TYPE_CHECKING:
     from sim2real.robot import Robot
 
+SUMMARY = "list the robots and what is known of them"
+GROUP = "setting up"
 HELP = "List the robots that ship with the package, or describe one of your own."
 EXAMPLES = """  sim2real robots
   sim2real robots --json

@@ -6,6 +6,9 @@ import sys
 
 from pipelines.commands._options import add
 
+SUMMARY = "serve a policy to arms elsewhere"
+GROUP = "on an arm"
+COMPILES = True
 HELP = (
     "Serve a policy over TCP, so that an arm on another machine, or in another environment, can be driven by it "
     "(`deploy --policy tcp://HOST:PORT`). There is no encryption and no password: listen on this machine only "

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hardware.servos.ports import SerialPort
     from sim2real.robot import Robot
 
+SUMMARY = "find the port and the servos; give a servo its ID and baud rate"
+GROUP = "setting up"
 HELP = (
     "Find the serial port and the servos on it, and give a servo its ID and baud rate. Looking writes nothing; "
     "writing needs one servo alone on the bus (or --id), switched on and limp, and is verified. Nothing moves."

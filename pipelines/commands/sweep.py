@@ -9,6 +9,9 @@ from pipelines.commands._options import add
 if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult
 
+SUMMARY = "run a task under many draws of the parameters and see what breaks it"
+GROUP = "in simulation"
+COMPILES = True
 HELP = (
     "Run a task under many draws of the simulation's parameters, in parallel, and say how often it succeeds, "
     "which parameters decide that, and which draws fail. The same command in the same --out continues an "

@@ -6,6 +6,8 @@ from typing import Any
 
 from pipelines.commands._options import add
 
+SUMMARY = "list the tasks"
+GROUP = "setting up"
 HELP = "List the tasks: what is to be achieved, in how much time, and what a policy observes."
 EXAMPLES = """  sim2real tasks
   sim2real tasks --json

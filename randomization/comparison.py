@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sim2real.errors import UserError
-from sim2real.statistics import normal_quantile
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ def compare(success_a: ArrayLike, success_b: ArrayLike, confidence: float = 0.95
     The interval is Bonett and Price's adjusted Wald interval for paired proportions (Statistics in Medicine
     31, 2012). Raises UserError for unequal lengths or none at all.
     """
+    from scipy.stats import binomtest, norm
+
     a, b = np.asarray(success_a, bool), np.asarray(success_b, bool)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise UserError(f"a paired comparison needs the same draws of both, got {a.shape} and {b.shape}")
@@ -49,15 +50,11 @@ def compare(success_a: ArrayLike, success_b: ArrayLike, confidence: float = 0.95
     both, only_a = int((a & b).sum()), int((a & ~b).sum())
     only_b, neither = int((~a & b).sum()), int((~a & ~b).sum())
     p12, p21 = (only_b + 1) / (n + 2), (only_a + 1) / (n + 2)
-    z = normal_quantile(0.5 + confidence / 2)
+    z = float(norm.ppf(0.5 + confidence / 2))
     half = z * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / (n + 2))
     middle = p12 - p21
     discordant = only_a + only_b
-    p_value = 1.0
-    if discordant:
-        from scipy.stats import binomtest
-
-        p_value = float(binomtest(only_b, discordant, 0.5).pvalue)
+    p_value = float(binomtest(only_b, discordant, 0.5).pvalue) if discordant else 1.0
     return Comparison(
         both,
         only_a,

@@ -1,7 +1,5 @@
 """Interval estimates for success rates."""
 
-import math
-
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a binomial proportion.
@@ -13,19 +11,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         raise ValueError(f"successes must lie in 0..trials, got {successes} of {trials}")
     if trials == 0:
         return 0.0, 1.0
-    z = normal_quantile(0.5 + confidence / 2)
-    p = successes / trials
-    denominator = 1 + z * z / trials
-    centre = (p + z * z / (2 * trials)) / denominator
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / denominator
-    # At the ends the exact bound is 0 or 1; rounding would leave 1e-17 or 0.9999.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
+    from scipy.stats import binomtest  # here: it takes longer to load than many a command runs
 
-
-def normal_quantile(p: float) -> float:
-    """Quantile of the standard normal distribution, from the standard library."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(p)
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -27,7 +27,8 @@ def test_the_ends_solve_the_score_equation() -> None:
 
 def test_extremes() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
-    assert wilson_interval(0, 5)[0] == 0.0
-    assert wilson_interval(5, 5)[1] == 1.0
+    for trials in (1, 5, 77, 4096):
+        assert wilson_interval(0, trials)[0] == 0.0
+        assert wilson_interval(trials, trials)[1] == 1.0
     with pytest.raises(ValueError, match="6 of 5"):
         wilson_interval(6, 5)

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real.calibration_checks import FIELDS, RESOLUTION, REVERSING, find_problems
 from sim2real.errors import UserError
+from sim2real.joint_names import arm_called, arms_of, foreign, joint_of
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -179,13 +180,14 @@ class Calibration:
     # Files
 
     @classmethod
-    def load(cls, path: str | Path, robot: Robot) -> "Calibration":
-        """Read a calibration file in LeRobot's format.
+    def load(cls, path: str | Path, robot: Robot, arm: str | None = None) -> "Calibration":
+        """Read a calibration file in LeRobot's format; `arm` is what it calls the arm, where it holds several.
 
-        Raises UserError for a missing or unreadable file, another format, missing or unknown joints,
-        duplicate or wrong servo IDs, values out of range, and wrapped encoders.
+        Of a file that holds more than an arm (the wheels of a base, a second arm), the arm's part.
+        Raises UserError for a missing or unreadable file, another format, missing or unknown joints, duplicate or
+        wrong servo IDs, values out of range, and wrapped encoders.
         """
-        return cls.create(read_table(path), robot, source=str(path))
+        return cls.create(of_arm(read_table(path), robot, arm), robot, source=str(path))
 
     @classmethod
     def create(cls, table: Mapping[str, Any], robot: Robot, source: str = "calibration") -> "Calibration":
@@ -252,3 +254,24 @@ def read_table(path: str | Path) -> Any:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"cannot read the calibration file {path}: {error}") from None
+
+
+def of_arm(table: Any, robot: Robot, arm: str | None = None) -> Any:
+    """The part of a calibration file's `table` that is of the robot's joints, under the robot's names for them.
+
+    Names are recognised in any spelling (`arm_shoulder_pan`, `shoulderPan`), beside the wheels of a base and beside
+    further arms, of which `arm` chooses one. A table that has no such part, or several, is returned as it is: who
+    judges calibrations says what is wrong with it.
+    """
+    if not isinstance(table, Mapping):
+        return table
+    names = [str(name) for name in table]
+    found, joints = [joint_of(name) for name in names], [joint_of(name) for name in robot.joint_names]
+    arms = arms_of(found, joints)
+    head = None if arm is None else arm_called(arms, arm)
+    if head is None:
+        head = "" if "" in arms else arms[0] if len(arms) == 1 else None
+    if head is None or foreign(names, robot.joint_names):
+        return table
+    entries = list(table.values())
+    return {name: entries[found.index(head + joint)] for name, joint in zip(robot.joint_names, joints)}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sim2real.joint_names import arms_of, joint_of
 from sim2real.robot import Robot
 
 RESOLUTION = 4096
@@ -87,6 +88,12 @@ def _wrong_kind(table: Any, robot: Robot) -> str:
             "`sim2real calibrate` or a current LeRobot, which write an object per joint"
         )
     missing = [name for name in names if name not in table]
+    arms = arms_of([joint_of(str(name)) for name in table], [joint_of(name) for name in names])
+    if missing and len(arms) > 1:
+        return (
+            f"of {len(arms)} arms ({', '.join(arm.rstrip('_') for arm in arms)}): put the entries of one into a file "
+            "of its own"
+        )
     if missing:
         return (
             f"lacks the joint{'s' if len(missing) > 1 else ''} {', '.join(missing)} of {robot.name}; "

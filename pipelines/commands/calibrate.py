@@ -172,7 +172,7 @@ def _keep(calibration: "Calibration", robot: "Robot", bus: "ServoBus | None", ou
 def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Calibration, list[str]]":
     from hardware.arm.identity import identify
     from hardware.commissioning.phosphobot import from_phosphobot
-    from sim2real.calibration import Calibration, read_table
+    from sim2real.calibration import Calibration, of_arm, read_table
 
     table = read_table(source)
     offsets = None
@@ -183,7 +183,7 @@ def _take_over(source: str, robot: "Robot", bus: "ServoBus | None") -> "tuple[Ca
     todo = (
         [] if bus is not None else ["write it into the servos: import with --port, with this arm connected"]
     )
-    return Calibration.create(table, robot, source), todo
+    return Calibration.create(of_arm(table, robot), robot, source), todo
 
 
 def _record(robot: "Robot", bus: "ServoBus", seconds: float | None) -> "Calibration":

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from sim2real.calibration import Calibration, read_table
+    from sim2real.calibration import Calibration, of_arm, read_table
     from sim2real.calibration_checks import find_doubts, find_problems
     from sim2real.errors import UserError
     from sim2real.robot import Robot
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--draw shows how the arm stands and needs its --port")
         if Path(args.draw).suffix != ".png" or not Path(args.draw).absolute().parent.is_dir():
             raise UserError(f"--draw takes a .png file in a directory that exists, got '{args.draw}'")
-    table = read_table(args.file)
+    content = read_table(args.file)
+    table = of_arm(content, robot)
     problems = find_problems(table, robot)
     calibration = None if problems else Calibration.create(table, robot, args.file)
     doubts = find_doubts(table, robot) if calibration is not None else []
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "robot": robot.name,
         "problems": problems,
         "doubts": doubts,
+        "left_out": [] if table is content else _others(content, table),
     }
     if args.json:
         print(json.dumps(answer | {"pose": pose}))
@@ -118,6 +120,12 @@ def _look(
     return different, {"joints": joints, "tool": [round(float(x), 4) for x in tool]}, outside
 
 
+def _others(content: Any, table: Any) -> list[str]:
+    """What the file holds besides the arm."""
+    used = [id(entry) for entry in table.values()]
+    return [name for name, entry in content.items() if id(entry) not in used]
+
+
 def _draw(path: str, robot: "Robot", angles: Any) -> None:
     import cv2
 
@@ -157,5 +165,7 @@ def _page(answer: dict[str, Any], calibration: "Calibration | None", pose: dict[
         )
     lines += [f"problem: {text}" for text in answer["problems"]]
     lines += [f"doubtful: {text}" for text in answer["doubts"]]
+    if answer["left_out"]:
+        lines.append(f"not of the {answer['robot']}, left out: {', '.join(answer['left_out'])}")
     lines.append(f"{answer['file']}: " + ("no problem found" if answer["ok"] else "not good for this arm"))
     return "\n".join(lines)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.calibration import Calibration, read_table
+from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError, spans
 from sim2real.lerobot import labels, schema
 from sim2real.lerobot.files import contradiction, read_json
 from sim2real.lerobot.grid import settle
-from sim2real.lerobot.joints import calibration_of_arm, columns_of
+from sim2real.lerobot.joints import columns_of
 from sim2real.lerobot.metadata import Metadata, read_metadata, visible
 from sim2real.lerobot.rows import DataFile, EpisodeRows
 from sim2real.lerobot.schema import FeatureSpec
@@ -116,8 +116,7 @@ class LeRobotDataset:
         shown = contradiction(source, "JSON") if source.exists() else None
         if shown is not None:
             raise UserError(f"cannot read the calibration file {source}: {shown}")
-        table = calibration_of_arm(read_table(source), robot.joint_names, self.arm)
-        return Calibration.create(table, robot, source=str(source))
+        return Calibration.load(source, robot, self.arm)
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 import re
 
 from sim2real.errors import UserError
+from sim2real.joint_names import foreign
 from sim2real.lerobot import schema
-from sim2real.lerobot.joints import foreign
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.robot import Robot, robot_names
 

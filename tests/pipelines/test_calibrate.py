@@ -258,6 +258,18 @@ def test_every_problem_is_listed(joints, words, tmp_path, capsys):
         assert any(word in problem for problem in answer["problems"])
 
 
+def test_the_arm_of_a_robot_on_wheels_is_judged_alone(tmp_path, capsys):
+    wheels = {f"base_{side}_wheel": TRUTH.table()["gripper"] | {"id": 7} for side in ("left", "right")}
+    table = {f"arm_{name}": entry for name, entry in TRUTH.table().items()} | wheels
+    status, answer = check(tmp_path / "c.json", table, capsys)
+    assert status == 0 and answer["ok"] and answer["left_out"] == list(wheels)
+    assert main(["check-calibration", str(tmp_path / "c.json")]) == 0
+    assert "left out: base_left_wheel, base_right_wheel" in capsys.readouterr().out
+    table["arm_elbow_flex"] = table["arm_elbow_flex"] | {"range_min": 1, "range_max": 4095}
+    status, answer = check(tmp_path / "c.json", table, capsys)
+    assert status == 1 and "joint elbow_flex has a range of 4094" in answer["problems"][0]
+
+
 def test_a_range_that_was_not_recorded_to_its_ends_is_doubtful(tmp_path, capsys):
     status, answer = check(tmp_path / "c.json", changed(elbow_flex={"range_max": 2400}), capsys)
     assert status == 0 and answer["ok"] and "joint elbow_flex has a range" in answer["doubts"][0]

@@ -289,7 +289,6 @@ def test_it_refuses_another_arms_calibration(arm, tmp_path, capsys):
     assert "elbow_flex" in capsys.readouterr().err and truth(arm)["torque"] == [0] * 6
 
 
-@pytest.mark.slow
 def at_rest(arm):
     """The joint positions once the limp arm has come to lie still, rad."""
     position = truth(arm)["joint_position"]
@@ -301,6 +300,7 @@ def at_rest(arm):
     raise AssertionError("the limp arm does not come to rest")
 
 
+@pytest.mark.slow
 def test_a_dry_run_moves_nothing(arm, tmp_path):
     before = at_rest(arm)
     status, result, _ = run(

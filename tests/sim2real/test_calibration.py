@@ -1,6 +1,8 @@
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,14 +170,38 @@ def test_refuses_other_contents(robot: Robot, tmp_path: Path) -> None:
         ({}, "lacks the joints"),
         ({k: v for k, v in table().items() if k != "gripper"}, "lacks the joint gripper"),
         (table() | {"elbow_roll": table()["gripper"]}, "does not have: elbow_roll"),
+        (
+            {f"{arm}_{name}": entry for arm in ("left", "right") for name, entry in table().items()},
+            "of 2 arms (left, right)",
+        ),
         (table() | {"gripper": 3}, "must be an object"),
         (table() | {"gripper": {"id": 6}}, "lacks drive_mode"),
         ({"motor_names": ["shoulder_pan"]}, "old format"),
     ]
     for content, needle in cases:
         path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=needle):
+        with pytest.raises(UserError, match=re.escape(needle)):
             Calibration.load(path, robot)
+
+
+def test_of_a_file_that_holds_more_the_arms_part_is_read(robot: Robot, tmp_path: Path) -> None:
+    """An arm on wheels, two arms, other spellings."""
+    wheels = {
+        f"base_{side}_wheel": table()["gripper"] | {"id": 7 + i}
+        for i, side in enumerate(("left", "back", "right"))
+    }
+    both = {f"{arm}_{name}": entry for arm in ("left", "right") for name, entry in table().items()}
+    both["left_gripper"] = both["left_gripper"] | {"homing_offset": 7}
+    contents: list[tuple[dict[str, Any], str | None]] = [
+        ({f"arm_{name}": entry for name, entry in table().items()} | wheels, None),
+        (table() | wheels, None),
+        ({name.replace("_", " ").title(): entry for name, entry in table().items()}, None),
+        (both, "right"),
+    ]
+    for content, arm in contents:
+        (tmp_path / "c.json").write_text(json.dumps(content))
+        assert Calibration.load(tmp_path / "c.json", robot, arm).table() == table()
+    assert Calibration.load(tmp_path / "c.json", robot, "left").table()["gripper"]["homing_offset"] == 7
 
 
 def _real_files() -> list[Path]:

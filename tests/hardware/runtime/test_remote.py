@@ -249,7 +249,7 @@ def test_whatever_a_server_does_the_arm_is_lowered_and_let_go(serve, misdeed, fa
     rig = Rig()
     try:
         policy = RemotePolicy(serve(misdeed, calm=20).spec, "reach", ROBOT)
-        rig.loop.policy = LocalPolicy(policy, 1 / ROBOT.policy_rate, rig.clock, 0.02)
+        rig.loop.policy.source = LocalPolicy(policy, 1 / ROBOT.policy_rate, rig.clock, 0.02)
         rig.start()
         assert rig.run(25.0, rig.loop.ended)
         rig.check_ended(fault)

@@ -7,8 +7,9 @@ import pytest
 
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
+from sim2real.joint_names import arm_called, foreign, joint_of
 from sim2real.lerobot import LeRobotDataset
-from sim2real.lerobot.joints import arm_called, columns_of, foreign, joint_of
+from sim2real.lerobot.joints import columns_of
 from sim2real.lerobot.robots import is_unknown, named, robot_of
 from sim2real.robot import Robot
 

@@ -184,6 +184,70 @@ def autocorrelation_time(residuals: Array, starts: NDArray[np.int64], longest: i
     return np.maximum(total, 1.0)
 
 
+class _Problem:
+    """Residuals as a function of fitting coordinates, with what is believed of them beforehand.
+
+    `residuals` simulates at most `batch` parameter sets at once; `evaluations` counts them. `low`, `high`, `centre`
+    (the prior's mean) and `step` are (k,) in fitting coordinates; `believed` (k, k) is the prior's covariance.
+    """
+
+    def __init__(self, residuals: Residuals, unknowns: tuple[Unknown, ...], batch: int) -> None:
+        self.unknowns = unknowns
+        self.low = np.array([u.encode(u.low) for u in unknowns])
+        self.high = np.array([u.encode(u.high) for u in unknowns])
+        self.centre = np.array([u.encode(u.start if u.mean is None else u.mean) for u in unknowns])
+        self.step = np.array([u.step for u in unknowns])
+        self.believed = prior_covariance(unknowns)
+        self.root = np.linalg.inv(np.linalg.cholesky(self.believed))
+        """(k, k) rows that whiten the prior: |root (z − centre)|² is its part of the cost."""
+        self.evaluations = 0
+        self._residuals, self._batch = residuals, batch
+
+    @property
+    def start(self) -> Array:
+        return self.inside(np.array([u.encode(u.start) for u in self.unknowns]))
+
+    def inside(self, z: Array) -> Array:
+        """z (k,) clipped to a little within the bounds, where the optimizer can start."""
+        margin = 1e-6 * (self.high - self.low)
+        return np.clip(z, self.low + margin, self.high - margin)
+
+    def at_bound(self, z: Array) -> NDArray[np.bool_]:
+        """(k,) whether z (k,) lies within 1 % of an end of the bounds."""
+        near = 0.01 * (self.high - self.low)
+        return (z - self.low < near) | (self.high - z < near)
+
+    def evaluate(self, points: Array) -> Array:
+        """(B, k) fitting coordinates → residuals (B, T, C)."""
+        self.evaluations += len(points)
+        size = self._batch
+        parts = [points[a : a + size] for a in range(0, len(points), size)]
+        return np.concatenate([self._residuals(decode(self.unknowns, part)) for part in parts])
+
+    def at(self, z: Array) -> Array:
+        """Residuals (T, C) at z (k,)."""
+        return self.evaluate(z[None])[0]
+
+    def differences(self, z: Array, groups: list[list[int]], shape: tuple[int, ...]) -> Array:
+        """Jacobian (T · C, k) at z (k,) of residuals of `shape` (T, C); the unknowns of a group are moved together."""
+        # Central: the unknowns have directions in common along which nothing changes (all torques and masses by one
+        # factor), and the second-order errors of one-sided differences would be taken for information there.
+        above, below = np.minimum(z + self.step, self.high), np.maximum(z - self.step, self.low)
+        columns = np.zeros((*shape, len(z)))
+        for a in range(0, len(groups), self._batch):
+            part = groups[a : a + self._batch]
+            points = np.repeat(z[None], 2 * len(part), axis=0)
+            for row, group in enumerate(part):
+                points[2 * row, group], points[2 * row + 1, group] = above[group], below[group]
+            ends = self.evaluate(points)
+            for row, group in enumerate(part):
+                for i in group:
+                    where = slice(None) if len(group) == 1 else self.unknowns[i].channel
+                    change = ends[2 * row][:, where] - ends[2 * row + 1][:, where]
+                    columns[:, where, i] = change / (above[i] - below[i])
+        return columns.reshape(-1, len(z))
+
+
 def fit(
     residuals: Residuals,
     unknowns: Sequence[Unknown],
@@ -205,53 +269,12 @@ def fit(
     full one. Without `posterior` the covariance is the prior's. Raises ValueError when the
     residuals at the start are not finite anywhere.
     """
-    from scipy.optimize import least_squares
-
-    unknowns = tuple(unknowns)
-    low = np.array([u.encode(u.low) for u in unknowns])
-    high = np.array([u.encode(u.high) for u in unknowns])
-    centre = np.array([u.encode(u.start if u.mean is None else u.mean) for u in unknowns])
-    prior = np.array([u.prior for u in unknowns])
-    believed = prior_covariance(unknowns)
-    # Rows that whiten the prior: |root (z − centre)|² is its part of the cost.
-    root = np.linalg.inv(np.linalg.cholesky(believed))
-    step = np.array([u.step for u in unknowns])
-    margin = 1e-6 * (high - low)
-    z = np.clip([u.encode(u.start) for u in unknowns], low + margin, high - margin)
-    count = 0
-
-    def evaluate(points: Array) -> Array:
-        nonlocal count
-        count += len(points)
-        chunks = [residuals(decode(unknowns, points[a : a + batch])) for a in range(0, len(points), batch)]
-        return np.concatenate(chunks)
-
-    def differences(at: Array, groups: list[list[int]]) -> Array:
-        # Central: the unknowns have directions in common along which nothing changes (all torques and masses by one
-        # factor), and the second-order errors of one-sided differences would be taken for information there.
-        above, below = np.minimum(at + step, high), np.maximum(at - step, low)
-        columns = np.zeros((*current.shape, len(at)))
-        for a in range(0, len(groups), batch):
-            part = groups[a : a + batch]
-            points = np.repeat(at[None], 2 * len(part), axis=0)
-            for row, group in enumerate(part):
-                points[2 * row, group], points[2 * row + 1, group] = above[group], below[group]
-            ends = evaluate(points)
-            for row, group in enumerate(part):
-                for i in group:
-                    where = slice(None) if len(group) == 1 else unknowns[i].channel
-                    change = ends[2 * row][:, where] - ends[2 * row + 1][:, where]
-                    columns[:, where, i] = change / (above[i] - below[i])
-        return columns.reshape(current.size, len(at))
-
-    alone = [[i] for i in range(len(unknowns))]
-    together = _coloured(unknowns)
-    current = evaluate(z[None])[0]
+    problem = _Problem(residuals, tuple(unknowns), batch)
+    z, cost = problem.start, np.inf
+    current = problem.at(z)
     present = np.isfinite(current)
     if not present.any():
         raise ValueError("the simulation gives no finite residual at the start")
-    mask = present.ravel()
-    cost = np.inf
     # The largest sensible scale at first: what is far off must not be taken for an outlier.
     seen = np.where(present.any(axis=0), current, 1.0)
     scale = np.maximum(np.sqrt(np.nanmean(seen**2, axis=0)), noise_floor)
@@ -260,58 +283,78 @@ def fit(
         if turn:
             scale = np.maximum(robust_scale(current), noise_floor)
             inflation = np.minimum(autocorrelation_time(current, starts), most_inflation)
-        weight = np.broadcast_to(1.0 / (scale * np.sqrt(inflation)), current.shape).ravel()[mask]
-        knee = np.broadcast_to(1.0 / np.sqrt(inflation), current.shape).ravel()[mask]
-
-        def function(at: Array, weight: Array = weight) -> Array:
-            return np.concatenate([evaluate(at[None])[0].ravel()[mask] * weight, root @ (at - centre)])
-
-        def jacobian(at: Array, weight: Array = weight) -> Array:
-            rows = differences(at, together)[mask] * weight[:, None]
-            return np.concatenate([rows, root])
-
-        def loss(squared: Array, knee: Array = knee) -> Array:
-            # Soft L1 with each row's own knee at one residual scale · sqrt(2); the prior stays quadratic.
-            rho = np.empty((3, len(squared)))
-            k2 = 2.0 * knee**2
-            s = squared[: len(knee)]
-            root = np.sqrt(1.0 + s / k2)
-            rho[0, : len(knee)] = 2.0 * k2 * (root - 1.0)
-            rho[1, : len(knee)] = 1.0 / root
-            rho[2, : len(knee)] = -0.5 / (k2 * root**3)
-            rho[0, len(knee) :] = squared[len(knee) :]
-            rho[1, len(knee) :], rho[2, len(knee) :] = 1.0, 0.0
-            return rho
-
-        solution = least_squares(
-            function, z, jac=jacobian, bounds=(low, high), loss=loss, x_scale=np.minimum(prior, high - low),
-            max_nfev=iterations, ftol=1e-4, xtol=1e-5, gtol=1e-10,
-        )  # fmt: skip
-        z, cost = np.clip(solution.x, low + margin, high - margin), float(solution.cost)
-        current = evaluate(z[None])[0]
+        z, cost = _optimum(problem, z, present, scale, inflation, iterations)
+        current = problem.at(z)
         if progress is not None:
             rms = np.sqrt(np.nanmean(current**2, axis=0))
             progress(f"round {turn + 1}: cost {cost:.1f}, residual {np.array2string(rms, precision=4)}")
     scale, inflation = np.maximum(robust_scale(current), noise_floor), autocorrelation_time(current, starts)
-    covariance = believed
+    covariance = problem.believed
     if posterior:
-        columns = differences(z, alone)
-        information = root.T @ root
-        covariance, slope = _covariance(columns, current, mask, scale, inflation, information)
+        columns = problem.differences(z, [[i] for i in range(len(z))], current.shape)
+        information = problem.root.T @ problem.root
+        covariance, slope = _covariance(columns, current, present.ravel(), scale, inflation, information)
         # How far the optimizer stopped from where its own model of the cost puts the optimum is not known better.
-        step_left = covariance @ (slope + information @ (z - centre))
+        step_left = covariance @ (slope + information @ (z - problem.centre))
         covariance = covariance + np.outer(step_left, step_left)
     return Fit(
-        unknowns=unknowns,
+        unknowns=problem.unknowns,
         z=z,
         covariance=covariance,
         cost=cost,
         residuals=current,
         scale=scale,
         inflation=inflation,
-        evaluations=count,
-        at_bound=(z - low < 0.01 * (high - low)) | (high - z < 0.01 * (high - low)),
+        evaluations=problem.evaluations,
+        at_bound=problem.at_bound(z),
     )
+
+
+def _optimum(
+    problem: _Problem, z: Array, present: NDArray[np.bool_], scale: Array, inflation: Array, iterations: int
+) -> tuple[Array, float]:
+    """The mode (k,) found from z (k,) on, and its cost, with the channels' `scale` and `inflation` (C,) fixed.
+
+    `present` (T, C): which residuals there are.
+    """
+    from scipy.optimize import least_squares
+
+    mask = present.ravel()
+    weight = np.broadcast_to(1.0 / (scale * np.sqrt(inflation)), present.shape).ravel()[mask]
+    knee = np.broadcast_to(1.0 / np.sqrt(inflation), present.shape).ravel()[mask]
+    together = _coloured(problem.unknowns)
+
+    def function(at: Array) -> Array:
+        return np.concatenate([problem.at(at).ravel()[mask] * weight, problem.root @ (at - problem.centre)])
+
+    def jacobian(at: Array) -> Array:
+        rows = problem.differences(at, together, present.shape)[mask] * weight[:, None]
+        return np.concatenate([rows, problem.root])
+
+    prior = np.array([u.prior for u in problem.unknowns])
+    solution = least_squares(
+        function, z, jac=jacobian, bounds=(problem.low, problem.high), loss=lambda squared: _soft_l1(squared, knee),
+        x_scale=np.minimum(prior, problem.high - problem.low), max_nfev=iterations, ftol=1e-4, xtol=1e-5, gtol=1e-10,
+    )  # fmt: skip
+    return problem.inside(solution.x), float(solution.cost)
+
+
+def _soft_l1(squared: Array, knee: Array) -> Array:
+    """(3, R) loss of the rows' `squared` values (R,), and its first two derivatives, as `least_squares` takes it.
+
+    Soft L1 for the first rows, each with its own `knee` at one residual scale · sqrt(2); the rest, the prior, stays
+    quadratic.
+    """
+    rho = np.empty((3, len(squared)))
+    data = len(knee)
+    k2 = 2.0 * knee**2
+    root = np.sqrt(1.0 + squared[:data] / k2)
+    rho[0, :data] = 2.0 * k2 * (root - 1.0)
+    rho[1, :data] = 1.0 / root
+    rho[2, :data] = -0.5 / (k2 * root**3)
+    rho[0, data:] = squared[data:]
+    rho[1, data:], rho[2, data:] = 1.0, 0.0
+    return rho
 
 
 def _coloured(unknowns: tuple[Unknown, ...]) -> list[list[int]]:

@@ -32,9 +32,11 @@ from pipelines.learning.trainer import (
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
+from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
 from sim2real.identity import dataset_hash, file_hash
+from sim2real.policies.file import FilePolicy
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task, name_from_outside
 
@@ -106,7 +108,50 @@ def finetune(
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
     task = settings.task or name_from_outside(parent.info.task, f"the policy {settings.policy}")
-    plan = make_plan(
+    plan = _collection_plan(settings, task)
+    parent.check(robot, parent.info.task)
+    recorded, summary = _recorded(settings, task, robot, parent)
+    config = _config(settings, task, plan, parent)
+    previous, _ = begin_run(out, config)
+    if finished_before(previous, out):
+        del previous["curve"]
+        return previous
+    groups, shares = [recorded], [1.0]
+    result: dict[str, Any] = {"recorded": summary}
+    if settings.simulated:
+        simulated, result["simulated"] = _simulated(settings, task, plan, workers)
+        groups, shares = [recorded, simulated], [settings.real_share, 1 - settings.real_share]
+
+    torch.manual_seed(settings.seed)
+    model, data = _training(settings, network, groups, shares)
+    history = History(out / "metrics.json")
+    before = error_degrees(network, data.validation[0])
+    finished = fit(model, data, out, epochs=settings.epochs, options=options, history=history)
+    if not main_process():
+        return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
+    model.to("cpu")
+    provenance = {
+        **{key: config[key] for key in ("command", "settings", "versions", "created")},
+        "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
+        "recorded": summary,
+    }
+    result["interrupted"] = not finished
+    result["held_out_deg"] = {"before": before, "after": error_degrees(model.network, data.validation[0])}
+    result["export_difference"] = export_policy(
+        model.network, replace(parent.info, provenance=provenance), out / "policy.onnx"
+    )
+    if finished and settings.evaluate:
+        result["simulation"] = {
+            name: _measured(settings, task, policy, workers)
+            for name, policy in (("before", settings.policy), ("after", str(out / "policy.onnx")))
+        }
+    history.write(**result)
+    return result
+
+
+def _collection_plan(settings: FinetuneSettings, task: str) -> SweepPlan:
+    """The draws in which simulated episodes are collected: others than those of pretraining and measurements."""
+    return make_plan(
         task=task,
         robot=settings.robot,
         draws=max(1, settings.simulated),
@@ -114,8 +159,13 @@ def finetune(
         space=settings.space,
         twin=settings.twin,
     )
-    parent.check(robot, parent.info.task)
-    recorded, summary = load_recorded(
+
+
+def _recorded(
+    settings: FinetuneSettings, task: str, robot: Robot, parent: FilePolicy
+) -> tuple[Demonstrations, dict[str, Any]]:
+    """The data set as demonstrations of `task`, and what is to be said of it."""
+    return load_recorded(
         settings.data,
         parent.info,
         robot,
@@ -129,40 +179,41 @@ def finetune(
         lead=settings.lead,
         predict=parent.act_on,
     )
-    numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
+
+
+def _config(settings: FinetuneSettings, task: str, plan: SweepPlan, parent: FilePolicy) -> dict[str, Any]:
+    """What the run directory says of the run; its identity goes by the contents of all files."""
     identity = {
         **plan.identity(plan.bind()),
         "seed": settings.seed,
         "parent": parent.sha256,
         "data": dataset_hash(settings.data),
         "calibration": None if settings.calibration is None else file_hash(settings.calibration),
-        "settings": numbers,
+        "settings": {name: value for name, value in asdict(settings).items() if name not in NAMED},
     }
     named = {**asdict(settings), "task": task}
-    config = described("finetune", seed=settings.seed, settings=named, identity=identity)
-    previous, _ = begin_run(out, config)
-    if finished_before(previous, out):
-        del previous["curve"]
-        return previous
-    groups, shares = [recorded], [1.0]
-    result: dict[str, Any] = {"recorded": summary}
-    if settings.simulated:
-        draws, _ = plan.make_draws(plan.bind())
-        simulated, result["simulated"] = collect(
-            CollectEpisode(
-                settings.robot,
-                task,
-                Disturbance(noise=settings.noise, student=settings.student),
-                student=settings.policy if settings.student > 0 else None,
-                nominal=plan.nominal,
-            ),
-            draws,
-            workers=workers,
-            label="collect simulated",
-        )
-        groups, shares = [recorded, simulated], [settings.real_share, 1 - settings.real_share]
+    return described("finetune", seed=settings.seed, settings=named, identity=identity)
 
-    torch.manual_seed(settings.seed)
+
+def _simulated(
+    settings: FinetuneSettings, task: str, plan: SweepPlan, workers: int
+) -> tuple[Demonstrations, dict[str, Any]]:
+    """Simulated demonstrations, driven by the policy itself in part, and a summary of how they went."""
+    draws, _ = plan.make_draws(plan.bind())
+    episode = CollectEpisode(
+        settings.robot,
+        task,
+        Disturbance(noise=settings.noise, student=settings.student),
+        student=settings.policy if settings.student > 0 else None,
+        nominal=plan.nominal,
+    )
+    return collect(episode, draws, workers=workers, label="collect simulated")
+
+
+def _training(
+    settings: FinetuneSettings, network: PolicyNetwork, groups: list[Demonstrations], shares: list[float]
+) -> tuple[ChunkCloning, ChunkDataModule]:
+    """The module to train, with the weights of `network`, and its data: `shares` of every batch from the `groups`."""
     model = ChunkCloning(
         network.arguments,
         total_steps=settings.epochs * settings.batches,
@@ -182,41 +233,21 @@ def finetune(
         keep_normalizers=True,
     )
     data.ensure(len(groups))
-    history = History(out / "metrics.json")
-    before = error_degrees(network, data.validation[0])
-    finished = fit(model, data, out, epochs=settings.epochs, options=options, history=history)
-    if not main_process():
-        return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
-    model.to("cpu")
-    info = replace(
-        parent.info,
-        provenance={
-            **{key: config[key] for key in ("command", "settings", "versions", "created")},
-            "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
-            "recorded": summary,
-        },
+    return model, data
+
+
+def _measured(settings: FinetuneSettings, task: str, policy: str, workers: int) -> dict[str, Any]:
+    """Success of a policy file in simulation, on draws that are the same for every policy of these settings."""
+    plan = make_plan(
+        task=task,
+        robot=settings.robot,
+        policy=policy,
+        draws=settings.evaluate,
+        seed=10_000 + settings.seed,
+        space=settings.space,
+        twin=settings.twin,
     )
-    result["interrupted"] = not finished
-    result["held_out_deg"] = {"before": before, "after": error_degrees(model.network, data.validation[0])}
-    result["export_difference"] = export_policy(model.network, info, out / "policy.onnx")
-    if finished and settings.evaluate:
-        result["simulation"] = {
-            name: evaluate(
-                make_plan(
-                    task=task,
-                    robot=settings.robot,
-                    policy=path,
-                    draws=settings.evaluate,
-                    seed=10_000 + settings.seed,
-                    space=settings.space,
-                    twin=settings.twin,
-                ),
-                workers=workers,
-            )
-            for name, path in (("before", settings.policy), ("after", str(out / "policy.onnx")))
-        }
-    history.write(**result)
-    return result
+    return evaluate(plan, workers=workers)
 
 
 def error_degrees(network: PolicyNetwork, demonstrations: Demonstrations) -> float | None:

@@ -48,6 +48,10 @@ def run_ray(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[O
     """
     # Ray would report its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_ADDRESS"):
+        # A private cluster listens on this machine alone. Only this switch does that: an address that is given as
+        # loopback is replaced by the machine's own (ray/_private/services.py: resolve_ip_for_localhost).
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError:
@@ -57,11 +61,7 @@ def run_ray(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[O
     started = not ray.is_initialized()
     if started:
         try:
-            # A private cluster listens on this machine alone; an address of one's own says where the other is.
-            private: dict[str, Any] = (
-                {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
-            )
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **private)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"the Ray cluster cannot be reached: {error}; check RAY_ADDRESS") from None
     # Ray attaches `remote` when it makes the class; its own annotations do not say so.

@@ -1,6 +1,8 @@
 """Sweeps on a Ray cluster of two nodes, each in processes of its own; skipped where Ray is not installed."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,50 @@ BOUND = Space().bind(
 
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"sim2real-transfer\[ray\]"):
         list(run_ray(Ball(), BOUND.draws(2, 0), 1))
+
+
+LISTENING = """
+import sys
+from pipelines.sweeps.ray_engine import run_ray
+from tests.pipelines.test_ray_engine import BOUND
+from tests.randomization.rollouts import Ball
+
+def open_ports():
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in open(f"/proc/net/{name}").read().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            # Loopback: 127.x.x.x, ::1, and 127.x.x.x written as IPv6, in the kernel's byte order.
+            loopback = local.split(":")[0] in (
+                "0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+            if state == "0A" and not loopback:
+                found.add(local)
+    return found
+
+before = open_ports()
+for outcome in run_ray(Ball(), BOUND.draws(2, 0), 1):
+    print("NEW", sorted(open_ports() - before))
+"""
+
+
+def test_a_private_cluster_listens_on_this_machine_alone() -> None:
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    root = Path(__file__).parents[2]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "PYTHONPATH": str(root)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.stdout.splitlines() == ["NEW []", "NEW []"], done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import numpy as np
 from hardware.emulator.assembly import emulated_calibration
 from hardware.runtime.control.supervisor import Action, Health, Phase, State
 from hardware.runtime.control.tick import Tick
-from hardware.runtime.recording.recorder import ENVIRONMENT, RecorderConfig, RecorderProcess
+from hardware.runtime.recording.recorder import RecorderConfig, RecorderProcess
 from sim2real.arm import ArmState
 from sim2real.camera import CameraModel
 from sim2real.lerobot import EpisodeRecorder
@@ -82,7 +82,7 @@ def cost_to_the_loop(frames: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as root:
         config = RecorderConfig(root, "so101", emulated_calibration(robot).table(), "reach")
         recorder = RecorderProcess(config, lambda condition, timeout: bool(condition() or time.sleep(0.01)))
-        observation = {name: np.zeros(size) for name, size in ENVIRONMENT.items()}
+        observation = {name: np.zeros(size) for name, size in config.environment.items()}
         observation["joint_position"] = np.array(robot.home)
         recorder.begin()
         costs = np.empty(frames)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.loop import ControlLoop, LoopSettings
-from hardware.runtime.control.supervisor import Deadlines, Phase
+from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.control.tick import Tick
 from hardware.runtime.recording.blackbox import BlackBox
 from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about

@@ -19,8 +19,9 @@ from hardware.emulator.faults.fault import Fault
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.wire import EmulatedBus
 from hardware.emulator.world_plant import WorldPlant
+from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.loop import ControlLoop, LoopSettings
-from hardware.runtime.control.supervisor import ENERGISED, Deadlines, Phase, Request
+from hardware.runtime.control.supervisor import ENERGISED, Phase, Request
 from hardware.runtime.control.tick import Tick
 from hardware.runtime.sources.sources import GoalOnly, PerceptionSource
 from hardware.servos.family import family_of

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.control.health import Deadlines
+from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.monitors import Monitors, Verdict
 from hardware.runtime.control.supervisor import MONITORS
 from hardware.runtime.fault_codes import FaultCode

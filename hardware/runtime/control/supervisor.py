@@ -19,7 +19,7 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-from hardware.runtime.control.health import Deadlines as Deadlines
+from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.health import Health as Health
 from hardware.runtime.control.health import Request as Request
 from hardware.runtime.fault_codes import FaultCode

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.fault_inputs import FAULT_TIME, FaultInputs
-from hardware.runtime.control.health import Deadlines
 from sim2real.arm import ArmState
 from sim2real.robot import Robot
 from sim2real.status import STATUS_NAMES

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hardware.arm.serial_arm import SerialArm
 from hardware.emulator.assembly import build_servos, emulated_calibration
-from hardware.emulator.faults.fuzzing import Report, fuzz_arm, fuzz_parser
+from hardware.emulator.faults.fuzzing import FuzzReport, fuzz_arm, fuzz_parser
 from hardware.emulator.plant import IdealPlant
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
@@ -38,7 +38,7 @@ class Guided(IdealPlant):
         pass
 
 
-def line_slice(robot: Robot, size: int, seed: int) -> Report:
+def line_slice(robot: Robot, size: int, seed: int) -> FuzzReport:
     """Damaged replies on the line of `robot`'s arm."""
     calibration = emulated_calibration(robot)
     plant, clock = Guided(robot.n, np.array(robot.home)), SimulatedClock()
@@ -61,7 +61,7 @@ def robots() -> dict[str, Robot]:
     return found
 
 
-def describe(name: str, report: Report) -> list[str]:
+def describe(name: str, report: FuzzReport) -> list[str]:
     damaged, passed = sum(report.damaged.values()), sum(report.passed.values())
     lines = [f"{name}: {report.bytes:,} bytes, {damaged:,} packets damaged"]
     if report.intact:
@@ -102,7 +102,7 @@ def main() -> int:
                 print(f"{name}: no robot of this family; its line is left out", file=sys.stderr)
                 continue
             key = f"{name} {what}"
-            report = Report.from_dict(done[key]) if key in done else Report()
+            report = FuzzReport.from_dict(done[key]) if key in done else FuzzReport()
             while report.bytes < size:
                 seed = report.bytes // SLICE
                 one = min(SLICE, size - report.bytes)
@@ -117,7 +117,7 @@ def main() -> int:
         print(json.dumps(done))
     else:
         for key, plain in done.items():
-            print("\n".join(describe(key, Report.from_dict(plain))))
+            print("\n".join(describe(key, FuzzReport.from_dict(plain))))
         print(f"no exception, no packet out of nothing; {time.monotonic() - begin:.0f} s")
     return 0
 

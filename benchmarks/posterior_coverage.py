@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipelines.identification.identify import ArmModelFit, Identified, identify_arm
 from pipelines.identification.logs import ArmLog
 from randomization.identification import Unknown, decode, prior_covariance
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ def record(model: ArmModelFit, truth: Array, commands: Sequence[Array], fps: flo
 
     def log(state: Array) -> ArmLog:
         return ArmLog(
-            Recording(command, state, starts, fps), robot.lower, robot.upper, np.ones(state.shape, dtype=bool),
+            ArmRecording(command, state, starts, fps), robot.lower, robot.upper, np.ones(state.shape, dtype=bool),
             "degrees", "simulated", tuple(range(len(commands))), (),
         )  # fmt: skip
 

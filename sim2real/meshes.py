@@ -26,7 +26,7 @@ SIMULATED = (".stl", ".obj", ".dae")
 
 
 @dataclass(frozen=True)
-class Mesh:
+class LinkMesh:
     """A <mesh> of a link; `path` is None where there is no such file."""
 
     link: str
@@ -76,18 +76,18 @@ _HOLDS: dict[str, Callable[[Path], bool]] = {
 """By kind, whether a file holds what its name says."""
 
 
-def meshes(root: ElementTree.Element, urdf: Path) -> list[Mesh]:
+def meshes(root: ElementTree.Element, urdf: Path) -> list[LinkMesh]:
     """All meshes of the links, in the order of the URDF, whose <robot> element is `root`."""
     found = []
     for link in root.findall("link"):
         for use in ("collision", "visual"):
             for mesh in link.findall(f"{use}/geometry/mesh"):
                 name = str(mesh.get("filename") or "")
-                found.append(Mesh(str(link.get("name")), use, name, find_file(name, urdf)))
+                found.append(LinkMesh(str(link.get("name")), use, name, find_file(name, urdf)))
     return found
 
 
-def missing_collision(mesh: Mesh, urdf: Path) -> UserError:
+def missing_collision(mesh: LinkMesh, urdf: Path) -> UserError:
     """The error for a collision mesh that cannot be used: it names where it was looked for."""
     text = f"{urdf}: the collision mesh '{mesh.filename}' of link '{mesh.link}' {mesh.problem}"
     if mesh.path is not None:
@@ -104,7 +104,7 @@ def missing_collision(mesh: Mesh, urdf: Path) -> UserError:
     )
 
 
-def note_unseen(found: Sequence[Mesh], urdf: Path) -> None:
+def note_unseen(found: Sequence[LinkMesh], urdf: Path) -> None:
     """Say on standard error, once per URDF and not in worker processes, which visual meshes will not be drawn."""
     unseen = [mesh for mesh in found if mesh.use == "visual" and mesh.problem]
     if not unseen or str(urdf) in _noted or parent_process() is not None:

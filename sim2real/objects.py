@@ -53,7 +53,7 @@ COLOURS: Mapping[str, Rgb] = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class Primitive:
     """One primitive that an object is made of, in the object's frame, turned by `yaw` rad about z.
 
     `size`, m: a box's edges along x, y and z; a cylinder's radius and length along z; a sphere's radius.
@@ -125,63 +125,63 @@ class Kind:
     """
 
     measures: tuple[str, ...]
-    shapes: Callable[[tuple[float, ...]], tuple[Shape, ...]]
+    shapes: Callable[[tuple[float, ...]], tuple[Primitive, ...]]
     symmetry: int = 0
     moves: bool = True
     hollow: bool = False
     rolls: bool = False
 
 
-def _cube(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _cube(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     (side,) = size
-    return (Shape("box", (side, side, side), (0.0, 0.0, side / 2)),)
+    return (Primitive("box", (side, side, side), (0.0, 0.0, side / 2)),)
 
 
-def _block(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _block(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     length, width, height = size
-    return (Shape("box", (length, width, height), (0.0, 0.0, height / 2)),)
+    return (Primitive("box", (length, width, height), (0.0, 0.0, height / 2)),)
 
 
-def _cylinder(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _cylinder(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     radius, height = size
-    return (Shape("cylinder", (radius, height), (0.0, 0.0, height / 2)),)
+    return (Primitive("cylinder", (radius, height), (0.0, 0.0, height / 2)),)
 
 
-def _ball(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _ball(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     (radius,) = size
-    return (Shape("sphere", (radius,), (0.0, 0.0, radius)),)
+    return (Primitive("sphere", (radius,), (0.0, 0.0, radius)),)
 
 
-def _open_box(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _open_box(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     length, width, height = size
     wall, middle = height - WALL, WALL + (height - WALL) / 2
     x, y = (length - WALL) / 2, (width - WALL) / 2
     return (
-        Shape("box", (length, width, WALL), (0.0, 0.0, WALL / 2)),
-        Shape("box", (WALL, width, wall), (x, 0.0, middle)),
-        Shape("box", (WALL, width, wall), (-x, 0.0, middle)),
-        Shape("box", (length - 2 * WALL, WALL, wall), (0.0, y, middle)),
-        Shape("box", (length - 2 * WALL, WALL, wall), (0.0, -y, middle)),
+        Primitive("box", (length, width, WALL), (0.0, 0.0, WALL / 2)),
+        Primitive("box", (WALL, width, wall), (x, 0.0, middle)),
+        Primitive("box", (WALL, width, wall), (-x, 0.0, middle)),
+        Primitive("box", (length - 2 * WALL, WALL, wall), (0.0, y, middle)),
+        Primitive("box", (length - 2 * WALL, WALL, wall), (0.0, -y, middle)),
     )
 
 
-def _bowl(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _bowl(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     """A regular polygon of plates; its floor are strips from side to side, which cover all of it."""
     radius, height = size
     edge = 2 * radius * math.tan(math.pi / SIDES)
     wall, middle, out = height - WALL, WALL + (height - WALL) / 2, radius - WALL / 2
     floor = [
-        Shape("box", (2 * radius, edge, WALL), (0.0, 0.0, WALL / 2), 2 * math.pi * k / SIDES)
+        Primitive("box", (2 * radius, edge, WALL), (0.0, 0.0, WALL / 2), 2 * math.pi * k / SIDES)
         for k in range(SIDES // 2)
     ]
     turns = [2 * math.pi * k / SIDES for k in range(SIDES)]
     walls = [
-        Shape("box", (WALL, edge, wall), (out * math.cos(a), out * math.sin(a), middle), a) for a in turns
+        Primitive("box", (WALL, edge, wall), (out * math.cos(a), out * math.sin(a), middle), a) for a in turns
     ]
     return (*floor, *walls)
 
 
-def _nothing(size: tuple[float, ...]) -> tuple[Shape, ...]:
+def _nothing(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     return ()
 
 
@@ -276,7 +276,7 @@ class ObjectSpec:
         return KINDS[self.kind].symmetry
 
     @cached_property
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[Primitive, ...]:
         """What it is made of, in its frame."""
         return tuple(
             replace(shape, position=(*shape.position[:2], shape.position[2] - self.rest))
@@ -306,7 +306,7 @@ class ObjectSpec:
         return x, y, z
 
     @cached_property
-    def _parts(self) -> tuple[Shape, ...]:
+    def _parts(self) -> tuple[Primitive, ...]:
         return KINDS[self.kind].shapes(self.measures)
 
     def inertia(self, mass: float) -> tuple[float, float, float]:

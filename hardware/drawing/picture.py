@@ -13,8 +13,8 @@ from hardware.drawing.raster import (
     Colour,
     Image,
     Light,
-    Mesh,
     Raster,
+    TriangleMesh,
     box,
     cylinder,
     disc,
@@ -25,7 +25,7 @@ from hardware.drawing.raster import (
 from hardware.drawing.sheet import Sheet, paint
 from sim2real.camera import CameraModel
 from sim2real.model.kinematics import link_poses
-from sim2real.objects import ObjectSpec, Shape
+from sim2real.objects import ObjectSpec, Primitive
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -116,14 +116,14 @@ class Picture:
         return parts
 
 
-def _meshes(spec: ObjectSpec) -> list[Mesh]:
+def _meshes(spec: ObjectSpec) -> list[TriangleMesh]:
     """What an object is drawn with, in its frame."""
     if not spec.moves:
         return [disc(spec.measures[0], spec.rgb)]
     return [_placed(shape, spec.rgb) for shape in spec.shapes]
 
 
-def _placed(shape: Shape, colour: Colour) -> Mesh:
+def _placed(shape: Primitive, colour: Colour) -> TriangleMesh:
     if shape.form == "box":
         mesh = box(shape.extent, colour)
     elif shape.form == "cylinder":
@@ -132,10 +132,10 @@ def _placed(shape: Shape, colour: Colour) -> Mesh:
         mesh = sphere(shape.size[0], colour)
     c, s = np.cos(shape.yaw), np.sin(shape.yaw)
     turned = mesh.triangles @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
-    return Mesh(turned + np.array(shape.position), colour)
+    return TriangleMesh(turned + np.array(shape.position), colour)
 
 
-def _join(meshes: list[Mesh]) -> tuple[Array, Array]:
+def _join(meshes: list[TriangleMesh]) -> tuple[Array, Array]:
     """Triangles (k, 3, 3) and colours (k, 3) of several meshes."""
     if not meshes:
         return np.zeros((0, 3, 3)), np.zeros((0, 3))

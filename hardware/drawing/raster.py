@@ -27,21 +27,21 @@ NEAR = 0.02  # m
 
 
 @dataclass(frozen=True)
-class Mesh:
+class TriangleMesh:
     """Triangles (k, 3, 3) m with outward normals by the right-hand rule, and one colour (3,) 0..1."""
 
     triangles: Array
     colour: Colour
 
 
-def box(size: Colour, colour: Colour) -> Mesh:
+def box(size: Colour, colour: Colour) -> TriangleMesh:
     """A box around the origin."""
     corners = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
     quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-    return Mesh(_quads(corners, quads), colour)
+    return TriangleMesh(_quads(corners, quads), colour)
 
 
-def cylinder(radius: float, length: float, colour: Colour, sides: int = 20) -> Mesh:
+def cylinder(radius: float, length: float, colour: Colour, sides: int = 20) -> TriangleMesh:
     """A cylinder along z around the origin."""
     angles = np.arange(sides) * 2 * math.pi / sides
     ring = np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
@@ -52,10 +52,10 @@ def cylinder(radius: float, length: float, colour: Colour, sides: int = 20) -> M
         j = (i + 1) % sides
         triangles += [(low[i], low[j], high[j]), (low[i], high[j], high[i])]
         triangles += [((0, 0, length / 2), high[i], high[j]), ((0, 0, -length / 2), low[j], low[i])]
-    return Mesh(np.array(triangles, dtype=np.float64), colour)
+    return TriangleMesh(np.array(triangles, dtype=np.float64), colour)
 
 
-def sphere(radius: float, colour: Colour, rings: int = 8, sides: int = 14) -> Mesh:
+def sphere(radius: float, colour: Colour, rings: int = 8, sides: int = 14) -> TriangleMesh:
     """A sphere around the origin."""
     theta = np.linspace(0, math.pi, rings + 1)
     phi = np.arange(sides + 1) * 2 * math.pi / sides
@@ -72,17 +72,17 @@ def sphere(radius: float, colour: Colour, rings: int = 8, sides: int = 14) -> Me
         for s in range(sides):
             a, b, c, d = grid[r, s], grid[r + 1, s], grid[r + 1, s + 1], grid[r, s + 1]
             triangles += [(a, b, c), (a, c, d)]
-    return Mesh(np.array(triangles), colour)
+    return TriangleMesh(np.array(triangles), colour)
 
 
-def disc(radius: float, colour: Colour, sides: int = 40) -> Mesh:
+def disc(radius: float, colour: Colour, sides: int = 40) -> TriangleMesh:
     """A disc in the plane z = 0, facing up."""
     angles = np.arange(sides + 1) * 2 * math.pi / sides
     ring = np.column_stack([radius * np.cos(angles), radius * np.sin(angles), np.zeros(sides + 1)])
-    return Mesh(np.array([(np.zeros(3), ring[i], ring[i + 1]) for i in range(sides)]), colour)
+    return TriangleMesh(np.array([(np.zeros(3), ring[i], ring[i + 1]) for i in range(sides)]), colour)
 
 
-def rectangle(x: tuple[float, float], y: tuple[float, float], colour: Colour, cells: int = 1) -> Mesh:
+def rectangle(x: tuple[float, float], y: tuple[float, float], colour: Colour, cells: int = 1) -> TriangleMesh:
     """A horizontal rectangle in the plane z = 0, facing up, in cells × cells pieces."""
     xs, ys = np.linspace(*x, cells + 1), np.linspace(*y, cells + 1)
     triangles = []
@@ -91,14 +91,14 @@ def rectangle(x: tuple[float, float], y: tuple[float, float], colour: Colour, ce
             a, b = (xs[i], ys[j], 0.0), (xs[i + 1], ys[j], 0.0)
             c, d = (xs[i + 1], ys[j + 1], 0.0), (xs[i], ys[j + 1], 0.0)
             triangles += [(a, b, c), (a, c, d)]
-    return Mesh(np.array(triangles), colour)
+    return TriangleMesh(np.array(triangles), colour)
 
 
 def _quads(corners: Array, quads: tuple[tuple[int, ...], ...]) -> Array:
     return np.array([corners[list(t)] for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
 
 
-def urdf_meshes(path: str | Path, joints: Sequence[str]) -> dict[str | None, list[Mesh]]:
+def urdf_meshes(path: str | Path, joints: Sequence[str]) -> dict[str | None, list[TriangleMesh]]:
     """The visual shapes of a URDF by the joint of `joints` that moves them (None: the base), in its link's frame.
 
     Boxes, cylinders and spheres; other shapes are left out. Raises UserError when the file cannot be read.
@@ -112,7 +112,7 @@ def urdf_meshes(path: str | Path, joints: Sequence[str]) -> dict[str | None, lis
         joint.find("child").get("link"): joint  # type: ignore[union-attr]
         for joint in root.findall("joint")
     }
-    result: dict[str | None, list[Mesh]] = {}
+    result: dict[str | None, list[TriangleMesh]] = {}
     for link in root.findall("link"):
         rotation, origin, name = np.eye(3), np.zeros(3), link.get("name")
         # Climb over joints that do not move, to the link that carries this one.
@@ -126,7 +126,7 @@ def urdf_meshes(path: str | Path, joints: Sequence[str]) -> dict[str | None, lis
             if shape is not None:
                 turn, shift = _frame(visual)
                 placed = (shape.triangles @ turn.T + shift) @ rotation.T + origin
-                result.setdefault(carrier, []).append(Mesh(placed, shape.colour))
+                result.setdefault(carrier, []).append(TriangleMesh(placed, shape.colour))
     return result
 
 
@@ -146,7 +146,7 @@ def _colour(material: ElementTree.Element | None, named: dict[str | None, Colour
     return named.get(material.get("name"), (0.7, 0.7, 0.7))
 
 
-def _shape(geometry: ElementTree.Element | None, colour: Colour) -> Mesh | None:
+def _shape(geometry: ElementTree.Element | None, colour: Colour) -> TriangleMesh | None:
     shape = None if geometry is None else next(iter(geometry), None)
     if shape is None:
         return None

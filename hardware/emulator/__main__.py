@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from hardware.emulator.session import EmulatorOptions, Session, leave_on_signals
+from hardware.emulator.session import EmulatorOptions, EmulatorSession, leave_on_signals
 from sim2real.errors import Sim2RealError
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     )
     session = None
     try:
-        session = Session(options)
+        session = EmulatorSession(options)
         announcement = json.dumps(asdict(session.announcement))
         session.run(lambda: print(announcement, flush=True), stdin_is_parent=True)
         return 0

@@ -94,7 +94,7 @@ def leave_on_signals() -> None:
     on_signals((signal.SIGTERM, signal.SIGHUP), lambda *_: sys.exit(0))
 
 
-class Session:
+class EmulatorSession:
     """One emulated arm; `run` makes its link and serves it, `close` removes every trace."""
 
     def __init__(self, options: EmulatorOptions) -> None:

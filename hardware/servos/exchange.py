@@ -50,7 +50,7 @@ QUIET = 0.004
 """Seconds of silence after which no acknowledgement is expected any more."""
 
 
-class Answer(Protocol):
+class ServoReply(Protocol):
     """A reply as a parser returns it."""
 
     @property
@@ -434,7 +434,7 @@ class PacketBus(ABC):
         self._note_damage(parser, plan.ids)
         return [found.get(id) for id in plan.ids]
 
-    def _stray(self, packet: Answer, asked: Sequence[int]) -> None:
+    def _stray(self, packet: ServoReply, asked: Sequence[int]) -> None:
         if packet.id not in asked:
             self.statistics.wrong_id += 1
         elif self.now() - self._last_failure < LATE_HORIZON:

@@ -22,7 +22,7 @@ def usual(times: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Pace:
+class LinePace:
     """What a line can do: `reading` s (`usual`) for one of all servos, of which the wire itself needs `wire` s."""
 
     port: str

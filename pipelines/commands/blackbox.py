@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.commands._options import add
 
 if TYPE_CHECKING:
-    from hardware.runtime.recording.timeline import Recording
+    from hardware.runtime.recording.timeline import BlackBoxRecording
 
 SUMMARY = "show what happened around a fault"
 GROUP = "on an arm"
@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from hardware.runtime.recording.timeline import Recording
+    from hardware.runtime.recording.timeline import BlackBoxRecording
     from sim2real.errors import UserError
 
     if args.exchanges < 0:
         raise UserError(f"--exchanges must not be negative, got {args.exchanges}")
-    recording = Recording(args.file)
+    recording = BlackBoxRecording(args.file)
     if args.plot:
         _plot(recording, args.plot)
     if args.json:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def as_json(recording: "Recording", exchanges: int) -> dict[str, Any]:
+def as_json(recording: "BlackBoxRecording", exchanges: int) -> dict[str, Any]:
     """Everything that is shown; times in s from the last fault, null where nothing is known."""
     zero = recording.zero
     return {
@@ -81,7 +81,7 @@ def as_json(recording: "Recording", exchanges: int) -> dict[str, Any]:
     }
 
 
-def as_text(recording: "Recording", exchanges: int) -> str:
+def as_text(recording: "BlackBoxRecording", exchanges: int) -> str:
     """A recording as text for people: why it was written, ticks, events and the last `exchanges` of the line."""
     zero, meta = recording.zero, recording.meta
     lines = [
@@ -112,7 +112,7 @@ def as_text(recording: "Recording", exchanges: int) -> str:
     return "\n".join(lines)
 
 
-def _plot(recording: "Recording", path: str) -> None:
+def _plot(recording: "BlackBoxRecording", path: str) -> None:
     import numpy as np
 
     from sim2real.errors import UserError

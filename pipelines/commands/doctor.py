@@ -245,7 +245,7 @@ def _errors(report: "BusReport") -> Check:
 
 def _pace(report: "BusReport", robot: "Robot", port: str) -> list[Check]:
     """How slow the adapter is, and which loops that allows."""
-    from hardware.servos.pace import Pace
+    from hardware.servos.pace import LinePace
 
     checks = []
     if report.latency is not None:
@@ -255,7 +255,7 @@ def _pace(report: "BusReport", robot: "Robot", port: str) -> list[Check]:
         return checks
     if min(servo.error_rate for servo in report.servos) > 0.5:
         return checks  # what was timed is how long we wait for nothing
-    pace = Pace(port, report.cycle_usual, report.cycle_wire)
+    pace = LinePace(port, report.cycle_usual, report.cycle_wire)
     serves = pace.serves(robot)
     text = (
         f"{1000 * report.cycle_median:.2f} ms in the median ({1000 * pace.wire:.2f} on the wire), one of four within "

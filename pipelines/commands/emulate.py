@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{flag} goes with --tell {what}; an emulator is started without it")
     from dataclasses import asdict
 
-    from hardware.emulator.session import EmulatorOptions, Session, leave_on_signals
+    from hardware.emulator.session import EmulatorOptions, EmulatorSession, leave_on_signals
 
     options = EmulatorOptions(
         robot=args.robot,
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         faults=tuple(args.fault),
     )
     leave_on_signals()
-    session = Session(options)
+    session = EmulatorSession(options)
     try:
         announcement = asdict(session.announcement)
         text = json.dumps(announcement) if args.json else _page(announcement)

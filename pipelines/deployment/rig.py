@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hardware.runtime.safety.estop_line import LineWatcher
     from hardware.runtime.safety.watchdog_client import Watchdog
     from hardware.runtime.sessions.session import Session
-    from pipelines.deployment.view import View
+    from pipelines.deployment.view import LiveView
     from sim2real.camera import CameraModel
 
 Array = NDArray[np.float64]
@@ -156,7 +156,7 @@ class Rig:
 
     def connect(self) -> "SerialArm":
         from hardware.arm.serial_arm import SerialArm
-        from hardware.servos.pace import Pace
+        from hardware.servos.pace import LinePace
         from sim2real.status import report
 
         options, robot = self.options, self.setup.robot
@@ -167,7 +167,7 @@ class Rig:
         arm.observe()
         for attempt in range(ATTEMPTS):
             # More than once: it may have been this machine, which loads so much just now.
-            pace = Pace(options.port, *arm.time_readings(TIMED))
+            pace = LinePace(options.port, *arm.time_readings(TIMED))
             if pace.serves(robot) or attempt == ATTEMPTS - 1:
                 pace.require(robot)
                 break
@@ -421,14 +421,14 @@ class Rig:
         self.observer.started("recorder", recorder.pid)
         return recorder
 
-    def make_view(self) -> "View | None":
+    def make_view(self) -> "LiveView | None":
         """The viewer, when one was asked for."""
         if self.options.view is None:
             return None
-        from pipelines.deployment.view import View
+        from pipelines.deployment.view import LiveView
 
         pictures = {name: camera.reader for name, camera in self._cameras.items()}
-        view = View(self.setup.robot, self.options.view, pictures)
+        view = LiveView(self.setup.robot, self.options.view, pictures)
         self.stack.callback(view.close)
         return view
 

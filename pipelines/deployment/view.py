@@ -52,7 +52,7 @@ def check_viewer() -> None:
         )
 
 
-class View:
+class LiveView:
     """The viewer's process. `target` is a file (.rrd) to write, or "" to open the viewer's window.
 
     Raises UserError when the file cannot be written.

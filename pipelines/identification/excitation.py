@@ -24,7 +24,7 @@ from pipelines.identification.logs import ArmLog
 from randomization.identification import Unknown, decode, prior_covariance
 from sim2real.errors import UserError
 from sim2real.gate.gate import Gate
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ REPEATS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class CandidateMotion:
     """A candidate: `goals` (T, n) rad at the policy rate, from home to home."""
 
     kind: str
@@ -139,7 +139,7 @@ def information_of(
     robot, unknowns = model.robot, model.unknowns
     starts = np.concatenate([[0], np.cumsum([len(m) for m in motions])])
     command = np.concatenate(motions)
-    recording = Recording(
+    recording = ArmRecording(
         command, np.tile(robot.home, (len(command), 1)), starts, robot.policy_rate, ramp=True
     )
     log = ArmLog(
@@ -171,7 +171,7 @@ def _step(unknown: Unknown, z: float) -> float:
 
 def candidates(
     robot: Robot, joints: Sequence[int], rng: np.random.Generator, speed: float = 1.0
-) -> list[Motion]:
+) -> list[CandidateMotion]:
     """Motions of `joints` (the others stay at home), see the module's docstring."""
     makers: tuple[tuple[str, Callable[..., Array]], ...] = (
         ("slow waves", partial(_waves, band=(0.1, 0.5))),
@@ -180,14 +180,14 @@ def candidates(
         ("ramps", _ramps),
     )
     safe, joints = _Air(robot), list(joints)
-    found: list[Motion] = []
+    found: list[CandidateMotion] = []
     for kind, make in makers:
         made = tries = 0
         while made < CANDIDATES // len(makers) and tries < 20 * CANDIDATES:
             tries += 1
             goals = make(robot, joints, rng, speed)
             if safe(goals):
-                found.append(Motion(kind, goals))
+                found.append(CandidateMotion(kind, goals))
                 made += 1
     if not found:
         raise UserError(

@@ -21,7 +21,7 @@ from pipelines.identification.recording_checks import (
 from sim2real.episode import Episode
 from sim2real.errors import UserError, listed
 from sim2real.lerobot import schema
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ class ArmLog:
     `units` and `reason` say how stored values were read, `remarks` what else the user should know.
     """
 
-    recording: Recording
+    recording: ArmRecording
     lower: Array
     upper: Array
     valid: NDArray[np.bool_]
@@ -150,7 +150,7 @@ def _log_at(readings: Readings, rate: float, remarks: Sequence[str]) -> ArmLog:
     valid = np.concatenate([part.valid & ~part.glitches for part in parts])
     state = _mended(np.concatenate([part.state for part in parts]), valid, starts)
     lower, upper = convert.calibration.limits
-    recording = Recording(
+    recording = ArmRecording(
         np.concatenate([part.command for part in parts]),
         state,
         starts,
@@ -173,7 +173,7 @@ def _log_at(readings: Readings, rate: float, remarks: Sequence[str]) -> ArmLog:
     )
 
 
-def recording_parts(recording: Recording) -> tuple[list[Array], list[Array]]:
+def recording_parts(recording: ArmRecording) -> tuple[list[Array], list[Array]]:
     """Commands and states by episode, (T, n) rad each."""
     bounds = recording.starts[1:-1]
     return np.split(recording.command, bounds), np.split(recording.state, bounds)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.identification.logs import ArmLog
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.model.dynamics import mass_and_bias
 from sim2real.robot import Robot
 
@@ -51,7 +51,7 @@ def informative_part(log: ArmLog, robot: Robot, frames: int, errors: Array | Non
     return _pieces(log, [bounds[k] for k in sorted(chosen)])
 
 
-def _cut(recording: Recording) -> list[tuple[int, int]]:
+def _cut(recording: ArmRecording) -> list[tuple[int, int]]:
     """Rows (first, last + 1) of the stretches."""
     pieces = []
     for first, last in pairwise(recording.starts.tolist()):
@@ -125,7 +125,7 @@ def _pieces(log: ArmLog, bounds: list[tuple[int, int]]) -> ArmLog:
         starts.append(starts[-1] + last - begin)
         numbers.append(log.episodes[e])
     index = np.concatenate(rows)
-    cut = Recording(
+    cut = ArmRecording(
         recording.command[index], recording.state[index], np.array(starts), recording.fps, recording.ramp
     )
     return replace(log, recording=cut, valid=np.concatenate(valid), episodes=tuple(numbers))

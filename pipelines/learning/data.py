@@ -86,7 +86,7 @@ class RandomBatches(Sampler[Tensor]):
             yield torch.cat(parts)
 
 
-class Pace:
+class GroupSchedule:
     """When groups of demonstrations join the training: a new one every `epochs_per_group` epochs."""
 
     def __init__(self, groups: int = 1, epochs_per_group: int = 1) -> None:
@@ -115,7 +115,7 @@ class ChunkDataModule(L.LightningDataModule):
         network: PolicyNetwork,
         source: Callable[[int], Demonstrations],
         *,
-        pace: Pace | None = None,
+        pace: GroupSchedule | None = None,
         shares: Callable[[int], Sequence[float]] | None = None,
         batch_size: int = 1024,
         batches_per_epoch: int = 100,
@@ -125,7 +125,7 @@ class ChunkDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.network, self.source = network, source
-        self.pace = pace or Pace()
+        self.pace = pace or GroupSchedule()
         self.shares = shares or (lambda count: [1.0] * count)
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.held_out, self.seed = held_out, seed

@@ -16,7 +16,7 @@ import torch
 
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.collect import CollectEpisode, Disturbance, collect
-from pipelines.learning.data import ChunkDataModule, Pace, PairDataset
+from pipelines.learning.data import ChunkDataModule, GroupSchedule, PairDataset
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.base import PolicyNetwork
@@ -224,7 +224,7 @@ def _training(
     data = ChunkDataModule(
         model.network,
         lambda group: groups[group],
-        pace=Pace(len(groups)),
+        pace=GroupSchedule(len(groups)),
         shares=lambda count: shares,
         batch_size=settings.batch_size,
         batches_per_epoch=settings.batches,

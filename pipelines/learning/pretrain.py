@@ -16,7 +16,7 @@ import torch
 
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, collect
-from pipelines.learning.data import ChunkDataModule, Pace
+from pipelines.learning.data import ChunkDataModule, GroupSchedule
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
 from pipelines.learning.networks.base import PolicyNetwork
@@ -198,7 +198,7 @@ TRAINING = 0.9
 """Share of a time budget for collection and training; the rest is for export and evaluation."""
 
 
-class TimedPace(Pace):
+class TimedPace(GroupSchedule):
     """A round every so many epochs, and with a budget whenever the time for the one before is up.
 
     What is left of the budget when a round begins is shared evenly among the rounds still to come.

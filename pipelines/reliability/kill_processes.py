@@ -32,9 +32,9 @@ PICTURE: Final = 0.5
 def arm_process(link: str, log: str, robot: str) -> None:
     """An emulated arm until SIGTERM, or until its parent has died. SIGUSR2 begins its log anew, SIGUSR1 writes it to
     `log` and says "saved"."""
-    from hardware.emulator.session import EmulatorOptions, Session
+    from hardware.emulator.session import EmulatorOptions, EmulatorSession
 
-    session = Session(EmulatorOptions(robot=robot, link=link, task="push", seed=1))
+    session = EmulatorSession(EmulatorOptions(robot=robot, link=link, task="push", seed=1))
     plant, latest, save = session.plant, 0.0, False
     rows: list[Any] = []
 

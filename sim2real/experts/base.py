@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.experts import laws
-from sim2real.experts.motion import Motion
+from sim2real.experts.motion import MotionModel
 from sim2real.experts.pointing import pointing_geometry
 from sim2real.model.kinematics import link_poses, tool_position
 from sim2real.observation import Observation, object_keys
@@ -45,7 +45,7 @@ class Expert:
             )
         self.robot = robot
         self.horizon = horizon
-        self._motion = Motion(robot)
+        self._motion = MotionModel(robot)
         self._geometry = self.geometry()
         self._grip = grip_angles(robot) if robot.gripper is not None else np.zeros(5)
         self._scene = np.zeros(9)

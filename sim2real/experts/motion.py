@@ -39,7 +39,7 @@ STRETCH_MARGIN = 0.006
 """m that the wrist stays nearer to the shoulder than the straight arm."""
 
 
-class Motion:
+class MotionModel:
     """What the compiled functions need of a robot, as arrays.
 
     `lower`, `upper` (n,) rad limits with a margin; `speed` (n,) rad/s; `stiffness` (n,) N·m/rad of the nominal

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.experts.motion import Motion, clip, follow_into, sag_into, step_into
+from sim2real.experts.motion import MotionModel, clip, follow_into, sag_into, step_into
 from sim2real.model.kinematics import (
     link_poses,
     link_poses_into,
@@ -44,7 +44,7 @@ class IterativeReachExpert:
     def __init__(self, robot: Robot, horizon: int = HORIZON) -> None:
         self.robot = robot
         self.horizon = horizon
-        self._motion = Motion(robot)
+        self._motion = MotionModel(robot)
         self._free = np.ones(robot.n, dtype=np.bool_)
         if robot.gripper is not None:
             self._free[robot.gripper] = False

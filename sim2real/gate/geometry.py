@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim2real.gate.shapes import Shape, collision_shapes
+from sim2real.gate.shapes import CollisionShape, collision_shapes
 from sim2real.model.dynamics import INVERSE_COLUMNS, add_point_mass
 from sim2real.model.servo import ARMATURE, nominal_parameters
 from sim2real.robot import Robot
@@ -165,7 +165,7 @@ def guarded_geometry(robot: Robot) -> Array:
     return buffer
 
 
-def _points(model: ArmModel, ancestors: NDArray[np.bool_], shapes: list[Shape]) -> Array:
+def _points(model: ArmModel, ancestors: NDArray[np.bool_], shapes: list[CollisionShape]) -> Array:
     rows = []
     for i in range(model.links):
         if not _can_change_height(model, ancestors[i]):

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class CollisionShape:
     """A shape carried by `link`. In the link's frame, m: the `half` extents (3,) of the smallest box around it,
     the box's `rotation` (3, 3) and `centre` (3,), and `corners` (k, 3) whose convex hull contains the shape."""
 
@@ -29,7 +29,7 @@ class Shape:
     corners: Array
 
 
-def collision_shapes(robot: Robot) -> list[Shape]:
+def collision_shapes(robot: Robot) -> list[CollisionShape]:
     """All shapes of `robot`, in the order of the URDF."""
     file = UrdfFile(robot.urdf)
     shapes = []
@@ -45,7 +45,7 @@ def collision_shapes(robot: Robot) -> list[Shape]:
             half, corners = found
             rotation, origin = file.frame(collision, what)
             rotation, origin = above @ rotation, above @ origin + start
-            shapes.append(Shape(link, rotation, origin, half, corners @ rotation.T + origin))
+            shapes.append(CollisionShape(link, rotation, origin, half, corners @ rotation.T + origin))
     return shapes
 
 

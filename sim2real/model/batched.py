@@ -37,7 +37,7 @@ MIN_RATE = 240.0
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class ArmRecording:
     """Commands and states of several episodes, end to end, as an arm's encoders count them.
 
     `command` and `state` (T, n) rad: the command given at frame t and the state read just before it. `starts` (E + 1,):
@@ -89,12 +89,12 @@ class Recording:
         result[self.starts[1:] - 1] = self.state[self.starts[1:] - 1]
         return result
 
-    def select(self, episodes: "NDArray[np.intp] | list[int] | range") -> "Recording":
+    def select(self, episodes: "NDArray[np.intp] | list[int] | range") -> "ArmRecording":
         """The recording of some of the episodes."""
         rows = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
         index = np.concatenate(rows)
         starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
-        return Recording(self.command[index], self.state[index], starts, self.fps, self.ramp)
+        return ArmRecording(self.command[index], self.state[index], starts, self.fps, self.ramp)
 
 
 def substeps(fps: float, rate: float = MIN_RATE) -> int:
@@ -162,7 +162,7 @@ def _simulate(
 
 def simulate(
     model: ArmModel,
-    recording: Recording,
+    recording: ArmRecording,
     parameters: Array,
     *,
     inertials: Array | None = None,

@@ -21,7 +21,7 @@ from sim2real.robot import Robot
 from sim2real.simulation.backdrop import Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.drift import Drift
-from sim2real.simulation.studio import Studio, View
+from sim2real.simulation.studio import Snapshot, Studio
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -127,7 +127,12 @@ class Renderer:
             self._studio = None
 
     def image(
-        self, name: str, view: View, width: int | None = None, height: int | None = None, time: float = 0.0
+        self,
+        name: str,
+        view: Snapshot,
+        width: int | None = None,
+        height: int | None = None,
+        time: float = 0.0,
     ) -> Image:
         """(height, width, 3) RGB of `view`, `time` s into the episode.
 

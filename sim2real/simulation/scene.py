@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, Shape, unknown
+from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, Primitive, unknown
 from sim2real.robot import Robot
 from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
@@ -138,7 +138,7 @@ class SceneBodies:
         )
         return int(body)
 
-    def _shape(self, shapes: Sequence[Shape]) -> int:
+    def _shape(self, shapes: Sequence[Primitive]) -> int:
         """Bullet's collision shape."""
         if len(shapes) == 1 and shapes[0].form == "box":
             half = tuple(edge / 2 for edge in shapes[0].size)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.objects import ObjectSpec, Shape
+from sim2real.objects import ObjectSpec, Primitive
 from sim2real.robot import Robot
 from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
@@ -33,7 +33,7 @@ _BLOCK_COLOURS = (
 
 
 @dataclass(frozen=True)
-class View:
+class Snapshot:
     """Where everything is at the moment of a picture: joint angles (n,) rad, and the objects that are there."""
 
     position: Array
@@ -44,7 +44,7 @@ class View:
 class _Look:
     """How an object of one size looks: a body for each of its shapes (a zone: the disc, with no shape)."""
 
-    parts: tuple[tuple[int, Shape | None], ...]
+    parts: tuple[tuple[int, Primitive | None], ...]
 
 
 class Studio:
@@ -83,7 +83,7 @@ class Studio:
                 _Look(tuple((self._solid(shape, colour), shape) for shape in scaled.shapes)),
             )
 
-    def _solid(self, shape: Shape, colour: tuple[float, ...]) -> int:
+    def _solid(self, shape: Primitive, colour: tuple[float, ...]) -> int:
         if shape.form == "box":
             return self._block(tuple(edge / 2 for edge in shape.size), colour)
         if shape.form == "cylinder":
@@ -153,7 +153,7 @@ class Studio:
             )
         )
 
-    def arrange(self, view: View, values: Mapping[str, float]) -> None:
+    def arrange(self, view: Snapshot, values: Mapping[str, float]) -> None:
         """Put everything where it is; `values` are the world's parameters."""
         height = values["world.table_height"]
         for joint, angle in zip(self._joints, self._robot.model.link_positions(view.position).tolist()):

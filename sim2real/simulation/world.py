@@ -38,7 +38,7 @@ from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.scene import SceneBodies
 from sim2real.simulation.sensing import JointSensor, ObjectDetector, true_entries
-from sim2real.simulation.studio import View
+from sim2real.simulation.studio import Snapshot
 from sim2real.task import Scene, Task
 from sim2real.truth import ObjectState, Truth
 
@@ -315,7 +315,7 @@ class World:
         self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        view = View(self.position, self._states())
+        view = Snapshot(self.position, self._states())
         return self.renderer.image(camera, view, width, height, time=self.time)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:

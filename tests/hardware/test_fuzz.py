@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hardware.emulator.faults.fuzzing import MUTATIONS, Report, fuzz_arm, fuzz_parser
+from hardware.emulator.faults.fuzzing import MUTATIONS, FuzzReport, fuzz_arm, fuzz_parser
 from hardware.servos.family import FAMILIES
 from tests.hardware.conftest import ArmRig
 
@@ -39,10 +39,10 @@ def test_damaged_replies_on_a_line(arm_rig: ArmRig) -> None:
 
 def test_reports_add_up() -> None:
     one, two = fuzz_parser(FAMILIES["feetech"], 5000, 1), fuzz_parser(FAMILIES["feetech"], 5000, 2)
-    total = Report()
+    total = FuzzReport()
     total.add(one)
     total.add(two)
     assert total.bytes == one.bytes + two.bytes and total.damaged == one.damaged + two.damaged
-    assert Report.from_dict(total.as_dict()) == total
+    assert FuzzReport.from_dict(total.as_dict()) == total
     again = fuzz_parser(FAMILIES["feetech"], 5000, 1)
     assert again == one and np.isfinite(total.worst)

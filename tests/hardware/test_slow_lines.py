@@ -8,7 +8,7 @@ import pytest
 from hardware.commissioning.inspection import inspect_bus
 from hardware.emulator.stepped import SteppedArm
 from hardware.emulator.wire import Reply
-from hardware.servos.pace import Pace, usual
+from hardware.servos.pace import LinePace, usual
 from sim2real.errors import BusError, UserError
 from sim2real.robot import Robot
 
@@ -38,7 +38,7 @@ def test_slow_servos_are_found_and_none_of_them_is_called_broken(robot: str, sec
     assert state.valid.all()
     reading, wire = rig.arm.time_readings(25)
     assert reading == pytest.approx(wire + seconds, abs=0.004) and wire < 0.004
-    pace = Pace("/dev/ttyX", reading, wire)
+    pace = LinePace("/dev/ttyX", reading, wire)
     assert pace.serves(rig.robot) == (seconds < 0.007)
     if pace.serves(rig.robot):
         start = rig.arm.enable()
@@ -73,13 +73,13 @@ def test_what_is_usual() -> None:
 
 
 def test_a_loop_that_cannot_be_held_is_refused_with_both_figures() -> None:
-    Pace("/dev/ttyX", 0.0079, 0.001).require(SO101)
+    LinePace("/dev/ttyX", 0.0079, 0.001).require(SO101)
     with pytest.raises(UserError) as refused:
-        Pace("/dev/ttyX", 0.0176, 0.001).require(SO101)
+        LinePace("/dev/ttyX", 0.0176, 0.001).require(SO101)
     text = str(refused.value)
     assert "17.6 ms for a reading of all servos (1.0 ms of it on the wire)" in text
     assert "at 45 Hz at most; that of so101 runs at 100 Hz. Nothing has moved" in text
     assert "set command_rate = 30 in a TOML" in text and "waiting for the adapter" in text
     # A wire that is too slow is not the adapter's fault.
-    remedy = Pace("/dev/ttyX", 0.033, 0.031).remedy(SO101)
+    remedy = LinePace("/dev/ttyX", 0.033, 0.031).remedy(SO101)
     assert remedy.startswith("give the servos a higher baud rate than 1000000 (a slower loop will not do")

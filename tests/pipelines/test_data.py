@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.learning.cloning import ChunkCloning
-from pipelines.learning.data import ChunkDataModule, Pace, RandomBatches
+from pipelines.learning.data import ChunkDataModule, GroupSchedule, RandomBatches
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.networks.mlp import ChunkMLP
 from sim2real.errors import UserError
@@ -119,7 +119,9 @@ def test_groups_come_one_after_the_other_and_training_learns(tmp_path: Path) -> 
         epochs.append(fit.current_epoch)
         return demonstrations(seed=group, first=100 * group, episodes=30)
 
-    data = ChunkDataModule(model.network, source, pace=Pace(2, 2), batch_size=64, batches_per_epoch=60)
+    data = ChunkDataModule(
+        model.network, source, pace=GroupSchedule(2, 2), batch_size=64, batches_per_epoch=60
+    )
     fit = trainer(4, tmp_path)
     fit.fit(model, data)
     assert asked == [0, 1]

@@ -11,7 +11,14 @@ import pytest
 
 from hardware.emulator.deviations import default_twin
 from pipelines import cli
-from pipelines.identification.excitation import Excitation, Motion, belief, candidates, design, information_of
+from pipelines.identification.excitation import (
+    CandidateMotion,
+    Excitation,
+    belief,
+    candidates,
+    design,
+    information_of,
+)
 from pipelines.identification.excite import ExciteTask, plan
 from pipelines.identification.identify import ArmModelFit, Identified, identify_arm
 from pipelines.identification.logs import load_arm_log
@@ -34,11 +41,11 @@ ROBOT = Robot.load("so101")
 
 
 @pytest.fixture(scope="module")
-def motions() -> list[Motion]:
+def motions() -> list[CandidateMotion]:
     return candidates(ROBOT, range(ROBOT.n), np.random.default_rng(1))
 
 
-def test_motions_keep_the_gates_limits_and_touch_nothing(motions: list[Motion]) -> None:
+def test_motions_keep_the_gates_limits_and_touch_nothing(motions: list[CandidateMotion]) -> None:
     assert {m.kind for m in motions} == {"slow waves", "quick waves", "poses", "ramps"}
     gate = Gate(ROBOT)
     ticks = round(ROBOT.command_rate / ROBOT.policy_rate)
@@ -57,7 +64,7 @@ def test_motions_keep_the_gates_limits_and_touch_nothing(motions: list[Motion]) 
             assert gate.counts[kind] == 0, (motion.kind, kind)
 
 
-def test_it_moves_only_the_joints_it_may(motions: list[Motion]) -> None:
+def test_it_moves_only_the_joints_it_may(motions: list[CandidateMotion]) -> None:
     some = candidates(ROBOT, [2, 3], np.random.default_rng(1))
     still = [0, 1, 4, 5]
     assert all(np.ptp(m.goals[:, still], axis=0).max() < 1e-12 for m in some)
@@ -70,7 +77,7 @@ def excitation() -> Excitation:
 
 
 def test_the_choice_tells_more_than_a_single_kind_on_average(
-    excitation: Excitation, motions: list[Motion]
+    excitation: Excitation, motions: list[CandidateMotion]
 ) -> None:
     """Against as much motion of each kind, by the determinant of what is known afterwards."""
     assert len(excitation.goals) <= 16 * ROBOT.policy_rate

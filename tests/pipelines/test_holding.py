@@ -2,7 +2,7 @@ import numpy as np
 
 from pipelines.identification.holding import held, without_held
 from pipelines.identification.logs import ArmLog
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -11,7 +11,7 @@ ROBOT = Robot.load("so101")
 def log_of(command: np.ndarray, state: np.ndarray) -> ArmLog:
     arrays = [np.tile(ROBOT.home, (len(command), 1)) for _ in range(2)]
     arrays[0][:, 5], arrays[1][:, 5] = command, state
-    recording = Recording(*arrays, np.array([0, len(command) // 2, len(command)]), 30.0)
+    recording = ArmRecording(*arrays, np.array([0, len(command) // 2, len(command)]), 30.0)
     return ArmLog(
         recording, ROBOT.lower, ROBOT.upper, np.ones(arrays[0].shape, bool), "degrees", "", (0, 1), ()
     )

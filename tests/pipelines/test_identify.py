@@ -18,7 +18,7 @@ from pipelines.identification.results import advice, excite_command, training_ra
 from randomization.identification import Unknown
 from randomization.space import Space
 from sim2real.errors import UserError
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 from sim2real.simulation.parameters import world_parameters
 
@@ -47,7 +47,7 @@ def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, e
     model = ArmModelFit.build(ROBOT)
     truth = np.array([changes.get(u.name, u.start) for u in model.unknowns])
     log = ArmLog(
-        Recording(command, state, starts, 30.0), ROBOT.lower, ROBOT.upper, np.ones(state.shape, bool), "degrees",
+        ArmRecording(command, state, starts, 30.0), ROBOT.lower, ROBOT.upper, np.ones(state.shape, bool), "degrees",
         "simulated", tuple(range(episodes)), (),
     )  # fmt: skip
     out = model.simulate(log, truth[None])[0]
@@ -57,7 +57,7 @@ def simulated_log(changes: dict[str, float], seed: int = 0, frames: int = 200, e
     tick = 2 * np.pi / 4096
     state = np.round(state / tick) * tick
     return ArmLog(
-        Recording(command, state, starts, 30.0), ROBOT.lower, ROBOT.upper, log.valid, "degrees", "simulated",
+        ArmRecording(command, state, starts, 30.0), ROBOT.lower, ROBOT.upper, log.valid, "degrees", "simulated",
         log.episodes, (),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipelines.identification.logs import ArmLog
 from pipelines.identification.stretches import informative_part
-from sim2real.model.batched import Recording
+from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -14,7 +14,7 @@ def log_of(parts: list[np.ndarray]) -> ArmLog:
     state = np.concatenate(parts)
     starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     return ArmLog(
-        Recording(state, state, starts, 30.0), ROBOT.lower, ROBOT.upper, np.ones(state.shape, dtype=bool),
+        ArmRecording(state, state, starts, 30.0), ROBOT.lower, ROBOT.upper, np.ones(state.shape, dtype=bool),
         "degrees", "made", tuple(range(len(parts))), (),
     )  # fmt: skip
 

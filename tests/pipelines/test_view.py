@@ -12,7 +12,7 @@ from hardware.runtime.control.supervisor import CODES, Phase, State
 from hardware.runtime.control.tick import Tick
 from hardware.runtime.fault_codes import FaultCode
 from pipelines.cli import main
-from pipelines.deployment.view import View
+from pipelines.deployment.view import LiveView
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from tests.hardware.runtime.ticks import a_tick
@@ -44,7 +44,7 @@ def test_without_the_viewer_it_is_one_message(capsys, tmp_path):
 
 @pytest.mark.skipif(INSTALLED, reason="rerun is installed")
 def test_a_viewer_that_has_gone_disturbs_nobody(tmp_path, capfd):
-    view = View(ROBOT, str(tmp_path / "run.rrd"), {})
+    view = LiveView(ROBOT, str(tmp_path / "run.rrd"), {})
     view._process.join(60)
     for i in range(100):
         view.tick(tick(i))
@@ -66,7 +66,7 @@ def test_it_writes_what_rerun_can_read(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "pipelines.deployment.view.GOODBYE", 120.0
     )  # a busy machine loads it for longer than a run ends
-    view = View(ROBOT, str(tmp_path / "run.rrd"), {"front": Still()})
+    view = LiveView(ROBOT, str(tmp_path / "run.rrd"), {"front": Still()})
     for i in range(30):
         view.tick(tick(i))
     assert view.close() == ""
@@ -101,4 +101,4 @@ def test_it_writes_what_rerun_can_read(tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        View(ROBOT, str(tmp_path / "file" / "run.rrd"), {})
+        LiveView(ROBOT, str(tmp_path / "file" / "run.rrd"), {})

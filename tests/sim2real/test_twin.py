@@ -14,14 +14,14 @@ MODEL = ROBOT.model
 NOMINAL = servo.nominal_parameters(ROBOT)
 
 
-def recording(frames: int = 60, episodes: int = 2, fps: float = 30.0) -> twin.Recording:
+def recording(frames: int = 60, episodes: int = 2, fps: float = 30.0) -> twin.ArmRecording:
     """Smooth motion around home; states are the commands, which only the first row's value matters of."""
     time = np.arange(frames) / fps
     command = np.concatenate(
         [ROBOT.home + 0.3 * np.sin(2 * time[:, None] + e + np.arange(6)) - 0.3 * np.sin(e + np.arange(6))
          for e in range(episodes)]
     )  # fmt: skip
-    return twin.Recording(command, command.copy(), np.arange(episodes + 1) * frames, fps)
+    return twin.ArmRecording(command, command.copy(), np.arange(episodes + 1) * frames, fps)
 
 
 def test_batch_and_episodes_are_independent() -> None:
@@ -40,7 +40,7 @@ def test_a_held_pose_droops_by_gravity_over_stiffness() -> None:
     for field in ("coulomb", "stribeck", "load_motor", "load_external", "dead_band"):
         parameters[:, servo.FIELD_INDEX[field]] = 0.0
     command = np.tile(np.array([0.0, 0.3, -0.3, 0.2, 0.0, 0.5]), (90, 1))
-    log = twin.Recording(command, command.copy(), np.array([0, 90]), 30.0)
+    log = twin.ArmRecording(command, command.copy(), np.array([0, 90]), 30.0)
     end = twin.simulate(MODEL, log, parameters)[0, -1]
     gravity = mass_and_bias(MODEL, end, np.zeros(6))[1]
     p = parameters
@@ -88,18 +88,18 @@ def test_substeps(fps: float, expected: int) -> None:
 def test_recordings_are_checked() -> None:
     ok = np.zeros((10, 6))
     with pytest.raises(UserError, match="must both be"):
-        twin.Recording(ok, np.zeros((9, 6)), np.array([0, 10]), 30)
+        twin.ArmRecording(ok, np.zeros((9, 6)), np.array([0, 10]), 30)
     with pytest.raises(UserError, match="starts must run"):
-        twin.Recording(ok, ok, np.array([0, 9]), 30)
+        twin.ArmRecording(ok, ok, np.array([0, 9]), 30)
     with pytest.raises(UserError, match="at least two frames"):
-        twin.Recording(ok, ok, np.array([0, 1, 10]), 30)
+        twin.ArmRecording(ok, ok, np.array([0, 1, 10]), 30)
     with pytest.raises(UserError, match="fps"):
-        twin.Recording(ok, ok, np.array([0, 10]), 0)
+        twin.ArmRecording(ok, ok, np.array([0, 10]), 0)
 
 
 def test_what_is_compared_with_what() -> None:
     state = np.arange(5.0)[:, None] * np.ones(6)
-    log = twin.Recording(state, state, np.array([0, 3, 5]), 30)
+    log = twin.ArmRecording(state, state, np.array([0, 3, 5]), 30)
     assert log.compared().tolist() == [True, True, False, True, False]
     assert log.outcome()[:, 0].tolist() == [1, 2, 2, 4, 4]
     assert log.initial[:, 0].tolist() == [0, 3]
@@ -112,8 +112,8 @@ def test_a_ramp_is_a_staircase_of_a_faster_clock() -> None:
         [log.command[:1].repeat(10, axis=0)]
         + [a + (np.arange(1, 11) / 10)[:, None] * (b - a) for a, b in zip(log.command[:-1], log.command[1:])]
     )
-    every = twin.Recording(fine, fine.copy(), np.array([0, len(fine)]), 300.0)
-    ramp = twin.Recording(log.command, log.state, log.starts, 30.0, ramp=True)
+    every = twin.ArmRecording(fine, fine.copy(), np.array([0, len(fine)]), 300.0)
+    ramp = twin.ArmRecording(log.command, log.state, log.starts, 30.0, ramp=True)
     expected = twin.simulate(MODEL, every, NOMINAL, rate=300.0)[0][9::10]
     np.testing.assert_allclose(twin.simulate(MODEL, ramp, NOMINAL, rate=300.0)[0], expected, atol=1e-12)
     assert np.abs(twin.simulate(MODEL, log, NOMINAL, rate=300.0)[0] - expected).max() > 0.005

@@ -32,7 +32,7 @@ EMULATED: Final = frozenset({Place.BUS, Place.PORT, Place.SERVO, Place.CAMERA})
 
 
 @dataclass(frozen=True)
-class Parameter:
+class FaultParameter:
     """A number that a fault takes: its value when none is given, its unit and its range (inclusive)."""
 
     name: str
@@ -76,7 +76,7 @@ class FaultKind:
     response: str
     cases: tuple[Case, ...]
     tests: tuple[str, ...]
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[FaultParameter, ...] = ()
     lasts: float = 0.2
     strength: bool = True
     families: tuple[str, ...] = (FEETECH, DYNAMIXEL)
@@ -85,13 +85,13 @@ class FaultKind:
         if not self.name.isidentifier() or not self.cases or not self.lasts > 0:
             raise ValueError(f"fault {self.name!r} needs a name, a case and a duration")
 
-    def parameter(self, name: str) -> Parameter | None:
+    def parameter(self, name: str) -> FaultParameter | None:
         return next((p for p in self.parameters if p.name == name), None)
 
 
-ID = Parameter("id", 0, "", 0, 253, "servo ID; 0: every servo")
-ONE = Parameter("id", 3, "", 1, 253, "servo ID")
-SHARE = Parameter("p", 1.0, "", 0, 1, "share of the replies that are hit")
+ID = FaultParameter("id", 0, "", 0, 253, "servo ID; 0: every servo")
+ONE = FaultParameter("id", 3, "", 1, 253, "servo ID")
+SHARE = FaultParameter("p", 1.0, "", 0, 1, "share of the replies that are hit")
 EVER: Final = math.inf
 
 _MATRIX = "runtime/test_proof.py::test_every_fault_in_every_state"
@@ -115,7 +115,7 @@ KINDS: Final = (
         "bit_flip", Place.BUS, "a bit of a reply is inverted", _DAMAGE,
         (Case("p=0.3,for=0.5", per_day=20), Case("for=0.2", per_day=10), Case("for=1.4", _LOST, per_day=0.02)),
         (_MATRIX, "test_bus.py::test_damage_is_attributed", "test_fuzz.py::test_damaged_replies_on_a_line"),
-        (ID, SHARE, Parameter("bits", 1, "", 1, 64, "bits per reply")),
+        (ID, SHARE, FaultParameter("bits", 1, "", 1, 64, "bits per reply")),
     ),
     FaultKind(
         "truncate", Place.BUS, "the end of a reply is missing", _DAMAGE,
@@ -126,7 +126,7 @@ KINDS: Final = (
         "garbage", Place.BUS, "random bytes before a reply", _DAMAGE,
         (Case("for=0.5", per_day=5),),
         (_MATRIX, "test_fuzz.py::test_random_and_damaged_bytes"),
-        (ID, SHARE, Parameter("bytes", 8, "", 1, 200, "number of bytes")),
+        (ID, SHARE, FaultParameter("bytes", 8, "", 1, 200, "number of bytes")),
     ),
     FaultKind(
         "compensate", Place.BUS, "two bytes of a reply change so that a plain sum does not see it",
@@ -137,7 +137,7 @@ KINDS: Final = (
             Case("id=3,for=1.4", ("", *_JUMPED, *_BELIEVED), per_day=0.01),
         ),
         (_MATRIX, "test_bus.py::test_random_damage_never_yields_a_wrong_position"),
-        (ID, SHARE, Parameter("by", 4, "", 1, 127, "how much each byte changes")),
+        (ID, SHARE, FaultParameter("by", 4, "", 1, 127, "how much each byte changes")),
     ),
     FaultKind(
         "wrong_id", Place.BUS, "a reply carries the ID of another servo", _DAMAGE,
@@ -155,7 +155,7 @@ KINDS: Final = (
             Case("ms=30,for=1.4", _LOST, per_day=0.05),
         ),
         (_MATRIX, "test_bus.py::test_late_replies_never_shift_a_cycle"),
-        (ID, SHARE, Parameter("ms", 15, "ms", 0, 1000, "by how much")),
+        (ID, SHARE, FaultParameter("ms", 15, "ms", 0, 1000, "by how much")),
     ),
     FaultKind(
         "empty", Place.BUS, "a whole reply, but without parameters", "a protocol error, never data",
@@ -196,7 +196,7 @@ KINDS: Final = (
             "test_pty.py::test_second_opener_is_refused",
             "test_pty.py::test_busy_names_the_process_that_holds_the_port",
         ),
-        (Parameter("rate", 20, "Hz", 0.1, 200, "how often it reads"),),
+        (FaultParameter("rate", 20, "Hz", 0.1, 200, "how often it reads"),),
     ),
     FaultKind(
         "unplug", Place.PORT, "the port disappears", "one message, no crash; latched, never armed again by "
@@ -233,7 +233,7 @@ KINDS: Final = (
         "fault hold, latched and named; the other joints are lowered",
         (Case("id=2,for=2", ("servo_fault", "torque_lost", "overheated"), per_day=0.02),),
         (_MATRIX, "runtime/test_loop.py::test_a_servo_that_reports_overheating_latches"),
-        (ONE, Parameter("to", 80, "°C", 30, 125, "temperature")), lasts=EVER, strength=False,
+        (ONE, FaultParameter("to", 80, "°C", 30, 125, "temperature")), lasts=EVER, strength=False,
     ),
     FaultKind(
         "watchdog_trip", Place.SERVO, "the servo's own bus watchdog has stopped it",
@@ -247,13 +247,13 @@ KINDS: Final = (
         "rejected by the residual check; hold, latched",
         (Case("id=4,by=0.3,for=1.4", _JUMPED, per_day=0.005),),
         (_MATRIX, "test_serial_arm.py::test_an_encoder_that_jumped_stays_invalid_until_rearmed"),
-        (ONE, Parameter("by", 0.3, "rad", -3.2, 3.2, "how far")), lasts=EVER, strength=False,
+        (ONE, FaultParameter("by", 0.3, "rad", -3.2, 3.2, "how far")), lasts=EVER, strength=False,
     ),
     FaultKind(
         "wrap", Place.SERVO, "the position that is read is off by one turn (4095 → 0)",
         "rejected as impossible; hold, latched when it lasts",
         (Case("id=5,for=0.03", per_day=0.1), Case("id=5,for=1.4", _JUMPED, per_day=0.005)), (_MATRIX,),
-        (ONE, Parameter("turns", 1, "", -1, 1, "by how many turns")),
+        (ONE, FaultParameter("turns", 1, "", -1, 1, "by how many turns")),
     ),
     FaultKind(
         "eeprom_locked", Place.SERVO, "what is written to the EEPROM is not taken",
@@ -265,7 +265,7 @@ KINDS: Final = (
         "camera_stale", Place.CAMERA, "pictures come rarely",
         "degraded while the newest picture is too old; goes on by itself",
         (Case("every=0.5,for=2", per_day=2),), (_MATRIX, _CAMERA),
-        (Parameter("every", 0.5, "s", 0.05, 60, "time between pictures"),), lasts=2.0,
+        (FaultParameter("every", 0.5, "s", 0.05, 60, "time between pictures"),), lasts=2.0,
     ),
     FaultKind(
         "camera_frozen", Place.CAMERA, "the same picture again and again",
@@ -297,7 +297,7 @@ KINDS: Final = (
         "policy_jump", Place.POLICY, "actions jump to and fro", "rejected or clipped: the limits hold",
         (Case("for=0.5", per_day=0.2), Case("by=0.1,for=1", per_day=0.5), Case("for=4", per_day=0.02)),
         (_MATRIX, "runtime/test_loop.py::test_a_teleporting_policy_stays_within_the_limits"),
-        (Parameter("by", 1.5, "rad", 0.01, 6.3, "how far"),), lasts=0.5,
+        (FaultParameter("by", 1.5, "rad", 0.01, 6.3, "how far"),), lasts=0.5,
     ),
     FaultKind(
         "policy_stall", Place.POLICY, "no more chunks",
@@ -324,12 +324,12 @@ KINDS: Final = (
         "whole periods are skipped, phase is kept, no burst of commands",
         (Case("ms=45,for=0.5", per_day=10), Case("ms=400,for=0.05", per_day=2)),
         (_MATRIX, "runtime/test_loop.py::test_overruns_skip_whole_periods_and_keep_phase"),
-        (Parameter("ms", 45, "ms", 0, 5000, "for how long, once per tenth of a second"),),
+        (FaultParameter("ms", 45, "ms", 0, 5000, "for how long, once per tenth of a second"),),
     ),
     FaultKind(
         "clock_jump", Place.PROCESS, "the wall clock jumps", "no effect",
         (Case("by=-3600,for=1", per_day=0.5),), (_MATRIX,),
-        (Parameter("by", -3600, "s", -1e9, 1e9, "how far"),), lasts=1.0,
+        (FaultParameter("by", -3600, "s", -1e9, 1e9, "how far"),), lasts=1.0,
     ),
     FaultKind(
         "sigterm", Place.PROCESS, "the control process is asked to end", "stop, hold, lower, limp; exit status "

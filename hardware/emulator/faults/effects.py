@@ -43,7 +43,7 @@ class Target:
     rng: np.random.Generator
 
 
-class Effect:
+class FaultEffect:
     """A fault in effect. Does nothing by itself."""
 
     def __init__(self, fault: Fault, target: Target) -> None:
@@ -78,7 +78,7 @@ class Effect:
         return [reply]
 
 
-class BitFlip(Effect):
+class BitFlip(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         data = bytearray(reply.data)
         for bit in self.rng.integers(8 * len(data), size=int(self.fault["bits"])):
@@ -86,18 +86,18 @@ class BitFlip(Effect):
         return [replace(reply, data=bytes(data))]
 
 
-class Truncate(Effect):
+class Truncate(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         return [replace(reply, data=reply.data[: int(self.rng.integers(len(reply.data)))])]
 
 
-class Garbage(Effect):
+class Garbage(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         noise = self.rng.integers(0, 256, int(self.fault["bytes"]), dtype=np.uint8).tobytes()
         return [replace(reply, data=noise + reply.data)]
 
 
-class Compensate(Effect):
+class Compensate(FaultEffect):
     """One byte up, another down by as much: Feetech's sum cannot see it."""
 
     def hit(self, reply: Reply) -> list[Reply]:
@@ -113,35 +113,35 @@ class Compensate(Effect):
         return [replace(reply, data=bytes(data))]
 
 
-class WrongId(Effect):
+class WrongId(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         ids = sorted({servo.id for servo in self.target.bus.servos} - {reply.id}) or [reply.id + 1]
         return [replace(reply, data=_reframed(reply.data, id=int(self.rng.choice(ids))))]
 
 
-class Duplicate(Effect):
+class Duplicate(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         return [reply, reply]
 
 
-class Late(Effect):
+class Late(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         return [replace(reply, due=reply.due + self.fault["ms"] / 1000)]
 
 
-class Empty(Effect):
+class Empty(FaultEffect):
     def hit(self, reply: Reply) -> list[Reply]:
         return [replace(reply, data=_reframed(reply.data, empty=True))]
 
 
-class Mute(Effect):
+class Mute(FaultEffect):
     """No replies. (What the servo is told, it does.)"""
 
     def hit(self, reply: Reply) -> list[Reply]:
         return []
 
 
-class WrongBaud(Effect):
+class WrongBaud(FaultEffect):
     """The servos hear nothing that is sent at the old rate. The line is not told: what they say is noise.
 
     Several may overlap: the last one that ends puts the rate right.
@@ -165,7 +165,7 @@ class WrongBaud(Effect):
         return []
 
 
-class Wrapped(Effect):
+class Wrapped(FaultEffect):
     """Stands between the line and a method of the servos."""
 
     method = "write"
@@ -192,7 +192,7 @@ class IgnoreWrites(Wrapped):
         return original(address, what)
 
 
-class SecondMaster(Effect):
+class SecondMaster(FaultEffect):
     """Another program reads all positions, now and then; the answers reach everybody on the line."""
 
     def begin(self, now: float) -> None:
@@ -205,7 +205,7 @@ class SecondMaster(Effect):
         self.target.bus.receive(_position_request(self.servos), now)
 
 
-class Unplug(Effect):
+class Unplug(FaultEffect):
     def begin(self, now: float) -> None:
         assert self.target.plug is not None
         self.target.plug.unplug()
@@ -215,7 +215,7 @@ class Unplug(Effect):
         self.target.plug.plug(renamed=self.fault.name == "rename")
 
 
-class BrownOut(Effect):
+class BrownOut(FaultEffect):
     """RAM is lost and the torque goes: one servo resets, or the supply of all of them dips."""
 
     def begin(self, now: float) -> None:
@@ -223,7 +223,7 @@ class BrownOut(Effect):
             servo.power_up()
 
 
-class Overload(Effect):
+class Overload(FaultEffect):
     """The servo measures more load than it allows, and reduces its torque or cuts it, as its family does."""
 
     def step(self, now: float) -> None:
@@ -231,7 +231,7 @@ class Overload(Effect):
             servo.trip(_OVERLOAD)
 
 
-class Overheat(Effect):
+class Overheat(FaultEffect):
     def step(self, now: float) -> None:
         for servo in self.servos:
             servo.temperature = self.fault["to"]
@@ -241,13 +241,13 @@ class Overheat(Effect):
             servo.temperature = servo.thermal.ambient + 3.0
 
 
-class WatchdogTrip(Effect):
+class WatchdogTrip(FaultEffect):
     def begin(self, now: float) -> None:
         for servo in self.servos:
             servo.halt()
 
 
-class EncoderJump(Effect):
+class EncoderJump(FaultEffect):
     """The encoder turns against its shaft: what is read jumps, and the servo turns to where its goal now is."""
 
     def begin(self, now: float) -> None:
@@ -286,7 +286,7 @@ class EepromLocked(Wrapped):
         return original(address, what)
 
 
-EFFECTS: dict[str, type[Effect]] = {
+EFFECTS: dict[str, type[FaultEffect]] = {
     "bit_flip": BitFlip, "truncate": Truncate, "garbage": Garbage, "compensate": Compensate,
     "wrong_id": WrongId, "duplicate": Duplicate, "late": Late, "empty": Empty, "mute": Mute, "mute_all": Mute,
     "wrong_baud": WrongBaud, "ignore_writes": IgnoreWrites, "second_master": SecondMaster, "unplug": Unplug,
@@ -295,9 +295,9 @@ EFFECTS: dict[str, type[Effect]] = {
 }  # fmt: skip
 
 
-def effect_of(fault: Fault, target: Target) -> Effect:
+def effect_of(fault: Fault, target: Target) -> FaultEffect:
     """What `fault` does on the arm."""
-    return EFFECTS.get(fault.name, Effect)(fault, target)
+    return EFFECTS.get(fault.name, FaultEffect)(fault, target)
 
 
 def _reframed(data: bytes, *, id: int | None = None, empty: bool = False) -> bytes:

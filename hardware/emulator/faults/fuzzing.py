@@ -86,7 +86,7 @@ MUTATIONS: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
 
 
 @dataclass
-class Report:
+class FuzzReport:
     """What came of a number of damaged bytes. Reports add up."""
 
     bytes: int = 0
@@ -105,7 +105,7 @@ class Report:
     worst: float = 0.0
     """The largest error of a believed position, rad."""
 
-    def add(self, other: "Report") -> None:
+    def add(self, other: "FuzzReport") -> None:
         for name in ("bytes", "intact", "recovered", "wrong", "readings"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.damaged += other.damaged
@@ -116,12 +116,12 @@ class Report:
         return {**vars(self), "damaged": dict(self.damaged), "passed": dict(self.passed)}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Report":
+    def from_dict(cls, plain: dict[str, Any]) -> "FuzzReport":
         counters = {name: Counter(plain[name]) for name in ("damaged", "passed")}
         return cls(**(plain | counters))
 
 
-def fuzz_parser(family: ServoFamily, size: int, seed: int) -> Report:
+def fuzz_parser(family: ServoFamily, size: int, seed: int) -> FuzzReport:
     """Feed the family's parser about `size` bytes: half of the packets damaged, some of it pure noise.
 
     Raises AssertionError for a packet that the stream does not contain, checksum and length included; anything
@@ -131,7 +131,7 @@ def fuzz_parser(family: ServoFamily, size: int, seed: int) -> Report:
     packets: Any = family.packets
     parser: Any = packets.Parser(max_length=32)
     names = list(MUTATIONS)
-    report, tail, held = Report(), b"", set[tuple[int, int, bytes]]()
+    report, tail, held = FuzzReport(), b"", set[tuple[int, int, bytes]]()
     while report.bytes < size:
         parts, said, sent = [], set(), 0
         for _ in range(60):
@@ -194,7 +194,7 @@ class Tamperer:
     """Damages a share of the replies on an emulated line, in one of `names` ways each."""
 
     def __init__(
-        self, rng: np.random.Generator, share: float, names: tuple[str, ...], report: Report
+        self, rng: np.random.Generator, share: float, names: tuple[str, ...], report: FuzzReport
     ) -> None:
         self.rng, self.share, self.names, self.report = rng, share, names, report
         self._last = b""
@@ -221,7 +221,7 @@ ON_A_LINE = (*MUTATIONS, "stale", "late")
 """What happens to replies on a line."""
 
 
-def fuzz_arm(arm: Any, line: Any, plant: Any, clock: Any, size: int, seed: int) -> Report:
+def fuzz_arm(arm: Any, line: Any, plant: Any, clock: Any, size: int, seed: int) -> FuzzReport:
     """Read `arm`, whose joints move gently, until about `size` bytes have come over a line that damages them.
 
     Joints wander within a fifth of a radian, at 0.3 rad/s at most. A reading counts as wrong when it is believed
@@ -230,7 +230,7 @@ def fuzz_arm(arm: Any, line: Any, plant: Any, clock: Any, size: int, seed: int) 
     from sim2real.errors import BusError
 
     rng = np.random.default_rng(seed)
-    report = Report()
+    report = FuzzReport()
     n = arm.robot.n
     middle = np.array(arm.robot.home)
     phase = rng.uniform(0, 2 * np.pi, n)

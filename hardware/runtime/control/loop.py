@@ -16,7 +16,7 @@ from hardware.runtime.control.counts import Counts
 from hardware.runtime.control.fault_inputs import FaultInputs
 from hardware.runtime.control.goals import Goals, compile_first
 from hardware.runtime.control.link import Link
-from hardware.runtime.control.pace import Pace
+from hardware.runtime.control.pace import LoopPace
 from hardware.runtime.control.policy_input import PolicyInput
 from hardware.runtime.control.supervisor import (
     ENERGISED,
@@ -103,7 +103,7 @@ class ControlLoop:
         """Called at the policy rate, before the actions of the frame are sent."""
 
         self.counts = Counts()
-        self.pace = Pace(clock, 1.0 / self.robot.command_rate)
+        self.pace = LoopPace(clock, 1.0 / self.robot.command_rate)
         self.link = Link(arm, clock, guardian, self.counts)
         self.policy = PolicyInput(policy, self.pace.period, self.counts)
         self.perception: PerceptionSource = GoalOnly() if perception is None else perception

@@ -3,7 +3,7 @@
 from sim2real.clock import Clock
 
 
-class Pace:
+class LoopPace:
     """Cycles of `period` s on `clock`."""
 
     def __init__(self, clock: Clock, period: float) -> None:

@@ -76,7 +76,7 @@ def size_of(rows: int, joints: int) -> int:
     )
 
 
-class Memory:
+class BlackBoxMemory:
     """The ring in shared memory; both processes map it."""
 
     def __init__(self, descriptor: int, rows: int = 0, joints: int = 0) -> None:
@@ -168,7 +168,7 @@ class BlackBox:
         rows = int(SECONDS * rate) + 1
         self._descriptor = os.memfd_create("sim2real-blackbox")
         os.ftruncate(self._descriptor, size_of(rows, joints))
-        self.memory = Memory(self._descriptor, rows, joints)
+        self.memory = BlackBoxMemory(self._descriptor, rows, joints)
         self.memory.meta = meta
         self.dumps = 0
         """How often it was asked to be written."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardware.runtime.recording.blackbox import Memory, save
+from hardware.runtime.recording.blackbox import BlackBoxMemory, save
 
 AFTER = 1.0
 """s that are recorded after a fault before it is written."""
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.nice(5)
     except OSError:
         pass
-    memory = Memory(options.memory)
+    memory = BlackBoxMemory(options.memory)
     due: float | None = None
     while True:
         wait = None if due is None else max(due - time.monotonic(), 0.0)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             due = None
 
 
-def _write(memory: Memory, folder: Path, why: str) -> None:
+def _write(memory: BlackBoxMemory, folder: Path, why: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         number = 1

@@ -99,7 +99,7 @@ class RecorderConfig:
         return 2 + (3 + len(SERVO)) * robot.n + sum(self.environment.values())
 
 
-class Report(str):
+class RecorderNotice(str):
     """What the recorder says without being asked: why it has stopped recording the episode."""
 
 
@@ -253,7 +253,7 @@ class RecorderProcess:
                 )
             answer = self._answer(0.0)
             # A report of trouble that was on its way is no answer; the answer says the same.
-            if not isinstance(answer, Report):
+            if not isinstance(answer, RecorderNotice):
                 return answer
 
     def _answer(self, timeout: float) -> Any:
@@ -363,7 +363,7 @@ class _Writer:
                 self._finish(command, frames, commands)
             if self.recorder.problem and not self.reported:
                 self.reported = True
-                commands.send(Report(self.recorder.problem))
+                commands.send(RecorderNotice(self.recorder.problem))
         # Frames may still be in their pipe.
         while select.select([frames.fileno()], [], [], 0)[0] and self._read(frames):
             pass

@@ -30,7 +30,7 @@ class Transfer:
     packets: tuple[str, ...]
 
 
-class Recording:
+class BlackBoxRecording:
     """A black box file. `zero` is the time of its last fault (its last tick where there was none), s."""
 
     def __init__(self, path: str | Path) -> None:

@@ -70,7 +70,7 @@ SIZE = _HEADER.size + _LAST.size + 2 * _POINTS.size
 """Bytes of the shared memory: header, last goal, two descents (one counts while the other is written)."""
 
 
-class Memory:
+class DescentMemory:
     """What control leaves for the watchdog. Written by one process, read after that one is gone."""
 
     def __init__(self, descriptor: int) -> None:
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         control = os.pidfd_open(options.parent)
     except ProcessLookupError:
         return 0
-    memory = Memory(options.memory)
+    memory = DescentMemory(options.memory)
     os.write(options.ready, b"R")
     os.close(options.ready)
     why = watch(options.pipe, options.parent)

@@ -97,7 +97,7 @@ class Watchdog:
         self._deaf = round(DEAF * robot.command_rate)  # heartbeats
         memory = os.memfd_create("sim2real-descent")
         os.ftruncate(memory, watchdog.SIZE)
-        self._memory = watchdog.Memory(memory)
+        self._memory = watchdog.DescentMemory(memory)
         self._memory.start(robot.n, self._period)
         theirs, self._pipe = os.pipe()
         ready, answered = os.pipe()

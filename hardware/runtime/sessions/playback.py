@@ -11,7 +11,7 @@ from hardware.runtime.control.supervisor import Request
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.roles import Judge
 from hardware.runtime.sessions.session import Session
-from hardware.runtime.sources.sources import Answer
+from hardware.runtime.sources.sources import PolicyAnswer
 from sim2real.chunks import Chunk
 from sim2real.episode import Episode
 from sim2real.errors import UserError
@@ -64,7 +64,7 @@ class EpisodeSource:
         self.motion = motion
         self.alive, self.problem = True, ""
         self._started = True
-        self._answer: Answer | None = None
+        self._answer: PolicyAnswer | None = None
 
     def reset(self, seed: int) -> None:
         self._started, self._answer = False, None
@@ -72,9 +72,9 @@ class EpisodeSource:
     def send(self, time: float, observation: Observation) -> None:
         if not self._started:
             self._started = True
-            self._answer = Answer(Chunk(time, self.motion.period, self.motion.goals), time)
+            self._answer = PolicyAnswer(Chunk(time, self.motion.period, self.motion.goals), time)
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> PolicyAnswer | None:
         answer, self._answer = self._answer, None
         return answer
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.sources.sources import Answer
+from hardware.runtime.sources.sources import PolicyAnswer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Feature, Observation, observed_names, standard_features
@@ -186,7 +186,7 @@ class InferenceProcess:
             # Full: it has not kept up and finds the newest observation anyway. Closed: `alive` says so.
             pass
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> PolicyAnswer | None:
         if self._shared.chunk.version <= self._seen:
             return None
         got = self._shared.chunk.read()
@@ -197,10 +197,10 @@ class InferenceProcess:
         if int(episode) != self._episode:
             return None
         if rows < 1:
-            return Answer(None, float(arrived), "its chunk has the wrong shape")
+            return PolicyAnswer(None, float(arrived), "its chunk has the wrong shape")
         n = self._robot.n
         positions = values[4 : 4 + int(rows) * n].reshape(-1, n)
-        return Answer(Chunk(float(start), self._period, positions), float(arrived))
+        return PolicyAnswer(Chunk(float(start), self._period, positions), float(arrived))
 
     def close(self) -> None:
         self._wake.close()

@@ -19,7 +19,7 @@ from sim2real.policies.protocol import Policy
 Array = NDArray[np.float64]
 
 
-class Answer(NamedTuple):
+class PolicyAnswer(NamedTuple):
     """A chunk (None when the policy sent something that is none) and when it came, s."""
 
     chunk: Chunk | None
@@ -44,7 +44,7 @@ class PolicySource(Protocol):
     def send(self, time: float, observation: Observation) -> None:
         """Hand over the newest observation, taken at `time`; one that is still waiting is replaced."""
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> PolicyAnswer | None:
         """The newest answer that has not been returned yet."""
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class LocalPolicy:
     def __init__(self, policy: Policy, period: float, clock: Clock, latency: float = 0.0) -> None:
         self.policy, self.period, self.clock, self.latency = policy, period, clock, latency
         self.alive, self.problem = True, ""
-        self._waiting: deque[tuple[float, Answer]] = deque()
+        self._waiting: deque[tuple[float, PolicyAnswer]] = deque()
 
     def reset(self, seed: int) -> None:
         self._waiting.clear()
@@ -69,14 +69,14 @@ class LocalPolicy:
         due = time + self.latency
         try:
             chunk = Chunk(time, self.period, np.array(self.policy.act(observation), dtype=np.float64))
-            self._waiting.append((due, Answer(chunk, due)))
+            self._waiting.append((due, PolicyAnswer(chunk, due)))
         except ValueError as error:
-            self._waiting.append((due, Answer(None, due, str(error))))
+            self._waiting.append((due, PolicyAnswer(None, due, str(error))))
         except Exception as error:
             # Whatever a user's policy raises must not take the arm's loop with it.
             self.alive, self.problem = False, f"{type(error).__name__}: {error}"
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> PolicyAnswer | None:
         answer = None
         while self._waiting and self._waiting[0][0] <= self.clock.now():
             answer = self._waiting.popleft()[1]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.sources.inference import FAILED, NOTE, READY, STARTING, Slot
-from hardware.runtime.sources.sources import Answer
+from hardware.runtime.sources.sources import PolicyAnswer
 from sim2real.calibration import Calibration
 from sim2real.chunks import Chunk
 from sim2real.clock import RealClock
@@ -204,7 +204,7 @@ class Leader:
         self._offset = observation["joint_command"] - self._latest[1]
         self._began, self._ramp = time, max(float(np.abs(self._offset).max()) / RAMP, self._period)
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> PolicyAnswer | None:
         if not self._look() or self._offset is None:
             return None
         assert self._latest is not None
@@ -212,7 +212,7 @@ class Leader:
         due = taken + self._period * (1 + np.arange(ROWS))
         left = np.clip(1.0 - (due - self._began) / self._ramp, 0.0, 1.0)
         chunk = Chunk(taken, self._period, position + left[:, None] * self._offset)
-        return Answer(chunk, time.monotonic())
+        return PolicyAnswer(chunk, time.monotonic())
 
     def _look(self) -> bool:
         """Take the newest reading; False when there is no new one, or the leader cannot be trusted any more."""

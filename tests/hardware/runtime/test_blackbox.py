@@ -16,7 +16,7 @@ from hardware.runtime.control.supervisor import Phase, Request
 from hardware.runtime.recording import blackbox
 from hardware.runtime.recording.blackbox import RECEIVED, SENT, VECTORS, BlackBox, save
 from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about
-from hardware.runtime.recording.timeline import Recording
+from hardware.runtime.recording.timeline import BlackBoxRecording
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy
 from hardware.servos.dynamixel import protocol as dynamixel
 from hardware.servos.family import FAMILIES
@@ -46,7 +46,7 @@ def test_the_oldest_is_forgotten_and_the_order_kept(tmp_path):
         if k % 50 == 0:
             one.event(k / 20, f"event {k}")
     save(one.memory.snapshot("test"), tmp_path / "box.npz")
-    read = Recording(tmp_path / "box.npz")
+    read = BlackBoxRecording(tmp_path / "box.npz")
     t = read.scalar("t")
     assert np.allclose(np.diff(t), 0.05) and t[-1] == 499 / 20 and 9.9 <= np.ptp(t) <= 10.0
     assert np.array_equal(read.vector("position")[:, 3], t)
@@ -67,7 +67,7 @@ def test_bytes_are_kept_as_far_as_there_is_room(monkeypatch, tmp_path):
         one.exchange(k / 100, RECEIVED, bytes([k]) * 37)
     tick(one, 2.0)
     save(one.memory.snapshot("test"), tmp_path / "box.npz")
-    lines = Recording(tmp_path / "box.npz").lines()
+    lines = BlackBoxRecording(tmp_path / "box.npz").lines()
     assert 20 <= len(lines) <= 27
     assert [line.data for line in lines] == [bytes([k]) * 37 for k in range(200 - len(lines), 200)]
 
@@ -94,7 +94,7 @@ def flown(arm_rig, tmp_path):
     loop.run(lambda: False, 0.5)
     path = tmp_path / "blackbox-1.npz"
     save(one.memory.snapshot("fault"), path)
-    return Recording(path), arm_rig, loop, path
+    return BlackBoxRecording(path), arm_rig, loop, path
 
 
 def test_a_fault_can_be_read_from_it(flown):
@@ -135,7 +135,7 @@ def test_a_common_reply_is_read_servo_by_servo(tmp_path):
     one.exchange(1.1, RECEIVED, dynamixel.fast_sync_reply(parts))
     one.row((1.2, *(0.0,) * 14), tuple(np.zeros(koch.n) for _ in VECTORS))
     save(one.memory.snapshot("test"), tmp_path / "box.npz")
-    request, answer = Recording(tmp_path / "box.npz").lines()
+    request, answer = BlackBoxRecording(tmp_path / "box.npz").lines()
     assert request.packets == ("fast_sync_read present_position of ids 1, 2",)
     assert answer.packets == ("id 1: present_position 2048; id 2: error 4 present_position 1000",)
 
@@ -154,12 +154,12 @@ def test_recording_changes_nothing(arm_rig):
     assert arm_rig.arm.bus.port.plugged
 
 
-def wait_for(path: Path) -> Recording:
+def wait_for(path: Path) -> BlackBoxRecording:
     end = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.05)
-    return Recording(path)
+    return BlackBoxRecording(path)
 
 
 def test_the_writer_writes_on_a_fault_and_what_followed(tmp_path):
@@ -226,6 +226,6 @@ def test_anything_else_is_refused(content, tmp_path, capsys):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError):
-        Recording(path)
+        BlackBoxRecording(path)
     assert main(["blackbox", str(path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

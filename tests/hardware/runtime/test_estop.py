@@ -208,6 +208,6 @@ def test_a_run_is_stopped_by_the_command(tmp_path):
 
     states = list(dict.fromkeys(pq.read_table(tmp_path / "log.parquet")["state"].to_pylist()))
     assert states[-3:] == ["estop", "settling", "limp_fault"]
-    from hardware.runtime.recording.timeline import Recording
+    from hardware.runtime.recording.timeline import BlackBoxRecording
 
-    assert Recording(tmp_path / "blackbox-1.npz").faults == ["estop: signal"]
+    assert BlackBoxRecording(tmp_path / "blackbox-1.npz").faults == ["estop: signal"]

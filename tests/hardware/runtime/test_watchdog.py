@@ -18,7 +18,7 @@ from hardware.emulator.stepped import SteppedArm
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.safety import descent, watchdog
 from hardware.runtime.safety.descent import SPEED
-from hardware.runtime.safety.watchdog import Memory, Takeover
+from hardware.runtime.safety.watchdog import DescentMemory, Takeover
 from hardware.runtime.safety.watchdog_client import DEAF, SPACING, DescentPlanner, Watchdog
 from hardware.servos.port_users import programs_on
 from sim2real.gate.gate import Gate
@@ -225,7 +225,7 @@ def test_what_the_system_says_about_a_process():
 def test_memory_keeps_the_old_descent_until_the_new_one_is_complete():
     descriptor = os.memfd_create("test")
     os.ftruncate(descriptor, watchdog.SIZE)
-    writer, reader = Memory(descriptor), Memory(descriptor)
+    writer, reader = DescentMemory(descriptor), DescentMemory(descriptor)
     writer.start(6, 0.05)
     assert reader.read() == ([0] * 6, [], 0.05)
     writer.set_last([1, 2, 3, 4, 5, 6])

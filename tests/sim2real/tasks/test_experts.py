@@ -12,7 +12,7 @@ from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.experts.base import Expert, LiftExpert, PushExpert, ReachExpert, grip_angles, holds_something
 from sim2real.experts.laws import FLOOR, GRASP_HEIGHT, PUSH_HEIGHT
-from sim2real.experts.motion import Motion, gate_delay
+from sim2real.experts.motion import MotionModel, gate_delay
 from sim2real.experts.pointing import forward, inverse
 from sim2real.model.kinematics import tool_position
 from sim2real.objects import Pose
@@ -79,7 +79,7 @@ def test_any_state_gets_a_chunk_within_limits_and_speeds(
 ) -> None:
     expert = load_task(name).expert(ROBOT)
     assert isinstance(expert, Expert)
-    motion = Motion(ROBOT)
+    motion = MotionModel(ROBOT)
     q = ROBOT.lower + np.array(shares[:6]) * (ROBOT.upper - ROBOT.lower)
     c = motion.lower + np.array(shares[6:]) * (motion.upper - motion.lower)
     observation = seen(

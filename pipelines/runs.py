@@ -31,6 +31,9 @@ PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime", "to
 COMMANDS = ("sweep", "ranges", "pretrain", "finetune", "identify", "record", "excite", "deploy", "play")
 """Who makes run directories. (Early ones did not note their versions.)"""
 
+EARLIER = "earlier"
+"""Where the logs of earlier sessions lie in a directory that several add to."""
+
 HIDDEN = ".lock"
 """Files of a directory that say nothing about whose it is."""
 
@@ -121,6 +124,45 @@ def require_own(out: str | Path, commands: Collection[str], names: Iterable[str]
         raise UserError(
             f"--out {out} holds a run of '{command}', which this would overwrite; choose another --out"
         )
+
+
+def require_unused(out: str | Path, results: Iterable[str]) -> None:
+    """Raise UserError where an earlier run has left one of its `results` in `out`: they are not overwritten."""
+    out = Path(out)
+    found = [name for name in results if os.path.lexists(out / name)]
+    if not found:
+        return
+    config = read_json(out / CONFIG) if (out / CONFIG).exists() else {}
+    when = f" of {config['created']}" if "created" in config else ""
+    raise UserError(
+        f"--out {out} holds the results of an earlier run{when} ({', '.join(found)}), which are not overwritten; "
+        "choose another --out"
+    )
+
+
+def set_aside(out: str | Path, names: Iterable[str]) -> None:
+    """Move the files `names` of an earlier run that this one goes on with into a folder of their own,
+    `earlier/1` and so on."""
+    out = Path(out)
+    found = [name for name in names if os.path.lexists(out / name)]
+    if not found:
+        return
+    number = 1
+    while (out / EARLIER / str(number)).exists():
+        number += 1
+    folder = out / EARLIER / str(number)
+    folder.mkdir(parents=True)
+    for name in found:
+        (out / name).rename(folder / name)
+
+
+def unused(out: str) -> str:
+    """`out`, or the first of `out`_2, `out`_3 … that does not exist."""
+    name, number = out, 1
+    while os.path.lexists(name):
+        number += 1
+        name = f"{out}_{number}"
+    return name
 
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:

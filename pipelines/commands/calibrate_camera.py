@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "required": False,
             "metavar": "PATH",
             "help": "board, card, lens: the file to write (.pdf or .png; .toml); otherwise the folder for views, logs "
-            "and the picture to look at (default: runs/camera_NAME)",
+            "and the picture to look at (default: runs/camera_NAME, numbered when it is taken)",
         },
     )
     parser.add_argument("--paper", default="a4", metavar="P", help="a4, a3 or letter (%(default)s)")
@@ -177,6 +177,7 @@ def _print(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise UserError for what can be found wrong before anything is opened."""
+    from pipelines.runs import require_unused, unused
     from sim2real.errors import UserError
 
     for flag, value, least in (("--views", args.views, 6), ("--seconds", args.seconds, 1.0)):
@@ -197,6 +198,9 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(
                 "--points takes the arm's place in the step 'pose': give that step, and no --port"
             )
+        if args.points is None:
+            args.out = args.out or unused(f"runs/camera_{args.name}")
+            require_unused(args.out, ("result.json", "camera.json"))
         folder = Path(args.cameras).parent
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist")
@@ -307,7 +311,7 @@ def _pose(
             "The arm is limp: put the card's tab between the jaws, printed side free, and close them by hand; the "
             "gripper holds what it is closed on."
         )
-    out = Path(args.out or f"runs/camera_{args.name}")
+    out = Path(args.out)
     options = Options(
         command="calibrate-camera", port=port, out=str(out), robot=args.robot, calibration=calibration,
         seed=args.seed, speed=args.speed, yes=args.yes, task="show the card",

@@ -11,7 +11,7 @@ from hardware.runtime.safety.estop_line import reader
 from hardware.runtime.sessions.playback import Trajectory
 from hardware.runtime.sessions.terminal import Terminal
 from hardware.runtime.sources.teleop import check_joints
-from pipelines.runs import require_own
+from pipelines.runs import require_own, require_unused
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
@@ -175,17 +175,21 @@ def prepare(options: Options) -> Setup:
     return Setup(options, robot, _known_task(name, robot), name, policy, goal, pictures)
 
 
-OWN = ("config.json", "result.json", "episodes.parquet", "log.parquet", "report.html")
+RESULTS = ("result.json", "episodes.parquet", "log.parquet")
+OWN = ("config.json", *RESULTS, "report.html")
 """What a run leaves in its folder."""
 
 RECORDING = ("record", "excite")
-"""Commands that add to a data set, which may be the same."""
+"""Commands that add to a data set, which may be one that is there."""
 
 
 def _check_out(options: Options) -> None:
-    """Raise UserError where something else lies that ours would replace."""
-    own = RECORDING if options.command in RECORDING else (options.command,)
-    require_own(options.out, own, OWN)
+    """Raise UserError where something lies that ours would replace."""
+    if options.command in RECORDING:
+        require_own(options.out, RECORDING, OWN)
+    else:
+        require_own(options.out, (options.command,), OWN)
+        require_unused(options.out, RESULTS)
 
 
 def _known_task(name: str, robot: Robot) -> Task | None:

@@ -14,8 +14,8 @@ from hardware.runtime.control.supervisor import CODES, ENERGISED, Action, Phase
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import AT_TERMINAL, Session
-from pipelines.deployment.request import Options, Setup
-from pipelines.runs import described
+from pipelines.deployment.request import OWN, RECORDING, Options, Setup
+from pipelines.runs import described, set_aside
 from sim2real.files import write_json
 from sim2real.statistics import wilson_interval
 
@@ -126,7 +126,10 @@ def status(session: Session) -> int:
 
 
 def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Session, log: TickLog) -> None:
-    """result.json, config.json and the logs. A full disk costs the files, not the result."""
+    """result.json, config.json and the logs, what an earlier recording has left of them being set aside.
+
+    A full disk costs the files, not the result.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,6 +142,8 @@ def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Se
     out = Path(options.out)
     rows = [asdict(r) for r in session.results]
     try:
+        if options.command in RECORDING:
+            set_aside(out, OWN)
         write_json(out / "config.json", config)
         if rows:
             pq.write_table(pa.Table.from_pylist(rows), out / "episodes.parquet")

@@ -76,6 +76,18 @@ def test_the_results_of_another_command_are_not_overwritten(there, command, refu
         assert prepare(options).name == "reach"
 
 
+@pytest.mark.parametrize("command", ["deploy", "play"])
+@pytest.mark.parametrize("name", ["result.json", "episodes.parquet", "log.parquet"])
+def test_the_results_of_an_earlier_run_are_not_overwritten(command, name, tmp_path):
+    config = {"command": command, "created": "2026-01-02T03:04:05"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / name).write_bytes(b"results")
+    options = Options(command=command, port="p", out=str(tmp_path), task="reach")
+    with pytest.raises(UserError, match=rf"earlier run of 2026-01-02T03:04:05 \({name}\).*another --out"):
+        prepare(options)
+    assert (tmp_path / name).read_bytes() == b"results"
+
+
 def test_goals_are_drawn_from_the_task_by_seed():
     def goals(**options):
         setup = prepare(Options(command="deploy", port="p", out="o", **options))

@@ -11,7 +11,7 @@ from sim2real.parameters import Draw
 Array = NDArray[np.float64]
 
 
-@dataclass
+@dataclass(repr=False)
 class Episode:
     """T frames at `fps`. Row t is read *before* the action of the same frame is sent.
 
@@ -42,3 +42,8 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def __repr__(self) -> str:
+        judged = "not judged" if self.success is None else "succeeded" if self.success else "failed"
+        parts = [f"{len(self)} frames at {self.fps:g} Hz", judged, *([self.stage] if self.stage else [])]
+        return f"Episode({self.task or 'no task'} on {self.robot or 'an unnamed robot'}: {', '.join(parts)})"

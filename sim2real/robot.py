@@ -100,7 +100,7 @@ class GateSettings:
                 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Robot:
     """See the module docstring. Joint vectors have the order of `joints`; n is their number."""
 
@@ -234,6 +234,10 @@ class Robot:
                 listed = ", ".join(f"{angle:.4g}" for angle in turned)
                 raise ValueError(f"{text}. Is the pose in degrees? In rad it would be [{listed}]")
             raise ValueError(text)
+
+    def __repr__(self) -> str:
+        rates = f"{self.policy_rate}/{self.command_rate}/{self.physics_rate} Hz"
+        return f"Robot({self.name}: {', '.join(self.joint_names)}; {self.protocol}, {rates})"
 
     @property
     def n(self) -> int:

@@ -122,6 +122,10 @@ class Task:
         task.objects = tuple(new.get(spec.name, spec) for spec in self.objects)
         return task
 
+    def __repr__(self) -> str:
+        things = ", ".join(getattr(spec, "name", str(spec)) for spec in self.objects) or "no objects"
+        return f"Task({self.name}: {things}; {self.duration:g} s)"
+
     def scene_parameters(self) -> tuple[Parameter, ...]:
         """The task's own parameters: where goals and objects may be."""
         return ()

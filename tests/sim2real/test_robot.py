@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sim2real.episode import Episode
 from sim2real.errors import UserError
 from sim2real.robot import Robot, robot_names
+from sim2real.tasks.registry import load_task
 
 SO101 = Path(Robot.load("so101").urdf).with_suffix(".toml").read_text()
 
@@ -76,3 +78,12 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) ->
 def test_poses_cannot_be_changed_by_accident() -> None:
     with pytest.raises(ValueError, match="read-only"):
         Robot.load("so101").home[0] = 1.0
+
+
+def test_what_a_notebook_shows_fits_a_line() -> None:
+    robot, task = Robot.load("so101"), load_task("lift")
+    frames = np.zeros((30, robot.n))
+    episode = Episode(np.arange(30) / 30, frames, frames, frames, 30.0, "so101", "lift", success=True)
+    assert repr(robot).startswith("Robot(so101: shoulder_pan, ") and len(repr(robot)) < 120
+    assert repr(task) == "Task(lift: cube; 8 s)"
+    assert repr(episode) == "Episode(lift on so101: 30 frames at 30 Hz, succeeded)"

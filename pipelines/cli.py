@@ -130,7 +130,9 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def _compiled() -> bool:
     """Whether numba has left compiled code of these sources where `sim2real` tells it to, or the user does."""
-    return next(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbc"), None) is not None
+    from sim2real.compiled_cache import cache_folder
+
+    return next(cache_folder().rglob("*.nbc"), None) is not None
 
 
 def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

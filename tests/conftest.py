@@ -2,12 +2,12 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-import sim2real  # names numba's cache
+import sim2real
+from sim2real.compiled_cache import cache_folder
 
 # No test depends on how fast the machine is: not on deadlines, and not on how long drawing examples takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +27,6 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def commands_do_not_announce_compiling(state_of_its_own: None) -> None:
     """On a fresh machine the first of them would: what tests read would depend on which one comes first."""
-    cache = Path(os.environ["NUMBA_CACHE_DIR"])
+    cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / f"sim2real-{sim2real.__version__}.tests.nbc").touch()

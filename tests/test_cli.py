@@ -124,7 +124,7 @@ def test_compiled_code_is_kept_without_a_home(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     environment |= {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
-    code = "import os, sim2real; print(os.environ['NUMBA_CACHE_DIR'])"
+    code = "import os, sim2real.compiled; print(os.environ['NUMBA_CACHE_DIR'])"
 
     def place() -> Path:
         words = [sys.executable, "-c", code]

@@ -119,6 +119,12 @@ def test_a_file_imports_only_what_its_package_may(relative: str) -> None:
     assert not forbidden, f"{relative} must not import {sorted(forbidden)}"
 
 
+def test_the_compiler_is_taken_from_one_place() -> None:
+    """Its cache must have been named before it is imported."""
+    users = {name for name, path in MODULES.items() if "numba" in imported(path)}
+    assert users == {"sim2real.compiled"}
+
+
 @pytest.mark.parametrize("package", PARENTS, ids=lambda package: package or "top")
 def test_rooms_of_one_floor_import_each_other_in_one_direction(package: str) -> None:
     assert not circles(rooms(ARROWS, package))

@@ -13,8 +13,9 @@ lifted towards the camera. So a lifted cube has the (x, y) that a detector which
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from sim2real.compiled import njit
 
 Array = NDArray[np.float64]
 

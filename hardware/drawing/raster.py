@@ -12,9 +12,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.urdf_file import rotation_from_rpy
 

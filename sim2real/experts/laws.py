@@ -15,9 +15,9 @@ middle between the jaws for push and lift.
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 

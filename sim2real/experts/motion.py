@@ -13,9 +13,9 @@ s + k(1 − γ) + kγ e^(−sT): stable for T < acos(−(1 − γ)/γ) / (k √(
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.experts.pointing import LOWER_LENGTH, UPPER_LENGTH, least_tilt
 from sim2real.model.dynamics import GRAVITY, mass_and_bias_into, workspace
 from sim2real.model.servo import KP, RESISTANCE, TORQUE_CONSTANT, VOLTAGE, nominal_parameters

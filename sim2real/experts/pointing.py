@@ -19,9 +19,9 @@ The constants sit in one array, `geometry` (GEOMETRY,), that the compiled functi
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.model.kinematics import link_poses, tool_pose, tool_position
 from sim2real.robot import Robot

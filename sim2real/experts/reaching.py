@@ -9,9 +9,9 @@ alone, and an arm with more joints than it needs does not drift.
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.experts.motion import MotionModel, clip, follow_into, sag_into, step_into
 from sim2real.model.kinematics import (

@@ -10,8 +10,9 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from sim2real.compiled import njit
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ the robot's `[gate]` table.
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.gate.collision import pair_gap, self_gap
 from sim2real.gate.geometry import BOX_HIGH, BOX_LOW, REACH, TABLE, Geometry
 from sim2real.model.kinematics import link_poses_into

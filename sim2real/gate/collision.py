@@ -14,9 +14,9 @@ are coarser than links, and an arm that folds up to rest is not in collision wit
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.gate.geometry import KNOWN, Geometry, views
 from sim2real.model.kinematics import link_poses_into
 from sim2real.robot import Robot

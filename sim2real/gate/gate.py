@@ -30,9 +30,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.gate.braking import (
     ACCELERATION,

@@ -7,9 +7,9 @@ One buffer, because a compiled call costs about 0.1 µs per array that is handed
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.gate.shapes import CollisionShape, collision_shapes
 from sim2real.model.dynamics import INVERSE_COLUMNS, add_point_mass
 from sim2real.model.servo import ARMATURE, nominal_parameters

@@ -11,9 +11,9 @@ on the way there (`Geometry.lever`), the way needs no look.
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.gate.braking import DT, FLOORS, PATH, Track, slower, stopping_distance
 from sim2real.gate.clearance import outside
 from sim2real.gate.collision import known_gap

@@ -7,9 +7,9 @@ joints stop at their limits, nothing else is touched.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit, prange
 from sim2real.errors import UserError
 from sim2real.model.dynamics import WORK_COLUMNS, mass_and_bias_into
 from sim2real.model.servo import (

@@ -10,9 +10,9 @@ vector. Armature (rotor inertia) is the servo's and not in M.
 """
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit, prange
 from sim2real.errors import UserError
 from sim2real.model.kinematics import link_poses_into, writable
 from sim2real.urdf import ArmModel

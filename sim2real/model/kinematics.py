@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.urdf import ArmModel
 

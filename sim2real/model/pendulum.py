@@ -6,9 +6,9 @@ The servo turns an arm with a mass at its end; 0 is hanging straight down. With 
 """
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit, prange
 from sim2real.model.dynamics import GRAVITY
 from sim2real.model.servo import (
     BACKLASH,

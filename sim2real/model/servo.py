@@ -59,9 +59,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError, nearest
 from sim2real.urdf import PINION
 

@@ -33,9 +33,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.model import servo
 from sim2real.model.dynamics import WORK_COLUMNS, mass_and_bias_into
 from sim2real.model.servo import (

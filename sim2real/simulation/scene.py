@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sim2real.compiled import njit
 from sim2real.errors import UserError
 from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, Primitive, unknown
 from sim2real.robot import Robot

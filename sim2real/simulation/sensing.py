@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
+from sim2real.compiled import njit
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_entries, unseen
 from sim2real.simulation.bullet import bullet

@@ -48,104 +48,132 @@ def mass_and_bias_into(
     n, links = q.shape[0], chain.shape[0]
     link_poses_into(chain, q, rotations, origins)
     for i in range(links):
-        w = work[i]
-        parent = int(chain[i, 0])
-        r = rotations[i]
-        x = r[0, 0] * chain[i, 14] + r[0, 1] * chain[i, 15] + r[0, 2] * chain[i, 16]
-        y = r[1, 0] * chain[i, 14] + r[1, 1] * chain[i, 15] + r[1, 2] * chain[i, 16]
-        z = r[2, 0] * chain[i, 14] + r[2, 1] * chain[i, 15] + r[2, 2] * chain[i, 16]
-        p0, p1, p2 = origins[i, 0], origins[i, 1], origins[i, 2]
-        # Joint axis as a spatial vector at the base origin: angular 0–2, linear 3–5.
-        if chain[i, 1] != 0.0:
-            w[0], w[1], w[2], w[3], w[4], w[5] = 0.0, 0.0, 0.0, x, y, z
-        else:
-            w[0], w[1], w[2] = x, y, z
-            w[3], w[4], w[5] = p1 * z - p2 * y, p2 * x - p0 * z, p0 * y - p1 * x
-        # Velocity 6–11 and acceleration 12–17 for q̈ = 0; the base accelerates against gravity.
-        d = chain[i, 18] * qd[int(chain[i, 17])]
-        if parent < 0:
-            for k in range(6):
-                w[6 + k] = w[k] * d
-                w[12 + k] = 0.0
-            w[15], w[16], w[17] = -gravity[0], -gravity[1], -gravity[2]
-        else:
-            u = work[parent]
-            for k in range(6):
-                w[6 + k] = u[6 + k] + w[k] * d
-                w[12 + k] = u[12 + k]
-            # v × S q̇ (spatial cross product); v of the parent does, as S × S = 0.
-            a0, a1, a2, b0, b1, b2 = u[6], u[7], u[8], u[9], u[10], u[11]
-            w[12] += (a1 * w[2] - a2 * w[1]) * d
-            w[13] += (a2 * w[0] - a0 * w[2]) * d
-            w[14] += (a0 * w[1] - a1 * w[0]) * d
-            w[15] += (a1 * w[5] - a2 * w[4] + b1 * w[2] - b2 * w[1]) * d
-            w[16] += (a2 * w[3] - a0 * w[5] + b2 * w[0] - b0 * w[2]) * d
-            w[17] += (a0 * w[4] - a1 * w[3] + b0 * w[1] - b1 * w[0]) * d
-        # Inertia at the base origin: mass 18, first moment 19–21, second moment 22–27 (xx, yy, zz, xy, xz, yz).
-        m = inertials[i, 0]
-        cx, cy, cz = inertials[i, 1], inertials[i, 2], inertials[i, 3]
-        c0 = p0 + r[0, 0] * cx + r[0, 1] * cy + r[0, 2] * cz
-        c1 = p1 + r[1, 0] * cx + r[1, 1] * cy + r[1, 2] * cz
-        c2 = p2 + r[2, 0] * cx + r[2, 1] * cy + r[2, 2] * cz
-        ixx, iyy, izz = inertials[i, 4], inertials[i, 5], inertials[i, 6]
-        ixy, ixz, iyz = inertials[i, 7], inertials[i, 8], inertials[i, 9]
-        # R I Rᵀ
-        t00 = r[0, 0] * ixx + r[0, 1] * ixy + r[0, 2] * ixz
-        t01 = r[0, 0] * ixy + r[0, 1] * iyy + r[0, 2] * iyz
-        t02 = r[0, 0] * ixz + r[0, 1] * iyz + r[0, 2] * izz
-        t10 = r[1, 0] * ixx + r[1, 1] * ixy + r[1, 2] * ixz
-        t11 = r[1, 0] * ixy + r[1, 1] * iyy + r[1, 2] * iyz
-        t12 = r[1, 0] * ixz + r[1, 1] * iyz + r[1, 2] * izz
-        t20 = r[2, 0] * ixx + r[2, 1] * ixy + r[2, 2] * ixz
-        t21 = r[2, 0] * ixy + r[2, 1] * iyy + r[2, 2] * iyz
-        t22 = r[2, 0] * ixz + r[2, 1] * iyz + r[2, 2] * izz
-        w[18], w[19], w[20], w[21] = m, m * c0, m * c1, m * c2
-        w[22] = t00 * r[0, 0] + t01 * r[0, 1] + t02 * r[0, 2] + m * (c1 * c1 + c2 * c2)
-        w[23] = t10 * r[1, 0] + t11 * r[1, 1] + t12 * r[1, 2] + m * (c0 * c0 + c2 * c2)
-        w[24] = t20 * r[2, 0] + t21 * r[2, 1] + t22 * r[2, 2] + m * (c0 * c0 + c1 * c1)
-        w[25] = t00 * r[1, 0] + t01 * r[1, 1] + t02 * r[1, 2] - m * c0 * c1
-        w[26] = t00 * r[2, 0] + t01 * r[2, 1] + t02 * r[2, 2] - m * c0 * c2
-        w[27] = t10 * r[2, 0] + t11 * r[2, 1] + t12 * r[2, 2] - m * c1 * c2
-        # Wrench 28–33 = I a + v ×* I v.
-        _momentum(w, 12, w, 28)
-        _momentum(w, 6, w, 34)
-        v0, v1, v2, u0, u1, u2 = w[6], w[7], w[8], w[9], w[10], w[11]
-        l0, l1, l2, f0, f1, f2 = w[34], w[35], w[36], w[37], w[38], w[39]
-        w[28] += v1 * l2 - v2 * l1 + u1 * f2 - u2 * f1
-        w[29] += v2 * l0 - v0 * l2 + u2 * f0 - u0 * f2
-        w[30] += v0 * l1 - v1 * l0 + u0 * f1 - u1 * f0
-        w[31] += v1 * f2 - v2 * f1
-        w[32] += v2 * f0 - v0 * f2
-        w[33] += v0 * f1 - v1 * f0
+        _outward(chain, i, qd, gravity, rotations[i], origins[i], work)
+        _spatial_inertia(inertials[i], rotations[i], origins[i], work[i])
+        _wrench(work[i])
     for i in range(n):
         bias[i] = 0.0
         for j in range(n):
             mass[i, j] = 0.0
     for i in range(links - 1, -1, -1):
-        w = work[i]
-        parent = int(chain[i, 0])
-        if parent >= 0:
-            u = work[parent]
-            for k in range(18, 34):
-                u[k] += w[k]
-        a, share = int(chain[i, 17]), chain[i, 18]
-        bias[a] += share * (
-            w[0] * w[28] + w[1] * w[29] + w[2] * w[30] + w[3] * w[31] + w[4] * w[32] + w[5] * w[33]
-        )
-        # Force on the subtree when only link i accelerates; projected on the axes that carry it.
-        _momentum(w, 0, w, 40)
-        j = i
-        while j >= 0:
-            s = work[j]
-            value = (
-                s[0] * w[40] + s[1] * w[41] + s[2] * w[42] + s[3] * w[43] + s[4] * w[44] + s[5] * w[45]
-            )  # fmt: skip
-            value *= share * chain[j, 18]
-            b = int(chain[j, 17])
-            mass[a, b] += value
-            if j != i:
-                mass[b, a] += value
-            j = int(chain[j, 0])
+        _inward(chain, i, work, mass, bias)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _outward(chain: Array, i: int, qd: Array, gravity: Array, r: Array, origin: Array, work: Array) -> None:
+    """Axis (columns 0–5 of `work`), velocity (6–11) and acceleration for q̈ = 0 (12–17) of link i, after its parent's.
+
+    Spatial vectors at the base origin, the angular part first; `r` (3, 3) and `origin` (3,) m are the link's pose.
+    """
+    w = work[i]
+    parent = int(chain[i, 0])
+    x = r[0, 0] * chain[i, 14] + r[0, 1] * chain[i, 15] + r[0, 2] * chain[i, 16]
+    y = r[1, 0] * chain[i, 14] + r[1, 1] * chain[i, 15] + r[1, 2] * chain[i, 16]
+    z = r[2, 0] * chain[i, 14] + r[2, 1] * chain[i, 15] + r[2, 2] * chain[i, 16]
+    p0, p1, p2 = origin[0], origin[1], origin[2]
+    # A line through the origin where the joint turns, a direction where it slides.
+    if chain[i, 1] != 0.0:
+        w[0], w[1], w[2], w[3], w[4], w[5] = 0.0, 0.0, 0.0, x, y, z
+    else:
+        w[0], w[1], w[2] = x, y, z
+        w[3], w[4], w[5] = p1 * z - p2 * y, p2 * x - p0 * z, p0 * y - p1 * x
+    # The base accelerates against gravity.
+    d = chain[i, 18] * qd[int(chain[i, 17])]
+    if parent < 0:
+        for k in range(6):
+            w[6 + k] = w[k] * d
+            w[12 + k] = 0.0
+        w[15], w[16], w[17] = -gravity[0], -gravity[1], -gravity[2]
+    else:
+        u = work[parent]
+        for k in range(6):
+            w[6 + k] = u[6 + k] + w[k] * d
+            w[12 + k] = u[12 + k]
+        # v × S q̇ (spatial cross product); v of the parent does, as S × S = 0.
+        a0, a1, a2, b0, b1, b2 = u[6], u[7], u[8], u[9], u[10], u[11]
+        w[12] += (a1 * w[2] - a2 * w[1]) * d
+        w[13] += (a2 * w[0] - a0 * w[2]) * d
+        w[14] += (a0 * w[1] - a1 * w[0]) * d
+        w[15] += (a1 * w[5] - a2 * w[4] + b1 * w[2] - b2 * w[1]) * d
+        w[16] += (a2 * w[3] - a0 * w[5] + b2 * w[0] - b0 * w[2]) * d
+        w[17] += (a0 * w[4] - a1 * w[3] + b0 * w[1] - b1 * w[0]) * d
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _spatial_inertia(inertial: Array, r: Array, origin: Array, w: Array) -> None:
+    """Inertia of a link at the base origin from its own `inertial` (10,), into columns 18–27 of its row `w`.
+
+    Mass 18, first moment 19–21, second moment 22–27 (xx, yy, zz, xy, xz, yz).
+    """
+    p0, p1, p2 = origin[0], origin[1], origin[2]
+    m = inertial[0]
+    cx, cy, cz = inertial[1], inertial[2], inertial[3]
+    c0 = p0 + r[0, 0] * cx + r[0, 1] * cy + r[0, 2] * cz
+    c1 = p1 + r[1, 0] * cx + r[1, 1] * cy + r[1, 2] * cz
+    c2 = p2 + r[2, 0] * cx + r[2, 1] * cy + r[2, 2] * cz
+    ixx, iyy, izz = inertial[4], inertial[5], inertial[6]
+    ixy, ixz, iyz = inertial[7], inertial[8], inertial[9]
+    # R I Rᵀ
+    t00 = r[0, 0] * ixx + r[0, 1] * ixy + r[0, 2] * ixz
+    t01 = r[0, 0] * ixy + r[0, 1] * iyy + r[0, 2] * iyz
+    t02 = r[0, 0] * ixz + r[0, 1] * iyz + r[0, 2] * izz
+    t10 = r[1, 0] * ixx + r[1, 1] * ixy + r[1, 2] * ixz
+    t11 = r[1, 0] * ixy + r[1, 1] * iyy + r[1, 2] * iyz
+    t12 = r[1, 0] * ixz + r[1, 1] * iyz + r[1, 2] * izz
+    t20 = r[2, 0] * ixx + r[2, 1] * ixy + r[2, 2] * ixz
+    t21 = r[2, 0] * ixy + r[2, 1] * iyy + r[2, 2] * iyz
+    t22 = r[2, 0] * ixz + r[2, 1] * iyz + r[2, 2] * izz
+    w[18], w[19], w[20], w[21] = m, m * c0, m * c1, m * c2
+    w[22] = t00 * r[0, 0] + t01 * r[0, 1] + t02 * r[0, 2] + m * (c1 * c1 + c2 * c2)
+    w[23] = t10 * r[1, 0] + t11 * r[1, 1] + t12 * r[1, 2] + m * (c0 * c0 + c2 * c2)
+    w[24] = t20 * r[2, 0] + t21 * r[2, 1] + t22 * r[2, 2] + m * (c0 * c0 + c1 * c1)
+    w[25] = t00 * r[1, 0] + t01 * r[1, 1] + t02 * r[1, 2] - m * c0 * c1
+    w[26] = t00 * r[2, 0] + t01 * r[2, 1] + t02 * r[2, 2] - m * c0 * c2
+    w[27] = t10 * r[2, 0] + t11 * r[2, 1] + t12 * r[2, 2] - m * c1 * c2
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _wrench(w: Array) -> None:
+    """Wrench I a + v ×* I v that moves a link as its row `w` says, into columns 28–33; its momentum is 34–39."""
+    _momentum(w, 12, w, 28)
+    _momentum(w, 6, w, 34)
+    v0, v1, v2, u0, u1, u2 = w[6], w[7], w[8], w[9], w[10], w[11]
+    l0, l1, l2, f0, f1, f2 = w[34], w[35], w[36], w[37], w[38], w[39]
+    w[28] += v1 * l2 - v2 * l1 + u1 * f2 - u2 * f1
+    w[29] += v2 * l0 - v0 * l2 + u2 * f0 - u0 * f2
+    w[30] += v0 * l1 - v1 * l0 + u0 * f1 - u1 * f0
+    w[31] += v1 * f2 - v2 * f1
+    w[32] += v2 * f0 - v0 * f2
+    w[33] += v0 * f1 - v1 * f0
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _inward(chain: Array, i: int, work: Array, mass: Array, bias: Array) -> None:
+    """Add link i, whose row holds its subtree, to its parent's row, to `bias`, and to `mass` for all joints before."""
+    w = work[i]
+    parent = int(chain[i, 0])
+    if parent >= 0:
+        u = work[parent]
+        for k in range(18, 34):
+            u[k] += w[k]
+    a, share = int(chain[i, 17]), chain[i, 18]
+    bias[a] += share * (
+        w[0] * w[28] + w[1] * w[29] + w[2] * w[30] + w[3] * w[31] + w[4] * w[32] + w[5] * w[33]
+    )
+    # Force on the subtree when only link i accelerates; projected on the axes that carry it.
+    _momentum(w, 0, w, 40)
+    j = i
+    while j >= 0:
+        s = work[j]
+        value = (
+            s[0] * w[40] + s[1] * w[41] + s[2] * w[42] + s[3] * w[43] + s[4] * w[44] + s[5] * w[45]
+        )  # fmt: skip
+        value *= share * chain[j, 18]
+        b = int(chain[j, 17])
+        mass[a, b] += value
+        if j != i:
+            mass[b, a] += value
+        j = int(chain[j, 0])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

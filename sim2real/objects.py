@@ -260,7 +260,7 @@ class ObjectSpec:
 
     @property
     def moves(self) -> bool:
-        """Whether it is a body, not only painted on the table."""
+        """Whether the object is a body, not only painted on the table."""
         return KINDS[self.kind].moves
 
     @property
@@ -277,7 +277,7 @@ class ObjectSpec:
 
     @cached_property
     def shapes(self) -> tuple[Primitive, ...]:
-        """What it is made of, in its frame."""
+        """The primitives that the object is made of, in its frame."""
         return tuple(
             replace(shape, position=(*shape.position[:2], shape.position[2] - self.rest))
             for shape in self._parts
@@ -285,7 +285,7 @@ class ObjectSpec:
 
     @cached_property
     def rest(self) -> float:
-        """Height of its origin over what it stands on, m."""
+        """Height of the object's origin over what it stands on, m."""
         volume = sum(shape.volume for shape in self._parts)
         if volume == 0.0:
             return 0.0
@@ -293,7 +293,7 @@ class ObjectSpec:
 
     @cached_property
     def height(self) -> float:
-        """From its underside to its top, m; 0 for a zone."""
+        """m from the object's underside to its top; 0 for a zone."""
         return max((shape.position[2] + shape.extent[2] / 2 for shape in self._parts), default=0.0)
 
     @cached_property

@@ -50,7 +50,7 @@ class Hold:
         self.seconds = 0.0
         """s from the first to the latest of the looks in a row at which it held."""
         self.succeeded = False
-        """Whether it has ever held for `HOLD`."""
+        """Whether the condition has ever held for `HOLD` s."""
 
     def look(self, time: float, satisfied: bool) -> bool:
         """Note whether the condition holds at `time`, s; returns whether it has held for `HOLD` by now."""

@@ -29,7 +29,7 @@ class ObjectState:
 
     @property
     def grasped(self) -> bool:
-        """Whether it is held between both fingers."""
+        """Whether the object is held between both fingers."""
         return "finger" in self.touches and "jaw" in self.touches
 
 

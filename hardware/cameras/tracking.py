@@ -38,7 +38,7 @@ class MovingTrack:
 
     @property
     def seen(self) -> bool:
-        """Whether it was ever seen."""
+        """Whether the object was ever seen."""
         return self._position is not None
 
     @property
@@ -76,7 +76,7 @@ class StillTrack:
 
     @property
     def seen(self) -> bool:
-        """Whether it was seen often enough to rely on."""
+        """Whether the object was seen often enough to rely on."""
         return len(self._places) >= 3
 
     @property

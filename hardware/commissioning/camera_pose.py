@@ -52,7 +52,7 @@ FACING, EDGE = 0.55, 20.0
 SQUARE = 0.25
 """px rms, per coordinate, by which the corners of a marker may miss the best square."""
 OUTLIER, MOST_OUTLIERS = 3.0, 0.2
-"""Times its standard deviation from which a view is left out, and the share of views that may be."""
+"""Standard deviations off from which a view is left out, and the share of views that may be."""
 
 
 @dataclass(frozen=True, eq=False)

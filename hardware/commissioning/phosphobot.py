@@ -44,7 +44,7 @@ def from_phosphobot(
     usual = USUAL_SIGNS.get(name)
     reversed_ = signs * (np.ones(robot.n) if usual is None else np.array(usual)) < 0
     if robot.gripper is not None:
-        # Its other pose is open, which says in which direction it opens.
+        # The gripper's other pose is open, which says in which direction it opens.
         reversed_[robot.gripper] = zeros[robot.gripper] > others[robot.gripper]
     if robot.protocol in REVERSING:
         # Such a servo counts the other way once it has been told to turn round.

@@ -69,7 +69,7 @@ def find_unplugged(before: Iterable[str], after: Iterable[str], again: Iterable[
     """Which device went away and came back, from three listings. Raises UserError when that is not one."""
     gone, back = set(before) - set(after), set(again) - set(after)
     if len(back) == 1:
-        # It may come back under another name.
+        # A device may come back under another name.
         return back.pop()
     if not gone:
         raise UserError("no serial device went away: was it this machine's adapter that you unplugged?")
@@ -151,7 +151,7 @@ class _Line:
         if counts:
             self.bus.settle(sorted(counts))
         if damaged:
-            # They spoke at once: ask one by one.
+            # Several spoke at once: ask one by one.
             for id in range(self.family.max_id + 1):
                 if id not in counts and self.answers(id, ONE_PING):
                     counts[id] = 1
@@ -187,7 +187,7 @@ class _Line:
             firmware = ".".join(str(bus.read(id, name, CHECK)) for name in family.firmware)
             torque = bus.read(id, "torque_enable", CHECK) != family.torque_off
         except BusError:
-            # It answers, but not so that one could rely on it: as several with one ID do.
+            # An answer that cannot be relied on: several servos with one ID do that.
             number, firmware, torque, shared = 0, "", False, True
         shared = shared or bool(self.look(id, BRIEF).doubt)
         model = family.model_by_number(number)
@@ -196,7 +196,7 @@ class _Line:
         )
 
     def look(self, id: int, rounds: int) -> Look:
-        """Whether it is one servo that answers under this ID; reads only."""
+        """Find out whether one servo alone answers under `id`; reads only."""
         return Look(self.port, self.family, id, self.bus.allowance).ask(rounds)
 
     def change(self, id: int, register: str, value: int) -> None:

@@ -144,7 +144,7 @@ class ViewPlanner:
         return [pose for pose in self._candidates if pose.tobytes() not in done]
 
     def _unlike(self, poses: list[Array]) -> list[Array]:
-        """Those first whose card looks where none of the tried ones did."""
+        """`poses` (each (n,) rad) in another order: first those whose card looks where that of no tried pose did."""
         if not self.tried or not poses:
             return poses
         signs = np.array([self._sign(q) for q in poses])

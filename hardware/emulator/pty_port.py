@@ -26,7 +26,7 @@ _ROOM = 0.0005
 for so long: who has just been answered speaks again at once, s."""
 
 _OVERDUE = 0.01
-"""After this time they are done in any case, s."""
+"""s after which physics and housekeeping are done in any case."""
 
 _BACKLOG = 0.05
 """A port takes no more bytes when the line needs so long for those it has, s: what an adapter can buffer."""

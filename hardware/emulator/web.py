@@ -338,7 +338,7 @@ def serve(options: WebOptions, connection: Connection, shared: Any, pose_size: i
 
 
 def _black(jpeg: bytes) -> bytes:
-    """A black picture of the same size."""
+    """A black JPEG picture of the size of `jpeg`."""
     import cv2
 
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)

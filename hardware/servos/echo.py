@@ -39,7 +39,7 @@ class Echo:
             del due[:size]
             return data[size:]
         if len(due) > self._last:
-            # That of an earlier request has been lost.
+            # The echo of an earlier request has been lost.
             del due[: -self._last]
             return self.strip(data)
         due.clear()

@@ -101,7 +101,7 @@ class ServoFamily:
     max_torque: str
     """Register of the stored limit of the motor's duty."""
     torque_limit: str
-    """Register of the limit in force, in the same unit."""
+    """Register of the limit in force, in the unit of `max_torque`."""
     position_mode: int
     status_bits: Mapping[int, str]
     latching: frozenset[str]

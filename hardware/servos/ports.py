@@ -158,8 +158,8 @@ class SerialPort:
             raise self._gone(error) from error
 
     def _explain_nothing(self) -> None:
-        """There was something to read, and then there was nothing: raises OSError when the line has been hung up,
-        counts what another program has taken otherwise."""
+        """Explain why nothing was read though bytes had arrived: raises OSError when the line has been hung up, else
+        counts bytes that another program has taken."""
         if any(
             event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in self._poll.poll(0)
         ):

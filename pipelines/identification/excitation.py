@@ -42,7 +42,7 @@ USE = 0.7
 RESIDUAL = 0.3
 """degrees: what the model leaves unexplained where no identification says so."""
 CORRELATED = 10.0
-"""Frames over which such residuals are one and the same error."""
+"""Frames over which residuals of the model are one and the same error."""
 REPEATS = 2
 """How often one candidate may be used."""
 

@@ -20,7 +20,7 @@ STILL = 0.15
 RESTING = 0.6
 """rad/s below which its command does: behind quicker ones it merely trails."""
 LEAST_FREE = 30
-"""So many frames with a free gripper are needed."""
+"""Frames with a free gripper that are needed."""
 AROUND = 0.33
 """s before and after in which it touches and lets go."""
 

@@ -83,9 +83,9 @@ LINK_MASS = Fitted("mass", 0.35, 0.3, 3.0, "log", 0.05)
 PAYLOAD = Fitted("payload", 0.15, 0.0, 0.3, "linear", 0.005, 0.01)
 
 PILOT_FRAMES = 1200
-"""The starting point is found on about so many frames."""
+"""Frames, about, on which the starting point is found."""
 FIT_FRAMES = 2400
-"""About so many frames are fitted, the most informative ones."""
+"""Frames, about, that are fitted: the most informative ones."""
 NOISE_FLOOR = 0.03
 """degrees: a tick is 0.088, uniformly quantized 0.025."""
 MOST_INFLATION = 10.0
@@ -104,7 +104,7 @@ class ArmModelFit:
     base: Array
     _targets: tuple[tuple[str, Any, int], ...] = field(repr=False)
     _inertials: Array | None = field(default=None, repr=False)
-    """(n, 10) where they are not the robot's own."""
+    """(n, 10) inertial parameters of the links, where they are not the robot's own."""
 
     @classmethod
     def build(cls, robot: Robot, log: ArmLog | None = None) -> "ArmModelFit":

@@ -25,12 +25,12 @@ from sim2real.robot import Robot
 Array = NDArray[np.float64]
 
 FRAMES = 1500
-"""About so many frames are replayed."""
+"""Frames, about, that are replayed."""
 CLEARLY = 0.8
 """Error relative to that of the recording as it is, from which on a change is named. On real recordings that are right
 the best change has 0.95 or more; on the same with one joint wrong, the right one has 0.7 or less."""
 SUSPECTS = 3
-"""So many changes are looked at closely."""
+"""How many changes are looked at closely."""
 FITTED_FRAMES = 900
 ITERATIONS = 5
 UNEXPLAINED = 0.45

@@ -42,7 +42,7 @@ LEAVE_TIMEOUT = 20.0
 
 @dataclass
 class Trial:
-    """What came of one. `held` s from the signal to the last goal before the hold (control only); `problems`: what
+    """What came of one kill. `held` s from the signal to the last goal before the hold (control only); `problems`: what
     should not have happened."""
 
     victims: list[str]

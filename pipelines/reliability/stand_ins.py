@@ -38,7 +38,7 @@ class WallClock:
         self._right = time.time
 
     def shift(self, by: float) -> None:
-        """By so many s; 0: right again."""
+        """Set the wall clock `by` s wrong; 0: right again."""
         right = self._right
         time.time = right if by == 0.0 else lambda: right() + by
 

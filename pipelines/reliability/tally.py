@@ -83,7 +83,7 @@ class Tally:
 
     @property
     def interventions_interval(self) -> tuple[float, float]:
-        """95 % interval of the same: exact, for a Poisson process (Garwood 1936)."""
+        """95 % interval of `interventions_per_day`: exact, for a Poisson process (Garwood 1936)."""
         from scipy.stats import chi2
 
         days, n = (self.exposure + self.repairs) / DAY, self.interventions

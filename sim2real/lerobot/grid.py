@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 LEAST_SPAN = 0.5
 """Share of the URDF's span below which no calibrated range is looked for."""
 LEAST_READINGS = 8
-"""So many different readings of a joint are needed."""
+"""Different readings of a joint that are needed."""
 MOST_READINGS = 400
 _TOLERANCE = 0.005
 """Distance from whole ticks; 32-bit numbers are exact to 0.0002."""

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 TICK = 2 * math.pi / 4096
 """Resolution of the servos' encoders, rad."""
 SPEED_TICK = TICK
-"""Resolution of their speed readings: one encoder step per second, rad/s."""
+"""Resolution of the servos' speed readings: one encoder step per second, rad/s."""
 VISIBLE = 0.5
 """Fraction of an object's points that must be seen for a detection."""
 
@@ -214,7 +214,7 @@ def object_yaw(state: ObjectState) -> float:
     """Rotation about the vertical, rad, up to the object's symmetry."""
     if state.spec.kind == "cube":
         return cube_yaw(state.rotation)
-    # Its length's direction; of one that stands on end, its width's.
+    # The direction of the object's length; of its width where it stands on end.
     axis = 0 if abs(state.rotation[2, 0]) < 0.9 else 1
     return math.atan2(state.rotation[1, axis], state.rotation[0, axis])
 

@@ -42,7 +42,7 @@ class IndirectArea:
         return any(byte in self._word for byte in range(address, address + size))
 
     def covers(self, address: int, size: int) -> bool:
-        """Whether each of them does."""
+        """Whether each of `size` bytes from `address` stands for another."""
         return all(byte in self._word for byte in range(address, address + size))
 
     def read(self, address: int, size: int) -> bytes:

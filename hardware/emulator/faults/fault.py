@@ -60,7 +60,7 @@ class Fault:
 
     @property
     def end(self) -> float:
-        """When it is over, s on the same clock as `at`."""
+        """When the fault is over, s on the clock of `at`."""
         assert self.lasts is not None
         return self.at + self.lasts
 

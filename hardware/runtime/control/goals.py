@@ -28,9 +28,9 @@ class Goals:
             Action.HOLD: Gate(robot, min(speed, TRAVEL_SPEED), lower=lower, upper=upper),
             Action.DESCEND: Gate(robot, min(speed, SPEED), lower=lower, upper=upper),
         }
-        """By use: the policy's, the way home's and the descent's."""
+        """A gate for each use: following the policy, the way home, the descent."""
         self.gate = self.gates[Action.FOLLOW]
-        """The one whose goal is sent."""
+        """The gate whose goal is sent."""
         self.requested: Array = np.array(robot.home)
         """(n,) rad, what was asked of it last."""
         self.target: Array = np.array(robot.home)

@@ -352,7 +352,7 @@ class ControlLoop:
             try:
                 sink.tick(tick)
             except Exception:
-                # It would do so again in every tick, and the arm has still to be lowered.
+                # A sink that fails would do so again in every tick, and the arm has still to be lowered.
                 self.sinks.remove(sink)
                 raise
 
@@ -370,7 +370,7 @@ class ControlLoop:
 
     @property
     def estop(self) -> EmergencyStop:
-        """Press it, or give it more inputs."""
+        """The emergency stop: can be pressed here, and given more inputs."""
         return self.inputs.estop
 
     @property

@@ -21,7 +21,7 @@ class PolicyInput:
         self.source, self.period, self.counts = source, period, counts
         self.player = ChunkPlayer()
         self.on = False
-        """Whether its chunks are followed."""
+        """Whether the policy's chunks are followed."""
         self.bad_chunks = 0
         """Chunks refused in a row."""
         self.rejected = 0.0
@@ -80,7 +80,7 @@ class PolicyInput:
         self._refusal = why
 
     def send(self, now: float, observation: Observation) -> None:
-        """Hand it an observation."""
+        """Hand the policy an observation made at `now`, s."""
         if self.source is not None and self.on:
             self.source.send(now, observation)
 

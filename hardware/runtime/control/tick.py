@@ -22,18 +22,18 @@ class Tick:
     """
 
     time: float
-    """When it began, on the loop's clock."""
+    """When the cycle began, s on the loop's clock."""
     before: State
-    """Of the supervisor, when it began."""
+    """The supervisor's state when the cycle began."""
     state: State
-    """Of the supervisor, from this cycle on."""
+    """The supervisor's state from this cycle on."""
     action: Action
     health: Health
     """What the supervisor was told."""
     reading: ArmState | None
-    """The last one; None before the first."""
+    """The last reading of the arm; None before the first."""
     requested: Array
-    """The goal that was asked for."""
+    """(n,) rad: the goal that was asked for."""
     gated: Array
     """What the gate made of it."""
     executed: Array
@@ -49,9 +49,9 @@ class Tick:
     episode: int = -1
     """Number of the episode under way; -1 between episodes."""
     period_error: float = 0.0
-    """By how much it began too late (too early: negative) after the one before."""
+    """s by which the cycle began too late (too early: negative) after the one before."""
     work: float = 0.0
-    """What it took, waiting for the servos included."""
+    """s that the cycle took, waiting for the servos included."""
     monitors: int = 0
     """Warnings of the monitors in their order, a bit each, and above them (from bit `FAULT_SHIFT` on) their faults."""
     heating: Array | None = None

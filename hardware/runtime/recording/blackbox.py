@@ -236,7 +236,7 @@ class BlackBox:
         os.close(theirs)
 
     def dump(self) -> None:
-        """Have it written, in a moment. Never waits."""
+        """Have the black box written by its writer, in a moment. Never waits."""
         self.dumps += 1
         self._tell(b"D")
 

@@ -67,7 +67,7 @@ class Descent:
         self._detour: Detour | None = None
         self.done = False
         self.arrived = False
-        """Whether it ended at the rest pose (else: barred wherever it turned)."""
+        """Whether the descent ended at the rest pose (else: barred wherever it turned)."""
         self._go([np.array(self.robot.rest)])
 
     def _go(self, way: list[Array], *, up: bool = False, straight: bool = False) -> None:
@@ -115,7 +115,7 @@ class Descent:
 
     @property
     def searching(self) -> bool:
-        """Whether it stands still and looks for a way round."""
+        """Whether the arm stands still while a way round is looked for."""
         return self._detour is not None
 
     def _turn(self) -> None:

@@ -120,7 +120,7 @@ class Takeover:
         """Hold, lower, let go; returns whether every servo confirmed that its torque is off."""
         self.say("holding")
         if self.family.watchdog is not None:
-            # It stops its servo on the spot, where the last goal was; from now on that is our job.
+            # A servo's own watchdog stops it on the spot; from now on holding the last goal is this process's job.
             for _ in range(3):
                 self._send_all(self.family.watchdog, 0)
                 time.sleep(0.01)
@@ -214,7 +214,7 @@ def watch(pipe: int, pid: int) -> str:
     poller.register(pipe, select.POLLIN | select.POLLHUP)
     mode, heard, slept = LIMP, time.monotonic(), 0.0
     first: tuple[float, float] | None = None
-    """When it had just fallen silent, and how long it had run by then."""
+    """When control had just fallen silent, and how long it had run by then, s."""
     while True:
         pause, asked = 0.05 if mode == ARMED else 0.5, time.monotonic()
         if poller.poll(1000 * pause):
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        # It ends when control says so, or when the arm is at rest; nothing else.
+        # This process ends when control says so, or when the arm is at rest; nothing else ends it.
         signal.signal(number, signal.SIG_IGN)
 
     def say(text: str) -> None:

@@ -45,7 +45,7 @@ class DescentPlanner:
         """Ticks after which a descent counts as complete wherever it is."""
         fitting = math.ceil(self.longest / (watchdog.MAX_POINTS - 2))
         self.every = max(round(SPACING * robot.command_rate), fitting)
-        """Every so many-th tick is kept."""
+        """Ticks of a planned descent from one point that is kept to the next."""
         self._points: list[Array] = []
         self._ticks = 0
         self._busy = False
@@ -173,7 +173,7 @@ class Watchdog:
             self._pipe = -1
 
     def close(self) -> None:
-        """Tell it that it is not needed any more, and wait for its end.
+        """Tell the watchdog that it is not needed any more, and wait for its end.
 
         With torque still on it is needed: it is left alone, and lowers the arm when this process has ended.
         """

@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def open_ended(self) -> bool:
-        """Whether it goes on until the operator ends it."""
+        """Whether the session goes on until the operator ends it."""
         return self.episodes is None and self.seconds is None
 
     @property

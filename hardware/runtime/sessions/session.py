@@ -76,7 +76,7 @@ class Session:
     interrupted: int = 0
     """Number of the signal that ended the session."""
     stopped: str = ""
-    """Why it ended early, if it did."""
+    """Why the session ended early, if it did."""
     _typed: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     """Keys that nobody has asked for yet: the last ones. A key that is held down counts while it is down."""
     _said: str = ""

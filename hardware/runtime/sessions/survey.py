@@ -25,7 +25,7 @@ SETTLE = (0.5, 2.0)
 EXPOSED = 0.3
 """s by which a picture must be younger than the arm is still: cameras hand out what they saw a while ago."""
 PICTURE = 5.0
-"""s to wait for one."""
+"""s to wait for a picture."""
 ANSWER = 60.0
 """s that the choice of the next pose may take."""
 PATIENCE = 20.0

@@ -18,7 +18,7 @@ class Status(NamedTuple):
     joints: tuple[str, ...]
     position: Array
     goal: Array
-    """The last one that was sent, (n,)."""
+    """(n,) rad: the last goal that was sent."""
     temperature: Array
     rate: float
     """Hz, of the control loop over the last moments."""

@@ -32,11 +32,11 @@ class PolicySource(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether it can still answer."""
+        """Whether the source can still answer."""
 
     @property
     def problem(self) -> str:
-        """Why it is not alive."""
+        """Why the source is not alive."""
 
     def reset(self, seed: int) -> None:
         """A new episode: chunks that answer earlier observations are never returned."""

@@ -16,7 +16,7 @@ FAST_AGAIN = 20
 come after it, so that with one silent the ordinary kind is better."""
 
 ATTEMPTS = 3
-"""Fast readings tried before the servos count as not knowing them."""
+"""Fast readings tried before servos count as unable to answer them."""
 
 REBOOT_TIME = 2.0
 """s that a servo may take to answer again after a reboot."""

@@ -326,4 +326,4 @@ TABLES = {1190: XL330_M077, 1200: XL330_M288, 1060: XL430_W250, 1020: XM430_W350
 """Tables by model number."""
 
 X_SERIES = common("Dynamixel X", tuple(TABLES.values()))
-"""What all of them have, at the same addresses."""
+"""The registers that all models have at the same addresses."""

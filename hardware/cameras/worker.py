@@ -64,7 +64,7 @@ def serve(reader: CameraReader, objects: tuple[ObjectSpec, ...], parent: int) ->
     import cv2
 
     cv2.setNumThreads(1)
-    board = Board(reader)
+    board = CameraWriter(reader)
     grabber = _Grabber(reader.camera, board)
     watcher = Watcher(reader.camera, objects, board)
     threading.Thread(target=grabber.run, daemon=True).start()
@@ -76,7 +76,7 @@ def serve(reader: CameraReader, objects: tuple[ObjectSpec, ...], parent: int) ->
     os._exit(0)
 
 
-class Board:
+class CameraWriter:
     """The writing end."""
 
     def __init__(self, reader: CameraReader) -> None:
@@ -118,7 +118,7 @@ _INDEX = {"state": STATE, "healthy": HEALTHY, "pictures": PICTURES, "rate": RATE
 class _Grabber:
     """Drains the camera in a thread and keeps its newest picture; opens it again when it fails."""
 
-    def __init__(self, camera: CameraModel, board: Board) -> None:
+    def __init__(self, camera: CameraModel, board: CameraWriter) -> None:
         self.camera, self.board = camera, board
         self._new = threading.Condition()
         self._newest: tuple[float, Image] | None = None
@@ -260,7 +260,7 @@ def _open(camera: CameraModel) -> tuple[_Capture | None, str]:
 class Watcher:
     """Judges each picture, publishes it, and looks for the objects in it."""
 
-    def __init__(self, camera: CameraModel, objects: tuple[ObjectSpec, ...], board: Board) -> None:
+    def __init__(self, camera: CameraModel, objects: tuple[ObjectSpec, ...], board: CameraWriter) -> None:
         from hardware.cameras.detector import Detector
 
         self.camera, self.board = camera, board

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardware.commissioning.board import Card
 from hardware.commissioning.camera_pose import ArmView
-from hardware.runtime.sessions.survey import Look, Step
+from hardware.runtime.sessions.survey import Step, SurveyLook
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
@@ -47,15 +47,15 @@ class PlannerProcess:
         self.views: list[ArmView] = []
         self.poses = 0
         """In how many poses the camera has looked."""
-        self.shown: Look | None = None
+        self.shown: SurveyLook | None = None
         """The last look that showed the card."""
-        self._look: Look | None = None
+        self._look: SurveyLook | None = None
 
     @property
     def pid(self) -> int | None:
         return self._process.pid
 
-    def ask(self, position: Array, look: Look | None) -> None:
+    def ask(self, position: Array, look: SurveyLook | None) -> None:
         self._look = look
         self.poses += look is not None
         try:
@@ -116,7 +116,7 @@ def _serve(config: PlannerConfig, connection: Connection, parent: int) -> None:
         connection.send(error)
 
 
-def _step(planner: "Any", position: Array, look: Look | None) -> tuple[ArmView | None, Step]:
+def _step(planner: "Any", position: Array, look: SurveyLook | None) -> tuple[ArmView | None, Step]:
     import cv2
 
     note, view = "", None

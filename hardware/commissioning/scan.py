@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hardware.commissioning.twins import HOW_TO_PART, Look, turned
+from hardware.commissioning.twins import HOW_TO_PART, IdCheck, turned
 from hardware.servos.family import FAMILIES, ServoFamily
 from hardware.servos.ports import Port, PortUnavailable, latency_timer
 from sim2real.errors import BusError, HardwareError, UserError
@@ -195,9 +195,9 @@ class _Line:
             family.name, self.baud, id, model.name if model else "", number, firmware, torque, shared
         )
 
-    def look(self, id: int, rounds: int) -> Look:
+    def look(self, id: int, rounds: int) -> IdCheck:
         """Find out whether one servo alone answers under `id`; reads only."""
-        return Look(self.port, self.family, id, self.bus.allowance).ask(rounds)
+        return IdCheck(self.port, self.family, id, self.bus.allowance).ask(rounds)
 
     def change(self, id: int, register: str, value: int) -> None:
         """Write a register that changes how the servo answers, so that it may acknowledge in the old way, in the

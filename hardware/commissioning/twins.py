@@ -30,7 +30,7 @@ FIRST, SILENCE = 0.15, 0.02
 """s in which an answer begins, on a slow line and a busy machine as well; s without a byte that end it."""
 
 
-class Look:
+class IdCheck:
     """Questions to one ID, and everything that comes back to them."""
 
     def __init__(self, port: Port, family: ServoFamily, id: int, allowance: float) -> None:
@@ -50,7 +50,7 @@ class Look:
         start = min(register.address for register in stored)
         self._stored = start, max(register.end for register in stored) - start
 
-    def ask(self, rounds: int) -> "Look":
+    def ask(self, rounds: int) -> "IdCheck":
         """What is stored and how it stands, `rounds` times."""
         for _ in range(rounds):
             self._settings.update(self._read(*self._stored))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.cameras.shared import HEALTHY, SLOTS, TEXT, CameraReader, numbers_for
-from hardware.cameras.worker import Board, Watcher
+from hardware.cameras.worker import CameraWriter, Watcher
 from hardware.emulator.faults.injector import FaultInjector
 from hardware.emulator.stepped import SteppedPort
 from hardware.emulator.wire import EmulatedBus
@@ -128,7 +128,7 @@ class FaultyCamera(GoalOnly):
         )
         self._injector, self._reader = injector, CameraReader(model, (), *memory)
         self._reader._numbers[HEALTHY] = -np.inf
-        self._watcher = Watcher(model, (), Board(self._reader))
+        self._watcher = Watcher(model, (), CameraWriter(self._reader))
         self._rng = np.random.default_rng(0)
         self._shape = (model.height, model.width, 3)
         self._picture = self._noise()

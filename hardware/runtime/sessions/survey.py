@@ -34,7 +34,7 @@ SQUEEZE = 0.1
 """rad by which the gripper is told to close further than it was found, so that it holds what it holds."""
 
 
-class Look(NamedTuple):
+class SurveyLook(NamedTuple):
     """What was seen of one pose: joints (n,) rad as read, averaged while still, and the picture (H, W, 3) RGB."""
 
     joints: Array
@@ -48,10 +48,10 @@ class Step(NamedTuple):
     note: str = ""
 
 
-class Guide(Protocol):
+class SurveyGuide(Protocol):
     """Chooses the poses. Neither method may wait."""
 
-    def ask(self, position: Array, look: Look | None) -> None:
+    def ask(self, position: Array, look: SurveyLook | None) -> None:
         """Ask for the next step from `position` (n,) rad, where `look` was taken (None: nowhere yet)."""
 
     def answer(self) -> Step | None:
@@ -68,7 +68,7 @@ class Camera(Protocol):
 class Survey(Session):
     """Goes where `guide` says and looks through `camera`."""
 
-    guide: Guide | None = None
+    guide: SurveyGuide | None = None
     camera: Camera | None = None
     looks: int = 0
     _readings: deque[Array] = field(default_factory=lambda: deque(maxlen=20))
@@ -82,7 +82,7 @@ class Survey(Session):
             held = float(loop.gate.position[gripper])
             self._grip = max(held - SQUEEZE, float(loop.robot.lower[gripper]))
         self._visit(loop.robot.home, "going home")
-        look: Look | None = None
+        look: SurveyLook | None = None
         while True:
             guide.ask(loop.gate.position.copy(), look)
             step: Step | None = None
@@ -119,7 +119,7 @@ class Survey(Session):
         self._halt()
         return arrived
 
-    def _look(self) -> Look:
+    def _look(self) -> SurveyLook:
         """Wait until the arm is still, then for a picture of it."""
         loop, camera = self.loop, self.camera
         assert camera is not None
@@ -154,4 +154,4 @@ class Survey(Session):
         if not self._wait(taken, PICTURE) or picture is None:
             raise Sim2RealError(f"the camera gave no new picture within {PICTURE:g} s")
         self.looks += 1
-        return Look(np.mean(self._readings, axis=0), picture)
+        return SurveyLook(np.mean(self._readings, axis=0), picture)

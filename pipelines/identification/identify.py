@@ -17,8 +17,7 @@ from pipelines.identification.logs import ArmLog, informative
 from pipelines.identification.replay import arm_parameters, physics_rate, replay_in_twin
 from pipelines.identification.stretches import informative_part
 from randomization.identification import Fit, Unknown, fit
-from sim2real.model import batched as twin
-from sim2real.model import servo
+from sim2real.model import batched, servo
 from sim2real.model.dynamics import add_point_mass
 from sim2real.robot import Robot
 
@@ -174,7 +173,7 @@ class ArmModelFit:
     def simulate(self, log: ArmLog, values: Array) -> Array:
         """(B, k) values → encoder angles (B, T, n) rad."""
         parameters, inertials = self.inputs(values)
-        return twin.simulate(
+        return batched.simulate(
             self.robot.model, log.recording, parameters, inertials=inertials, lower=log.lower, upper=log.upper,
             torque_limit=self.robot.torque_limit, rate=physics_rate(log.recording.fps, self.robot),
         )  # fmt: skip

@@ -169,10 +169,10 @@ def arm_parameters(robot: Robot, nominal: Mapping[str, float]) -> tuple[Array, A
 
 def replay_in_twin(log: ArmLog, robot: Robot, nominal: Mapping[str, float] | None = None) -> Array:
     """Joint angles (T, n) rad when the commands of `log` drive the arm's batched model, which knows no contacts."""
-    from sim2real.model import batched as twin
+    from sim2real.model import batched
 
     parameters, inertials, gravity = arm_parameters(robot, nominal or {})
-    return twin.simulate(
+    return batched.simulate(
         robot.model, log.recording, parameters, inertials=inertials, gravity=gravity, lower=log.lower,
         upper=log.upper, torque_limit=robot.torque_limit, rate=physics_rate(log.recording.fps, robot),
     )[0]  # fmt: skip

@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 CANDIDATES = 200
 ALOFT, APART = 0.03, 0.01
 """m between the arm and table and between its parts, beyond what the gate keeps."""
-CARD_ALOFT = 0.02
-"""m between the card and the table."""
+CARD_ALOFT, CARD_APART = 0.02, 0.08
+"""m between the card and the table, and the axis of the first joint."""
 MARGIN = 0.1
 """rad kept from the joints' limits."""
 STRIDE = 0.1
@@ -44,7 +44,7 @@ NEARBY, MISSES = 0.25, 3
 """rad by which joints change around a pose that was seen, once that many others in a row were not."""
 GUESSES = 15
 """Poses for which a guess of where the camera stands is followed without having seen the card."""
-RUN_UP, SIDES = 0.05, 4
+RUN_UP, SIDES = 0.08, 4
 """rad that every joint goes in one direction before it is looked at, and how many directions are tried for room."""
 ROUNDS = 4
 """How often other candidates are drawn when no way leads to any."""
@@ -121,7 +121,16 @@ class ViewPlanner:
                     self._before = position
                     return way
             self._candidates = self._draw(self.robot.home, 1.0, CANDIDATES)
-        return None
+        return self._home(position)
+
+    def _home(self, position: Array) -> list[Array] | None:
+        """Where there is no way to any pose with room to spare, the gate may still let the arm home; None there."""
+        home = np.array(self.robot.home)
+        if np.abs(position - home)[self.robot.arm].max() < NEARBY:
+            return None
+        self.tried.append(home)
+        self._before = self._side = None
+        return [home]
 
     def _preferred(self) -> list[Array]:
         """Poses to take next, the best first."""
@@ -189,14 +198,17 @@ class ViewPlanner:
         return found
 
     def _free(self, q: Array) -> bool:
+        return self._room(q) > 0.0
+
+    def _room(self, q: Array) -> float:
+        """m to spare, with the card; negative where there is too little."""
         position, rotation = tool_pose(self.robot.model, q)
         half = self.card.size / 2 + self.card.margin
         corners = half * np.array([[-1, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]], dtype=np.float64)
         # However it is held: around the way out of the gripper.
         reach = (corners @ self._hold[:3, :3].T + self._hold[:3, 3]) @ rotation.T + position
-        if reach[:, 2].min() < CARD_ALOFT or np.linalg.norm(reach[:, :2], axis=1).min() < 0.08:
-            return False
-        return bool(self._gate.clearance(q) > ALOFT and self._gate.self_clearance(q) > APART)
+        card = min(reach[:, 2].min() - CARD_ALOFT, np.linalg.norm(reach[:, :2], axis=1).min() - CARD_APART)
+        return float(min(card, self._gate.clearance(q) - ALOFT, self._gate.self_clearance(q) - APART))
 
     def _way(self, start: Array, end: Array) -> list[Array] | None:
         """Straight, or by way of home, first back if need be; None where nothing is free.
@@ -226,5 +238,11 @@ class ViewPlanner:
 
     def _clear(self, start: Array, end: Array) -> bool:
         steps = max(int(np.abs(end - start).max() / STRIDE), 1)
-        # Where it stands it stands already.
-        return all(self._free(start + (end - start) * k / steps) for k in range(1, steps + 1))
+        # Where it stands it stands already: from where there is too little room it may only come out.
+        least = self._room(start)
+        for k in range(1, steps + 1):
+            room = self._room(start + (end - start) * k / steps)
+            if room <= min(least, 0.0):
+                return False
+            least = room
+        return True

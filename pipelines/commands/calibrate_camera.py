@@ -38,7 +38,7 @@ EXAMPLES = """\
 
 STEPS = ("board", "card", "lens", "pose")
 EMULATED = "emulated"
-WAVED = 1.2
+WAVED = 0.6
 """s for which an emulated board stays where it is."""
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from hardware.runtime.control.recovery import Withdrawal
 from hardware.runtime.control.supervisor import Action, Retreat
 from hardware.runtime.safety.descent import NEAR, SPEED, Descent
+from hardware.runtime.safety.line import Line
 from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.gate.gate import Gate
 from sim2real.model.kinematics import tool_jacobian
@@ -35,6 +36,9 @@ class Goals:
         """(n,) rad, what was asked of it last."""
         self.target: Array = np.array(robot.home)
         """(n,) rad, where `travel` goes."""
+        self._line: Line | None = None
+        self._ticks = 0
+        """Of the way there, if it is a straight one."""
         self.yielded = False
         """Whether the goal has come back to the arm since the torque came on: once per fault, since what pushes back
         then is the arm's own weight."""
@@ -65,10 +69,11 @@ class Goals:
             gate.reset(self.gate.position)
             self.gate = gate
 
-    def aim(self, target: Array) -> None:
-        """From now on `travel` goes to `target` (n,), rad."""
+    def aim(self, target: Array, *, straight: bool = False) -> None:
+        """From now on `travel` goes to `target` (n,), rad; `straight`: all joints arrive at once."""
         self.target = np.array(target, dtype=np.float64)
         self.use(Action.HOLD)
+        self._line, self._ticks = Line(self.robot, self.gate, self.target) if straight else None, 0
 
     def begin(self, position: Array) -> None:
         """Torque has come on with the goals `position` (n,), rad."""
@@ -88,7 +93,8 @@ class Goals:
 
     def travel(self) -> int:
         """Towards the target."""
-        return self.follow(self.target)
+        self._ticks += 1
+        return self.follow(self.target if self._line is None else self._line.at(self._ticks))
 
     def brake(self, hard: bool) -> int:
         """To a stop within the limits, or as `hard` as the robot can; then stay there."""

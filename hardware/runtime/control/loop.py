@@ -215,10 +215,13 @@ class ControlLoop:
         """From now on RUN means going to the target."""
         self.policy.on = False
 
-    def travel(self, target: Array) -> None:
-        """Go to `target` (n,), rad, instead of following the policy. Ask for RUN as well."""
+    def travel(self, target: Array, *, straight: bool = False) -> None:
+        """Go to `target` (n,), rad, instead of following the policy; `straight`: all joints arrive at once.
+
+        Ask for RUN as well.
+        """
         self.stop_policy()
-        self.goals.aim(target)
+        self.goals.aim(target, straight=straight)
 
     def operator_sign(self) -> None:
         """The operator is there: a key, a click, a heartbeat."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.safety.detour import ROOM, Detour
+from hardware.runtime.safety.line import Line
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
@@ -37,9 +38,6 @@ barred. Half of what is left of its velocity while a monitor warns."""
 
 _LOOK = 10
 """Ticks between two looks at that."""
-
-_STEADY = 0.9
-"""Share of the gate's velocity at which it is led along straight lines: what it can follow without falling behind."""
 
 _LEGS = 4.0
 """Full turns of the slowest joint that a descent takes at most: the longest of some hundred, barred three times, took
@@ -73,21 +71,19 @@ class Descent:
     def _go(self, way: list[Array], *, up: bool = False, straight: bool = False) -> None:
         """Through these poses, (n,) rad, from now on; `up`: how far up the first one leads does not matter;
         `straight`: all joints on their way to one arrive at once."""
-        self._way, self._up, self._straight = way, up, straight
+        self._way, self._up = way, up
+        self._line = Line(self.robot, self.gate, way[0]) if straight else None
         self._ticks, self._last = 0, _SETTLE
         self._left, self._nearer_at = math.inf, 0
-        self._start = self.gate.position
         self.request = way[0]
-        if straight:
-            turns = np.abs(way[0] - self._start) / (_STEADY * self.gate.speed * self.robot.limits("velocity"))
-            self._last = max(math.ceil(float(turns.max()) * self.robot.command_rate), _SETTLE)
+        if self._line is not None:
+            self._last = max(self._line.ticks, _SETTLE)
 
     def step(self) -> int:
         """One tick; returns the gate's mask."""
         self._ticks += 1
-        if self._straight:
-            share = min(self._ticks / self._last, 1.0)
-            self.request = self._start + share * (self._way[0] - self._start)
+        if self._line is not None:
+            self.request = self._line.at(self._ticks)
         flags = self.gate.step(self.request)
         creeps = self._ticks % _LOOK == 0 and self._creeps()
         if self.done or (not creeps and (self._ticks < self._last or not self.gate.at_rest)):
@@ -96,7 +92,7 @@ class Descent:
             self._look(self._detour)
         elif self._up or (not creeps and np.abs(self.gate.position - self._way[0]).max() < NEAR):
             if len(self._way) > 1:
-                self._go(self._way[1:], straight=self._straight)
+                self._go(self._way[1:], straight=self._line is not None)
             else:
                 self.done = self.arrived = True
         elif self.turns < _ATTEMPTS:

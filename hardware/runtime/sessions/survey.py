@@ -30,6 +30,8 @@ ANSWER = 60.0
 """s that the choice of the next pose may take."""
 PATIENCE = 20.0
 """s that a way may take at full speed."""
+BARRED = (1.0, 0.02)
+"""s, and rad that the goal moves in them at least unless its way is barred."""
 SQUEEZE = 0.1
 """rad by which the gripper is told to close further than it was found, so that it holds what it holds."""
 
@@ -113,9 +115,19 @@ class Survey(Session):
         if self._grip is not None:
             assert loop.robot.gripper is not None
             target[loop.robot.gripper] = self._grip
-        loop.travel(target)
+        # Straight: this is the way that was checked.
+        loop.travel(target, straight=True)
         loop.request = Request.RUN
-        arrived = self._wait(lambda: loop.arrived, PATIENCE / loop.gate.speed)
+        last, since = loop.gate.position.copy(), loop.clock.now()
+
+        def ended() -> bool:
+            nonlocal last, since
+            if np.abs(loop.gate.position - last).max() > BARRED[1]:
+                last, since = loop.gate.position.copy(), loop.clock.now()
+            return loop.arrived or loop.clock.now() - since > BARRED[0] / loop.gate.speed
+
+        self._wait(ended, PATIENCE / loop.gate.speed)
+        arrived = loop.arrived
         self._halt()
         return arrived
 

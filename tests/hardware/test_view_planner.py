@@ -36,6 +36,21 @@ def test_from_nothing_to_a_camera_in_few_poses(guess: bool) -> None:
     assert all(np.all(view.approach[ROBOT.arm] != 0) for view in planner.views)  # type: ignore[index]
 
 
+def test_it_finds_out_of_a_place_without_room() -> None:
+    """Where the gate has stopped the arm, with its card just above the table."""
+    planner = ViewPlanner(ROBOT, (ROBOT.lower, ROBOT.upper), LENS, CARD, 6)
+    gate, barred = Gate(ROBOT), np.array([0.354, 0.407, 0.867, -0.845, 1.312, 0.052])
+    assert gate.clearance(barred) < 0.001
+    way = planner.next(barred)
+    assert way is not None
+    room = [gate.clearance(barred + share * (way[0] - barred)) for share in np.linspace(0.0, 1.0, 20)]
+    assert min(room) > -1e-3 and room[-1] > 0.03
+    # With no way at all to any pose it goes home, and is at the end of its wits there alone.
+    planner._way = lambda start, end: None  # type: ignore[method-assign]
+    assert [pose.tolist() for pose in planner.next(barred) or ()] == [list(ROBOT.home)]
+    assert planner.next(np.array(ROBOT.home)) is None
+
+
 @pytest.mark.slow
 def test_it_gives_up_when_nothing_is_ever_seen() -> None:
     planner = ViewPlanner(ROBOT, (ROBOT.lower, ROBOT.upper), LENS, CARD, 6)

@@ -595,3 +595,21 @@ def test_an_arm_that_moved_while_torque_came_on_is_left_alone(error, attempts):
     assert rig.run(6.0, rig.loop.ended)
     assert (len(calls) == 1) if attempts == 1 else (len(calls) > attempts)
     assert rig.loop.faults == [f"arming_failed: {error}"]
+
+
+def test_a_straight_way_is_kept_to(rig: Rig) -> None:
+    """Joints with far and near to go arrive at once, where each as fast as it can would leave the line by far."""
+    rig.arm_it()
+    away = {}
+    for straight in (True, False):
+        rig.loop.travel(ROBOT.home)
+        rig.loop.request = Request.RUN
+        assert rig.run(5.0, lambda: rig.loop.arrived)
+        start, turn = rig.loop.executed.copy(), np.array([0.9, 0.1, -0.3, 0.05, 0.6, 0.0])
+        rig.loop.travel(start + turn, straight=straight)
+        before = len(rig.sent())
+        assert rig.run(5.0, lambda: rig.loop.arrived)
+        gone = rig.sent()[before:] - start
+        along = gone @ turn / (turn @ turn)
+        away[straight] = np.abs(gone - along[:, None] * turn).max()
+    assert away[True] < 0.03 and away[False] > 3 * away[True]

@@ -49,6 +49,8 @@ PLAY, LEFT = math.radians(0.3), math.radians(0.1)
 """rad: standard deviations of half a joint's play, and of what is left of it where its direction is known."""
 FACING, EDGE = 0.55, 20.0
 """Cosine of the steepest angle at which the card is well seen, and px that it keeps from the picture's edge."""
+READABLE = 8.0 * SMALLEST
+"""px of a marker's side: 4 × 4 bits and their border, and a third more than the least that can be read."""
 SQUARE = 0.25
 """px rms, per coordinate, by which the corners of a marker may miss the best square."""
 OUTLIER, MOST_OUTLIERS = 3.0, 0.2
@@ -189,19 +191,22 @@ class Sight:
     camera: Array
     held: Array
 
-    def shows(self, robot: Robot, lens: CameraModel, card: Card, q: Array) -> bool:
-        """Whether the card should be well seen with the arm at `q` (n,) rad, if nothing hides it."""
+    def side(self, robot: Robot, lens: CameraModel, card: Card, q: Array) -> float:
+        """px: the marker's shortest side with the arm at `q` (n,) rad; 0 where it is turned away or out of sight."""
         tool = np.eye(4)
         tool[:3, 3], tool[:3, :3] = tool_pose(robot.model, q)
         pose = _inverse(self.camera) @ tool @ self.held
         away = -pose[:3, 3]
         if pose[:3, 2] @ away < FACING * np.linalg.norm(away):
-            return False
+            return 0.0
         pixels = lens.project_local(card.corners @ pose[:3, :3].T + pose[:3, 3])
         size = (lens.width - 1 - EDGE, lens.height - 1 - EDGE)
-        # 4 × 4 bits and their border, and a third more than the least that can be read.
-        readable = min(np.linalg.norm(pixels[i] - pixels[i - 1]) for i in range(4)) > 8 * SMALLEST
-        return bool(readable and (pixels > EDGE).all() and (pixels < size).all())
+        return shortest_side(pixels) if (pixels > EDGE).all() and (pixels < size).all() else 0.0
+
+
+def shortest_side(pixels: Array) -> float:
+    """px, of a marker's corners (4, 2)."""
+    return float(np.linalg.norm(pixels - np.roll(pixels, 1, axis=0), axis=1).min())
 
 
 def _check_fit(

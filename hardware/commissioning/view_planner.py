@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from hardware.commissioning.board import Card
 from hardware.commissioning.camera_pose import (
+    READABLE,
     ArmView,
     Sight,
     Solution,
     first_sight,
     nominal_hold,
     reliable,
+    shortest_side,
     solve,
 )
 from sim2real.camera import CameraModel
@@ -67,6 +69,10 @@ class ViewPlanner:
     tried: list[Array] = field(default_factory=list)
     _solution: Solution | None = None
     _sight: Sight | None = None
+    _smallest: float = np.inf
+    """px: the shortest side of a marker that was seen well."""
+    _least: float = READABLE
+    """px: what it must have, by what was not seen; how small a marker is read depends on camera and light."""
     _misses: int = 0
     """Poses since the card was last seen."""
     _before: Array | None = None
@@ -94,8 +100,15 @@ class ViewPlanner:
         """The card was seen (or not) with the arm at `joints` (n,) rad. Returns whether that is a view to use."""
         if pixels is None or not reliable(self.camera, self.card, pixels):
             self._misses += 1
+            side = (
+                0.0 if self._known is None else self._known.side(self.robot, self.camera, self.card, joints)
+            )
+            if self._least < side < self._smallest:
+                self._least = side
             return False
         self._misses = 0
+        self._smallest = min(self._smallest, shortest_side(pixels))
+        self._least = min(self._least, self._smallest)
         self.views.append(ArmView(joints, pixels, self._side))
         try:
             if len(self.views) < KNOWN:
@@ -108,6 +121,13 @@ class ViewPlanner:
         except (Sim2RealError, cv2.error, np.linalg.LinAlgError):
             self._solution = None
         return True
+
+    @property
+    def _known(self) -> Sight | None:
+        """Where the camera stands by what was seen, if anything was."""
+        if self._solution is not None:
+            return Sight(self._solution.result.camera.camera_to_base, self._solution.result.held)
+        return self._sight if self.views else None
 
     def next(self, position: Array) -> list[Array] | None:
         """The way (poses (n,) rad) to the next pose from `position`; None when it is enough or hopeless."""
@@ -146,7 +166,7 @@ class ViewPlanner:
         return self._unlike(candidates)
 
     def _shown(self, sight: Sight, q: Array) -> bool:
-        return sight.shows(self.robot, self.camera, self.card, q)
+        return sight.side(self.robot, self.camera, self.card, q) > self._least
 
     def _remaining(self) -> list[Array]:
         done = {pose.tobytes() for pose in self.tried}

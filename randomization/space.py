@@ -373,7 +373,9 @@ def nearest_names(name: str, names: Sequence[str], count: int = 5) -> list[str]:
     """Up to `count` names most like `name`; parts between dots count for themselves."""
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
     words = [w for w in name.replace("*", "").split(".") if len(w) > 2]
-    close += [n for n in names if n not in close and any(w in n for w in words)]
+    parts = sorted({part for n in names for part in n.split(".")})
+    alike = {*words, *(p for w in words for p in difflib.get_close_matches(w, parts, n=2, cutoff=0.75))}
+    close += [n for n in names if n not in close and any(w in n for w in alike)]
     return close[:count]
 
 

@@ -36,7 +36,7 @@ def test_robots_are_listed_with_their_joints(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["tasks", "--task", "stack"], "known are reach, push, lift"),
+        (["tasks", "--task", "stack"], "known are lift, push, reach"),
         (["robots", "--robot", "so102"], "there is no robot called 'so102'"),
         (["robots", "--robot", "absent.toml"], "absent.toml does not exist"),
     ],

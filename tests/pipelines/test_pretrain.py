@@ -116,7 +116,7 @@ def test_resuming_nothing_or_something_else_is_refused(trained: Path, tmp_path: 
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     with pytest.raises(UserError, match=r"another run of 'pretrain' \(seed: 0 there, 5 here"):
         pretrain(PretrainSettings(**{**SMALL, "evaluate": 2, "seed": 5}), trained, workers=0, resume=True)
-    with pytest.raises(UserError, match=r"another run of 'pretrain' \(task: reach there, push here"):
+    with pytest.raises(UserError, match=r"another run of 'pretrain' \(task: \"reach\" there, \"push\" here"):
         pretrain(PretrainSettings(**{**SMALL, "evaluate": 2, "task": "push"}), trained, workers=0)
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 

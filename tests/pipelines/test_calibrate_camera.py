@@ -5,8 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -114,7 +117,12 @@ def test_points_of_known_places_take_the_arms_place(
     assert "line 6: 5 finite numbers are expected" in capsys.readouterr().err and file.read_text() == before
 
 
-def start(folder: Path, *more: str) -> "subprocess.Popen[str]":
+DEADLINE = 400.0
+"""s after which a command is killed, whatever it waits for."""
+
+
+@contextmanager
+def start(folder: Path, *more: str) -> "Iterator[subprocess.Popen[str]]":
     words = [
         sys.executable,
         "-m",
@@ -125,10 +133,18 @@ def start(folder: Path, *more: str) -> "subprocess.Popen[str]":
         "--cameras",
         "c.toml",
     ]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*words, *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    ) as process:  # fmt: skip
+        alarm = threading.Timer(DEADLINE, process.kill)
+        alarm.start()
+        try:
+            yield process
+            process.wait()
+        finally:
+            process.kill()
+            alarm.cancel()
 
 
 @pytest.mark.slow
@@ -137,7 +153,7 @@ def test_lens_and_place_of_the_emulated_camera(tmp_path: Path) -> None:
     save_cameras({"side": side}, tmp_path / "c.toml")
     other = tomllib.loads((tmp_path / "c.toml").read_text())["side"]
     with start(tmp_path, "--views", "12", "--out", "out", "--json") as process:
-        said, told = process.communicate(timeout=400)
+        said, told = process.communicate()
     assert process.returncode == 0, told
     answer, exact = json.loads(said), truth()
     found = load_cameras(tmp_path / "c.toml")

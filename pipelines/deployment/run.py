@@ -43,6 +43,7 @@ def run(
     """
     with ExitStack() as stack:
         # Termination cleans up like Ctrl-C, and Ctrl-C works even where a shell made us ignore it.
+        _come.clear()
         for number in ENDING:
             previous = signal.signal(number, _interrupt)
             stack.callback(signal.signal, number, previous)
@@ -121,12 +122,14 @@ def _run(rig: Rig, make: SessionMaker) -> tuple[dict[str, Any], int]:
             f"{where} is about to move. Is its workspace free? (q stops it, space is the emergency stop)"
         ):
             raise UserError("not confirmed: nothing has moved")
+    _heed_signals()
     rig.require_alone()
     begin = time.monotonic()
     rig.make_out()
     gc.collect()
     gc.freeze()
     with _handled(session):
+        _heed_signals()
         privileges = take_priority()
         loop.pace.resync()
         try:
@@ -183,9 +186,20 @@ class _Interrupted(BaseException):
         self.signal = signal.Signals(number)
 
 
+_come: list[int] = []
+"""Signals that came while nothing could move: an exception that is raised in a compiler's callback is swallowed there."""
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _ignore_signals()
+    _come.append(number)
     raise _Interrupted(number)
+
+
+def _heed_signals() -> None:
+    """Raise _Interrupted for a signal that came before and whose exception got lost on its way."""
+    if _come:
+        raise _Interrupted(_come[0])
 
 
 def _ignore_signals() -> None:

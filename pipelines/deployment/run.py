@@ -187,7 +187,7 @@ class _Interrupted(BaseException):
 
 
 _come: list[int] = []
-"""Signals that came while nothing could move: an exception that is raised in a compiler's callback is swallowed there."""
+"""Signals that came while nothing could move. An exception raised in a callback of the compiler is swallowed there."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ are used: they restore bit-identically. What is only looked at is in `studio.py`
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ TABLE_HALF = (0.7, 0.7, 0.02)
 TABLE_CENTRE = (0.3, 0.0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Placed:
     """An object that is there in this episode: its size's spec, its body (None: a zone), where it was put."""
 
@@ -44,6 +45,12 @@ class _Placed:
     body: int | None
     position: tuple[float, float, float]
     yaw: float
+
+    @cached_property
+    def lying(self) -> ObjectState:
+        """The state of an object without a body: it stays where it was put."""
+        turn = _about_z(self.yaw)
+        return ObjectState(self.spec, np.array(self.position), rotation_from_quaternion(*turn), turn)
 
 
 class SceneBodies:
@@ -291,9 +298,9 @@ class SceneBodies:
         found: ByName[ObjectState] = ByName()
         for name, placed in self._placed.items():
             if placed.body is None:
-                position, quaternion = placed.position, _about_z(placed.yaw)
-            else:
-                position, quaternion = bullet.getBasePositionAndOrientation(placed.body, self.client)
+                found[name] = placed.lying
+                continue
+            position, quaternion = bullet.getBasePositionAndOrientation(placed.body, self.client)
             rotation = rotation_from_quaternion(*quaternion)
             found[name] = ObjectState(placed.spec, np.array(position), rotation, quaternion)
         return found

@@ -82,6 +82,7 @@ def pretrain(
     batches: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    network: str | None = None,
     width: int | None = None,
     depth: int | None = None,
     noise: float | None = None,
@@ -112,8 +113,8 @@ def pretrain(
         twin=_plain_twin(twin),
         **_given(
             expert=expert, seed=seed, episodes=episodes, rounds=rounds, epochs=epochs, batches=batches,
-            batch_size=batch_size, learning_rate=learning_rate, width=width, depth=depth, noise=noise, labels=labels,
-            evaluate=evaluate,
+            batch_size=batch_size, learning_rate=learning_rate, network=network, width=width, depth=depth,
+            noise=noise, labels=labels, evaluate=evaluate,
         ),
     )  # fmt: skip
     result = run(

@@ -136,19 +136,21 @@ def pretrain(
     robot = Robot.load(settings.robot)
     task = load_task(settings.task, robot.n)
     plan = settings.plan()
+    # Before the directory is claimed: a mistake in the request leaves nothing there.
+    arguments = network_arguments(
+        settings.network,
+        [(feature.name, feature.size) for feature in task.features],
+        robot,
+        load_policy(plan.policy, task, robot).horizon,
+        {"width": settings.width, "depth": settings.depth},
+    )
     previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
     if finished_before(previous, out):
         curve = previous.pop("curve")
         return previous | {"steps": curve[-1]["step"] if curve else 0}
     torch.manual_seed(settings.seed)
     model = ChunkCloning(
-        network_arguments(
-            settings.network,
-            [(feature.name, feature.size) for feature in task.features],
-            robot,
-            load_policy(plan.policy, task, robot).horizon,
-            {"width": settings.width, "depth": settings.depth},
-        ),
+        arguments,
         total_steps=settings.total_epochs * settings.batches,
         learning_rate=settings.learning_rate,
     )

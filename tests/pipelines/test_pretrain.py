@@ -342,3 +342,9 @@ def test_ctrl_c_during_training_leaves_a_policy_and_no_process(tmp_path: Path) -
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     load_policy_file(out / "policy.onnx").check(Robot.load("so101"), "reach")
+
+
+def test_a_mistake_in_the_request_claims_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no kind of network 'mpl'"):
+        pretrain(PretrainSettings(**{**SMALL, "network": "mpl"}), tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()

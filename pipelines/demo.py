@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.runs import unused
 from sim2real.errors import Sim2RealError, UserError
 
 
@@ -42,12 +43,16 @@ QUICK = Amounts(
 def run_demo(out: str | Path, *, seed: int = 0, quick: bool = False) -> int:
     """Run every step below `out`, print a table, write `out/report.html`; returns the exit status.
 
-    Where an earlier demo has written to `out`, `out-2` and so on is taken. Raises Sim2RealError naming the step that
+    Where an earlier demo has written to `out`, `out_2` and so on is taken. Raises Sim2RealError naming the step that
     could not be done; what earlier steps wrote stays.
     """
     from hardware.emulator.launch import start_emulator
 
-    out, amounts, begin = _unused(Path(out)), QUICK if quick else Amounts(), time.monotonic()
+    out, amounts, begin = Path(out), QUICK if quick else Amounts(), time.monotonic()
+    if (out / "sweep").exists():
+        print(f"{out} holds an earlier demo", end="; ", file=sys.stderr)
+        out = Path(unused(str(out)))
+        print(f"this one goes to {out}", file=sys.stderr, flush=True)
     for name in ("demo.json", "table.txt", "report.html"):
         if (out / name).exists() and not (out / "sweep" / "config.json").exists():
             raise UserError(f"--out {out} holds {name}, which no demo has made: choose another --out")
@@ -90,17 +95,6 @@ def run_demo(out: str | Path, *, seed: int = 0, quick: bool = False) -> int:
     print(table)
     print(f"report: {out / 'report.html'}")
     return 0
-
-
-def _unused(out: Path) -> Path:
-    """`out`, or a numbered folder beside it where an earlier demo has been: its runs are neither mixed nor replaced."""
-    number, free = 1, out
-    while (free / "sweep").exists():
-        number += 1
-        free = out.with_name(f"{out.name}-{number}")
-    if free != out:
-        print(f"{out} holds an earlier demo; this one goes to {free}", file=sys.stderr, flush=True)
-    return free
 
 
 class _Demo:

@@ -1,6 +1,7 @@
 """Files that are whole or not there: a crash or a full disk in the middle leaves what was there before, and a file of
 the user's is not replaced at all."""
 
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"{path} holds no JSON object")
     return raw
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content. Raises OSError."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from sim2real.files import file_hash
 from sim2real.robot import Robot
 
 
 def content_hash(value: Any) -> str:
     """SHA-256 of plain values, arrays, mappings and dataclasses, whatever the order of keys."""
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's content. Raises OSError."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def dataset_hash(folder: str | Path) -> str:

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
+
+from sim2real.errors import nearest
 
 
 def exports(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -12,9 +13,7 @@ def exports(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any
 
     def get(name: str) -> Any:
         if name not in where:
-            close = get_close_matches(name, where, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise AttributeError(f"module '{package}' has no attribute '{name}'{hint}")
+            raise AttributeError(f"module '{package}' has no attribute '{name}'{nearest(name, where)}")
         value = getattr(import_module(where[name]), name)
         setattr(sys.modules[package], name, value)
         return value

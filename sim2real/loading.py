@@ -1,12 +1,12 @@
 """Finding a user's own classes by "module:Name"."""
 
-import hashlib
 import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
 from sim2real.errors import UserError
+from sim2real.files import file_hash
 
 
 def load_attribute(spec: str, what: str) -> Any:
@@ -84,4 +84,4 @@ def source_identity(spec: str, what: str) -> dict[str, str]:
         source = inspect.getsourcefile(load_attribute(spec, what))
     except TypeError:
         return {}
-    return {"source": hashlib.sha256(Path(source).read_bytes()).hexdigest()} if source else {}
+    return {"source": file_hash(source)} if source else {}

@@ -23,6 +23,7 @@ from pipelines.deployment.request import Options
 from pipelines.deployment.run import run
 from sim2real.camera import CameraModel, save_cameras
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.files import write_bytes
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -225,10 +226,7 @@ def keep(out: Path, robot: Robot, fit: PoseFit, planner: PlannerProcess) -> Path
 
 
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        write_bytes(path, data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -35,7 +35,8 @@ from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
-from sim2real.identity import dataset_hash, file_hash
+from sim2real.files import file_hash
+from sim2real.identity import dataset_hash
 from sim2real.policies.file import FilePolicy
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task, name_from_outside

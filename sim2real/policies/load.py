@@ -11,14 +11,13 @@
 A further kind is a file of its own and an entry in `OPEN`.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
+from sim2real.files import file_hash
 from sim2real.loading import instantiate, source_identity
 from sim2real.policies.protocol import (
     BUILT_IN,
@@ -50,11 +49,9 @@ def kind_of(spec: str) -> Kind:
         return "file"
     if ":" in spec:
         return "class"
-    close = get_close_matches(spec, BUILT_IN, n=1)
     raise UserError(
-        f"there is no policy '{spec}'; "
-        + (f"did you mean '{close[0]}'? " if close else "")
-        + f"Give one of {', '.join(BUILT_IN)}, the path of a policy file (.onnx) or a trajectory (.npy), a server "
+        f"there is no policy '{spec}'{nearest(spec, BUILT_IN) or ';'} "
+        f"Give one of {', '.join(BUILT_IN)}, the path of a policy file (.onnx) or a trajectory (.npy), a server "
         "(tcp://HOST:PORT), or a class of your own as my.module:MyPolicy"
     )
 
@@ -75,7 +72,7 @@ def policy_identity(spec: str) -> dict[str, str]:
         path = Path(spec)
         if not path.is_file():
             raise UserError(f"there is no policy file {spec}; `sim2real pretrain` writes one")
-        return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"sha256": file_hash(path)}
     return {"name": spec} | (source_identity(spec, "policy") if kind == "class" else {})
 
 

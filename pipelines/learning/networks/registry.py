@@ -5,11 +5,10 @@ export, fine-tuning and deployment know no kind by name.
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from pipelines.learning.networks.base import PolicyNetwork
@@ -46,11 +45,9 @@ def build_network(arguments: Mapping[str, Any]) -> "PolicyNetwork":
 
 def _class(kind: str) -> Any:
     if kind not in NETWORKS:
-        close = get_close_matches(str(kind), NETWORKS, n=1)
         raise UserError(
-            f"there is no kind of network '{kind}'; "
-            + (f"did you mean '{close[0]}'? " if close else "")
-            + f"Known are {', '.join(NETWORKS)}"
+            f"there is no kind of network '{kind}'{nearest(str(kind), NETWORKS) or ';'} "
+            f"Known are {', '.join(NETWORKS)}"
         )
     module, _, name = NETWORKS[kind].partition(":")
     return getattr(import_module(module), name)

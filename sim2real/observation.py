@@ -11,6 +11,7 @@ Standard keys (SI units, base frame; n = number of joints):
 | `object.<name>.position` | 3 | an object's origin (`sim2real/objects.py`), m |
 | `object.<name>.yaw` | 2 | cos kψ, sin kψ of its rotation ψ about the vertical, k its symmetry; (1, 0) for round ones |
 | `object.<name>.age` | 1 | seconds since it was last seen, at most `MAX_AGE`; 0 for a zone, which lies still |
+| `object.<name>.spread` | 2 | standard deviation of its position, m, and of its yaw, rad; see `MAX_SPREAD` |
 
 Objects come in the order in which the task names them.
 """
@@ -19,9 +20,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sim2real import old_names
 from sim2real.errors import UserError
@@ -36,6 +38,10 @@ MIDDLE = (0.25, 0.0)
 MAX_AGE = 2.0
 """An object's age saturates here, s: never seen looks like seen long ago."""
 
+MAX_SPREAD = (0.1, 1.0)
+"""Where an object's spread saturates: m (root mean square over x and y) and rad. Of one never seen it is this; of a
+round one the angle's is 0; of one whose true state is handed over both are."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -49,13 +55,19 @@ STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal")
 """What every arm can tell a policy; what it sees of objects comes on top."""
 
 _SIZES = {"goal": 3}
-_OBJECT = {"position": 3, "yaw": 2, "age": 1}
-_OBJECT_KEY = re.compile(r"object\.([a-z][a-z0-9_]*)\.(position|yaw|age)")
+_OBJECT = {"position": 3, "yaw": 2, "age": 1, "spread": 2}
+_OBJECT_KEY = re.compile(rf"object\.([a-z][a-z0-9_]*)\.({'|'.join(_OBJECT)})")
 
 
-def object_keys(name: str) -> tuple[str, str, str]:
-    """The entries of an observation about one object: position, yaw, age."""
-    return f"object.{name}.position", f"object.{name}.yaw", f"object.{name}.age"
+@lru_cache(maxsize=256)
+def object_keys(name: str) -> tuple[str, str, str, str]:
+    """The entries of an observation about one object: position, yaw, age, spread."""
+    return f"object.{name}.position", f"object.{name}.yaw", f"object.{name}.age", f"object.{name}.spread"
+
+
+def is_spread(name: str) -> bool:
+    """Whether an entry says how well something is known: what recordings of earlier versions do not have."""
+    return name.startswith("object.") and name.endswith(".spread")
 
 
 def observed_names(objects: Iterable[ObjectSpec]) -> tuple[str, ...]:
@@ -63,20 +75,30 @@ def observed_names(objects: Iterable[ObjectSpec]) -> tuple[str, ...]:
     return (*STANDARD, *(key for spec in objects for key in object_keys(spec.name)))
 
 
-def object_entries(spec: ObjectSpec, position: Array, yaw: float, age: float) -> Observation:
-    """The entries about one object at `position` (3,) m, turned by `yaw` rad, last seen `age` s ago."""
-    where, turn, when = object_keys(spec.name)
+def object_entries(
+    spec: ObjectSpec,
+    position: ArrayLike,
+    yaw: float,
+    age: float,
+    spread: tuple[float, float] = (0.0, 0.0),
+) -> Observation:
+    """The entries about one object at `position` (3,) m, turned by `yaw` rad, last seen `age` s ago.
+
+    `spread`: standard deviations of its position, m (root mean square over x and y), and of its yaw, rad.
+    """
+    where, turn, when, how_well = object_keys(spec.name)
     k = spec.symmetry
     return {
         where: np.array(position, dtype=np.float64),
         turn: np.array([math.cos(k * yaw), math.sin(k * yaw)]),
         when: np.array([min(max(age, 0.0), MAX_AGE)]),
+        how_well: np.array([min(spread[0], MAX_SPREAD[0]), min(spread[1], MAX_SPREAD[1]) if k else 0.0]),
     }
 
 
 def unseen(spec: ObjectSpec) -> Observation:
-    """The entries about an object that was never seen: in the middle of the workspace, and old."""
-    return object_entries(spec, np.array([*MIDDLE, spec.rest]), 0.0, MAX_AGE)
+    """The entries about an object that was never seen: in the middle of the workspace, old, and anywhere."""
+    return object_entries(spec, (*MIDDLE, spec.rest), 0.0, MAX_AGE, MAX_SPREAD)
 
 
 def nothing_seen(objects: Iterable[ObjectSpec] = ()) -> Observation:
@@ -102,7 +124,7 @@ def _size(name: str, n: int) -> int:
     new = f"; it is called {old_names.FEATURES[name]} now" if name in old_names.FEATURES else ""
     raise UserError(
         f"unknown observation feature '{name}'{new}; the standard ones are {', '.join(STANDARD)} and, for every "
-        "object, object.NAME.position, object.NAME.yaw, object.NAME.age"
+        f"object, {', '.join(object_keys('NAME'))}"
     )
 
 

@@ -10,8 +10,8 @@ the plane on which such origins lie. A lifted cube so appears further away than 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from hardware.cameras.silhouette import cube_outline, fit_cube, fit_disc
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.objects import ByName, ObjectSpec, checked
+from sim2real.tracking import Percept, Sighting
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -49,25 +50,6 @@ _INSET = 0.4
 _MOST_POINTS = 72
 _COARSE = 12.0
 """The search runs on a picture in which the cube is about this large, px."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """One object in one picture: origin (3,) m in the base frame, yaw rad (up to its symmetry, 0 for round ones), the
-    fraction of it that is seen, and how well it fits, 0…1."""
-
-    position: Array
-    yaw: float
-    visible: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Percept:
-    """What one picture shows. `time` of capture, s. `objects`: those that were found, by name."""
-
-    time: float
-    objects: Mapping[str, Sighting] = field(default_factory=ByName)
 
 
 @dataclass(frozen=True)
@@ -163,7 +145,7 @@ class Detector:
             if cube is None:
                 return None
             place = np.array([cube.pose[0], cube.pose[1], side / 2])
-            return Sighting(place, cube.yaw, cube.visible, cube.confidence)
+            return Sighting(place, cube.yaw, cube.visible, cube.confidence, _typical(cube.visible))
         if spec.kind == "zone":
             return self._fit_zone(spot, spec.measures[0])
         found = fit_hull(spot.mask, (spot.x, spot.y), spot.centre, self.camera, spec)
@@ -175,7 +157,8 @@ class Detector:
         ):
             return None
         place = np.array([found.x, found.y, spec.rest])
-        return Sighting(place, found.yaw, found.visible, found.visible * (1.0 - found.outside))
+        confidence = found.visible * (1.0 - found.outside)
+        return Sighting(place, found.yaw, found.visible, confidence, _typical(found.visible))
 
     # Cubes
 
@@ -280,7 +263,8 @@ class Detector:
         if outside.mean() > 0.15 or fitting < MIN_FITTING or cost > 1e29:
             return None
         visible = min(float(seen), 1.0)
-        return Sighting(np.array([found[0], found[1], 0.0]), 0.0, visible, visible)
+        place = np.array([found[0], found[1], 0.0])
+        return Sighting(place, 0.0, visible, visible, _typical(visible))
 
     # Spots of a colour
 
@@ -325,6 +309,12 @@ class Detector:
         """Pixels of the real picture → those of an ideal one with its origin in the optical axis."""
         local = self.camera.pixel_rays(pixels) @ self.camera.rotation
         return np.ascontiguousarray(self._focal * local[:, :2] / local[:, 2:])
+
+
+def _typical(visible: float) -> Array:
+    """(3, 3) covariance of what is found of an object of which this fraction is seen."""
+    place, angle = (0.001, 0.04) if visible > 0.85 else (0.004, 0.25)
+    return np.diag([place**2, place**2, angle**2])
 
 
 def _across(spec: ObjectSpec) -> float:

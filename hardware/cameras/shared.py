@@ -4,15 +4,15 @@ Asking never waits, whatever the camera does. What writes them is `worker.py`, w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.cameras.detector import Percept, Sighting
 from sim2real.camera import CameraModel
 from sim2real.objects import ByName
+from sim2real.tracking import Percept, Sighting
 
 Image = NDArray[np.uint8]
 
@@ -26,8 +26,12 @@ SLOTS = 3
 TEXT = 256
 # Positions in the block of numbers.
 SEQUENCE, STATE, HEALTHY, PICTURES, PERCEPTS, RATE, BEAT, GRABBED, READY, RESTARTS, PERCEPT = range(11)
-SIGHTING = 6
-"""Numbers of one object in a percept: x, y, z (NaN: not seen), yaw, visible, confidence."""
+SOLUTION = 14
+"""Numbers of one solution: x, y, z (NaN: none), yaw, visible, confidence, the covariance's six, lifted and the height's
+standard deviation."""
+SIGHTING = 4 * SOLUTION
+"""Numbers of one object in a percept: what is reported, and up to three alternatives."""
+_UPPER = np.triu_indices(3)
 
 
 @dataclass(frozen=True)
@@ -126,21 +130,40 @@ def numbers_for(objects: Sequence[str]) -> int:
     return PERCEPT + 1 + SIGHTING * len(objects)
 
 
-def pack(percept: Percept, objects: Sequence[str]) -> list[float]:
+def pack(percept: Percept, objects: Sequence[str]) -> NDArray[np.float64]:
     """A percept as the numbers from PERCEPT on; `objects` are the names of those that are looked for."""
-    numbers = [percept.time]
-    for name in objects:
-        seen = percept.objects.get(name)
-        if seen is None:
-            numbers += [np.nan] * SIGHTING
-        else:
-            numbers += [*seen.position.tolist(), seen.yaw, seen.visible, seen.confidence]
+    numbers = np.full(1 + SIGHTING * len(objects), np.nan)
+    numbers[0] = percept.time
+    rows = numbers[1:].reshape(len(objects), -1, SOLUTION)
+    for name, solutions in zip(objects, rows):
+        if (seen := percept.objects.get(name)) is not None:
+            for row, one in zip(solutions, (seen, *seen.alternatives)):
+                row[:6] = (*one.position, one.yaw, one.visible, one.confidence)
+                row[6:12] = one.covariance[_UPPER]
+                row[12:] = one.lifted, one.height_spread
     return numbers
 
 
 def _unpack(values: NDArray[np.float64], objects: Sequence[str]) -> Percept:
     found: ByName[Sighting] = ByName()
-    for name, row in zip(objects, values[1:].reshape(-1, SIGHTING)):
-        if np.isfinite(row[0]):
-            found[name] = Sighting(row[:3].copy(), float(row[3]), float(row[4]), float(row[5]))
+    for name, rows in zip(objects, values[1:].reshape(len(objects), -1, SOLUTION)):
+        solutions = [_solution(row) for row in rows if np.isfinite(row[0])]
+        if solutions:
+            found[name] = replace(solutions[0], alternatives=tuple(solutions[1:]))
     return Percept(float(values[0]), found)
+
+
+def _solution(row: NDArray[np.float64]) -> Sighting:
+    upper = np.zeros((3, 3))
+    upper[_UPPER] = row[6:12]
+    covariance = upper + upper.T - np.diag(upper.diagonal())
+    yaw, visible, confidence = map(float, row[3:6])
+    return Sighting(
+        row[:3].copy(),
+        yaw,
+        visible,
+        confidence,
+        covariance,
+        lifted=float(row[12]),
+        height_spread=float(row[13]),
+    )

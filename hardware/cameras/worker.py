@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from hardware.cameras.detector import Percept
 from hardware.cameras.shared import (
     BEAT,
     BLACK,
@@ -37,6 +36,7 @@ from hardware.cameras.shared import (
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 from sim2real.objects import ObjectSpec
+from sim2real.tracking import Percept
 
 READ_TIMEOUT = 1.0
 """s without a picture after which the camera is closed and opened again."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sim2real.lerobot import LeRobotDataset, schema
-from sim2real.observation import Feature
+from sim2real.observation import Feature, is_spread
 
 FROM_JOINTS = ("joint_position", "joint_velocity", "joint_command")
 """Observations that follow from the recorded joints."""
@@ -55,11 +55,17 @@ def is_of_another_task(dataset: LeRobotDataset, task: str) -> bool:
 
 
 def lacking(dataset: LeRobotDataset, features: Sequence[Feature]) -> list[Feature]:
-    """The features that a policy observes and the data set does not hold, or holds in another size."""
+    """The features that a policy observes and the data set does not hold, or holds in another size.
+
+    How well an object is known was not recorded by earlier versions: without it a recording is taken at its word.
+    """
     spec = dataset.features.get(schema.ENVIRONMENT)
     names = () if spec is None or spec.names is None else spec.names
     there = {name: len(columns) for name, columns in schema.grouped(names).items()}
-    return [f for f in features if f.name not in FROM_JOINTS and there.get(f.name) != f.size]
+    needed = [
+        f for f in features if f.name not in FROM_JOINTS and not (is_spread(f.name) and f.name not in there)
+    ]
+    return [f for f in needed if there.get(f.name) != f.size]
 
 
 def _finetune(dataset: LeRobotDataset, report: dict[str, Any], task: str, n: int) -> dict[str, Any]:

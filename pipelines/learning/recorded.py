@@ -26,7 +26,7 @@ from sim2real.episode import Episode
 from sim2real.errors import UserError, spans
 from sim2real.lerobot import schema
 from sim2real.lerobot.reader import LeRobotDataset
-from sim2real.observation import Feature
+from sim2real.observation import Feature, is_spread
 from sim2real.policies.file import PolicyInfo
 from sim2real.robot import Robot
 
@@ -204,6 +204,9 @@ def pairs(
         "joint_command": command,
         **episode.features,
     }
+    for feature in features:
+        if is_spread(feature.name):
+            columns.setdefault(feature.name, np.zeros((len(episode), feature.size)))
     wanted = [np.asarray(columns[f.name], dtype=np.float64).reshape(len(episode), f.size) for f in features]
     observations, action = np.concatenate(wanted, axis=1), episode.action
     if abs(episode.fps / rate - 1) > 0.01:

@@ -127,6 +127,8 @@ def _components(key: str, size: int) -> Sequence[str]:
         return "xyz"
     if key.endswith(".yaw"):
         return ("cos", "sin")
+    if key.endswith(".spread"):
+        return ("position", "yaw")
     return [""] if size == 1 else [str(i) for i in range(size)]
 
 

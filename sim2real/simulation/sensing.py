@@ -97,6 +97,7 @@ class ObjectDetector:
         now: float,
     ) -> None:
         self._values, self._camera, self._drift, self._bodies, self._rng = values, camera, drift, bodies, rng
+        self._spread = values["detector.noise"], values["detector.yaw_noise"]
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
         self._bias = np.array([values["detector.bias_x"], values["detector.bias_y"], 0.0])
@@ -141,7 +142,7 @@ class ObjectDetector:
             if not spec.moves:
                 entries |= self._zone(spec, states[name]) if name in states else unseen(spec)
             elif (seen := self.latest(name, time)) is not None:
-                entries |= object_entries(spec, seen.position, seen.yaw, time - seen.time)
+                entries |= object_entries(spec, seen.position, seen.yaw, time - seen.time, self._spread)
             else:
                 entries |= unseen(spec)
         return entries
@@ -149,7 +150,7 @@ class ObjectDetector:
     def _zone(self, spec: ObjectSpec, state: ObjectState) -> Observation:
         """A zone, for one who takes the table for being where it should be."""
         x, y, _ = state.position + self._bias
-        return object_entries(spec, np.array([x, y, 0.0]), object_yaw(state), 0.0)
+        return object_entries(spec, (x, y, 0.0), object_yaw(state), 0.0, (self._spread[0], 0.0))
 
     def visible(self, state: ObjectState) -> float:
         """Fraction of the object's points that the camera sees past everything else; 1 without a camera."""

@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware.cameras.detector import Detector, Percept, Sighting
-from hardware.cameras.tracking import PerceptTracker
+from hardware.cameras.detector import Detector
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
+from sim2real.tracking import Percept, PerceptTracker, Sighting
 
 from .drawing import Picture
 

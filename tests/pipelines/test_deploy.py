@@ -245,7 +245,8 @@ def test_record_what_was_seen(arm, tmp_path):
     assert len(dataset) == 1 and dataset.cameras == ("front",)
     episode = dataset.episode(0, robot)
     assert (tmp_path / "calibration.json").exists() and (tmp_path / "cameras.toml").exists()
-    assert set(episode.features) == {"goal", "object.cube.position", "object.cube.yaw", "object.cube.age"}
+    seen = {f"object.cube.{what}" for what in ("position", "yaw", "age", "spread")}
+    assert set(episode.features) == {"goal", *seen}
     assert episode.success is (result["successes"] == 1)
     steps = np.diff(episode.time)
     assert steps.mean() == pytest.approx(1 / 30, rel=0.05)

@@ -19,8 +19,8 @@ def test_the_observation_has_the_standard_keys_and_sizes(push: World) -> None:
     names = observed_names(push.objects)
     assert names == (
         *("joint_position", "joint_velocity", "joint_command", "goal"),
-        *("object.cube.position", "object.cube.yaw", "object.cube.age"),
-        *("object.mark.position", "object.mark.yaw", "object.mark.age"),
+        *("object.cube.position", "object.cube.yaw", "object.cube.age", "object.cube.spread"),
+        *("object.mark.position", "object.mark.yaw", "object.mark.age", "object.mark.spread"),
     )
     for privileged in (False, True):
         observation = push.observe(privileged=privileged)

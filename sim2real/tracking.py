@@ -229,7 +229,8 @@ def _inverse(mean_covariance: Array, noise: Array) -> Array:
     total[0, 0] += 1e-10
     total[1, 1] += 1e-10
     total[2, 2] += 1e-8
-    return np.linalg.inv(total)
+    inverse: Array = np.linalg.inv(total).astype(np.float64)
+    return inverse
 
 
 @njit(cache=True, nogil=True)

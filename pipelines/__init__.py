@@ -6,6 +6,7 @@ from sim2real.lazy import exports
 
 if TYPE_CHECKING:
     from pipelines.api.arm import Deployment, Recording, deploy, record
+    from pipelines.api.bench import PolicyBench, bench_policy
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
     from pipelines.api.identify import Twin, identify
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Deployment",
     "Evaluation",
+    "PolicyBench",
     "Recording",
     "SweepResult",
     "TrainedPolicy",
     "TunedPolicy",
     "Twin",
+    "bench_policy",
     "deploy",
     "evaluate",
     "export_policy",
@@ -33,11 +36,13 @@ __all__ = [
 _WHERE = {
     "Deployment": "pipelines.api.arm",
     "Evaluation": "pipelines.api.evaluate",
+    "PolicyBench": "pipelines.api.bench",
     "Recording": "pipelines.api.arm",
     "SweepResult": "pipelines.api.sweep",
     "TrainedPolicy": "pipelines.api.learn",
     "TunedPolicy": "pipelines.api.learn",
     "Twin": "pipelines.api.identify",
+    "bench_policy": "pipelines.api.bench",
     "deploy": "pipelines.api.arm",
     "evaluate": "pipelines.api.evaluate",
     "export_policy": "pipelines.api.export",

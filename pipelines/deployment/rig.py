@@ -24,6 +24,7 @@ from hardware.runtime.sources.inference import InferenceProcess
 from hardware.runtime.sources.jog import KeyboardJog
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSource, PolicySource
 from hardware.runtime.sources.teleop import Guide, Leader
+from pipelines.deployment.policy_pace import check_pace
 from pipelines.deployment.request import EMULATED, Options, Setup, objects_to_see
 from pipelines.deployment.result import say
 from sim2real.arm import ArmState
@@ -295,6 +296,10 @@ class Rig:
             self.observer.started("watchdog", guardian.pid)
         if isinstance(source, InferenceProcess | Leader):
             source.wait_ready()
+        if isinstance(source, InferenceProcess) and source.timing is not None:
+            remark = check_pace(setup.actor, *source.timing)
+            if remark:
+                say(remark)
         for stop in self._stops:
             stop.wait_ready()
         loop = ControlLoop(
@@ -332,6 +337,7 @@ class Rig:
                 options.robot,
                 seed=options.seed,
                 surroundings=Surroundings(*limits, cameras=shown),
+                timed=True,
             )
             self.observer.started("inference", source.pid)
         elif options.leader is not None:

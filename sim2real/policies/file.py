@@ -129,10 +129,10 @@ class PolicyInfo:
 
 
 class FilePolicy:
-    """A policy from a file, run by onnxruntime on one thread. Satisfies the Policy protocol."""
+    """A policy from a file, run by onnxruntime on one thread, or `threads`. Satisfies the Policy protocol."""
 
-    def __init__(self, content: bytes, where: str) -> None:
-        metadata, session = _open(content, where)
+    def __init__(self, content: bytes, where: str, threads: int = 1) -> None:
+        metadata, session = _open(content, where, threads)
         if INFO_KEY not in metadata:
             raise UserError(
                 f"{where} is an ONNX file, but not a policy of this project: it lacks the metadata '{INFO_KEY}'; "
@@ -178,22 +178,22 @@ class FilePolicy:
         return np.asarray(chunk, dtype=np.float64)
 
 
-def load_policy_file(path: str | Path) -> FilePolicy:
+def load_policy_file(path: str | Path, threads: int = 1) -> FilePolicy:
     """Load a policy file. Raises UserError when it is missing, damaged or not a policy of this project."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the policy file {path} does not exist; `sim2real pretrain` writes DIR/policy.onnx")
-    return FilePolicy(path.read_bytes(), str(path))
+    return FilePolicy(path.read_bytes(), str(path), threads)
 
 
-def _open(content: bytes, where: str) -> tuple[dict[str, str], Any]:
+def _open(content: bytes, where: str, threads: int) -> tuple[dict[str, str], Any]:
     # onnxruntime writes telemetry files into the user's cache unless told not to before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Networks of this size are slower on several threads, and the control process needs the other cores.
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

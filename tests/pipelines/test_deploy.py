@@ -198,6 +198,18 @@ def test_a_fault_ends_the_command(arm, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_policy_that_would_run_out_of_actions_is_refused_before_torque(arm, tmp_path, capsys):
+    torque = truth(arm)["torque"]
+    status = main(
+        ["deploy", "--policy", f"{STUBS}:Slow", "--task", "reach", "--port", arm.port,
+         "--calibration", arm.calibration, "--out", str(tmp_path / "out")]
+    )  # fmt: skip
+    message = capsys.readouterr().err
+    assert status == 2 and "would run out of actions" in message and "cover 117 ms" in message
+    assert truth(arm)["torque"] == torque == [0] * 6 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
 def test_an_interrupt_lowers_the_arm(arm, tmp_path):
     process = subprocess.Popen(
         on(arm, "deploy", "--policy", "expert", "--task", "reach", "--episodes", "9", "--out", tmp_path, "--json"),

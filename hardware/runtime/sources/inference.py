@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
@@ -22,6 +23,7 @@ from hardware.runtime.sources.sources import PolicyAnswer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Feature, Observation, observed_names, standard_features
+from sim2real.policies.latency import Coverage, Timing, time_policy
 from sim2real.policies.load import load_policy
 from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.remote import MAX_HORIZON, Surroundings
@@ -36,6 +38,16 @@ NOTE = 2000
 """Bytes for the message of a policy that failed."""
 
 STARTING, READY, FAILED = 0, 1, 2
+
+ANSWERS, ANSWERS_TIME = 25, 1.0
+"""How many answers a policy is timed by before torque comes on, and the s that this may take."""
+
+ATTEMPTS = 3
+"""Times that a policy is found too slow before that is believed: it may have been this machine, which loads so much
+just then."""
+
+HOPELESS = 3
+"""Times what its chunks cover: a policy that usually takes longer is not asked again."""
 
 
 class Slot:
@@ -92,6 +104,8 @@ class _Shared:
         """episode, seed, time, then the features."""
         self.chunk = Slot(4 + MAX_HORIZON * n)
         """episode, time of the observation, time of the answer, rows (-1: invalid), then the chunk."""
+        self.timing = RawArray("d", 7)
+        """Actions per chunk, then what a `Timing` holds; zeros where the policy was not timed."""
         self.status = RawArray("i", 1)
         self.note = RawArray("c", NOTE)
 
@@ -110,7 +124,8 @@ class InferenceProcess:
     """A policy source (see `sources.PolicySource`) that thinks in another process.
 
     `spec` is whatever `load_policy` takes, `task` and `robot` names or paths. The constructor returns at
-    once; `wait_ready` waits until the policy is loaded and has answered once.
+    once; `wait_ready` waits until the policy is loaded and has answered once, and with `timed` often enough to know
+    how long it takes.
     """
 
     def __init__(
@@ -121,6 +136,7 @@ class InferenceProcess:
         *,
         seed: int = 0,
         surroundings: Surroundings | None = None,
+        timed: bool = False,
     ) -> None:
         self.spec = spec
         self._robot = Robot.load(robot)
@@ -133,7 +149,7 @@ class InferenceProcess:
         os.set_blocking(self._wake.fileno(), False)
         self._process = context.Process(
             target=_serve,
-            args=(spec, task, str(robot), self._shared, reader, surroundings),
+            args=(spec, task, str(robot), self._shared, reader, surroundings, timed),
             name="sim2real-inference",
             daemon=True,
         )
@@ -171,6 +187,14 @@ class InferenceProcess:
             time.sleep(0.01)
         if self._shared.status[0] == FAILED:
             raise UserError(self.problem)
+
+    @property
+    def timing(self) -> tuple[Coverage, Timing] | None:
+        """What the policy's chunks cover and how long it took for them; None where it was not timed."""
+        horizon, calls, *times = self._shared.timing
+        if not calls:
+            return None
+        return Coverage(int(horizon), self._robot.policy_rate), Timing(int(calls), *times)
 
     def reset(self, seed: int) -> None:
         self._episode += 1
@@ -217,6 +241,7 @@ def _serve(
     shared: _Shared,
     wake: Connection,
     surroundings: Surroundings | None,
+    timed: bool,
 ) -> None:
     """The inference process. Ends when the control process closes the pipe or dies."""
     import signal
@@ -235,13 +260,27 @@ def _serve(
             )
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.
-        checked_chunk(policy.act(example_observation(robot, features)), policy, robot)
+        example = example_observation(robot, features)
+        checked_chunk(policy.act(example), policy, robot)
+        if timed:
+            covered = Coverage(policy.horizon, robot.policy_rate)
+            found = _time(policy, example, covered)
+            shared.timing[:] = [covered.horizon, *astuple(found)]
         shared.status[0] = READY
         _think(policy, robot, features, shared, wake)
     except Sim2RealError as error:
         shared.fail(str(error))
     except Exception as error:
         shared.fail(f"policy '{spec}' failed: {type(error).__name__}: {error}")
+
+
+def _time(policy: Policy, observation: Observation, covered: Coverage) -> Timing:
+    """How long the policy takes, here and now."""
+    for _ in range(ATTEMPTS):
+        found = time_policy(policy, observation, ANSWERS_TIME, most=ANSWERS)
+        if covered.covers(found.p95) or found.p50 > HOPELESS * covered.longest:
+            break
+    return found
 
 
 def example_observation(robot: Robot, features: Sequence[Feature]) -> Observation:

@@ -67,3 +67,16 @@ class WrongShape(Base):
 class Unloadable(Base):
     def __init__(self, task, robot):
         raise ValueError("no weights here")
+
+
+class Slow(Base):
+    """Needs longer for an answer than its chunks cover."""
+
+    def chunk(self, observation):
+        time.sleep(0.35)
+        return super().chunk(observation)
+
+
+class AlwaysRaising(Base):
+    def chunk(self, observation):
+        raise RuntimeError("it never works")

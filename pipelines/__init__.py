@@ -7,6 +7,7 @@ from sim2real.lazy import exports
 if TYPE_CHECKING:
     from pipelines.api.arm import Deployment, Recording, deploy, record
     from pipelines.api.bench import PolicyBench, bench_policy
+    from pipelines.api.cost import CostResult, cost
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
     from pipelines.api.identify import Twin, identify
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult, sweep
 
 __all__ = [
+    "CostResult",
     "Deployment",
     "Evaluation",
     "PolicyBench",
@@ -23,6 +25,7 @@ __all__ = [
     "TunedPolicy",
     "Twin",
     "bench_policy",
+    "cost",
     "deploy",
     "evaluate",
     "export_policy",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "CostResult": "pipelines.api.cost",
     "Deployment": "pipelines.api.arm",
     "Evaluation": "pipelines.api.evaluate",
     "PolicyBench": "pipelines.api.bench",
@@ -43,6 +47,7 @@ _WHERE = {
     "TunedPolicy": "pipelines.api.learn",
     "Twin": "pipelines.api.identify",
     "bench_policy": "pipelines.api.bench",
+    "cost": "pipelines.api.cost",
     "deploy": "pipelines.api.arm",
     "evaluate": "pipelines.api.evaluate",
     "export_policy": "pipelines.api.export",

@@ -28,7 +28,19 @@ CONFIG = "config.json"
 PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime", "torch", "lightning", "onnx")
 """Whose versions may change what a run gives; noted in config.json."""
 
-COMMANDS = ("sweep", "ranges", "pretrain", "finetune", "identify", "record", "excite", "deploy", "play")
+COMMANDS = (
+    "sweep",
+    "ranges",
+    "pretrain",
+    "finetune",
+    "identify",
+    "record",
+    "excite",
+    "deploy",
+    "play",
+    "cost",
+    "fleet simulate",
+)
 """Who makes run directories. (Early ones did not note their versions.)"""
 
 EARLIER = "earlier"

@@ -26,6 +26,7 @@ RUNS = {
     "14_pandas": ([], "shoulder_pan"),
     "15_servo_family": ([], "joints at"),
     "16_talk_to_an_arm": ([], "shoulder_pan: asked"),
+    "17_cost": (["500"], "with a success of 96 %"),
 }
 """Arguments that keep an example short, and what it prints. A server runs until it is stopped: see test_serve.py."""
 

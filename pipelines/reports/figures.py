@@ -120,7 +120,7 @@ def intervals(
         if percent:
             # Noisy estimates may exceed the whole; what they say ends there.
             ax.set_xlim(right=min(ax.get_xlim()[1], 1.05))
-            _percent(ax.xaxis)
+            percent_axis(ax.xaxis)
     return c.uri
 
 
@@ -165,7 +165,7 @@ def curve(
             ax.set_ylim(
                 min(0.0, *(p.low for p in levels)) if min(p.low for p in levels) < 0.5 else None, 1.02
             )
-            _percent(ax.yaxis)
+            percent_axis(ax.yaxis)
         ax.set_xlabel(_fit_label(x_label, 26))
         ax.set_ylabel(y_label)
     return c.uri
@@ -201,7 +201,7 @@ def success_map(
         bar = c.figure.colorbar(mesh, ax=ax, shrink=0.9, pad=0.02)
         bar.outline.set_visible(False)
         if rate:
-            _percent(bar.ax.yaxis)
+            percent_axis(bar.ax.yaxis)
         else:
             bar.set_label("s")
     return c.uri
@@ -300,7 +300,7 @@ def thin(x: Any, y: Any, most: int = 1500) -> tuple[NDArray[np.float64], NDArray
     return x[keep], y[keep]
 
 
-def _percent(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
     from matplotlib.ticker import PercentFormatter
 
     # As many decimals as the ticks need: 2.5 % must not be written as 2 %.

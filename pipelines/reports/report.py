@@ -92,6 +92,12 @@ def _ranges(folder: Path) -> list[Section]:
     return ranges.sections(folder)
 
 
+def _cost(folder: Path) -> list[Section]:
+    from pipelines.reports import cost
+
+    return cost.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines.reports import arm as report_arm
 
@@ -107,6 +113,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "record": ("Recording", _arm),
     "excite": ("Excitation", _arm),
     "deploy": ("Deployment", _arm),
+    "cost": ("What it costs and brings", _cost),
 }
 """What can be reported, by the command that wrote the directory: title and maker of its sections."""
 
@@ -144,6 +151,7 @@ class _Run:
         settings = self.config.get("settings", {}) | self.config.get("sweep", {})
         parts = [str(settings[key]) for key in ("task", "robot") if settings.get(key)]
         parts += [Path(str(settings[key])).name for key in ("data", "bench") if settings.get(key)]
+        parts += [str(settings["title"])] if settings.get("title") else []
         policy = self.config.get("policy")
         return ", ".join([*parts, *([f"policy {policy}"] if policy else [])]) or self.name
 

@@ -7,6 +7,7 @@ from sim2real.lazy import exports
 if TYPE_CHECKING:
     from pipelines.api.arm import Deployment, Recording, deploy, record
     from pipelines.api.bench import PolicyBench, bench_policy
+    from pipelines.api.benchmark import Benchmark, benchmark
     from pipelines.api.cost import CostResult, cost
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult, sweep
 
 __all__ = [
+    "Benchmark",
     "CostResult",
     "Deployment",
     "Evaluation",
@@ -25,6 +27,7 @@ __all__ = [
     "TunedPolicy",
     "Twin",
     "bench_policy",
+    "benchmark",
     "cost",
     "deploy",
     "evaluate",
@@ -38,6 +41,7 @@ __all__ = [
 
 _WHERE = {
     "CostResult": "pipelines.api.cost",
+    "Benchmark": "pipelines.api.benchmark",
     "Deployment": "pipelines.api.arm",
     "Evaluation": "pipelines.api.evaluate",
     "PolicyBench": "pipelines.api.bench",
@@ -48,6 +52,7 @@ _WHERE = {
     "Twin": "pipelines.api.identify",
     "bench_policy": "pipelines.api.bench",
     "cost": "pipelines.api.cost",
+    "benchmark": "pipelines.api.benchmark",
     "deploy": "pipelines.api.arm",
     "evaluate": "pipelines.api.evaluate",
     "export_policy": "pipelines.api.export",

@@ -30,6 +30,7 @@ PACKAGES = ("numpy", "scipy", "numba", "pybullet", "pyarrow", "onnxruntime", "to
 
 COMMANDS = (
     "sweep",
+    "benchmark",
     "ranges",
     "pretrain",
     "finetune",

@@ -98,6 +98,12 @@ def _cost(folder: Path) -> list[Section]:
     return cost.sections(folder)
 
 
+def _benchmark(folder: Path) -> list[Section]:
+    from pipelines.reports import benchmark
+
+    return benchmark.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines.reports import arm as report_arm
 
@@ -106,6 +112,7 @@ def _dataset(folder: Path) -> list[Section]:
 
 _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "sweep": ("Sweep", _sweep),
+    "benchmark": ("Benchmark", _benchmark),
     "ranges": ("Ranges", _ranges),
     "pretrain": ("Pretraining", _training),
     "finetune": ("Fine-tuning", _training),
@@ -207,10 +214,10 @@ def _headline(folder: Path) -> dict[str, str]:
         rated = content.get("evaluation") or content.get("simulation", {}).get("after") or content
         if rated.get("success_rate") is None:
             continue
-        low, high = rated["wilson_95"]
+        low, high = rated["wilson_95"] if "wilson_95" in rated else rated["interval_95"]
         return {
             "result": f"{rated['success_rate']:.1%} success",
             "95 % interval": f"{low:.1%} – {high:.1%}",
-            "of": f"{rated.get('draws', rated.get('episodes'))} {'draws' if 'draws' in rated else 'episodes'}",
+            "of": next(f"{rated[name]} {name}" for name in ("draws", "episodes", "trials") if name in rated),
         }
     return {"result": "", "95 % interval": "", "of": ""}

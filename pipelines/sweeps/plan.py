@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from randomization.sweep import Engine
+    from sim2real.episode import Episode
+    from sim2real.policies.protocol import Policy
+    from sim2real.simulation.world import World
     from sim2real.task import Task
 
 SAYS = {
@@ -51,30 +54,39 @@ class TaskRollout:
     given: Given = field(default_factory=Given)
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
-        from sim2real.robot import Robot
         from sim2real.simulation.rollout import rollout
+
+        world, policy = self.open()
+
+        def run(draw: Draw) -> dict[str, Any]:
+            return row_of(rollout(world, policy, draw, privileged=self.privileged))
+
+        return run
+
+    def open(self) -> "tuple[World, Policy]":
+        """The world of this task, and the policy that acts in it."""
+        from sim2real.robot import Robot
         from sim2real.simulation.world import World
         from sim2real.tasks.registry import load_task
 
         robot = Robot.load(self.robot)
         task = self.given.task or load_task(self.task, joints=robot.n)
         policy = self.given.policy or load_policy(self.policy, task, robot)
-        world = World(robot, task, nominal=dict(self.nominal))
+        return World(robot, task, nominal=dict(self.nominal)), policy
 
-        def run(draw: Draw) -> dict[str, Any]:
-            episode = rollout(world, policy, draw, privileged=self.privileged)
-            success = bool(episode.success)
-            counts = {k: v for k, v in episode.info.items() if isinstance(v, (bool, int, float, str))}
-            refused = sorted(episode.info["rejected_for"])
-            return counts | {
-                POLICY_FAULT: "returned " + " and ".join(refused) if refused else "",
-                "success": success,
-                "stage": episode.stage,
-                "failure": "" if success else f"ended in {episode.stage}" if episode.stage else "failed",
-                "seconds": len(episode) / episode.fps,
-            }
 
-        return run
+def row_of(episode: "Episode") -> dict[str, Any]:
+    """The columns of a sweep's results that an episode gives."""
+    success = bool(episode.success)
+    counts = {k: v for k, v in episode.info.items() if isinstance(v, (bool, int, float, str))}
+    refused = sorted(episode.info["rejected_for"])
+    return counts | {
+        POLICY_FAULT: "returned " + " and ".join(refused) if refused else "",
+        "success": success,
+        "stage": episode.stage,
+        "failure": "" if success else f"ended in {episode.stage}" if episode.stage else "failed",
+        "seconds": len(episode) / episode.fps,
+    }
 
 
 def all_parameters(robot: str, task: "str | Task | None" = None) -> dict[str, Parameter]:
@@ -228,12 +240,12 @@ def run(
         about=about,
         enlargeable=enlargeable,
         workers=workers,
-        engine=_engine(engine),
+        engine=engine_of(engine),
         progress=progress,
     )
 
 
-def _engine(name: str) -> "Engine | None":
+def engine_of(name: str) -> "Engine | None":
     if name == "local":
         return None
     from pipelines.sweeps.ray_engine import run_ray

@@ -1,0 +1,1 @@
+"""Measuring policies so that the figures hold: suites of trials, their statistics, and why trials fail."""

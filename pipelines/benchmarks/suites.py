@@ -1,0 +1,40 @@
+"""Suites: named lists of tasks that a policy is tried on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sim2real.errors import UserError, nearest
+from sim2real.tasks.registry import TASKS
+
+
+@dataclass(frozen=True)
+class SuiteTask:
+    """One task of a suite: what `load_task` finds it by, what kind of task it is, and whether it was for training."""
+
+    id: str
+    family: str
+    split: str = "seen"
+
+
+def _single() -> list[SuiteTask]:
+    return [SuiteTask(name, name) for name in sorted(TASKS)]
+
+
+SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {"tasks": _single}
+"""Makers of suites by name; `tasks` are the tasks that have a class of their own."""
+
+
+def load_suite(name: str, split: str | None = None) -> list[SuiteTask]:
+    """The tasks of a suite, all or those of one split. Raises UserError that names the nearest."""
+    if name not in SUITES:
+        raise UserError(
+            f"there is no suite '{name}'{nearest(name, SUITES)}; there {'are' if len(SUITES) > 1 else 'is'} "
+            f"{', '.join(sorted(SUITES))}; single tasks are given with --task"
+        )
+    tasks = list(SUITES[name]())
+    if split is None:
+        return tasks
+    splits = sorted({task.split for task in tasks})
+    if split not in splits:
+        raise UserError(f"the suite '{name}' has no split '{split}'; it has {', '.join(splits)}")
+    return [task for task in tasks if task.split == split]

@@ -1,0 +1,91 @@
+"""`sim2real benchmark`: a policy on a suite of tasks, with intervals, a comparison, and why trials fail."""
+
+import argparse
+
+from pipelines.commands._options import add
+
+SUMMARY = "measure a policy so that the figure holds: intervals, comparisons, why trials fail"
+GROUP = "in simulation"
+COMPILES = True
+HELP = (
+    "Try a policy many times on one task or on each of several, and say how often it succeeds with an interval, which "
+    "tasks are hardest and why trials fail; with --against, whether it is better than another policy on the same "
+    "draws. The same command in the same --out goes on. --plan only says how many trials a question needs. Writes "
+    "trials.parquet, summary.json and report.html."
+)
+EXAMPLES = """  sim2real benchmark --policy runs/lift/policy.onnx --trials 200 --out runs/benchmark
+  sim2real benchmark --policy runs/tuned/policy.onnx --against runs/lift/policy.onnx --trials 200 --out runs/better
+  sim2real benchmark --policy expert --suite tasks --trials 50 --out runs/experts
+  sim2real benchmark --policy runs/lift/policy.onnx --at-least 0.9 --trials 400 --out runs/enough  # ends when clear
+  sim2real benchmark --plan --from 0.8 --to 0.9"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add(parser, "policy")
+    parser.add_argument("--against", metavar="P", help="another policy, tried on the same draws")
+    add(parser, task={"action": "append", "help": "may be repeated (default: the policy's own)"})
+    parser.add_argument("--suite", metavar="S", help="a suite of tasks instead of --task: tasks")
+    parser.add_argument("--split", metavar="S", help="only the tasks of this part of the suite")
+    parser.add_argument("--trials", type=int, default=50, metavar="N", help="of each task (%(default)s)")
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        metavar="P",
+        help="end as soon as it is clear whether the mean success is above P",
+    )
+    add(parser, "robot", "space", "twin", "seed", "sees", "workers")
+    parser.add_argument(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="this machine, or the cluster that RAY_ADDRESS names",
+    )
+    plan = parser.add_argument_group("how many trials a question needs")
+    plan.add_argument("--plan", action="store_true", help="say so, and run nothing")
+    plan.add_argument("--from", dest="before", type=float, metavar="P", help="success of the one policy")
+    plan.add_argument("--to", dest="after", type=float, metavar="P", help="success of the other")
+    plan.add_argument("--alpha", type=float, default=0.05, metavar="A", help="one-sided (%(default)s)")
+    plan.add_argument("--power", type=float, default=0.8, metavar="B", help="(%(default)s)")
+    add(parser, out={"required": False})
+    add(parser, "json")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from sim2real.errors import UserError
+
+    if args.plan:
+        from pipelines.benchmarks.trials import plan_trials
+
+        if args.before is None or args.after is None:
+            raise UserError("--plan needs the two rates to tell apart: --from 0.8 --to 0.9")
+        needed = plan_trials(args.before, args.after, alpha=args.alpha, power=args.power)
+        print(json.dumps(needed.to_dict()) if args.json else needed)
+        return 0
+    if args.before is not None or args.after is not None:
+        raise UserError("--from and --to say what --plan is to plan; add --plan")
+    for flag, value in (("--policy", args.policy), ("--out", args.out)):
+        if value is None:
+            raise UserError(f"{flag} is missing (only --plan does without)")
+    from pipelines.api.benchmark import benchmark
+
+    result = benchmark(
+        args.policy,
+        args.task,
+        args.robot,
+        suite=args.suite,
+        split=args.split,
+        against=args.against,
+        trials=args.trials,
+        out=args.out,
+        seed=args.seed,
+        space=args.space,
+        twin=args.twin,
+        sees=args.sees,
+        at_least=args.at_least,
+        workers=args.workers,
+        engine=args.engine,
+    )
+    print(json.dumps(dict(result.summary)) if args.json else result)
+    return 0

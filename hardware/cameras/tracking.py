@@ -1,12 +1,12 @@
 """The runtime's perception: a camera's process, and what is believed of the objects by what it has seen."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.cameras.process import CameraProcess
+from sim2real.clock import Clock, RealClock
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_entries
 from sim2real.tracking import PerceptTracker
@@ -31,8 +31,11 @@ class CameraPerception:
         *,
         goal_zone: str | None = None,
         goal_height: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
+        """`clock` is the one that percepts are stamped by."""
         self.camera = camera
+        self._clock = clock or RealClock()
         self.tracker = PerceptTracker(objects)
         self._goal_zone, self._goal_height = goal_zone, goal_height
         self._taken = 0
@@ -43,7 +46,7 @@ class CameraPerception:
         self._goal = None if goal is None else np.array(goal, dtype=np.float64)
         self.tracker.reset()
         # What was taken before now may show the scene before it was set up.
-        self._since = time.monotonic()
+        self._since = self._clock.now()
 
     def ready(self) -> bool:
         """Whether everything the task needs has been seen since `begin`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hardware.emulator.hand import Hand
 from hardware.emulator.plant import CURRENT, DUTY, VELOCITY, Drive
 from sim2real.model import servo
+from sim2real.simulation.crosssim.world import MujocoWorld
 from sim2real.simulation.world import World
 
 Array = NDArray[np.float64]
@@ -24,9 +25,9 @@ GRASP = 60.0
 
 
 class Actuation:
-    """Acts on the servos and joints of a `World`, one physics step at a time."""
+    """Acts on the servos and joints of a world, one physics step at a time."""
 
-    def __init__(self, world: World, strength: float = 4.0) -> None:
+    def __init__(self, world: World | MujocoWorld, strength: float = 4.0) -> None:
         self.world = world
         self.strength = strength
         """Most torque of the hand on each joint, N·m."""

@@ -1,8 +1,8 @@
 """The emulated arm's own parameters: deliberately not those that policies are trained around.
 
-`DEVIATIONS` says how each quantity differs from its nominal value: "scale" multiplies, "add" adds. Where several
-numbers are given, joint i of the arm takes number i (in a circle). They are fixed, so that figures measured on
-the emulated arm can be compared; `--twin FILE` replaces them.
+`DEVIATIONS` says how each quantity differs from its nominal value: "scale" multiplies, "add" adds, "set" replaces.
+Where several numbers are given, joint i of the arm takes number i (in a circle). They are fixed, so that figures
+measured on the emulated arm can be compared; `--twin FILE` replaces them.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Literal
 
 from sim2real.parameters import Parameter
 
-Change = tuple[Literal["scale", "add"], tuple[float, ...]]
+Change = tuple[Literal["set", "scale", "add"], tuple[float, ...]]
 
 DEVIATIONS: Mapping[str, Change] = {
     # The servos: softer or stiffer by up to 20 %, drier or looser, slower to react.
@@ -47,10 +47,17 @@ DEVIATIONS: Mapping[str, Change] = {
 
 def default_twin(parameters: Mapping[str, Parameter]) -> dict[str, float]:
     """`DEVIATIONS` applied to the nominal values of `parameters`: absolute values by name."""
+    return changed(DEVIATIONS, parameters)
+
+
+def changed(changes: Mapping[str, Change], parameters: Mapping[str, Parameter]) -> dict[str, float]:
+    """The changes applied to the nominal values of `parameters`: absolute values by name. A later entry holds."""
     values: dict[str, float] = {}
-    for pattern, (mode, amounts) in DEVIATIONS.items():
+    for pattern, (mode, amounts) in changes.items():
         names = [name for name in parameters if fnmatchcase(name, pattern)]
         for i, name in enumerate(names):
             nominal, amount = parameters[name].nominal, amounts[i % len(amounts)]
-            values[name] = nominal * amount if mode == "scale" else nominal + amount
+            values[name] = (
+                nominal * amount if mode == "scale" else nominal + amount if mode == "add" else amount
+            )
     return values

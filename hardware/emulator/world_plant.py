@@ -1,4 +1,6 @@
-"""The simulated world behind the emulated servos, in real time, with the objects on its table.
+"""A simulated world behind the emulated servos, in real time, with the objects on its table.
+
+The world is PyBullet's, or MuJoCo's (`sim2real/simulation/crosssim/`): the plant knows only what both have.
 
 Physics advances in whole steps towards the time it is told. The true state is there for the camera, for judges
 and for tests; nothing on the bus can see it.
@@ -7,7 +9,7 @@ and for tests; nothing on the bus can see it.
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +18,14 @@ from hardware.drawing.picture import OBJECT
 from hardware.emulator.actuation import Actuation
 from hardware.emulator.deviations import default_twin
 from hardware.emulator.hand import Hand
-from hardware.emulator.plant import DUTY, POSITION, Drive
+from hardware.emulator.plant import DUTY, OFF, POSITION, Drive
 from hardware.emulator.wire import PROTECTION_PERIOD, STALL
 from hardware.servos.family import joint_models
 from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
+from sim2real.simulation.parameters import world_parameters
+from sim2real.simulation.crosssim.world import MujocoWorld
 from sim2real.simulation.world import World
 from sim2real.task import HOLD, Hold, Task
 from sim2real.tasks.registry import load_task
@@ -29,12 +33,17 @@ from sim2real.truth import Truth
 
 Array = NDArray[np.float64]
 
+Engine = Literal["bullet", "mujoco"]
+ENGINES: Mapping[Engine, Callable[..., World | MujocoWorld]] = {"bullet": World, "mujoco": MujocoWorld}
+"""Who can compute the physics."""
+
 JUDGE_RATE = 30.0
 """How often the true state is kept for judging, Hz."""
 
 
 class WorldPlant:
-    """A `Plant` over a `World`. `task` decides which objects lie on the table; `twin` the arm's parameters.
+    """A `Plant` over a world. `task` decides which objects lie on the table; `twin` the arm's parameters, `engine` who
+    computes its physics.
 
     The arm begins limp at the robot's rest pose. Episode k places objects from (seed, k) alone.
     """
@@ -47,25 +56,24 @@ class WorldPlant:
         task: Task,
         twin: Mapping[str, float] | None = None,
         seed: int = 0,
+        engine: Engine = "bullet",
     ) -> None:
         self.robot = robot
         self.task = task
         self.seed = seed
         self.episode = 0
         if twin is None:
-            with World(robot, task) as nominal:
-                twin = default_twin(nominal.parameters)
+            twin = default_twin(world_parameters(robot, task.objects) | task.parameters(robot))
         self.twin = dict(twin)
-        self.world = World(robot, task, nominal=self.twin)
+        self.world: World | MujocoWorld = ENGINES[engine](robot, task, nominal=self.twin)
         # What a step and judging it compile, they compile now.
         self.world.advance(None, 1)
         self.world.truth()
         self.world.set_joint_limits(*calibration.limits)
-        self.world.reset(position=np.clip(robot.rest, *calibration.limits))
+        self._limits = calibration.limits
         self.watch: Callable[[float], None] | None = None
         """Observer's callback: called with the time, s, whenever the physics has been brought up to it."""
         self.drive = Drive(robot.n)
-        self.drive.goal[:] = self.world.servo.sensed
         self._nominal_p = _scale(_tuned(robot, "p_coefficient"))
         self._nominal_d = _scale(_tuned(robot, "d_coefficient"))
         values = self.world.values
@@ -73,11 +81,24 @@ class WorldPlant:
         self.supply = volts * values["servo.voltage"]
         self.hand = Hand(robot.n)
         self.actuation = Actuation(self.world)
-        self._origin = 0.0  # plant time at which the world's clock stood at 0
         self._truths: deque[Truth] = deque(maxlen=int(2 * HOLD * JUDGE_RATE))
-        self.world.servo.enabled[:] = 0.0
-        self._read()
+        self.restart(0.0)
         self.new_episode()
+
+    def restart(self, time: float, position: Array | None = None) -> None:
+        """As new at `time`, s since the plant began: the arm limp and at rest at `position` (n,) rad, by default its
+        rest pose."""
+        start = self.robot.rest if position is None else position
+        self.world.reset(position=np.clip(start, *self._limits))
+        self.world.servo.enabled[:] = 0.0
+        self.drive.mode[:] = OFF
+        self.drive.goal[:] = self.world.servo.sensed
+        self._rng = np.random.default_rng((self.seed, self.episode, 0x1A7E))
+        self._asked = self.drive.goal.copy()
+        self._origin = time
+        """Plant time at which the world's clock stood at 0."""
+        self._truths.clear()
+        self._read()
 
     # Plant
 
@@ -102,6 +123,7 @@ class WorldPlant:
         driven = drive.mode >= DUTY
         beyond = np.count_nonzero(driven) > 0
         self.actuation.settle(drive, driven)
+        self._delay()
         servo.goal[:] = np.where(driven, servo.goal, drive.goal) if beyond else drive.goal
         servo.enabled[:] = np.where(driven, POSITION, drive.mode) if beyond else drive.mode
         servo.duty_limit[:] = drive.duty_limit
@@ -121,6 +143,14 @@ class WorldPlant:
         self._read()
         if not self._truths or self.world.time - self._truths[-1].time >= 1 / JUDGE_RATE - 1e-9:
             self._truths.append(self.world.truth())
+
+    def _delay(self) -> None:
+        """How much later than usual the newest goal comes: the twin's `command.delay` and `command.jitter`."""
+        values, goal = self.world.values, self.drive.goal
+        if (values["command.delay"] or values["command.jitter"]) and (goal != self._asked).any():
+            late = values["command.delay"] + self._rng.uniform(0.0, values["command.jitter"])
+            self.world.servo.extra_delay[:] = late
+            self._asked = goal.copy()
 
     @staticmethod
     def _relative(gain: Array, nominal: Array, out: Array) -> None:
@@ -181,7 +211,7 @@ class WorldPlant:
         out = np.full(n + OBJECT * len(self.world.objects), np.nan)
         out[:n] = self.world.position
         rows = out[n:].reshape(-1, OBJECT)
-        states = self.world.bodies.states()
+        states = self.world.states()
         for row, spec in zip(rows, self.world.objects):
             if (state := states.get(spec.name)) is not None:
                 row[:3], row[3:12] = state.position, state.rotation.ravel()

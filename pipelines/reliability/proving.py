@@ -38,6 +38,7 @@ from sim2real.clock import SimulatedClock
 from sim2real.model.kinematics import tool_position
 from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
+from sim2real.simulation.world import World
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
@@ -215,14 +216,9 @@ class ProvingRig:
         self.injector.rng = np.random.default_rng(self.seed)
         self.line.plug(renamed=False)
         self.loop = self.arm = None
-        plant = self.plant
-        start = self.robot.rest if position is None else position
-        plant.world.reset(position=np.clip(start, *self.calibration.limits))
-        plant.world.servo.enabled[:] = 0.0
         # The world's clock begins anew, the line's goes on.
         self.bus.advance(self.clock.now())
-        plant._origin = self.clock.now()
-        plant._read()
+        self.plant.restart(self.clock.now(), position)
         for servo in self.bus.servos:
             servo.temperature = servo.thermal.ambient + 3.0
             servo.power_up()
@@ -358,6 +354,7 @@ class Witness:
         goal, before = drive.goal.copy(), self._last_goal
         self._last_goal = goal
         model, world = rig.robot.model, plant.world
+        assert isinstance(world, World)
         self._heights.append(float(tool_position(model, goal)[2]))
         if not on.all():
             self._off_at = now

@@ -205,7 +205,7 @@ def _skeleton_into(chain: Array, carried: Array, work: Array, mass: Array, bias:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sag_into(supply: Array, resistance: float, speed: Array, state: Array, parameters: Array) -> None:
+def sag_into(supply: Array, resistance: float, speed: Array, state: Array, parameters: Array) -> None:
     """What is left of the supply's voltage under the current that all motors draw: fills `parameters`' VOLTAGE.
 
     Under PWM a motor at duty u draws u·i from the supply, i = (V u − kt w)/R. The drop is taken from the duties
@@ -247,7 +247,7 @@ def _step(buffer: Array, n: int) -> None:
     else:
         _skeleton_into(a.free, a.carried, a.work, a.mass_carried, a.bias_carried)
     if a.scalars[2] > 0.0:
-        _sag_into(a.supply, a.scalars[2], speed, a.state, a.parameters)
+        sag_into(a.supply, a.scalars[2], speed, a.state, a.parameters)
     drive_into(a.parameters, a.command, a.state, angle, dt, a.drive)
     past = a.history[int(a.scalars[1]) % HISTORY]
     a.scalars[1] += 1.0
@@ -325,10 +325,10 @@ class ServoBank:
 
     Settings: `goal` rad (encoder angle); `enabled` 0 off, 1 position control, 2 damping; `duty_limit` 0–1;
     `kp`, `kd` relative to the nominal registers, `ki` the I register; `speed` rad/s and `acceleration` rad/s²
-    of the profile, 0 for none; `external` N·m is what else turns the joints. Readings of the last step: `sensed` rad,
-    `torque` N·m, `duty` −1…1, `current` A; `setpoint` rad and `setpoint_speed` rad/s of the profile. For code
-    that drives the motors in other ways: the model's `parameters` (n, F), the arm's `mass` (n, n) kg·m² without
-    armature, and its `bias` N·m.
+    of the profile, 0 for none; `extra_delay` s by which goals come later than usual; `external` N·m is what else
+    turns the joints. Readings of the last step: `sensed` rad, `torque` N·m, `duty` −1…1, `current` A; `setpoint` rad
+    and `setpoint_speed` rad/s of the profile. For code that drives the motors in other ways: the model's `parameters`
+    (n, F), the arm's `mass` (n, n) kg·m² without armature, and its `bias` N·m.
     """
 
     def __init__(self, views: Views) -> None:
@@ -343,6 +343,7 @@ class ServoBank:
         self.kd = command[:, servo.KD_SCALE]
         self.speed = command[:, servo.GOAL_SPEED]
         self.acceleration = command[:, servo.GOAL_ACCELERATION]
+        self.extra_delay = command[:, servo.EXTRA_DELAY]
         self.sensed = state[:, servo.SENSED]
         self.torque = state[:, servo.TORQUE]
         self.duty = state[:, servo.DUTY]

@@ -277,10 +277,10 @@ class World:
             tool_position=tool,
             tool_rotation=rotation,
             goal=self.scene.goal,
-            objects=self.bodies.moving(self._states()),
+            objects=self.bodies.moving(self.states()),
         )
 
-    def _states(self) -> ByName[ObjectState]:
+    def states(self) -> ByName[ObjectState]:
         """The objects' poses, read once per physics step."""
         if self._states_of != self._steps:
             self._objects, self._states_of = self.bodies.states(), self._steps
@@ -293,14 +293,14 @@ class World:
         objects: Observation = {}
         if privileged:
             position, velocity = self.position, self.velocity
-            states = self._states()
+            states = self.states()
             for spec in self.objects:
                 there = spec.name in states
                 objects |= true_entries(spec, states[spec.name]) if there else unseen(spec)
         else:
             position, velocity = self._sensor.read()
             if self.objects:
-                objects = self.detector.entries(self._states(), time)
+                objects = self.detector.entries(self.states(), time)
                 if self.task is not None and self.task.goal_zone in self.scene.poses:
                     goal = self.detector.goal(goal)
         return {
@@ -315,7 +315,7 @@ class World:
         self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        view = Snapshot(self.position, self._states())
+        view = Snapshot(self.position, self.states())
         return self.renderer.image(camera, view, width, height, time=self.time)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:

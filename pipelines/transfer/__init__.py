@@ -1,0 +1,1 @@
+"""The transfer protocol: policies on arms that are not the simulation they were trained in."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.api.identify import Twin, identify
     from pipelines.api.learn import TrainedPolicy, TunedPolicy, finetune, pretrain
     from pipelines.api.sweep import SweepResult, sweep
+    from pipelines.api.transfer import Transfer, transfer
 
 __all__ = [
     "Benchmark",
@@ -24,6 +25,7 @@ __all__ = [
     "Recording",
     "SweepResult",
     "TrainedPolicy",
+    "Transfer",
     "TunedPolicy",
     "Twin",
     "bench_policy",
@@ -37,6 +39,7 @@ __all__ = [
     "pretrain",
     "record",
     "sweep",
+    "transfer",
 ]
 
 _WHERE = {
@@ -48,6 +51,7 @@ _WHERE = {
     "Recording": "pipelines.api.arm",
     "SweepResult": "pipelines.api.sweep",
     "TrainedPolicy": "pipelines.api.learn",
+    "Transfer": "pipelines.api.transfer",
     "TunedPolicy": "pipelines.api.learn",
     "Twin": "pipelines.api.identify",
     "bench_policy": "pipelines.api.bench",
@@ -61,6 +65,7 @@ _WHERE = {
     "pretrain": "pipelines.api.learn",
     "record": "pipelines.api.arm",
     "sweep": "pipelines.api.sweep",
+    "transfer": "pipelines.api.transfer",
 }
 """The module of each public name, which is imported when the name is used."""
 

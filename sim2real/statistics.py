@@ -20,7 +20,9 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return float(interval.low), float(interval.high)
 
 
-def newcombe_interval(both: int, first: int, second: int, neither: int, confidence: float = 0.95) -> tuple[float, float]:
+def newcombe_interval(
+    both: int, first: int, second: int, neither: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Interval of p₁ − p₂ from paired outcomes: in `both`, in the `first` only, in the `second` only, in `neither`.
 
     Returns (low, high) in [−1, 1]; (−1, 1) for no pairs. Source: R. G. Newcombe, "Improved confidence intervals for

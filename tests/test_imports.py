@@ -13,7 +13,7 @@ SIMULATION = {"pybullet", "pybullet_data", "gymnasium"}
 
 ALLOWED = {
     "sim2real": {"numpy", "scipy", "pyarrow", "numba", "av", "tomli_w"},
-    "sim2real/simulation": SIMULATION,
+    "sim2real/simulation": SIMULATION | {"mujoco"},
     "sim2real/policies": {"onnxruntime", "cv2"},
     "randomization": {"sim2real", "numpy", "scipy", "pyarrow", "tqdm", "tomli_w"},
     "hardware": {"sim2real", "numpy", "scipy", "pyarrow", "numba", "serial", "cv2", "tomli_w"},

@@ -24,8 +24,8 @@ from hardware.servos.family import joint_models
 from sim2real.calibration import Calibration
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.crosssim.world import MujocoWorld
+from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.world import World
 from sim2real.task import HOLD, Hold, Task
 from sim2real.tasks.registry import load_task

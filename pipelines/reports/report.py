@@ -104,6 +104,12 @@ def _benchmark(folder: Path) -> list[Section]:
     return benchmark.sections(folder)
 
 
+def _transfer(folder: Path) -> list[Section]:
+    from pipelines.reports import transfer
+
+    return transfer.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines.reports import arm as report_arm
 
@@ -114,6 +120,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "sweep": ("Sweep", _sweep),
     "benchmark": ("Benchmark", _benchmark),
     "ranges": ("Ranges", _ranges),
+    "transfer": ("Transfer", _transfer),
     "pretrain": ("Pretraining", _training),
     "finetune": ("Fine-tuning", _training),
     "identify": ("Identification", _identification),

@@ -75,7 +75,9 @@ class SteppedCamera:
             assert self._tiny is not None
             world = self.plant.world
             rgb = self._tiny.image(CAMERA, Snapshot(world.position, world.states()), time=0.0)
-        done, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        done, encoded = cv2.imencode(
+            ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        )
         assert done
         return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
 
@@ -96,4 +98,3 @@ class SteppedCamera:
     def close(self) -> None:
         if self._tiny is not None:
             self._tiny.close()
-

@@ -15,14 +15,14 @@ A policy that is given takes the place of one that would be trained. `expert` is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pipelines.sweeps.simulated import make_plan
 from pipelines.transfer.reality import Reality, parameters_of
 from pipelines.transfer.recording import record_on
 from pipelines.transfer.run import PER_REALITY, Asked
-from sim2real.errors import UserError
 from sim2real.files import read_json, write_json
 from sim2real.parameters import Parameter
 from sim2real.policies.load import kind_of, policy_identity
@@ -38,16 +38,20 @@ OUTER: Final = 1.0
 RANGE_DRAWS: Final = 1500
 MEASURED: Final = 200
 """Episodes by which a policy's success in simulation is measured, under the default ranges."""
+UNSEEN: Final = 77
+"""Added to the seed for these: `pretrain` measures on others."""
 
 
 @dataclass
 class Methods:
-    """Makes each policy when it is first asked for; `training` are settings of `pretrain` that differ from its own."""
+    """Makes each policy when it is first asked for. `training` are settings of `pretrain` that differ from its own,
+    `max_minutes` what each such training must fit into, `recorded` the episodes recorded on a reality."""
 
     asked: Asked
     out: Path
     workers: int
     training: Mapping[str, Any] = field(default_factory=dict)
+    max_minutes: float | None = None
     recorded: int = RECORDED
 
     def policy(self, method: str, reality: Reality) -> str:
@@ -62,7 +66,7 @@ class Methods:
         made for one reality."""
         if method in PER_REALITY and method not in self.asked.policies:
             return None
-        from pipelines.api.evaluate import evaluate
+        from pipelines.sweeps.evaluate import evaluate
 
         policy = self.policy(method, self.asked.realities[0])
         if kind_of(policy) == "server":
@@ -71,13 +75,14 @@ class Methods:
         whose = {"policy": policy_identity(policy), "draws": MEASURED, "seed": self.asked.seed}
         if path.exists() and read_json(path).get("of") == whose:
             return float(read_json(path)["success_rate"])
-        found = evaluate(
-            policy, self.asked.task, self.asked.robot, draws=MEASURED, seed=self.asked.seed + 77, sees="sensors",
-            workers=self.workers,
+        plan = make_plan(
+            task=self.asked.task, robot=self.asked.robot, policy=policy, draws=MEASURED,
+            seed=self.asked.seed + UNSEEN, privileged=False,
         )  # fmt: skip
+        rate = float(evaluate(plan, workers=self.workers)["success_rate"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"of": whose, "success_rate": found.success_rate})
-        return found.success_rate
+        write_json(path, {"of": whose, "success_rate": rate})
+        return rate
 
     # Trained in simulation
 
@@ -92,7 +97,11 @@ class Methods:
 
     def _forces(self, _: Reality) -> Path:
         declared = self._parameters()
-        pushes = {name: _uniform(declared[name].low, declared[name].high) for name in declared if name.startswith("push.")}
+        pushes = {
+            name: _uniform(declared[name].low, declared[name].high)
+            for name in declared
+            if name.startswith("push.")
+        }
         return self._pretrained("forces", {"base": "task", "parameters": pushes})
 
     def _automatic(self, _: Reality) -> Path:
@@ -105,22 +114,25 @@ class Methods:
     # Adapted to a reality
 
     def _identified(self, reality: Reality) -> Path:
-        from pipelines.api.identify import identify
+        from pipelines.identification.identify import identify_arm
+        from pipelines.identification.results import write_results
+        from pipelines.identification.source import read_log
 
         out = self.out / "policies" / f"twin.{reality.name}"
         if not (out / "space.toml").exists():
-            identify(self._recorded(reality), self.asked.robot, out=out)
+            robot, data = Robot.load(self.asked.robot), str(self._recorded(reality))
+            write_results(identify_arm(read_log(data, robot), robot, data), out, data)
         return self._pretrained(f"identified.{reality.name}", str(out / "space.toml"), str(out / "twin.toml"))
 
     def _finetuned(self, reality: Reality) -> Path:
-        from pipelines.api.learn import finetune
+        from pipelines.learning.finetune import FinetuneSettings, finetune
 
         out = self.out / "policies" / f"finetuned.{reality.name}"
-        found = finetune(
-            self.policy("default", reality), self._recorded(reality), out=out, robot=self.asked.robot,
-            task=self.asked.task, seed=self.asked.seed, workers=self.workers,
+        settings = FinetuneSettings(
+            policy=self.policy("default", reality), data=str(self._recorded(reality)), robot=self.asked.robot,
+            task=self.asked.task, seed=self.asked.seed,
         )  # fmt: skip
-        return _finished(found.policy, found.interrupted)
+        return _finished(out, finetune(settings, out, workers=self.workers))
 
     def _recorded(self, reality: Reality) -> Path:
         """The data set of episodes that `default` has played on the reality."""
@@ -137,19 +149,21 @@ class Methods:
     def _pretrained(
         self, name: str, space: str | Mapping[str, Any] | None, twin: str | Mapping[str, float] | None = None
     ) -> Path:
-        from pipelines.api.learn import pretrain
+        from pipelines.learning.pretrain import PretrainSettings, pretrain
 
-        found = pretrain(
-            self.asked.task, self.asked.robot, out=self.out / "policies" / name, space=space, twin=twin,
-            seed=self.asked.seed, workers=self.workers, **self.training,
-        )  # fmt: skip
-        return _finished(found.policy, found.interrupted)
+        out = self.out / "policies" / name
+        settings = PretrainSettings(
+            task=self.asked.task,
+            robot=self.asked.robot,
+            space=space,
+            twin=twin,
+            seed=self.asked.seed,
+            **self.training,
+        )
+        return _finished(out, pretrain(settings, out, workers=self.workers, max_minutes=self.max_minutes))
 
     def _ranges(self) -> Path:
-        from dataclasses import replace
-
         from pipelines.sweeps.ranges import find_ranges
-        from pipelines.sweeps.simulated import make_plan
 
         out = self.out / "policies" / "ranges"
         if not (out / "space.toml").exists():
@@ -158,7 +172,9 @@ class Methods:
                 privileged=False,
             )  # fmt: skip
             wide = widened(self._parameters(), WIDENED, OUTER)
-            plan = replace(plan, space=plan.space.with_parameters([f"{n}={lo!r}:{hi!r}" for n, (lo, hi) in wide.items()]))
+            plan = replace(
+                plan, space=plan.space.with_parameters([f"{n}={lo!r}:{hi!r}" for n, (lo, hi) in wide.items()])
+            )
             find_ranges(plan, tuple(wide), out, method="entropy", success=0.8, workers=self.workers)
         return out / "space.toml"
 
@@ -170,12 +186,10 @@ class Methods:
         return reality.values(self._parameters())
 
 
-def _finished(policy: Path, interrupted: bool) -> Path:
-    if interrupted:
+def _finished(out: Path, result: Mapping[str, Any]) -> Path:
+    if result["interrupted"]:
         raise KeyboardInterrupt
-    if not policy.exists():
-        raise UserError(f"the training in {policy.parent} left no policy; its metrics.json says what came of it")
-    return policy
+    return out / "policy.onnx"
 
 
 def narrowed(parameters: Mapping[str, Parameter], share: float) -> dict[str, Any]:
@@ -184,12 +198,16 @@ def narrowed(parameters: Mapping[str, Parameter], share: float) -> dict[str, Any
     ranges = {}
     for name, p in parameters.items():
         if p.randomized and not name.startswith("task."):
-            ranges[name] = _uniform(p.nominal + share * (p.low - p.nominal), p.nominal + share * (p.high - p.nominal))
+            ranges[name] = _uniform(
+                p.nominal + share * (p.low - p.nominal), p.nominal + share * (p.high - p.nominal)
+            )
     return {"base": "default", "parameters": ranges}
 
 
-def widened(parameters: Mapping[str, Parameter], patterns: tuple[str, ...], by: float) -> dict[str, tuple[float, float]]:
-    """Default ranges of what matches `patterns`, each wider by `by` of its width at both ends, as far as values can be."""
+def widened(
+    parameters: Mapping[str, Parameter], patterns: tuple[str, ...], by: float
+) -> dict[str, tuple[float, float]]:
+    """Default ranges of what matches `patterns`, each wider by `by` of its width at both ends, where values can be."""
     from fnmatch import fnmatchcase
 
     found = {}

@@ -29,7 +29,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -85,7 +84,12 @@ class Reality:
             return robot
         return replace(robot, camera_tables={**robot.camera_tables, CAMERA: self.camera.table()})
 
-    @cached_property
+    @property
+    def about(self) -> dict[str, str]:
+        """What a table says of it."""
+        return {"engine": self.engine, "description": self.description, "pictures": self.pictures}
+
+    @property
     def identity(self) -> dict[str, str]:
         """What decides its results."""
         return {"name": self.name, "sha256": self.sha256}
@@ -100,7 +104,9 @@ def parameters_of(robot: Robot, task: Task) -> dict[str, Parameter]:
 
 def reality_names() -> list[str]:
     """The realities that ship with the package."""
-    return sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml"))
+    return sorted(
+        path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")
+    )
 
 
 def load_reality(name: str) -> Reality:
@@ -170,7 +176,9 @@ def _known(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
 
 def _choice(value: object, allowed: tuple[str, ...], where: str) -> str:
     if value not in allowed:
-        raise UserError(f"{where} must be {' or '.join(allowed)}, got {value!r}{nearest(str(value), allowed)}")
+        raise UserError(
+            f"{where} must be {' or '.join(allowed)}, got {value!r}{nearest(str(value), allowed)}"
+        )
     return str(value)
 
 

@@ -45,7 +45,9 @@ class Frames:
             if self._rows and self._last is not None:
                 self._goals.append(self._last)
             assert tick.reading is not None
-            self._rows.append((tick.reading.time, {name: np.array(v) for name, v in tick.observation.items()}))
+            self._rows.append(
+                (tick.reading.time, {name: np.array(v) for name, v in tick.observation.items()})
+            )
         if self._rows:
             self._last = np.array(tick.requested), np.array(tick.executed)
 
@@ -73,7 +75,7 @@ class Frames:
 def record_on(
     reality: Reality, task_name: str, robot_name: str, policy: str, episodes: int, out: Path, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Record `episodes` of `policy` on the reality into the data set `out`, whole or not at all; what there is, is kept.
+    """Record `episodes` of `policy` on the reality as the data set `out`, whole or not at all.
 
     Returns how it went. The robot's cameras are the reality's.
     """

@@ -109,7 +109,9 @@ class Rig:
             settings=replace(LoopSettings(), limits=self.calibration.limits), before_tick=advance, sinks=sinks,
         )  # fmt: skip
         if not self._prepared(loop, start):
-            return Trial(start.index, False, task.stages[0], 0.0, _why(loop, "the arm did not get to its start"))
+            return Trial(
+                start.index, False, task.stages[0], 0.0, _why(loop, "the arm did not get to its start")
+            )
         plant.world.place(start.scene)
         perception.begin(start.scene.goal if task.goal_zone is None else None)
         if not loop.run(lambda: perception.ready() or loop.state.fault is not None, SEEING):
@@ -148,6 +150,7 @@ class Rig:
 
     def _prepared(self, loop: ControlLoop, start: Start) -> bool:
         """Armed, and where the episode starts."""
+
         def reached(condition: Callable[[], bool], timeout: float) -> bool:
             loop.run(lambda: condition() or loop.state.fault is not None, timeout)
             return condition() and loop.state.fault is None

@@ -144,7 +144,7 @@ def run_transfer(
     known = [r.name for r in asked.realities]
     result = {
         "task": asked.task, "robot": asked.robot, "seed": asked.seed, "episodes": asked.episodes, "clock": "stepped",
-        "about": {r.name: {"engine": r.engine, "description": r.description, "pictures": r.pictures} for r in asked.realities},
+        "about": {reality.name: reality.about for reality in asked.realities},
         "simulated": expected,
         **summarized(cells, known, asked.methods, expected, asked.seed),
     }  # fmt: skip
@@ -166,7 +166,9 @@ def check(asked: Asked) -> None:
         reality.values(declared)
     for spec in asked.policies.values():
         if kind_of(spec) == "server":
-            raise UserError(f"transfer runs policies in processes of its own; a policy server ({spec}) serves one arm")
+            raise UserError(
+                f"transfer runs policies in processes of its own; a policy server ({spec}) serves one arm"
+            )
         load_policy(spec, task, robot)
 
 
@@ -191,22 +193,23 @@ def _cell(
         factory = Trials(asked.task, asked.robot, reality, policy, asked.seed)
         draws = [Draw(index=index, seed=index) for index in missing]
         engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
-        since = 0
-        for outcome in engine:
-            rows[outcome.draw.index] = _row(outcome, method, reality)
-            bar.update()
-            since += 1
-            if since % SAVE_EVERY == 0:
+        try:
+            for count, outcome in enumerate(engine, 1):
+                rows[outcome.draw.index] = _row(outcome, method, reality)
+                bar.update()
+                if count % SAVE_EVERY == 0:
+                    _save(path, whose, rows)
+        finally:
+            if rows:
                 _save(path, whose, rows)
-        _save(path, whose, rows)
     return [rows[index] for index in sorted(rows) if index < asked.episodes]
 
 
 def _row(outcome: Outcome, method: str, reality: Reality) -> dict[str, Any]:
     if outcome.error and not outcome.row:
         raise Sim2RealError(
-            f"episode {outcome.draw.index} of '{method}' on '{reality.name}' could not be run: {outcome.error}; what was "
-            "finished is kept, the same command goes on from there"
+            f"episode {outcome.draw.index} of '{method}' on '{reality.name}' could not be run: {outcome.error}; "
+            "what was finished is kept, the same command goes on from there"
         )
     return dict(outcome.row)
 

@@ -51,7 +51,9 @@ def cell(rows: Rows) -> dict[str, Any]:
         "success_rate": won / len(kept) if kept else None,
         "wilson_95": [low, high],
         "stages": dict(Counter(str(row["stage"]) for row in kept).most_common()),
-        "faults": dict(Counter(str(row["fault"]).split(":")[0] for row in kept if row["fault"]).most_common()),
+        "faults": dict(
+            Counter(str(row["fault"]).split(":")[0] for row in kept if row["fault"]).most_common()
+        ),
         "mean_seconds": float(np.mean(seconds)) if seconds else None,
         "not_counted": len(rows) - len(kept),
     }
@@ -84,7 +86,10 @@ def gap_closed(cells: Cells, realities: Sequence[str], seed: int = 0) -> dict[st
     names = (ZERO_SHOT, "finetuned", "oracle")
     per_reality: list[np.ndarray] = []
     for reality in realities:
-        by = [{row["index"]: float(row["success"]) for row in counted(cells.get((reality, m), ()))} for m in names]
+        by = [
+            {row["index"]: float(row["success"]) for row in counted(cells.get((reality, m), ()))}
+            for m in names
+        ]
         common = sorted(set.intersection(*(set(found) for found in by)))
         if common:
             per_reality.append(np.array([[found[i] for i in common] for found in by]))
@@ -128,7 +133,11 @@ def ranking(simulated: Mapping[str, float], cells: Cells, realities: Sequence[st
     policies = [simulated[m] for m in means], list(means.values())
     pairs = [p["simulated"] for p in points], [p["real"] for p in points]
     return {
-        "policies": {"count": len(means), "pearson": pearson(*policies), "rank_violation": rank_violation(*policies)},
+        "policies": {
+            "count": len(means),
+            "pearson": pearson(*policies),
+            "rank_violation": rank_violation(*policies),
+        },
         "pairs": {"count": len(points), "pearson": pearson(*pairs), "rank_violation": rank_violation(*pairs)},
         "points": points,
     }

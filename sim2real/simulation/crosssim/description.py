@@ -105,8 +105,8 @@ def mjcf(robot: Robot, body: Body) -> str:
         for j, shape in enumerate(spec.shapes):
             _add(
                 thing, "geom", name=f"object.{spec.name}.{j}", **_primitive(shape), contype=THING,
-                conaffinity=ARM | TABLE | THING | BASE, friction=(friction, *ROLLING), condim=6 if KINDS[spec.kind].rolls else 4,
-                solref=SOLREF, solimp=SOLIMP,
+                conaffinity=ARM | TABLE | THING | BASE, friction=(friction, *ROLLING),
+                condim=6 if KINDS[spec.kind].rolls else 4, solref=SOLREF, solimp=SOLIMP,
             )  # fmt: skip
     _contacts(root, robot, body)
     _followers(root, robot)
@@ -144,14 +144,17 @@ def _shapes(robot: Robot) -> Iterator[tuple[int, dict[str, object]]]:
         for k, shape in enumerate(element.findall("collision")):
             rotation, place = file.frame(shape, f"a collision shape of '{link}'")
             base = carrier < 0
-            yield carrier, {
-                "name": f"{link}.{k}",
-                "pos": turn @ place + origin,
-                "quat": _quaternion(turn @ rotation),
-                "contype": BASE if base else ARM,
-                "conaffinity": 0 if base else TABLE,
-                **_geometry(shape.find("geometry"), robot, link),
-            }
+            yield (
+                carrier,
+                {
+                    "name": f"{link}.{k}",
+                    "pos": turn @ place + origin,
+                    "quat": _quaternion(turn @ rotation),
+                    "contype": BASE if base else ARM,
+                    "conaffinity": 0 if base else TABLE,
+                    **_geometry(shape.find("geometry"), robot, link),
+                },
+            )
 
 
 def _geometry(element: Element | None, robot: Robot, link: str) -> dict[str, object]:
@@ -160,7 +163,10 @@ def _geometry(element: Element | None, robot: Robot, link: str) -> dict[str, obj
         edges = [float(word) for word in str(shape.get("size")).split()]
         return {"type": "box", "size": [edge / 2 for edge in edges]}
     if shape is not None and shape.tag == "cylinder":
-        return {"type": "cylinder", "size": [float(shape.get("radius", 0)), float(shape.get("length", 0)) / 2]}
+        return {
+            "type": "cylinder",
+            "size": [float(shape.get("radius", 0)), float(shape.get("length", 0)) / 2],
+        }
     if shape is not None and shape.tag == "sphere":
         return {"type": "sphere", "size": [float(shape.get("radius", 0))]}
     raise UserError(
@@ -237,7 +243,9 @@ def _quaternion(rotation: Array) -> tuple[float, float, float, float]:
     return w, x, y, z
 
 
-def by_object(values: Mapping[str, float], objects: Sequence[ObjectSpec]) -> list[tuple[ObjectSpec, float, float]]:
+def by_object(
+    values: Mapping[str, float], objects: Sequence[ObjectSpec]
+) -> list[tuple[ObjectSpec, float, float]]:
     """Of each object that moves: its spec in the size that `values` say, its mass in kg and its friction."""
     return [
         (

@@ -87,7 +87,9 @@ class MujocoWorld:
     UserError without MuJoCo, for names or values that cannot be, and for robots with meshes as collision shapes.
     """
 
-    def __init__(self, robot: Robot | str, task: Task | None = None, *, nominal: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, robot: Robot | str, task: Task | None = None, *, nominal: Mapping[str, float] | None = None
+    ) -> None:
         self._mujoco = load_mujoco()
         self.robot = Robot.load(robot)
         self.task = task
@@ -234,7 +236,12 @@ class MujocoWorld:
             self.servo.goal[:] = goal
         arrays, data, model = self._arrays, self.data, self.model
         q, v, step = data.qpos, data.qvel, self._mujoco.mj_step
-        damping, dry, applied, bias = model.dof_damping, model.dof_frictionloss, data.qfrc_applied, data.qfrc_bias
+        damping, dry, applied, bias = (
+            model.dof_damping,
+            model.dof_frictionloss,
+            data.qfrc_applied,
+            data.qfrc_bias,
+        )
         sag = self.values["servo.sag"]
         for _ in range(steps):
             _act(
@@ -250,7 +257,9 @@ class MujocoWorld:
         """What a hand on the arm needs to know of it."""
         full = np.zeros((self.model.nv, self.model.nv))
         self._mujoco.mj_fullM(self.model, self.data, full)
-        self._arrays.mass[:] = full[np.ix_(self._motor, self._motor)] - np.diag(self.model.dof_armature[self._motor])
+        self._arrays.mass[:] = full[np.ix_(self._motor, self._motor)] - np.diag(
+            self.model.dof_armature[self._motor]
+        )
         self._arrays.bias[:] = self.data.qfrc_bias[self._motor]
 
     # Reading
@@ -311,9 +320,9 @@ class MujocoWorld:
                 continue
             at, dof = self._of[spec.name]
             w, x, y, z = self.data.qpos[at + 3 : at + 7].tolist()
-            rotation = np.empty(9)
-            self._mujoco.mju_quat2Mat(rotation, self.data.qpos[at + 3 : at + 7])
-            rotation = rotation.reshape(3, 3)
+            flat = np.empty(9)
+            self._mujoco.mju_quat2Mat(flat, self.data.qpos[at + 3 : at + 7])
+            rotation = flat.reshape(3, 3)
             velocity = self.data.qvel[dof : dof + 6]
             found[spec.name] = ObjectState(
                 self._specs[spec.name], np.array(self.data.qpos[at : at + 3]), rotation, (x, y, z, w),

@@ -42,9 +42,9 @@ def newcombe_interval(
     margins = one * (second + neither) * two * (first + neither)
     phi = 0.0
     if margins > 0:
-        product = both * neither - first * second
+        product = float(both * neither - first * second)
         # Corrected for continuity where the outcomes go together.
-        product = max(product - n / 2, 0.0) if product > 0 else float(product)
+        product = max(product - n / 2, 0.0) if product > 0 else product
         phi = product / math.sqrt(margins)
 
     def reach(a: float, b: float) -> float:

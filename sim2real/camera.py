@@ -16,15 +16,17 @@ A cameras file is TOML with a table per camera:
     cy = 239.5
     distortion = [0.0, 0.0, 0.0, 0.0, 0.0]
     camera_to_base = [[…], […], […], [0, 0, 0, 1]]
+
+A camera that is carried has `link = "gripper"`, the link's name, and `camera_to_link` instead of `camera_to_base`.
 """
 
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +37,9 @@ Array = NDArray[np.float64]
 
 _NUMBERS = ("fx", "fy", "cx", "cy")
 _REQUIRED = ("width", "height", *_NUMBERS, "camera_to_base")
-_OPTIONAL = ("distortion", "source")
+_OPTIONAL = ("distortion", "source", "link")
+_CARRIED = "camera_to_link"
+"""Instead of `camera_to_base` where there is a `link`."""
 _ORTHONORMAL = 1e-3
 """Largest deviation of RᵀR from the identity: lets through a matrix written with four decimals."""
 
@@ -44,8 +48,12 @@ _ORTHONORMAL = 1e-3
 class CameraModel:
     """A calibrated camera. `camera_to_base` (4, 4) takes points from the camera's frame to the base frame.
 
-    `fx, fy, cx, cy` are in pixels. Raises UserError for values that cannot be.
+    `fx, fy, cx, cy` are in pixels. A camera with a `link` is carried by it, and `camera_to_base` is its pose in that
+    link's frame (`carried_at` says where it is then). Raises UserError for values that cannot be.
     """
+
+    CENTRE_WITHIN: ClassVar[float] = 1.0
+    """How far outside the picture the optical axis may pass, of the picture's size."""
 
     width: int
     height: int
@@ -57,6 +65,7 @@ class CameraModel:
     distortion: Array = (0.0, 0.0, 0.0, 0.0, 0.0)  # type: ignore[assignment]
     source: str | None = None
     name: str = "camera"
+    link: str | None = None
 
     def __post_init__(self) -> None:
         for field in ("width", "height"):
@@ -73,7 +82,7 @@ class CameraModel:
             object.__setattr__(self, field, value)
         for field, size in (("cx", self.width), ("cy", self.height)):
             value = getattr(self, field)
-            if not -size <= value <= 2 * size:
+            if not -self.CENTRE_WITHIN <= value / size <= 1 + self.CENTRE_WITHIN:
                 raise self._error(f"{field} = {value} lies far outside the image of {size} pixels")
         object.__setattr__(self, "distortion", self._numbers("distortion", (5,)))
         pose = self._numbers("camera_to_base", (4, 4))
@@ -118,6 +127,9 @@ class CameraModel:
         """From a table as in a cameras file. Raises UserError naming the camera and what is wrong."""
         if not isinstance(table, Mapping):
             raise UserError(f"camera '{name}': expected a table with {', '.join(_REQUIRED)}, got {table!r}")
+        if "link" in table and _CARRIED in table and "camera_to_base" not in table:
+            rest = {key: value for key, value in table.items() if key != _CARRIED}
+            table = {**rest, "camera_to_base": table[_CARRIED]}
         missing = [key for key in _REQUIRED if key not in table]
         if missing:
             raise UserError(
@@ -134,8 +146,9 @@ class CameraModel:
         for key in ("width", "height", *_NUMBERS):
             if isinstance(values[key], bool) or not isinstance(values[key], int | float):
                 raise UserError(f"camera '{name}': {key} must be a number, got {values[key]!r}")
-        if values.get("source") is not None:
-            values["source"] = str(values["source"])
+        for key in ("source", "link"):
+            if values.get(key) is not None:
+                values[key] = str(values[key])
         return cls(**values, name=name)
 
     def table(self) -> dict[str, Any]:
@@ -143,7 +156,9 @@ class CameraModel:
         table: dict[str, Any] = {} if self.source is None else {"source": self.source}
         table |= {key: getattr(self, key) for key in ("width", "height", *_NUMBERS)}
         table["distortion"] = self.distortion.tolist()
-        table["camera_to_base"] = self.camera_to_base.tolist()
+        if self.link is not None:
+            table["link"] = self.link
+        table["camera_to_base" if self.link is None else _CARRIED] = self.camera_to_base.tolist()
         return table
 
     @classmethod
@@ -247,6 +262,13 @@ class CameraModel:
         inside = (pixels >= -0.5) & (pixels < (self.width - 0.5, self.height - 0.5))
         return np.asarray(inside.all(axis=-1))
 
+    def carried_at(self, position: ArrayLike, rotation: ArrayLike) -> "CameraModel":
+        """Where a camera that is carried stands when its link's frame is at `position` (3,) with `rotation` (3, 3)."""
+        pose = np.eye(4)
+        pose[:3, :3] = np.asarray(rotation) @ self.rotation
+        pose[:3, 3] = np.asarray(position) + np.asarray(rotation) @ self.position
+        return replace(self, camera_to_base=pose, link=None)
+
     def resized(self, width: int, height: int) -> "CameraModel":
         """This camera when it delivers another image size of the same field of view.
 
@@ -260,7 +282,7 @@ class CameraModel:
                 f"the image is {width} x {height}, its calibration is for {self.width} x {self.height}; "
                 "the proportions differ, so the driver crops; set the camera to the calibrated size"
             )
-        values = {key: getattr(self, key) for key in ("camera_to_base", "distortion", "source", "name")}
+        values = {key: getattr(self, key) for key in ("camera_to_base", "distortion", "source", "name", "link")}
         return CameraModel(
             width=width,
             height=height,

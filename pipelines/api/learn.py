@@ -1,6 +1,6 @@
 """`pretrain` and `finetune`: policies from simulation, and from recordings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,7 +86,12 @@ def pretrain(
     width: int | None = None,
     depth: int | None = None,
     noise: float | None = None,
-    labels: Literal["sensors", "truth"] | None = None,
+    labels: Literal["sensors", "truth", "objects"] | None = None,
+    observe: Literal["state", "pixels"] = "state",
+    pictures: Sequence[str] | None = None,
+    history: int | None = None,
+    channels: int | None = None,
+    keep: float | None = None,
     evaluate: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
@@ -97,16 +102,21 @@ def pretrain(
 ) -> TrainedPolicy:
     """Train a policy in simulation under randomization, into the directory `out`.
 
-    What is None has the default of `PretrainSettings`, which says what it means. max_minutes: fit collection and
+    What is None has the default of `PretrainSettings`, which says what it means. observe "pixels": the policy is given
+    pictures, as ("front=table", "wrist=frame:112x84"), instead of what a detector finds in them (`PixelSettings` has
+    the defaults, and what pictures, history, channels and keep mean). max_minutes: fit collection and
     training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings that do not
     fit together, and for an `out` that holds something else.
     """
-    from pipelines.learning.pretrain import PretrainSettings
     from pipelines.learning.pretrain import pretrain as run
+    from pipelines.learning.settings import kind_of_settings
     from pipelines.learning.trainer import TrainerOptions
     from pipelines.sweeps.simulated import worker_count
 
-    settings = PretrainSettings(
+    sight = _given(
+        pictures=None if pictures is None else tuple(pictures), history=history, channels=channels, keep=keep
+    )
+    settings = kind_of_settings(observe, sight)(
         task=task_name(task),
         robot=robot_name(robot),
         space=_plain_space(space),
@@ -116,6 +126,7 @@ def pretrain(
             batch_size=batch_size, learning_rate=learning_rate, network=network, width=width, depth=depth,
             noise=noise, labels=labels, evaluate=evaluate,
         ),
+        **sight,
     )  # fmt: skip
     result = run(
         settings,

@@ -10,12 +10,13 @@ COMPILES = True
 HELP = (
     "Train a policy in simulation under randomization. A scripted expert shows the task in many drawn worlds, "
     "a network learns to do the same from what sensors and camera show, drives itself, and is corrected where "
-    "it goes wrong. Writes DIR/policy.onnx, logs, checkpoints and metrics.json. Ctrl-C leaves the policy as it "
+    "it goes wrong. With --observe pixels it is given pictures instead of what a detector finds in them. Writes DIR/policy.onnx, logs, checkpoints and metrics.json. Ctrl-C leaves the policy as it "
     "is at that moment; the same command goes on."
 )
 EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
+  sim2real pretrain --task lift --observe pixels --out runs/lift-pixels
   sim2real pretrain --task lift --out runs/lift   (again after Ctrl-C: goes on where it was)"""
 
 
@@ -30,14 +31,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", type=int, metavar="B", help="batches per epoch")
     parser.add_argument("--batch-size", type=int, metavar="B", help="pairs per batch")
     add(parser, "learning_rate")
-    parser.add_argument("--network", metavar="KIND", help="kind of network (mlp)")
+    parser.add_argument(
+        "--observe",
+        choices=("state", "pixels"),
+        default="state",
+        help="what the policy sees: the objects' places as a detector gives them, or pictures (%(default)s)",
+    )
+    parser.add_argument(
+        "--picture",
+        dest="pictures",
+        action="append",
+        metavar="CAMERA=VIEW[:WxH]",
+        help="with --observe pixels: what it sees of a camera, 'table' (from above; default: front=table) or "
+        "'frame' (the whole picture); once for each camera",
+    )
+    parser.add_argument("--history", type=int, metavar="K", help="with --observe pixels: observations in a row")
+    parser.add_argument("--channels", type=int, metavar="C", help="with --observe pixels: of the convolutions")
+    parser.add_argument(
+        "--keep", type=float, metavar="SHARE", help="with --observe pixels: share of the pictures learned from"
+    )
+    parser.add_argument("--network", metavar="KIND", help="kind of network (mlp; cnn for pixels)")
     parser.add_argument("--width", type=int, metavar="W", help="units per layer of the network")
     parser.add_argument("--depth", type=int, metavar="D", help="layers of the network")
     parser.add_argument("--noise", type=float, metavar="RAD", help="noise on what is executed, in bursts")
     parser.add_argument(
         "--labels",
-        choices=("sensors", "truth"),
-        help="what the demonstrating expert looks at (default: sensors)",
+        choices=("sensors", "truth", "objects"),
+        help="what the demonstrating expert looks at (default: sensors; for pixels objects: the sensors' joints and the "
+        "true places of the objects)",
     )
     add(parser, evaluate="episodes of the measurement at the end")
     parser.add_argument(
@@ -52,13 +73,17 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from pipelines.learning.pretrain import PretrainSettings, pretrain
+    from pipelines.learning.pretrain import pretrain
+    from pipelines.learning.settings import kind_of_settings
     from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
 
+    kind = kind_of_settings(args.observe, vars(args))
+    if args.pictures is not None:
+        args.pictures = tuple(args.pictures)
     result = pretrain(
-        settings_from(PretrainSettings, args),
+        settings_from(kind, args),
         Path(args.out),
         workers=worker_count(args.workers),
         options=TrainerOptions(args.accelerator, args.devices, args.precision),

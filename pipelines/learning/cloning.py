@@ -19,9 +19,7 @@ class ChunkCloning(L.LightningModule):
     """Behaviour cloning of action chunks.
 
     All arguments are plain values, so that a checkpoint loads without pickled classes: `network` holds the
-    arguments of a `PolicyNetwork`. The loss is the mean absolute error of the normalized chunk: with
-    a deterministic expert the rare samples near a change of phase should not outweigh all others, as they do in
-    a squared error.
+    arguments of a `PolicyNetwork`, which knows its loss.
     """
 
     def __init__(
@@ -42,18 +40,18 @@ class ChunkCloning(L.LightningModule):
         self.progress: Callable[[int], float] = lambda step: step / max(1, self.total_steps)
         """Share of the training that is done after `step` steps; a time budget replaces it."""
 
-    def forward(self, observation: Tensor) -> Tensor:
-        chunk: Tensor = self.network(observation)
+    def forward(self, observation: Tensor, *pictures: Tensor) -> Tensor:
+        found = self.network(observation, *pictures)
+        chunk: Tensor = found[0] if isinstance(found, tuple) else found
         return chunk
 
-    def errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(loss, mean absolute error in rad) of a batch."""
-        inputs, targets = batch
-        error = (self.network.decode(inputs) - targets).abs()
-        return error.mean(), (error.detach() * self.network.output_scale).mean()
+    def errors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(loss, mean absolute error in rad, what else the network measures) of a batch."""
+        loss, error, extra = self.network.losses(batch)
+        return loss, (error * self.network.output_scale).mean(), extra
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss, radians = self.errors(batch)
+        loss, radians, _ = self.errors(batch)
         size = len(batch[0])
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
         self.log(
@@ -67,8 +65,10 @@ class ChunkCloning(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        loss, radians = self.errors(batch)
+        loss, radians, extra = self.errors(batch)
         size = len(batch[0])
+        for name, value in extra.items():
+            self.log(f"val_{name}", value, batch_size=size, sync_dist=True)
         self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
         self.log("val_error_deg", torch.rad2deg(radians), batch_size=size, sync_dist=True)
 

@@ -9,7 +9,8 @@ The input is always what the *student* would see at that step: late, noisy, bias
 camera detector. The expert may look at the true state or at the same sensors (`labels`). With the true state its
 decisions hinge on what the student cannot know, such as an encoder's offset of a degree; the student learns the
 average of contrary decisions and hesitates where the expert is precise. Looking at the sensors, the expert does
-nearly as well as with the true state, and what it does can be learned.
+nearly as well as with the true state, and what it does can be learned. For students that see pictures there is a third
+way, the sensors' joints with the true places of the objects: what the detector makes of a picture is not in the picture.
 
 An episode goes on for a while after it has succeeded: a person or a program that watches an arm needs longer than
 the simulation to see that it has, and a student that was never shown what comes then lets go of what it has lifted.
@@ -18,6 +19,7 @@ Episodes depend on their draw alone, hence not on the number of workers. Workers
 a policy file.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,12 +31,14 @@ from pipelines.learning.demonstrations import Demonstrations
 from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
 from sim2real.errors import Sim2RealError, UserError
-from sim2real.observation import Observation, flatten
+from sim2real.observation import Feature, Observation, flatten
 from sim2real.parameters import Draw
+from sim2real.pictures import PictureInput
+from sim2real.policies.file import with_history
 from sim2real.policies.load import load_policy
 
 Array = NDArray[np.float64]
-Labels = Literal["sensors", "truth"]
+Labels = Literal["sensors", "truth", "objects"]
 
 AT_LEAST = 8
 """Episodes that a collection has even when its time is up: nothing can be learned from fewer."""
@@ -43,8 +47,32 @@ LINGER = 1.5
 """Seconds of an episode after it has succeeded: a session on an arm lets the policy go on for 1 s while it seems to
 have, and a hand at a key may take longer."""
 
+JOINTS = ("joint_position", "joint_velocity", "joint_command")
+
 STREAM = 0xC0113C7
 """Separates the random numbers of collection from those of the world with the same draw."""
+
+
+VISIBLE_PIXELS = 12
+"""Pixels of a policy's picture that must show an object for it to count as visible."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a student sees besides its features: pictures, and how many observations in a row.
+
+    `keep` 0..1: share of the steps that are learned from; those in between show nearly the same.
+    """
+
+    pictures: tuple[PictureInput, ...] = ()
+    history: int = 1
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1 or self.history < 1:
+            raise UserError(
+                f"the share of frames to keep lies in 0..1 (not 0), a history is at least 1; got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,8 +108,10 @@ class Labeller:
         features: Sequence[Any],
         disturbance: Disturbance,
         labels: Labels,
+        sight: Sight | None = None,
     ) -> None:
         self.horizon = expert.horizon
+        self.sight = sight or Sight()
         self.world, self.expert, self.student = world, expert, student
         self.features, self.disturbance, self.labels_from = tuple(features), disturbance, labels
         d, period = disturbance, 1.0 / world.robot.policy_rate
@@ -100,22 +130,62 @@ class Labeller:
         self._student_drives = self._rng.random() < self.disturbance.student
         self.observations: list[NDArray[np.float32]] = []
         self.labels: list[Array] = []
+        self.images: dict[str, list[NDArray[np.uint8]]] = {p.entry: [] for p in self.sight.pictures}
+        self.truths: list[NDArray[np.float32]] = []
+        self._past: deque[NDArray[np.float32]] = deque(maxlen=self.sight.history)
+        self._keeping = np.random.default_rng((STREAM, 1, seed))
         for policy in (self.expert, self.student):
             if policy is not None:
                 policy.reset(seed)
 
     def act(self, observation: Observation) -> Array:
         """(horizon, n) rad: what is executed. Observation and label of this step are appended to the lists."""
-        seen = observation if self.labels_from == "sensors" else self.world.observe(privileged=True)
+        seen = observation
+        if self.labels_from != "sensors":
+            seen = self.world.observe(privileged=True)
+        if self.labels_from == "objects":
+            seen |= {name: observation[name] for name in JOINTS}
         label = np.asarray(self.expert.act(seen), dtype=np.float64)
-        self.observations.append(flatten(observation, self.features))
-        self.labels.append(label)
+        vector = with_history(self._past, flatten(observation, self.features))
+        student_drives = self.student is not None and self._student_drives
+        keep = self.sight.keep >= 1 or self._keeping.random() < self.sight.keep
+        wanted = self.sight.pictures
+        if wanted:
+            # The cameras run from the first step on; drawn is only what is looked at.
+            looked = self.world.pictures(wanted if keep or student_drives else ())
+            if keep:
+                self._keep_pictures(looked)
+            # The only entries that are not float64.
+            observation = observation | {p.entry: image for p, (image, _) in looked.items()}
+        if keep:
+            self.observations.append(vector)
+            self.labels.append(label)
         chunk = label
-        if self.student is not None and self._student_drives:
-            chunk = self.student.act(observation)
+        if student_drives and self.student is not None:
+            chunk = self._asked(vector, observation)
         chunk = np.asarray(chunk + self._offset)
         self._step()
         return chunk
+
+    def _asked(self, vector: NDArray[np.float32], observation: Observation) -> Array:
+        """The student's chunk. One with a history is given the steps in which it did not drive, too."""
+        assert self.student is not None
+        if self.sight.history == 1:
+            return np.asarray(self.student.act(observation), dtype=np.float64)
+        pictures: Any = {p.entry: observation[p.entry][None] for p in self.sight.pictures}
+        return np.asarray(self.student.act_on(vector[None], pictures)[0], dtype=np.float64)
+
+    def _keep_pictures(self, looked: Mapping[PictureInput, tuple[NDArray[np.uint8], dict[str, int]]]) -> None:
+        """Keep the pictures of this step, and what is true of the objects: position, yaw, whether they can be seen."""
+        truth = self.world.observe(privileged=True)
+        row: list[float] = []
+        for name in self.world.bodies.specs:
+            pixels = max(counts[name] for _, counts in looked.values())
+            position, yaw = truth[f"object.{name}.position"], truth[f"object.{name}.yaw"]
+            row += [*position.tolist(), *yaw.tolist(), float(pixels >= VISIBLE_PIXELS)]
+        self.truths.append(np.array(row, dtype=np.float32))
+        for picture, (image, _) in looked.items():
+            self.images[picture.entry].append(image)
 
     def _step(self) -> None:
         """Who drives next, and with what noise. The same numbers are drawn whatever happens."""
@@ -141,6 +211,9 @@ class CollectEpisode:
     expert: str = "expert"
     labels: Labels = "sensors"
     nominal: Mapping[str, float] = field(default_factory=dict)
+    features: tuple[Feature, ...] | None = None
+    """What the student observes; None: all that the task offers."""
+    sight: Sight = field(default_factory=Sight)
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
         from sim2real.robot import Robot
@@ -153,13 +226,18 @@ class CollectEpisode:
         expert = load_policy(self.expert, task, robot)
         student = None if self.student is None else load_policy(self.student, task, robot)
         world = World(robot, task, nominal=dict(self.nominal))
-        driver = Labeller(world, expert, student, task.features, self.disturbance, self.labels)
+        features = task.features if self.features is None else self.features
+        driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight)
 
         def run(draw: Draw) -> dict[str, Any]:
             episode = rollout(world, driver, draw, linger=LINGER)
+            if not driver.observations:
+                raise Sim2RealError("an episode of which no frame was kept; keep a larger share of them")
             return {
                 "observations": np.stack(driver.observations),
                 "chunks": np.stack(driver.labels).astype(np.float32),
+                "pictures": {name: np.stack(images) for name, images in driver.images.items()},
+                "truths": np.stack(driver.truths) if driver.truths else None,
                 "success": bool(episode.success),
                 "stage": episode.stage,
                 "seconds": len(episode) / episode.fps,
@@ -209,6 +287,8 @@ def collect(
                 outcome.row["observations"],
                 outcome.row["chunks"],
                 np.full(len(outcome.row["observations"]), outcome.draw.index, dtype=np.int64),
+                outcome.row["pictures"],
+                outcome.row["truths"],
             )
             for outcome in kept
         ]

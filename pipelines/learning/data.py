@@ -16,32 +16,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.networks.base import PolicyNetwork
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Inputs of a network first, normalized chunk offsets (B, H, n) last (`PolicyNetwork.tensors`)."""
 
 
 class PairDataset(Dataset[Batch]):
-    """Whole batches by index array: encoded observations (B, E) and normalized chunk offsets (B, H, n).
-
-    The encoder and the normalizers have no trainable weights, so their work is done once, here, and not in
-    every epoch.
-    """
+    """Whole batches by index array."""
 
     def __init__(self, demonstrations: Demonstrations, network: PolicyNetwork) -> None:
-        inputs, targets = [], []
-        like = network.output_mean
-        with torch.no_grad():
-            for start in range(0, len(demonstrations), 65536):
-                observations = torch.from_numpy(demonstrations.observations[start : start + 65536]).to(like)
-                chunks = torch.from_numpy(demonstrations.chunks[start : start + 65536]).to(like)
-                inputs.append(network.encode(observations).cpu().float())
-                targets.append(network.normalize_chunk(observations, chunks).cpu().float())
-        self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
+        self.tensors = network.tensors(demonstrations)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.tensors[0])
 
     def __getitem__(self, rows: Tensor) -> Batch:
-        return self.inputs[rows], self.targets[rows]
+        return tuple(tensor[rows] for tensor in self.tensors)
 
 
 class RandomBatches(Sampler[Tensor]):
@@ -152,11 +141,7 @@ class ChunkDataModule(L.LightningDataModule):
                 self.trainer.strategy.barrier(f"group {group}")
             training, validation = self.source(group).split(self.held_out, self.seed + group)
             if group == 0 and not self.keep_normalizers:
-                like = self.network.output_mean
-                self.network.fit_normalizers(
-                    torch.from_numpy(training.observations).to(like),
-                    torch.from_numpy(training.chunks).to(like),
-                )
+                self.network.fit_to(training)
             self.training.append(training)
             self.validation.append(validation)
             self._datasets.append(PairDataset(training, self.network))
@@ -178,7 +163,9 @@ class ChunkDataModule(L.LightningDataModule):
             self._loaders = {key: value for key, value in self._loaders.items() if key[1] == count}
             joined = _Joined(datasets)
             sampler: Any = (
-                self._batches(count) if kind == "train" else list(torch.arange(len(joined)).split(8192))
+                self._batches(count)
+                if kind == "train"
+                else list(torch.arange(len(joined)).split(256 if self.network.pictures else 8192))
             )
             self._loaders[kind, count] = DataLoader(joined, sampler=sampler, batch_size=None)
         return self._loaders[kind, count]
@@ -198,14 +185,22 @@ class ChunkDataModule(L.LightningDataModule):
 
 
 class _Joined(Dataset[Batch]):
-    """Several data sets as one, for index arrays."""
+    """Several data sets as one, for index arrays. They are not copied: pictures are large."""
 
     def __init__(self, datasets: Sequence[PairDataset]) -> None:
-        self.inputs = torch.cat([data.inputs for data in datasets])
-        self.targets = torch.cat([data.targets for data in datasets])
+        self.datasets = list(datasets)
+        self.starts = np.cumsum([0, *(len(data) for data in datasets)])
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return int(self.starts[-1])
 
     def __getitem__(self, rows: Tensor) -> Batch:
-        return self.inputs[rows], self.targets[rows]
+        if len(self.datasets) == 1:
+            return self.datasets[0][rows]
+        shapes = self.datasets[0].tensors
+        batch = tuple(torch.empty((len(rows), *like.shape[1:]), dtype=like.dtype) for like in shapes)
+        for data, start, stop in zip(self.datasets, self.starts, self.starts[1:]):
+            at = torch.nonzero((rows >= int(start)) & (rows < int(stop)))[:, 0]
+            for whole, part in zip(batch, data[rows[at] - int(start)]):
+                whole[at] = part
+        return batch

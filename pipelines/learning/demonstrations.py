@@ -2,24 +2,31 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
+from sim2real.pictures import PREFIX
 
 
 @dataclass(frozen=True)
 class Demonstrations:
     """N pairs: `observations` (N, D) float32, `chunks` (N, H, n) float32 rad, `episodes` (N,) which episode each
-    is from. The pairs of one episode are neighbours in time, so they are split by episode, never by pair."""
+    is from. The pairs of one episode are neighbours in time, so they are split by episode, never by pair.
+
+    For policies that see, `pictures` (N, H, W, 3) uint8 by their entries in observations, and `truths` (N, K) what is
+    known of the objects (NaN: nothing; None: of none)."""
 
     observations: NDArray[np.float32]
     chunks: NDArray[np.float32]
     episodes: NDArray[np.int64]
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    truths: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.observations)
@@ -30,6 +37,9 @@ class Demonstrations:
             )
         if len(self.chunks) != n:
             raise ValueError(f"{n} observations but {len(self.chunks)} chunks")
+        for name, part in self._besides().items():
+            if len(part) != n:
+                raise ValueError(f"{n} observations but {len(part)} of {name}")
         for name in ("observations", "chunks"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"the {name} hold values that are not finite")
@@ -38,7 +48,17 @@ class Demonstrations:
         return len(self.observations)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Demonstrations":
-        return Demonstrations(self.observations[rows], self.chunks[rows], self.episodes[rows])
+        return Demonstrations(
+            self.observations[rows],
+            self.chunks[rows],
+            self.episodes[rows],
+            {name: images[rows] for name, images in self.pictures.items()},
+            None if self.truths is None else self.truths[rows],
+        )
+
+    def _besides(self) -> dict[str, NDArray[Any]]:
+        """Pictures and truths, by the names that a file has for them."""
+        return {**self.pictures, **({} if self.truths is None else {"truths": self.truths})}
 
     def split(self, fraction: float, seed: int) -> tuple["Demonstrations", "Demonstrations"]:
         """(training, held out): about `fraction` of the episodes, at least one of two or more, are held out."""
@@ -56,7 +76,13 @@ class Demonstrations:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
-                np.savez(file, observations=self.observations, chunks=self.chunks, episodes=self.episodes)
+                np.savez(
+                    file,
+                    observations=self.observations,
+                    chunks=self.chunks,
+                    episodes=self.episodes,
+                    **self._besides(),
+                )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -66,7 +92,9 @@ class Demonstrations:
         """Read what `save` wrote. Raises UserError for a missing or foreign file."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(file["observations"], file["chunks"], file["episodes"])
+                pictures = {name: file[name] for name in file.files if name.startswith(PREFIX)}
+                truths = file["truths"] if "truths" in file.files else None
+                return cls(file["observations"], file["chunks"], file["episodes"], pictures, truths)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} does not hold training data of this project: {error}") from None
 
@@ -77,4 +105,8 @@ class Demonstrations:
             np.concatenate([part.observations for part in parts]),
             np.concatenate([part.chunks for part in parts]),
             np.concatenate([part.episodes for part in parts]),
+            {name: np.concatenate([part.pictures[name] for part in parts]) for name in parts[0].pictures},
+            None
+            if parts[0].truths is None
+            else np.concatenate([part.truths for part in parts if part.truths is not None]),
         )

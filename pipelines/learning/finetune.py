@@ -256,9 +256,16 @@ def error_degrees(network: PolicyNetwork, demonstrations: Demonstrations) -> flo
     if not len(demonstrations):
         return None
     pairs = PairDataset(demonstrations, network)
+    training = network.training
+    network.eval()
     with torch.no_grad():
-        error = (network.decode(pairs.inputs) - pairs.targets).abs() * network.output_scale
-    return float(torch.rad2deg(error.mean()))
+        # In parts: pictures as numbers fill the memory.
+        errors = [
+            (network.losses(pairs[rows])[1] * network.output_scale).flatten(1).mean(dim=1)
+            for rows in torch.arange(len(pairs)).split(512 if network.pictures else 65536)
+        ]
+    network.train(training)
+    return float(torch.rad2deg(torch.cat(errors).mean()))
 
 
 def forgotten(simulation: Mapping[str, Mapping[str, Any]]) -> bool:

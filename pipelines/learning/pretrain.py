@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipelines.learning.cloning import ChunkCloning
-from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, collect
+from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, Sight, collect
 from pipelines.learning.data import ChunkDataModule, GroupSchedule
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
@@ -39,9 +39,11 @@ from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
 from sim2real.observation import Feature
 from sim2real.parameters import Draw
+from sim2real.pictures import find_cameras
 from sim2real.policies.file import PolicyInfo
 from sim2real.policies.load import load_policy, policy_identity
 from sim2real.robot import Robot
+from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
 NAMED = ("seed", "task", "robot", "expert", "space", "twin")
@@ -68,6 +70,7 @@ class PretrainSettings:
     batch_size: int = 512
     learning_rate: float = 2e-3
     network: str = "mlp"
+    """Kind, of `networks/registry.py`."""
     width: int = 256
     depth: int = 3
     noise: float = 0.05
@@ -89,6 +92,19 @@ class PretrainSettings:
             raise UserError("the learning rate must be positive, the held-out share in 0..1, evaluate ≥ 0")
 
     @property
+    def sight(self) -> Sight:
+        """What the student sees besides its features: for a policy of states, nothing."""
+        return Sight()
+
+    def features(self, task: Task) -> tuple[Feature, ...]:
+        """What the student observes."""
+        return task.features
+
+    def network_options(self, task: Task) -> dict[str, Any]:
+        """Arguments of the network that are its kind's own."""
+        return {"width": self.width, "depth": self.depth}
+
+    @property
     def epochs_per_round(self) -> int:
         return -(-self.epochs // self.rounds)
 
@@ -108,6 +124,7 @@ class PretrainSettings:
             seed=seed,
             space=self.space,
             twin=self.twin,
+            rendered=bool(self.sight.pictures),
         )
 
 
@@ -137,13 +154,15 @@ def pretrain(
     task = load_task(settings.task, robot.n)
     plan = settings.plan()
     # Before the directory is claimed: a mistake in the request leaves nothing there.
+    features = settings.features(task)
     arguments = network_arguments(
         settings.network,
-        [(feature.name, feature.size) for feature in task.features],
+        [(feature.name, feature.size) for feature in features],
         robot,
         load_policy(plan.policy, task, robot).horizon,
-        {"width": settings.width, "depth": settings.depth},
+        settings.network_options(task),
     )
+    find_cameras(settings.sight.pictures, robot.cameras, "the policy")
     previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
     if finished_before(previous, out):
         curve = previous.pop("curve")
@@ -155,9 +174,11 @@ def pretrain(
         learning_rate=settings.learning_rate,
     )
     model.network.set_robot(robot)
+    if options.precision == TrainerOptions().precision:
+        model.network.reduce_precision()
     model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
     history = History(out / "metrics.json", previous.get("curve", ()))
-    info = policy_info(settings, robot, task.features, model.network, plan)
+    info = policy_info(settings, robot, features, model.network, plan)
 
     def export() -> float:
         return export_policy(model.network, info, out / "policy.onnx")
@@ -260,6 +281,8 @@ class _Collector:
             expert=s.expert,
             labels=s.labels,
             nominal=self.plan.nominal,
+            features=s.features(load_task(s.task, Robot.load(s.robot).n)),
+            sight=s.sight,
         )
         demonstrations, summary = collect(
             recipe,
@@ -307,6 +330,8 @@ def policy_info(
         horizon=network.horizon,
         policy_rate=robot.policy_rate,
         command_rate=robot.command_rate,
+        pictures=network.pictures,
+        history=network.history,
         provenance={
             **{key: config[key] for key in ("command", "settings", "versions", "created")},
             "expert": policy_identity(settings.expert),

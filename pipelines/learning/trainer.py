@@ -155,6 +155,8 @@ class _Lines(L.Callback):
         for name, label in (("train_error_deg", "error"), ("val_error_deg", "held out")):
             if name in metrics:
                 parts.append(f"{label} {float(metrics[name]):.2f}°")
+        if "val_seen_mm" in metrics:
+            parts.append(f"objects {float(metrics['val_seen_mm']):.1f} mm")
         print("  ".join(parts), file=sys.stderr, flush=True)
 
 
@@ -174,7 +176,7 @@ def fit(
 
     `resume` continues from `checkpoints/last.ckpt`. Raises UserError when that cannot be done.
     """
-    # A network of this size trains faster on one thread than on two, several times so where something else runs,
+    # Networks of this size train faster on one thread than on two, several times so where something else runs,
     # and the same sums in the same order give the same policy whatever the number of cores.
     torch.set_num_threads(1)
     checkpoints = out / "checkpoints"

@@ -126,6 +126,8 @@ class SweepPlan:
     """None: true state for the expert, sensors for everything else."""
     given: Given = field(default_factory=Given, compare=False)
     """Task and policy where they are objects; `task` and `policy` only name them then."""
+    rendered: bool = False
+    """Whether somebody looks at pictures in these runs."""
 
     @property
     def sees_truth(self) -> bool:
@@ -140,9 +142,11 @@ class SweepPlan:
     def bind(self) -> BoundSpace:
         """The space over this world's parameters, with the twin's nominal values.
 
-        Nothing is rendered in these runs: what changes pictures only varies where the space names it.
+        Where nothing is rendered, what changes pictures only varies where the space names it.
         """
-        parameters = unseen(all_parameters(self.robot, self.given.task or self.task))
+        parameters = all_parameters(self.robot, self.given.task or self.task)
+        if not self.rendered:
+            parameters = unseen(parameters)
         unknown = [name for name in self.nominal if name not in parameters]
         if unknown:
             raise UserError(f"the twin sets parameters that this world does not have: {unknown[:5]}")
@@ -193,6 +197,15 @@ class SweepPlan:
         }
 
 
+def policy_sees(policy: str) -> bool:
+    """Whether a policy, by its name, looks at pictures. Raises UserError for a policy file that cannot be read."""
+    if kind_of(policy) != "file":
+        return False
+    from sim2real.policies.file import load_policy_file
+
+    return bool(load_policy_file(policy).pictures)
+
+
 def _task_source(plan: SweepPlan) -> dict[str, str]:
     return {} if plan.given.task else source_identity(plan.task, "task")
 
@@ -220,7 +233,7 @@ def run(
         raise UserError("nothing varies in this space; check --base, --space and --param")
     draws, enlargeable = plan.make_draws(bound)
     unseen_here = [name for name in bound.names if bound.parameters[name].visual]
-    if unseen_here:
+    if unseen_here and not plan.rendered:
         print(
             f"note: nothing is rendered in a sweep, so {', '.join(unseen_here[:5])} cannot matter",
             file=sys.stderr,
@@ -312,6 +325,7 @@ def plan_of(directory: Path, *, task: str | None = None) -> SweepPlan:
         gridded=tuple(design.get("over", ())),
         nominal=identity["nominal"],
         privileged=identity["sees"] == "true state",
+        rendered=policy_sees(config["policy"]),
     )
     here = json.loads(json.dumps(plan.identity(plan.bind())))
     if found := [SAYS[key] for key in SAYS if key in identity and identity[key] != here.get(key)]:

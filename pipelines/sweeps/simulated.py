@@ -16,7 +16,8 @@ from pipelines.sweeps.inputs import (
     robot_name,
     space_of,
 )
-from pipelines.sweeps.plan import SweepPlan, check_policy
+from pipelines.sweeps.given import Given
+from pipelines.sweeps.plan import SweepPlan, check_policy, policy_sees
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.policies.load import kind_of
@@ -33,8 +34,11 @@ def make_plan(
     space: SpaceLike | None = None,
     twin: TwinLike | None = None,
     privileged: bool | None = None,
+    rendered: bool | None = None,
 ) -> SweepPlan:
     """A plan whose every part has been checked before anything long begins. `task` None: the policy's own.
+
+    `rendered`: whether pictures are looked at, so that what changes them varies by default (None: the policy's sight).
 
     Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space or
     twin, too few draws.
@@ -53,10 +57,17 @@ def make_plan(
         nominal=nominal_of(twin),
         privileged=privileged,
         given=objects,
+        rendered=_sees(spec, objects) if rendered is None else rendered,
     )
     check_policy(plan)
     plan.bind()
     return plan
+
+
+def _sees(spec: str, objects: Given) -> bool:
+    if objects.policy is not None:
+        return bool(getattr(objects.policy, "pictures", ()))
+    return policy_sees(spec)
 
 
 def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:

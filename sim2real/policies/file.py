@@ -1,6 +1,9 @@
 """Policies in files: one ONNX file that says everything about itself. Needs onnxruntime, not torch.
 
-Input `observation` (B, D) float32, output `chunk` (B, H, n) float32, rad. The embedded metadata has three keys:
+Input `observation` (B, D) float32, output `chunk` (B, H, n) float32, rad. A policy that sees has an input more for every
+picture, `image.<camera>` (B, H, W, 3) uint8 RGB, which the metadata declare: of which camera, how large and how it is cut
+out (`sim2real/pictures.py`). One with a `history` of k takes the last k observations one after the other, the newest first;
+before there are as many, the first one stands for those that are missing. The embedded metadata has three keys:
 
 | key | content |
 |---|---|
@@ -14,6 +17,7 @@ Nothing in the file is a pickle, and loading it runs no code from it.
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +29,7 @@ from numpy.typing import NDArray
 from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.observation import Feature, Observation, flatten
+from sim2real.pictures import PictureInput
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Purpose
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of the metadata; raised when an older loader could no longer make sense of a file. Files of format 1 know
 one cube, and are read by `sim2real/old_names.py`."""
+SEEING = 3
+"""The format of policies with pictures or a history."""
 
 INFO_KEY, NETWORK_KEY, WEIGHTS_KEY = "sim2real", "sim2real.network", "sim2real.weights"
 
@@ -53,20 +60,27 @@ class PolicyInfo:
     policy_rate: int
     command_rate: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[PictureInput, ...] = ()
+    history: int = 1
 
     def __post_init__(self) -> None:
-        if self.horizon < 1 or self.policy_rate < 1 or self.command_rate < 1:
-            raise ValueError("horizon and rates of a policy must be positive")
+        if min(self.horizon, self.policy_rate, self.command_rate, self.history) < 1:
+            raise ValueError("horizon, rates and history of a policy must be positive")
+        cameras = [picture.camera for picture in self.pictures]
+        if len(set(cameras)) < len(cameras):
+            raise ValueError(f"a policy sees one picture of each camera, got {', '.join(cameras)}")
         if not self.joints or not self.features:
             raise ValueError("a policy needs joints and observation features")
 
     @property
     def observation_size(self) -> int:
-        return sum(feature.size for feature in self.features)
+        return self.history * sum(feature.size for feature in self.features)
 
     def to_json(self) -> str:
         table = asdict(self)
-        table["format"] = FORMAT
+        table["format"] = SEEING if self.pictures or self.history > 1 else FORMAT
+        if table["format"] == FORMAT:
+            del table["pictures"], table["history"]
         table["features"] = [[feature.name, feature.size] for feature in self.features]
         table["rates"] = {"policy": table.pop("policy_rate"), "command": table.pop("command_rate")}
         return json.dumps(table)
@@ -75,8 +89,8 @@ class PolicyInfo:
     def from_json(cls, text: str) -> "PolicyInfo":
         """Raises ValueError, KeyError or TypeError when the text is not what `to_json` wrote."""
         table = json.loads(text)
-        if table["format"] not in (1, FORMAT):
-            raise ValueError(f"it has format {table['format']}, this version reads formats 1 and {FORMAT}")
+        if table["format"] not in (1, FORMAT, SEEING):
+            raise ValueError(f"it has format {table['format']}, this version reads formats 1 to {SEEING}")
         named = old_names.feature if table["format"] == 1 else str
         return cls(
             task=str(table["task"]),
@@ -87,6 +101,8 @@ class PolicyInfo:
             policy_rate=int(table["rates"]["policy"]),
             command_rate=int(table["rates"]["command"]),
             provenance=table["provenance"],
+            pictures=tuple(map(PictureInput.from_table, table.get("pictures", ()))),
+            history=int(table.get("history", 1)),
         )
 
     def check(self, robot: "Robot", task: "Purpose | str | None" = None, where: str = "the policy") -> None:
@@ -140,24 +156,30 @@ class FilePolicy:
             )
         try:
             self.info = PolicyInfo.from_json(metadata[INFO_KEY])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{where} is a policy file that cannot be read: {error}") from None
         self.where = where
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.metadata = metadata
         self.horizon = self.info.horizon
+        self.pictures = self.info.pictures
+        """What it asks to see, as entries of its observations."""
         self._session = session
+        self._past: deque[NDArray[np.float32]] = deque(maxlen=self.info.history)
         shape = (self.info.horizon, len(self.info.joints))
         inputs, outputs = session.get_inputs(), session.get_outputs()
+        # Older files say nothing of their batch but a letter.
+        declared = {"observation": ((self.info.observation_size,), "tensor(float)")}
+        declared |= {picture.entry: (picture.shape, "tensor(uint8)") for picture in self.pictures}
         if (
-            [value.name for value in inputs] != ["observation"]
-            or [value.name for value in outputs] != ["chunk"]
-            or inputs[0].shape[1:] != [self.info.observation_size]
+            {value.name: (tuple(value.shape[1:]), value.type) for value in inputs} != declared
+            or [value.name for value in outputs][:1] != ["chunk"]
             or tuple(outputs[0].shape[1:]) != shape
         ):
+            seen = "".join(f" and {p.entry} (B, {p.height}, {p.width}, 3)" for p in self.pictures)
             raise UserError(
                 f"{where} contradicts itself: its metadata describe observation (B, "
-                f"{self.info.observation_size}) to chunk (B, {shape[0]}, {shape[1]}), its network is "
+                f"{self.info.observation_size}){seen} to chunk (B, {shape[0]}, {shape[1]}), its network is "
                 f"{[(value.name, value.shape) for value in [*inputs, *outputs]]}"
             )
 
@@ -166,16 +188,52 @@ class FilePolicy:
         self.info.check(robot, task, self.where)
 
     def reset(self, seed: int) -> None:
-        """Nothing to forget: the network has no memory and is deterministic."""
+        """Forget the last observations, where it has a history; the network itself has no memory."""
+        self._past.clear()
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(horizon, n) rad. Raises UserError when the observation lacks a feature."""
-        return self.act_on(flatten(observation, self.info.features)[None, :])[0]
+        """(horizon, n) rad. Raises UserError when the observation lacks a feature or a picture."""
+        vector = with_history(self._past, flatten(observation, self.info.features))
+        pictures = {picture.entry: picture_of(observation, picture)[None] for picture in self.pictures}
+        return self.act_on(vector[None, :], pictures)[0]
 
-    def act_on(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """A batch: (B, D) observation vectors to (B, horizon, n) rad."""
-        (chunk,) = self._session.run(["chunk"], {"observation": vectors})
+    def act_on(
+        self, vectors: NDArray[np.float32], pictures: Mapping[str, NDArray[np.uint8]] | None = None
+    ) -> NDArray[np.float64]:
+        """A batch: (B, D) observation vectors, and (B, H, W, 3) pictures by entry, to (B, horizon, n) rad."""
+        (chunk,) = self._session.run(["chunk"], {"observation": vectors, **(pictures or {})})
         return np.asarray(chunk, dtype=np.float64)
+
+    def estimates(
+        self, vectors: NDArray[np.float32], pictures: Mapping[str, NDArray[np.uint8]] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """What else the network says of a batch, by the output's name: where it takes the objects for."""
+        names = [value.name for value in self._session.get_outputs()[1:]]
+        if not names:
+            return {}
+        found = self._session.run(names, {"observation": vectors, **(pictures or {})})
+        return {name: np.asarray(value, dtype=np.float64) for name, value in zip(names, found)}
+
+
+def with_history(past: "deque[NDArray[np.float32]]", vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Observation vectors of the last steps, newest first, as one; `past` keeps as many as its `maxlen`."""
+    past.appendleft(vector)
+    rows = [*past, *([past[-1]] * ((past.maxlen or 1) - len(past)))]
+    return np.concatenate(rows) if len(rows) > 1 else vector
+
+
+def picture_of(observation: Observation, wanted: PictureInput) -> NDArray[np.uint8]:
+    """A picture in an observation. Raises UserError when it is missing, or is of another size."""
+    image = observation.get(wanted.entry)
+    if image is None:
+        raise UserError(
+            f"the observation lacks '{wanted.entry}', a picture which the policy needs; it has {sorted(observation)}"
+        )
+    if image.shape != wanted.shape or image.dtype != np.uint8:
+        raise UserError(
+            f"observation '{wanted.entry}' is {image.shape} {image.dtype}, the policy sees {wanted.shape} uint8"
+        )
+    return np.asarray(image, dtype=np.uint8)
 
 
 def load_policy_file(path: str | Path, threads: int = 1) -> FilePolicy:

@@ -36,16 +36,18 @@ def light_direction(values: Mapping[str, float]) -> Array:
 
 
 class Backdrop:
-    """Table and background for one camera in one episode."""
+    """Table and background for one camera in one episode. `light_pixels`: how fine shadows are."""
 
-    def __init__(self, camera: CameraModel, values: Mapping[str, float], seed: int) -> None:
+    def __init__(
+        self, camera: CameraModel, values: Mapping[str, float], seed: int, light_pixels: int = LIGHT_PIXELS
+    ) -> None:
         direction = light_direction(values)
         target = np.array(LIGHT_TARGET)
         self.light = CameraModel.looking_at(
             target + LIGHT_DISTANCE * direction,
             target,
-            width=LIGHT_PIXELS,
-            height=LIGHT_PIXELS,
+            width=light_pixels,
+            height=light_pixels,
             fov=2 * math.atan(LIGHT_REACH / LIGHT_DISTANCE),
             name="light",
         )
@@ -76,7 +78,7 @@ class Backdrop:
         seen = self.light.contains(pixels)
         self._pixels = np.flatnonzero(on_table)[seen]
         column, row = pixels[seen].astype(np.int64).T
-        self._in_light = row * LIGHT_PIXELS + column
+        self._in_light = row * light_pixels + column
 
     def picture(self, shadow: NDArray[np.bool_] | None) -> NDArray[np.float32]:
         """(H, W, 3) colours 0..255, not yet limited; `shadow` is the mask in the light's picture."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
-from sim2real.model.kinematics import tool_span
+from sim2real.model.kinematics import link_poses, tool_pose, tool_span
 from sim2real.objects import ObjectSpec
+from sim2real.pictures import PictureInput
 from sim2real.robot import Robot
-from sim2real.simulation.backdrop import Backdrop, light_direction
+from sim2real.simulation.backdrop import LIGHT_PIXELS, Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.drift import Drift
 from sim2real.simulation.studio import Snapshot, Studio
@@ -31,6 +32,10 @@ DEFAULT_CAMERA = "front"
 """The one camera of a robot whose file has none."""
 """Clipping distances, m."""
 SPECULAR = 0.05
+MOUNT = 0.2
+"""Share of the `camera.x`, `y`, `z` shifts that a camera on the arm makes: its mount holds it."""
+SMALL_LIGHT = 96
+"""Pixels of the light's picture where a policy's small picture is drawn."""
 DRIFT_STEP = 0.25
 """s between two places of a drifting camera."""
 
@@ -42,7 +47,8 @@ def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
         turn = turn @ _rotation(axis, values[name])
     pose = camera.camera_to_base.copy()
     pose[:3, :3] = pose[:3, :3] @ turn
-    pose[:3, 3] += (values["camera.x"], values["camera.y"], values["camera.z"])
+    shift = np.array([values["camera.x"], values["camera.y"], values["camera.z"]])
+    pose[:3, 3] += shift if camera.link is None else MOUNT * shift
     distortion = camera.distortion.copy()
     distortion[0] += values["camera.distortion"]
     focal = values["camera.focal"]
@@ -93,6 +99,8 @@ class Renderer:
         self._maps: dict[tuple[str, int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         self._cameras: dict[str, CameraModel] = {}
         self._moment = 0
+        self._drawn_at: dict[str, int] = {}
+        """For which place of a drifting camera the backdrop of a policy's picture is."""
         self.drift = Drift(np.zeros(3), np.zeros(3))
 
     def reset(self, values: Mapping[str, float], seed: int) -> None:
@@ -104,6 +112,7 @@ class Renderer:
         self._cameras.clear()
         self._backdrops.clear()
         self._moment = 0
+        self._drawn_at.clear()
         self.drift = Drift.drawn(values, seed)
 
     def camera(self, name: str, time: float = 0.0) -> CameraModel:
@@ -148,18 +157,81 @@ class Renderer:
             self._studio = Studio(self._robot, self._objects)
         studio = self._studio
         studio.arrange(view, self._values)
-        backdrop = self._backdrop(camera, name)
+        if camera.link is not None:
+            camera = self._carried(camera, view)
+            self._backdrops.clear()
+        picture, _ = self._compose(studio, camera, name)
+        return self._optics(picture, camera, name, self._rng)
+
+    def picture(
+        self, wanted: PictureInput, view: Snapshot, time: float = 0.0, number: int = 0
+    ) -> tuple[Image, dict[str, int]]:
+        """What a policy sees, (H, W, 3) RGB, of `view`, `time` s into the episode, and how many of its pixels show each
+        object. `number` is the picture's number in the episode: noise follows from it and the episode's seed.
+
+        Who cuts out the view from above knows where the camera stood when the episode began, up to the detector's
+        constant error, `detector.bias_x` and `_y`.
+        """
+        believed = self.camera(wanted.camera)
+        wanted.check(believed)
+        camera = self.camera(wanted.camera, time)
+        if self._studio is None:
+            self._studio = Studio(self._robot, self._objects)
+        studio = self._studio
+        studio.arrange(view, self._values)
+        key = f"{wanted.view} of {wanted.camera}"
+        moment = self._moments(time)
+        if camera.link is not None:
+            camera = believed = self._carried(camera, view)
+        elif wanted.view == "table":
+            pose = believed.camera_to_base.copy()
+            pose[:2, 3] += self._values["detector.bias_x"], self._values["detector.bias_y"]
+            believed = replace(believed, camera_to_base=pose)
+        if self._drawn_at.get(key) != moment or camera.link is not None:
+            self._drawn_at[key] = moment
+            self._backdrops.pop((key, wanted.width, wanted.height), None)
+        virtual = wanted.camera_for(camera, believed)
+        picture, mask = self._compose(studio, virtual, key, SMALL_LIGHT)
+        rng = np.random.default_rng((self._seed, 0xCA, number))
+        image = self._optics(picture, virtual, key, rng)
+        counts = np.bincount(mask.ravel() + 1, minlength=1)
+        pixels = {
+            spec.name: int(sum(counts[body + 1] for body in studio.bodies(spec.name) if body + 1 < len(counts)))
+            for spec in self._objects
+        }
+        return image, pixels
+
+    def _carried(self, camera: CameraModel, view: Snapshot) -> CameraModel:
+        """Where a camera on the arm is. Raises UserError for a link that the arm does not have."""
+        robot = self._robot
+        if camera.link == robot.tool_link:
+            return camera.carried_at(*tool_pose(robot.model, view.position))
+        names = robot.model.link_names
+        if camera.link not in names:
+            raise UserError(
+                f"the camera '{camera.name}' is carried by the link '{camera.link}', which '{robot.name}' does not "
+                f"have; it has {', '.join(names)} and {robot.tool_link}"
+            )
+        rotations, origins = link_poses(robot.model, view.position)
+        at = names.index(camera.link)
+        return camera.carried_at(origins[at], rotations[at])
+
+    def _compose(
+        self, studio: Studio, camera: CameraModel, key: str, light: int = LIGHT_PIXELS
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The ideal picture (H, W, 3), 0..255, and which body (H, W) is at each pixel, -1 for the table and beyond."""
+        backdrop = self._backdrop(camera, key, light)
         picture = backdrop.picture(self._shadow(studio, backdrop)) * self._exposure()
         rgb, mask = self._draw(studio, camera, shadow=self._values["light.shadow"] >= 0.5)
         drawn = np.flatnonzero(mask >= 0)
         flat = picture.reshape(-1, 3)
         flat[drawn] = rgb.reshape(-1, 3)[drawn] * self._gains(studio)[mask.ravel()[drawn]]
-        return self._optics(picture, camera, name)
+        return picture, mask
 
-    def _backdrop(self, camera: CameraModel, name: str) -> Backdrop:
+    def _backdrop(self, camera: CameraModel, name: str, light: int) -> Backdrop:
         key = (name, camera.width, camera.height)
         if key not in self._backdrops:
-            self._backdrops[key] = Backdrop(camera, self._values, self._seed)
+            self._backdrops[key] = Backdrop(camera, self._values, self._seed, light)
         return self._backdrops[key]
 
     def _shadow(self, studio: Studio, backdrop: Backdrop) -> NDArray[np.bool_] | None:
@@ -207,7 +279,9 @@ class Renderer:
             gains[studio.bodies(spec.name)] = v[f"colour.{spec.name}"] / max(spec.rgb)
         return gains * self._exposure()
 
-    def _optics(self, picture: NDArray[np.float32], camera: CameraModel, name: str) -> Image:
+    def _optics(
+        self, picture: NDArray[np.float32], camera: CameraModel, name: str, rng: np.random.Generator
+    ) -> Image:
         v = self._values
         if camera.distortion.any():
             picture = picture[self._distortion_map(camera, name)]
@@ -215,7 +289,7 @@ class Renderer:
         if sigma > 0.05:
             picture = _blurred(picture, sigma)
         if v["camera.noise"] > 0:
-            noise = self._rng.standard_normal(picture.shape, dtype=np.float32)
+            noise = rng.standard_normal(picture.shape, dtype=np.float32)
             picture = picture + np.float32(255 * v["camera.noise"]) * noise
         if v["camera.compression"] > 0:
             picture = _compressed(picture, v["camera.compression"])

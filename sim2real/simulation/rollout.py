@@ -42,7 +42,7 @@ def rollout(
     """Reset the world to `draw` and run `policy` in it for the task's duration or `max_seconds`.
 
     privileged: the policy is given the true state (experts) instead of what sensors say; that is also what the
-    episode records. The episode has succeeded when the task's condition has held for 0.5 s without interruption, and
+    episode records. A policy with `pictures` gets those as well. The episode has succeeded when the task's condition has held for 0.5 s without interruption, and
     ends `linger` s later (infinite: it runs to its end). images: names of cameras to record at every policy step.
 
     `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks" (as on
@@ -73,7 +73,7 @@ def rollout(
         if step == frames or time - succeeded_at >= linger:
             break
         observation = world.observe(privileged=privileged)
-        chunk = _act(policy, observation)
+        chunk = _act(policy, observation | seen_by(policy, world))
         if step == 0:
             chunk = checked_chunk(chunk, policy, robot)
         if on_step is not None:
@@ -95,6 +95,15 @@ def rollout(
     episode.success = hold.succeeded
     episode.stage = task.stages[stage] if stage >= 0 else ""
     return episode
+
+
+def seen_by(policy: Policy, world: World) -> Observation:
+    """The pictures that a policy asks for (`pictures`, as policy files declare them), as entries of an observation."""
+    wanted = getattr(policy, "pictures", ())
+    if not wanted:
+        return {}
+    # The only entries that are not float64.
+    return {key.entry: image for key, (image, _) in world.pictures(wanted).items()}  # type: ignore[misc]
 
 
 def _act(policy: Policy, observation: Observation) -> Array:

@@ -10,7 +10,7 @@ nothing of the episode before remains: the same draw gives the same episode to t
 physics steps and has no rounding drift.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -30,10 +30,12 @@ from sim2real.model.kinematics import tool_pose, writable
 from sim2real.objects import ByName, ObjectSpec, checked
 from sim2real.observation import Observation, unseen
 from sim2real.parameters import Draw, Parameter
+from sim2real.pictures import PictureInput
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import CommandLine, Pushes
+from sim2real.simulation.feed import CameraFeed
 from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.scene import SceneBodies
@@ -158,6 +160,7 @@ class World:
         self.renderer.reset(values, draw.seed)
         self._detector_rng = rngs[4]
         self._detector: ObjectDetector | None = None
+        self._feed: CameraFeed | None = None
 
     def place(self, scene: Scene) -> None:
         """Put goal and objects where `scene` says, at once and at rest; the arm and the clock just go on.
@@ -214,6 +217,7 @@ class World:
         position, velocity, step = self._measured_position, self._measured_velocity, self._coupling.step
         drive, simulate, read = bullet.setJointMotorControlArray, bullet.stepSimulation, bullet.getJointStates
         mode, pushes, detector = bullet.TORQUE_CONTROL, self._pushes or None, self._detector
+        feed = self._feed
         for count in range(self._steps, self._steps + steps):
             if pushes is not None:
                 pushes.apply(self.bodies, count * dt)
@@ -227,6 +231,8 @@ class World:
             self._steps = count + 1
             if detector is not None and self._steps * dt >= detector.next_frame:
                 detector.capture(self._steps * dt)
+            if feed is not None and self._steps * dt >= feed.next_frame:
+                feed.capture(self._steps * dt, self._view())
 
     def _send(self, goal: Array) -> None:
         goal = writable(goal)
@@ -315,8 +321,24 @@ class World:
         self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        view = Snapshot(self.position, self.states())
-        return self.renderer.image(camera, view, width, height, time=self.time)
+        return self.renderer.image(camera, self._view(), width, height, time=self.time)
+
+    def _view(self) -> Snapshot:
+        return Snapshot(self.position, self.states())
+
+    def pictures(
+        self, wanted: Sequence[PictureInput]
+    ) -> dict[PictureInput, tuple[NDArray[np.uint8], dict[str, int]]]:
+        """What a policy that sees gets now: pictures (H, W, 3) RGB at the cameras' rate and latency, and how many of
+        their pixels show each object. The cameras run from the first time in an episode that they are asked.
+
+        Raises UserError for a camera that the robot does not have, or of which such a picture cannot be made.
+        """
+        if self._feed is None:
+            self._feed = CameraFeed(
+                self.values, self.renderer, np.random.default_rng((self.draw.seed, 0xFEED)), self.time, self._view()
+            )
+        return self._feed.look(wanted, self.time)
 
     def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
         """The camera as it really stands by now (the draw may have moved it, and let it drift)."""

@@ -282,7 +282,9 @@ class CameraModel:
                 f"the image is {width} x {height}, its calibration is for {self.width} x {self.height}; "
                 "the proportions differ, so the driver crops; set the camera to the calibrated size"
             )
-        values = {key: getattr(self, key) for key in ("camera_to_base", "distortion", "source", "name", "link")}
+        values = {
+            key: getattr(self, key) for key in ("camera_to_base", "distortion", "source", "name", "link")
+        }
         return CameraModel(
             width=width,
             height=height,

@@ -2,7 +2,7 @@
 
 | view | what is in it |
 |---|---|
-| `table` | the table as seen from straight above: every pixel is a place in the base frame, wherever the camera stands |
+| `table` | the table from straight above: every pixel is a place in the base frame, wherever the camera stands |
 | `frame` | the camera's whole picture, cut in its middle to the proportions that are asked for, and made smaller |
 
 For `table` the camera's pose must be known. Two pictures that were taken from one place differ by a projective map, so
@@ -119,9 +119,9 @@ class PictureInput:
                 )
             if camera.position[2] < LOWEST:
                 raise UserError(
-                    f"the camera '{self.camera}' stands {camera.position[2]:.2f} m over the table by its camera_to_base; "
-                    f"to show the table from above it must be at least {LOWEST} m over it: calibrate it "
-                    "(`sim2real calibrate-camera`)"
+                    f"the camera '{self.camera}' stands {camera.position[2]:.2f} m over the table by its "
+                    f"camera_to_base; to show the table from above it must be at least {LOWEST} m over it: "
+                    "calibrate it (`sim2real calibrate-camera`)"
                 )
         elif camera.height < self.height / 2 or camera.width < self.width / 2:
             raise UserError(

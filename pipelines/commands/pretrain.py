@@ -10,8 +10,9 @@ COMPILES = True
 HELP = (
     "Train a policy in simulation under randomization. A scripted expert shows the task in many drawn worlds, "
     "a network learns to do the same from what sensors and camera show, drives itself, and is corrected where "
-    "it goes wrong. With --observe pixels it is given pictures instead of what a detector finds in them. Writes DIR/policy.onnx, logs, checkpoints and metrics.json. Ctrl-C leaves the policy as it "
-    "is at that moment; the same command goes on."
+    "it goes wrong. With --observe pixels it is given pictures instead of what a detector finds in them. Writes "
+    "DIR/policy.onnx, logs, checkpoints and metrics.json. Ctrl-C leaves the policy as it is at that moment; the same "
+    "command goes on."
 )
 EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
@@ -45,10 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --observe pixels: what it sees of a camera, 'table' (from above; default: front=table) or "
         "'frame' (the whole picture); once for each camera",
     )
-    parser.add_argument("--history", type=int, metavar="K", help="with --observe pixels: observations in a row")
-    parser.add_argument("--channels", type=int, metavar="C", help="with --observe pixels: of the convolutions")
     parser.add_argument(
-        "--keep", type=float, metavar="SHARE", help="with --observe pixels: share of the pictures learned from"
+        "--history", type=int, metavar="K", help="with --observe pixels: observations in a row"
+    )
+    parser.add_argument(
+        "--channels", type=int, metavar="C", help="with --observe pixels: of the convolutions"
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        metavar="SHARE",
+        help="with --observe pixels: share of the pictures learned from",
     )
     parser.add_argument("--network", metavar="KIND", help="kind of network (mlp; cnn for pixels)")
     parser.add_argument("--width", type=int, metavar="W", help="units per layer of the network")
@@ -57,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         choices=("sensors", "truth", "objects"),
-        help="what the demonstrating expert looks at (default: sensors; for pixels objects: the sensors' joints and the "
-        "true places of the objects)",
+        help="what the demonstrating expert looks at (default: sensors; for pixels objects: the sensors' joints and "
+        "the true places of the objects)",
     )
     add(parser, evaluate="episodes of the measurement at the end")
     parser.add_argument(

@@ -14,6 +14,7 @@ from sim2real.observation import Observation
 from sim2real.policies.latency import Coverage, Timing, time_policy
 from sim2real.policies.load import kind_of, load_policy
 from sim2real.policies.protocol import Policy, checked_chunk
+from sim2real.policies.seeing import example_pictures, wanted_by
 from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task, name_from_outside
@@ -63,6 +64,7 @@ def measure(policy: Policy, task: Task, robot: Robot, *, load: int | None, secon
         raise UserError(f"--load must be 0 or more processes, got {load}")
     count = others() if load is None else load
     observation = example_observation(robot, observed_features(task, robot))
+    observation |= example_pictures(wanted_by(policy))
     covered = Coverage(policy.horizon, robot.policy_rate)
     try:
         policy.reset(0)

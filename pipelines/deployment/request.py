@@ -15,6 +15,7 @@ from pipelines.runs import require_own, require_unused
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
+from sim2real.pictures import PictureInput
 from sim2real.policies.load import kind_of
 from sim2real.policies.remote import offered
 from sim2real.robot import Robot
@@ -130,6 +131,8 @@ class Setup:
     goal: Array | None
     pictures: tuple[str, ...] = ()
     """Cameras whose pictures the policy itself wants to see."""
+    sees: tuple[PictureInput, ...] = ()
+    """What a policy from a file sees of them."""
     motion: Trajectory | None = None
     """What is to be played."""
 
@@ -231,6 +234,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
     policy: dict[str, Any] = {"policy": spec}
     task_name = options.task
     pictures: tuple[str, ...] = ()
+    sees: tuple[PictureInput, ...] = ()
     kind = kind_of(spec)
     if kind == "file":
         from sim2real.policies.file import load_policy_file
@@ -240,6 +244,8 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
         task_name = task_name or name_from_outside(file.info.task, f"the policy {spec}")
         file.check(robot, load_task(task_name, robot.n))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
+        sees = file.pictures
+        pictures = tuple(picture.camera for picture in sees)
     elif kind == "server":
         offer = offered(spec, robot)
         pictures = offer.pictures
@@ -252,7 +258,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
             "(policy files, and servers that want to, know their task)"
         )
     task = load_task(task_name, robot.n)
-    return Setup(options, robot, task, task_name, policy, goal, pictures)
+    return Setup(options, robot, task, task_name, policy, goal, pictures, sees)
 
 
 def parse_goal(text: str, robot: Robot) -> Array:
@@ -293,8 +299,9 @@ def goals_of(setup: Setup) -> Callable[[int], Array | None]:
 
 
 def objects_to_see(setup: Setup) -> tuple[ObjectSpec, ...]:
-    """What the camera must find: the task's objects, but not the zone of a goal that was given."""
-    if setup.task is None:
+    """What the camera must find: the task's objects, but not the zone of a goal that was given; nothing where the
+    policy looks for itself."""
+    if setup.task is None or setup.sees:
         return ()
     given = setup.task.goal_zone if setup.goal is not None else None
     return tuple(spec for spec in setup.task.objects if spec.name != given)

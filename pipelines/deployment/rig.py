@@ -31,6 +31,7 @@ from sim2real.arm import ArmState
 from sim2real.calibration import Calibration
 from sim2real.clock import RealClock
 from sim2real.errors import UserError
+from sim2real.pictures import find_cameras
 from sim2real.policies.remote import Surroundings
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ class Rig:
                 f"the policy at {options.policy} wants to see the camera {', '.join(missing)}: "
                 "give --cameras FILE and --camera name=SOURCE"
             )
+        find_cameras(self.setup.sees, used, f"the policy {options.policy}")
         return used
 
     def _check_sources(self, used: Mapping[str, "CameraModel"]) -> dict[str, str]:
@@ -375,7 +377,8 @@ class Rig:
         """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants
         to see, and when recording all others too."""
         needed = self._needed
-        looking = (EYE if EYE in cameras else next(iter(cameras), None)) if needed else None
+        still = [name for name, model in cameras.items() if model.link is None]
+        looking = (EYE if EYE in still else next(iter(still), None)) if needed else None
         if not self.options.record and self.options.view is None:
             wanted = {looking, *self.setup.pictures}
             cameras = {name: model for name, model in cameras.items() if name in wanted}
@@ -392,6 +395,11 @@ class Rig:
         for camera in self._cameras.values():
             camera.wait_ready()
         task = self.setup.task
+        if self.setup.sees:
+            from hardware.cameras.watching import CamerasOnly
+
+            watched = [self._cameras[name] for name in self.setup.pictures]
+            return CamerasOnly(watched, self.setup.goal, () if task is None else task.objects)
         if looking is None or task is None:
             return GoalOnly(self.setup.goal, () if task is None else task.objects)
         from hardware.cameras.tracking import CameraPerception

@@ -16,6 +16,7 @@ from sim2real.errors import HardwareError, Sim2RealError, UserError
 from sim2real.policies.load import kind_of, load_policy
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.policies.protocol import Policy
+from sim2real.policies.seeing import wanted_by
 from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task, name_from_outside
@@ -53,6 +54,11 @@ class Served:
             task = name_from_outside(load_policy_file(spec).info.task, f"the policy {spec}")
         chosen = load_task(task, arm.n)
         policy = load_policy(spec, chosen, arm)
+        if wanted_by(policy):
+            raise UserError(
+                f"the policy '{spec}' sees pictures, which this server does not pass on: they are cut out by where the "
+                "camera stands, which only the arm's side knows; run it there, with deploy --policy FILE"
+            )
         # The first call compiles or allocates; no arm must wait for that.
         try:
             policy.reset(0)

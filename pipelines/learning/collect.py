@@ -9,8 +9,8 @@ The input is always what the *student* would see at that step: late, noisy, bias
 camera detector. The expert may look at the true state or at the same sensors (`labels`). With the true state its
 decisions hinge on what the student cannot know, such as an encoder's offset of a degree; the student learns the
 average of contrary decisions and hesitates where the expert is precise. Looking at the sensors, the expert does
-nearly as well as with the true state, and what it does can be learned. For students that see pictures there is a third
-way, the sensors' joints with the true places of the objects: what the detector makes of a picture is not in the picture.
+nearly as well as with the true state, and what it does can be learned. For students that see pictures there is a
+third way, the sensors' joints with the true places of the objects: what the detector makes of a picture is not in it.
 
 An episode goes on for a while after it has succeeded: a person or a program that watches an arm needs longer than
 the simulation to see that it has, and a student that was never shown what comes then lets go of what it has lifted.

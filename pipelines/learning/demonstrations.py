@@ -81,7 +81,7 @@ class Demonstrations:
                     observations=self.observations,
                     chunks=self.chunks,
                     episodes=self.episodes,
-                    **self._besides(),
+                    **self._besides(),  # type: ignore[arg-type]  # names of arrays, not options
                 )
             temporary.replace(path)
         finally:

@@ -26,8 +26,8 @@ _SPELLING = re.compile(r"(\w+)(?:=(\w+))?(?::(\d+)x(\d+))?")
 class PixelSettings(PretrainSettings):
     """Everything that decides a policy that was pretrained on pictures.
 
-    `pictures` as `parse_picture` reads them, `history` observations in a row, `channels` of the convolutions, `keep` the
-    share of the steps whose pictures are learned from.
+    `pictures` as `parse_picture` reads them, `history` observations in a row, `channels` of the convolutions, `keep`
+    the share of the steps whose pictures are learned from.
     """
 
     episodes: int = 400
@@ -75,7 +75,9 @@ class PixelSettings(PretrainSettings):
 
 
 PIXELS_ONLY = tuple(
-    sorted({field.name for field in fields(PixelSettings)} - {field.name for field in fields(PretrainSettings)})
+    sorted(
+        {field.name for field in fields(PixelSettings)} - {field.name for field in fields(PretrainSettings)}
+    )
 )
 """Settings that policies of states do not have."""
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from pipelines.sweeps.given import Given
 from pipelines.sweeps.inputs import (
     PolicyLike,
     RobotLike,
@@ -16,11 +17,11 @@ from pipelines.sweeps.inputs import (
     robot_name,
     space_of,
 )
-from pipelines.sweeps.given import Given
 from pipelines.sweeps.plan import SweepPlan, check_policy, policy_sees
 from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.policies.load import kind_of
+from sim2real.policies.seeing import wanted_by
 from sim2real.tasks.registry import name_from_outside
 
 
@@ -66,7 +67,7 @@ def make_plan(
 
 def _sees(spec: str, objects: Given) -> bool:
     if objects.policy is not None:
-        return bool(getattr(objects.policy, "pictures", ()))
+        return bool(wanted_by(objects.policy))
     return policy_sees(spec)
 
 

@@ -1,9 +1,10 @@
 """Policies in files: one ONNX file that says everything about itself. Needs onnxruntime, not torch.
 
-Input `observation` (B, D) float32, output `chunk` (B, H, n) float32, rad. A policy that sees has an input more for every
-picture, `image.<camera>` (B, H, W, 3) uint8 RGB, which the metadata declare: of which camera, how large and how it is cut
-out (`sim2real/pictures.py`). One with a `history` of k takes the last k observations one after the other, the newest first;
-before there are as many, the first one stands for those that are missing. The embedded metadata has three keys:
+Input `observation` (B, D) float32, output `chunk` (B, H, n) float32, rad. A policy that sees has a further input for
+each picture, `image.<camera>` (B, H, W, 3) uint8 RGB, which the metadata declare: of which camera, how large and how it
+is cut out (`sim2real/pictures.py`). One with a `history` of k takes the last k observations one after the other, the
+newest first; before there are as many, the first one stands for those that are missing. The embedded metadata has
+three keys:
 
 | key | content |
 |---|---|
@@ -169,7 +170,9 @@ class FilePolicy:
         shape = (self.info.horizon, len(self.info.joints))
         inputs, outputs = session.get_inputs(), session.get_outputs()
         # Older files say nothing of their batch but a letter.
-        declared = {"observation": ((self.info.observation_size,), "tensor(float)")}
+        declared: dict[str, tuple[tuple[int, ...], str]] = {
+            "observation": ((self.info.observation_size,), "tensor(float)")
+        }
         declared |= {picture.entry: (picture.shape, "tensor(uint8)") for picture in self.pictures}
         if (
             {value.name: (tuple(value.shape[1:]), value.type) for value in inputs} != declared

@@ -10,17 +10,17 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real import old_names
-from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError, UserError
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, nothing_seen, observed_names, standard_features
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
+from sim2real.policies.seeing import FIRST, Camera
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -35,24 +35,11 @@ ANSWER_TIMEOUT = 10.0
 """s after which a silent server counts as gone. The supervisor stops the arm long before."""
 
 PICTURE_QUALITY = 90
-PICTURE_TIMEOUT = 10.0
-"""s within which a camera must have given its first picture."""
-
-
-class PictureSource(Protocol):
-    """A camera as far as a server is shown it."""
-
-    @property
-    def camera(self) -> CameraModel:
-        """The camera's image size and where it stands."""
-
-    def latest(self) -> tuple[float, NDArray[np.uint8]] | None:
-        """(time of capture, s, (H, W, 3) uint8 RGB) of the newest picture; None before the first. Never waits."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a server is told and shown besides the observation.
+    """What a policy is shown, and a server told, besides the observation.
 
     `lower`, `upper` (n,) rad: the arm's calibrated range (default: the URDF's limits), from which a server can
     make LeRobot's percentages. `cameras`: the pictures there are, by name. `objects`: what the task has on the table,
@@ -61,7 +48,7 @@ class Surroundings:
 
     lower: Array | None = None
     upper: Array | None = None
-    cameras: Mapping[str, PictureSource] = field(default_factory=dict)
+    cameras: Mapping[str, Camera] = field(default_factory=dict)
     objects: tuple[ObjectSpec, ...] = ()
 
 
@@ -204,7 +191,7 @@ class RemotePolicy:
         """The newest picture of every camera the server wants; waits for the first one."""
         pictures: dict[str, bytes] = {}
         times: dict[str, float] = {}
-        end = time.monotonic() + PICTURE_TIMEOUT
+        end = time.monotonic() + FIRST
         for name in self.offer.pictures:
             while (newest := self._surroundings.cameras[name].latest()) is None:
                 if time.monotonic() > end:

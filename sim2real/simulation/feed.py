@@ -44,7 +44,9 @@ class CameraFeed:
         self._count += 1
         self._taken.append((time, self._count, view))
 
-    def look(self, wanted: Sequence[PictureInput], now: float) -> dict[PictureInput, tuple[Image, dict[str, int]]]:
+    def look(
+        self, wanted: Sequence[PictureInput], now: float
+    ) -> dict[PictureInput, tuple[Image, dict[str, int]]]:
         """The newest pictures (H, W, 3) RGB that have arrived by `now`, and how many pixels show each object."""
         while len(self._taken) > 1 and self._taken[1][0] + self._latency <= now + 1e-9:
             self._taken.popleft()

@@ -196,7 +196,9 @@ class Renderer:
         image = self._optics(picture, virtual, key, rng)
         counts = np.bincount(mask.ravel() + 1, minlength=1)
         pixels = {
-            spec.name: int(sum(counts[body + 1] for body in studio.bodies(spec.name) if body + 1 < len(counts)))
+            spec.name: int(
+                sum(counts[body + 1] for body in studio.bodies(spec.name) if body + 1 < len(counts))
+            )
             for spec in self._objects
         }
         return image, pixels

@@ -15,6 +15,7 @@ from sim2real.errors import PolicyError, Sim2RealError, UserError
 from sim2real.observation import Observation
 from sim2real.parameters import Draw
 from sim2real.policies.protocol import Policy, checked_chunk
+from sim2real.policies.seeing import wanted_by
 from sim2real.simulation.execution import Execution
 from sim2real.simulation.world import World
 from sim2real.task import Hold
@@ -42,8 +43,9 @@ def rollout(
     """Reset the world to `draw` and run `policy` in it for the task's duration or `max_seconds`.
 
     privileged: the policy is given the true state (experts) instead of what sensors say; that is also what the
-    episode records. A policy with `pictures` gets those as well. The episode has succeeded when the task's condition has held for 0.5 s without interruption, and
-    ends `linger` s later (infinite: it runs to its end). images: names of cameras to record at every policy step.
+    episode records. A policy with `pictures` gets those as well. The episode has succeeded when the task's condition
+    has held for 0.5 s without interruption, and ends `linger` s later (infinite: it runs to its end). images: names of
+    cameras to record at every policy step.
 
     `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks" (as on
     the arm, the one before plays on) and by what was wrong with them "rejected_for", "latency_missed" (chunks that
@@ -99,7 +101,7 @@ def rollout(
 
 def seen_by(policy: Policy, world: World) -> Observation:
     """The pictures that a policy asks for (`pictures`, as policy files declare them), as entries of an observation."""
-    wanted = getattr(policy, "pictures", ())
+    wanted = wanted_by(policy)
     if not wanted:
         return {}
     # The only entries that are not float64.

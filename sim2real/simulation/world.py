@@ -336,7 +336,11 @@ class World:
         """
         if self._feed is None:
             self._feed = CameraFeed(
-                self.values, self.renderer, np.random.default_rng((self.draw.seed, 0xFEED)), self.time, self._view()
+                self.values,
+                self.renderer,
+                np.random.default_rng((self.draw.seed, 0xFEED)),
+                self.time,
+                self._view(),
             )
         return self._feed.look(wanted, self.time)
 

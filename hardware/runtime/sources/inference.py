@@ -27,6 +27,7 @@ from sim2real.policies.latency import Coverage, Timing, time_policy
 from sim2real.policies.load import load_policy
 from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.remote import MAX_HORIZON, Surroundings
+from sim2real.policies.seeing import Sight, example_pictures, wanted_by
 from sim2real.robot import Robot
 from sim2real.spawning import context
 from sim2real.task import Task
@@ -260,14 +261,16 @@ def _serve(
             )
         policy.reset(0)
         # The first call compiles or allocates; it must not happen with the arm waiting.
-        example = example_observation(robot, features)
+        wanted = wanted_by(policy)
+        sight = Sight(wanted, {} if surroundings is None else surroundings.cameras) if wanted else None
+        example = example_observation(robot, features) | example_pictures(wanted)
         checked_chunk(policy.act(example), policy, robot)
         if timed:
             covered = Coverage(policy.horizon, robot.policy_rate)
             found = _time(policy, example, covered)
             shared.timing[:] = [covered.horizon, *astuple(found)]
         shared.status[0] = READY
-        _think(policy, robot, features, shared, wake)
+        _think(policy, robot, features, shared, wake, sight)
     except Sim2RealError as error:
         shared.fail(str(error))
     except Exception as error:
@@ -297,7 +300,12 @@ def example_observation(robot: Robot, features: Sequence[Feature]) -> Observatio
 
 
 def _think(
-    policy: Policy, robot: Robot, features: Sequence[Feature], shared: _Shared, wake: Connection
+    policy: Policy,
+    robot: Robot,
+    features: Sequence[Feature],
+    shared: _Shared,
+    wake: Connection,
+    sight: Sight | None = None,
 ) -> None:
     descriptor = wake.fileno()
     episode = -1
@@ -317,6 +325,8 @@ def _think(
         for feature in features:
             observation[feature.name] = values[at : at + feature.size]
             at += feature.size
+        if sight is not None:
+            observation |= sight.entries()
         chunk = np.asarray(policy.act(observation), dtype=np.float64)
         header = (values[0], values[2], time.monotonic())
         if chunk.ndim == 2 and chunk.shape[1] == robot.n and 1 <= len(chunk) <= MAX_HORIZON:

@@ -202,7 +202,7 @@ class PixelCNN(PolicyNetwork):
             layers += [nn.Linear(size if i == 0 else width, width), nn.LayerNorm(width), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(width if depth else size, horizon * joints)
-        self.eyes.to(memory_format=torch.channels_last)
+        self.eyes.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def reduce_precision(self) -> None:
         """Compute convolutions in bfloat16 while it learns, where this processor is made for it."""
@@ -337,7 +337,7 @@ class PixelCNN(PolicyNetwork):
         return (observations, *pictures, truths, targets)
 
     def losses(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """See `PolicyNetwork.losses`. The perceptron learns on what the heads say and, as long as the truth is known, on
+        """See `PolicyNetwork.losses`. The perceptron learns on what the heads say and, where the truth is known, on
         that too: so it can do its task long before the eyes see well."""
         observation, *pictures, truths, targets = batch
         objects, whole = self.look(observation, pictures)
@@ -352,7 +352,10 @@ class PixelCNN(PolicyNetwork):
                 shown = truth.clone()
                 shown[:, :, :3] += 0.003 * torch.randn_like(shown[:, :, :3])
                 loss = loss + (self.decide(observation, shown, whole.detach()) - targets).abs().mean()
-            away, turned = (objects[:, :, :3] - truth[:, :, :3]).abs(), (objects[:, :, 3:5] - truth[:, :, 3:5]).abs()
+            away, turned = (
+                (objects[:, :, :3] - truth[:, :, :3]).abs(),
+                (objects[:, :, 3:5] - truth[:, :, 3:5]).abs(),
+            )
             visible = nn.functional.binary_cross_entropy_with_logits(
                 objects[:, :, 5], truth[:, :, 5].clamp(0, 1), reduction="none"
             )

@@ -1,9 +1,14 @@
 """Where a cube or a disc of known size must lie for its outline in a picture to be what it is. Compiled.
 
-The outline is given as points on it. They need not be complete: where something hides the object, points lie
-*inside* its true outline, so points inside count less the further in they are, while points outside, which
-nothing can explain, count fully. The fit is Gauss–Newton with such weights (iteratively reweighted least
-squares), from several starts, because the outline of a cube looks similar under several angles.
+The outline is given as points of three kinds. An `EDGE` is where the object's colour ends; when something unknown
+hides the object, it lies *inside* the true outline, so edges inside count less the further in they are, while edges
+outside, which nothing can explain, count fully. At a `HIDING` edge something known begins that is in front of the
+object: the outline may run anywhere beyond. `BARE` points are known to show neither the object nor what hides it: the
+outline must not contain them. The fit is Gauss–Newton with such weights (iteratively reweighted least squares), from
+several starts, because the outline of a cube looks similar under several angles.
+
+How well the pose is known follows from the cost along the angle (`angle_profile`): at each angle the best place, its
+cost and its curvature, so that a flat cost, and several minima, are seen as what they are.
 
 A cube stands upright. Its pose is (x, y, yaw, s): (x, y) is where the camera sees its centre on the plane half
 a cube above the table, and s says how far along that ray it really is: 1 on the table, less when it was
@@ -18,6 +23,9 @@ from numpy.typing import NDArray
 from sim2real.compiled import njit
 
 Array = NDArray[np.float64]
+Kinds = NDArray[np.int8]
+
+EDGE, HIDING, BARE = 0, 1, 2
 
 _HUBER = 2.0
 """Distances outside beyond this many pixels count linearly."""
@@ -75,32 +83,44 @@ def cube_outline(pose: Array, size: float, camera: Array, focal: float, outline:
 @njit(cache=True, nogil=True)
 def _distances(points: Array, outline: Array, count: int, result: Array) -> None:
     """Distance of each point from the convex outline: positive outside, negative inside."""
+    edges = np.empty((count, 5))
+    used = 0
+    for k in range(count):
+        ax, ay = outline[k]
+        bx, by = outline[(k + 1) % count]
+        length = math.sqrt((bx - ax) ** 2 + (by - ay) ** 2)
+        if length >= 1e-12:
+            edges[used, 0], edges[used, 1], edges[used, 4] = ax, ay, length
+            edges[used, 2], edges[used, 3] = (bx - ax) / length, (by - ay) / length
+            used += 1
     for i in range(len(points)):
-        inside, nearest = -1e30, 1e30
-        for k in range(count):
-            ax, ay = outline[k]
-            bx, by = outline[(k + 1) % count]
-            ex, ey = bx - ax, by - ay
-            length = math.sqrt(ex * ex + ey * ey)
-            if length < 1e-12:
-                continue
-            px, py = points[i, 0] - ax, points[i, 1] - ay
+        x, y = points[i, 0], points[i, 1]
+        inside = -1e30
+        for k in range(used):
             # Corners run so that the inside is on the left of each edge.
-            side = (px * ey - py * ex) / length
-            inside = max(inside, side)
-            along = min(max((px * ex + py * ey) / length, 0.0), length)
-            dx, dy = px - along * ex / length, py - along * ey / length
-            nearest = min(nearest, dx * dx + dy * dy)
-        result[i] = math.sqrt(nearest) if inside > 0.0 else inside
+            inside = max(inside, (x - edges[k, 0]) * edges[k, 3] - (y - edges[k, 1]) * edges[k, 2])
+        if inside > 0.0:
+            nearest = 1e30
+            for k in range(used):
+                px, py = x - edges[k, 0], y - edges[k, 1]
+                along = min(max(px * edges[k, 2] + py * edges[k, 3], 0.0), edges[k, 4])
+                dx, dy = px - along * edges[k, 2], py - along * edges[k, 3]
+                nearest = min(nearest, dx * dx + dy * dy)
+            inside = math.sqrt(nearest)
+        result[i] = inside
 
 
 @njit(cache=True, nogil=True)
-def _loss(distance: float, scale: float) -> tuple[float, float]:
-    """(cost, weight) of a point at `distance` from the outline; `scale` is how far inside counts."""
+def _loss(distance: float, scale: float, kind: int = EDGE) -> tuple[float, float]:
+    """(cost, weight) of a point at `distance` outside the outline; `scale` is how far inside an edge counts."""
+    if kind == BARE:
+        distance = -distance
     if distance >= 0.0:
         if distance <= _HUBER:
             return distance * distance, 1.0
         return _HUBER * (2.0 * distance - _HUBER), _HUBER / distance
+    if kind != EDGE:
+        return 0.0, 0.0
     square = distance * distance / (scale * scale)
     return distance * distance / (1.0 + square), 1.0 / (1.0 + square) ** 2
 
@@ -119,11 +139,13 @@ def _residuals(
 
 
 @njit(cache=True, nogil=True)
-def _cost(distances: Array, scale: float) -> float:
-    total = 0.0
-    for distance in distances:
-        total += _loss(distance, scale)[0]
-    return total / len(distances)
+def _cost(distances: Array, kinds: Kinds, scale: float) -> float:
+    """Mean over the points on the outline, px²."""
+    total, count = 0.0, 0
+    for i in range(len(distances)):
+        total += _loss(distances[i], scale, kinds[i])[0]
+        count += kinds[i] != BARE
+    return total / max(count, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -131,6 +153,7 @@ def _descend(
     pose: Array,
     free: int,
     points: Array,
+    kinds: Kinds,
     size: float,
     camera: Array,
     focal: float,
@@ -145,7 +168,7 @@ def _descend(
     delta = np.array([1e-5, 1e-5, 1e-4, 1e-4])
     if not _residuals(pose, points, size, camera, focal, inset, now):
         return 1e30
-    cost, damping = _cost(now, scale), 1e-3
+    cost, damping = _cost(now, kinds, scale), 1e-3
     trial = pose.copy()
     for _ in range(steps):
         for j in range(free):
@@ -156,7 +179,7 @@ def _descend(
             jacobian[:, j] = (moved - now) / delta[j]
         normal, gradient = np.zeros((free, free)), np.zeros(free)
         for i in range(n):
-            weight = _loss(now[i], scale)[1]
+            weight = _loss(now[i], scale, kinds[i])[1]
             for a in range(free):
                 gradient[a] += weight * jacobian[i, a] * now[i]
                 for b in range(free):
@@ -172,7 +195,7 @@ def _descend(
             if free == 4:
                 trial[3] = min(max(trial[3], 0.3), 1.02)
             if _residuals(trial, points, size, camera, focal, inset, moved):
-                candidate = _cost(moved, scale)
+                candidate = _cost(moved, kinds, scale)
                 if candidate < cost:
                     improved = cost - candidate > 1e-6 * cost
                     pose[:], now[:], cost = trial, moved, candidate
@@ -187,6 +210,7 @@ def _descend(
 @njit(cache=True, nogil=True)
 def fit_cube(
     points: Array,
+    kinds: Kinds,
     starts: Array,
     lifted: bool,
     size: float,
@@ -195,32 +219,116 @@ def fit_cube(
     inset: float,
     tolerance: float,
 ) -> tuple[Array, float, float]:
-    """The pose whose outline runs through `points` (N, 2), the mean cost in px², and how many points lie on it.
+    """The pose whose outline fits `points` (N, 2) of `kinds` (N,), the mean cost in px², and how many fit it.
 
     Points and `focal` are in pixels of an ideal picture with its origin in the optical axis. `starts` (K, 4)
     are the poses to begin from; the best are followed to the end. `lifted` leaves the distance free. `inset`
-    is how far the points lie inside the true edge on average, px; points further inside than a few times
-    `tolerance`, px, are taken for edges of what hides the cube. The last number returned is the fraction of
-    points within two tolerances of the outline. The cost is 1e30 when no start was possible.
+    is how far edges lie inside the true outline on average, px; edges further inside than a few times
+    `tolerance`, px, are taken for those of what hides the cube. The last number returned is the fraction of
+    edges within two tolerances of the outline, and of hiding ones inside it. The cost is 1e30 when no start was
+    possible.
     """
     free = 4 if lifted else 3
     poses, costs = starts.copy(), np.empty(len(starts))
     distances = np.empty(len(points))
     for k in range(len(starts)):
         # First from afar, then judged by what counts in the end.
-        costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, 3 * tolerance, 3)
+        costs[k] = _descend(poses[k], free, points, kinds, size, camera, focal, inset, 3 * tolerance, 3)
         if costs[k] < 1e29:
             _residuals(poses[k], points, size, camera, focal, inset, distances)
-            costs[k] = _cost(distances, tolerance)
+            costs[k] = _cost(distances, kinds, tolerance)
     order = np.argsort(costs)
     for k in order[:2]:
         if costs[k] < 1e29:
-            costs[k] = _descend(poses[k], free, points, size, camera, focal, inset, tolerance, 12)
+            costs[k] = _descend(poses[k], free, points, kinds, size, camera, focal, inset, tolerance, 12)
     best = int(np.argmin(costs))
     if costs[best] > 1e29:
         return poses[best], costs[best], 0.0
     _residuals(poses[best], points, size, camera, focal, inset, distances)
-    return poses[best], costs[best], float(np.mean(np.abs(distances) < 2 * tolerance))
+    fitting = outline = 0
+    for i in range(len(points)):
+        if kinds[i] != BARE:
+            outline += 1
+            fitting += distances[i] < 2 * tolerance and (kinds[i] == HIDING or distances[i] > -2 * tolerance)
+    return poses[best], costs[best], fitting / max(outline, 1)
+
+
+@njit(cache=True, nogil=True)
+def angle_profile(
+    best: Array,
+    points: Array,
+    kinds: Kinds,
+    angles: Array,
+    size: float,
+    camera: Array,
+    focal: float,
+    inset: float,
+    tolerance: float,
+    blur: float,
+    alike: float,
+) -> tuple[Array, Array, Array]:
+    """The best places at all `angles` (K,) rad in ascending order: poses (K, 4), costs (K,), covariances (K, 2, 2).
+
+    The covariances are of x and y, m², from the cost's curvature, for edges that are uncertain by `blur` px each and
+    half as much again all together, of which `alike` in a row count as one.
+    """
+    count = len(angles)
+    poses, costs, spreads = np.empty((count, 4)), np.full(count, 1e30), np.zeros((count, 2, 2))
+    nearest = int(np.argmin(np.abs(angles - best[2])))
+    for way in (1, -1):
+        start = best.copy()
+        k = nearest if way == 1 else nearest - 1
+        while 0 <= k < count:
+            start[2] = angles[k]
+            costs[k] = _descend(start, 2, points, kinds, size, camera, focal, inset, tolerance, 6)
+            poses[k] = start
+            k += way
+    for k in range(count):
+        if costs[k] < 1e29:
+            spreads[k] = curvature(
+                poses[k], 2, points, kinds, size, camera, focal, inset, tolerance, blur, alike
+            )
+    return poses, costs, spreads
+
+
+@njit(cache=True, nogil=True)
+def curvature(
+    pose: Array,
+    free: int,
+    points: Array,
+    kinds: Kinds,
+    size: float,
+    camera: Array,
+    focal: float,
+    inset: float,
+    tolerance: float,
+    blur: float,
+    alike: float,
+) -> Array:
+    """(free, free) covariance of a pose's first `free` numbers by the cost's curvature there; see `angle_profile`."""
+    n = len(points)
+    now, moved = np.empty(n), np.empty(n)
+    jacobian = np.ones((n, free + 1))  # the last: all edges lie too far in, or out
+    delta = np.array([1e-5, 1e-5, 1e-4, 1e-4])
+    normal = np.zeros((free + 1, free + 1))
+    if _residuals(pose, points, size, camera, focal, inset, now):
+        for j in range(free):
+            trial = pose.copy()
+            trial[j] += delta[j]
+            _residuals(trial, points, size, camera, focal, inset, moved)
+            jacobian[:, j] = (moved - now) / delta[j]
+        for i in range(n):
+            # What counts on one side only, and just does not, would count a little further on.
+            aside = 1.0 if kinds[i] == HIDING else -1.0 if kinds[i] == BARE else 0.0
+            weight = _loss(now[i] + aside, tolerance, kinds[i])[1] / (alike * blur * blur)
+            for a in range(free + 1):
+                for b in range(free + 1):
+                    normal[a, b] += weight * jacobian[i, a] * jacobian[i, b]
+    # What is known beforehand: a place within the object itself, any angle, a distance.
+    for a in range(free):
+        normal[a, a] += (0.5 * size) ** -2 if a < 2 else 1.0 if a == 2 else 10.0**2
+    normal[free, free] += 0.5 / (blur * blur)
+    return np.ascontiguousarray(np.linalg.inv(normal)[:free, :free])
 
 
 @njit(cache=True, nogil=True)
@@ -242,7 +350,7 @@ def fit_disc(
                 dx, dy = points[i, 0] - centre[0], points[i, 1] - centre[1]
                 distance = math.sqrt(dx * dx + dy * dy) + 1e-12
                 residual = (distance - radius + inset) / tolerance
-                square, weight = _loss(residual, 1.0)
+                square, weight = _loss(residual, 1.0, EDGE)
                 total += square
                 dx, dy = -dx / distance / tolerance, -dy / distance / tolerance
                 xx += weight * dx * dx

@@ -19,6 +19,10 @@ def corners(x: float, y: float, z: float, yaw: float) -> np.ndarray:
     return np.array([x, y, z]) + signs @ turn.T
 
 
+def edges(points: np.ndarray) -> np.ndarray:
+    return np.zeros(len(points), np.int8)
+
+
 def outline_of(pose: tuple[float, ...]) -> np.ndarray:
     found = np.empty((8, 2))
     return found[: cube_outline(np.array(pose), SIZE, POSE, FOCAL, found)]
@@ -59,7 +63,7 @@ def test_finds_the_pose_from_the_whole_outline(lift: float) -> None:
         points = points_on(outline_of(tuple(truth)))
         start = truth[:2] + np.array([0.004, -0.003])
         starts = np.array([[start[0], start[1], yaw, 1.0] for yaw in np.deg2rad([0, 30, 60])])
-        found, cost, fitting = fit_cube(points, starts, lift < 1, SIZE, POSE, FOCAL, 0.0, 1.0)
+        found, cost, fitting = fit_cube(points, edges(points), starts, lift < 1, SIZE, POSE, FOCAL, 0.0, 1.0)
         assert cost < 1e-3 and fitting == 1.0
         assert math.dist(found[:2], truth[:2]) < 2e-4
         assert abs(math.remainder(found[2] - truth[2], math.pi / 2)) < 0.02
@@ -75,7 +79,7 @@ def test_points_inside_are_taken_for_what_hides_the_cube() -> None:
     hidden = np.stack([np.full(25, edge), np.linspace(rows.min(), rows.max(), 25)], axis=1)
     seen = np.concatenate([points[points[:, 0] <= edge], hidden])
     starts = np.array([[0.223, 0.028, yaw, 1.0] for yaw in np.deg2rad([0, 30, 60])])
-    found, _, fitting = fit_cube(seen, starts, False, SIZE, POSE, FOCAL, 0.0, 1.0)
+    found, _, fitting = fit_cube(seen, edges(seen), starts, False, SIZE, POSE, FOCAL, 0.0, 1.0)
     assert math.dist(found[:2], truth[:2]) < 1e-3
     assert abs(math.remainder(found[2] - truth[2], math.pi / 2)) < 0.04
     assert 0.5 < fitting < 0.95

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipelines.api.cost import CostResult, cost
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
+    from pipelines.api.fleet import FleetResult, simulate_fleet
     from pipelines.api.identify import Twin, identify
     from pipelines.api.learn import TrainedPolicy, TunedPolicy, finetune, pretrain
     from pipelines.api.sweep import SweepResult, sweep
@@ -21,6 +22,7 @@ __all__ = [
     "CostResult",
     "Deployment",
     "Evaluation",
+    "FleetResult",
     "PolicyBench",
     "Recording",
     "SweepResult",
@@ -38,6 +40,7 @@ __all__ = [
     "identify",
     "pretrain",
     "record",
+    "simulate_fleet",
     "sweep",
     "transfer",
 ]
@@ -47,6 +50,7 @@ _WHERE = {
     "Benchmark": "pipelines.api.benchmark",
     "Deployment": "pipelines.api.arm",
     "Evaluation": "pipelines.api.evaluate",
+    "FleetResult": "pipelines.api.fleet",
     "PolicyBench": "pipelines.api.bench",
     "Recording": "pipelines.api.arm",
     "SweepResult": "pipelines.api.sweep",
@@ -64,6 +68,7 @@ _WHERE = {
     "identify": "pipelines.api.identify",
     "pretrain": "pipelines.api.learn",
     "record": "pipelines.api.arm",
+    "simulate_fleet": "pipelines.api.fleet",
     "sweep": "pipelines.api.sweep",
     "transfer": "pipelines.api.transfer",
 }

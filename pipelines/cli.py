@@ -137,7 +137,7 @@ def _compiled() -> bool:
 
 def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Raise UserError when the folder that --out names cannot be made or written to, before any work is done."""
-    wanted = next((action for action in parser._actions if action.dest == "out"), None)
+    wanted = next((action for action in _actions(parser, args) if action.dest == "out"), None)
     if wanted is None or wanted.metavar != "DIR" or args.out is None:
         return
     folder = Path(args.out)
@@ -146,6 +146,15 @@ def _check_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         raise UserError(f"--out {args.out}: {there} is a file; name a folder")
     if not os.access(there, os.W_OK):
         raise UserError(f"--out {args.out}: {there} cannot be written to; name another folder")
+
+
+def _actions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[argparse.Action]:
+    """The options of a command, and of the subcommand that was chosen."""
+    found = list(parser._actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += action.choices[getattr(args, action.dest)]._actions
+    return found
 
 
 def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -27,10 +27,11 @@ RUNS = {
     "15_servo_family": ([], "joints at"),
     "16_talk_to_an_arm": ([], "shoulder_pan: asked"),
     "17_cost": (["500"], "with a success of 96 %"),
+    "18_fleet": (["6"], "80 robots, one person"),
 }
 """Arguments that keep an example short, and what it prints. A server runs until it is stopped: see test_serve.py."""
 
-NEEDS = {"07_stable_baselines3": "stable_baselines3", "14_pandas": "pandas"}
+NEEDS = {"07_stable_baselines3": "stable_baselines3", "14_pandas": "pandas", "18_fleet": "simpy"}
 """Packages that the project itself does without."""
 
 

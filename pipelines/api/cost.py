@@ -102,14 +102,9 @@ def cost_inputs(
 ) -> "Inputs":
     """The inputs that `cost` would take: `by_name` has low, most likely and high with unit, source and date of each."""
     from pipelines.costs.evidence import with_benchmark, with_fleet
-    from pipelines.costs.inputs import check_together, default_inputs, read_scenario
+    from pipelines.costs.inputs import check_together, default_inputs, with_given
 
-    inputs = default_inputs()
-    if isinstance(scenario, Mapping):
-        for name, value in scenario.items():
-            inputs = inputs.given(name, value, "given")
-    elif scenario is not None:
-        inputs = read_scenario(scenario, inputs)
+    inputs = with_given(default_inputs(), scenario)
     if benchmark is not None:
         inputs = with_benchmark(inputs, benchmark)
     if fleet is not None:

@@ -77,17 +77,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _listed(inputs: "Inputs") -> str:
     from pipelines.costs.inputs import GROUPS
+    from pipelines.costs.words import inputs_text
 
-    lines = []
-    for group, title in GROUPS.items():
-        lines.append(f"{title}:")
-        for one in inputs.by_name.values():
-            if one.group == group:
-                low, likely, high = (f"{v:.6g}" for v in (one.spread.low, one.spread.likely, one.spread.high))
-                values = likely if one.fixed else f"{low}:{likely}:{high}"
-                lines.append(f"  {one.name:20} {values:>22} {one.unit:18} {one.about}")
-                lines.append(f"  {'':20} {'':>22} {'':18} ({one.source}; {one.date})")
-        lines.append("")
-    return "\n".join(
-        [*lines, "Values are low : most likely : high; a share of 1 is 100 %. Change them with --set."]
-    )
+    return inputs_text(inputs, GROUPS)

@@ -39,7 +39,7 @@ def with_benchmark(inputs: Inputs, path: str | Path) -> Inputs:
     spread = Posterior(successes, trials)
     inputs = inputs.measured("success", spread, f"{path}: {successes} of {trials}", _day(file))
     on_arm = content.get("port") or command in ("deploy", "play")
-    if not on_arm and inputs["success_loss"].spread.high == 0:
+    if not on_arm and "success_loss" in inputs.by_name and inputs["success_loss"].spread.high == 0:
         inputs = inputs.noting(
             "The success is the simulator's. What is lost on the way to daily work is taken as zero: measure it on the "
             "arm, or set success_loss."

@@ -119,9 +119,13 @@ class Inputs:
     by_name: Mapping[str, Input]
     title: str = ""
     notes: tuple[str, ...] = field(default=())
+    listed_by: str = "sim2real cost --inputs"
 
     def __getitem__(self, name: str) -> Input:
-        return self.by_name[_known(name, self.by_name)]
+        if name not in self.by_name:
+            near = nearest(name, self.by_name)
+            raise UserError(f"there is no input '{printable(name)}'{near} (`{self.listed_by}` lists them)")
+        return self.by_name[name]
 
     def given(self, name: str, value: Any, source: str) -> "Inputs":
         """With another value of one input: a number in its unit, "0.5 min", "1:2:4", [low, likely, high], or a table of
@@ -161,13 +165,19 @@ class Inputs:
 @cache
 def default_inputs() -> Inputs:
     """The inputs as declared."""
-    table = tomllib.loads((Path(__file__).parent / "inputs.toml").read_text(encoding="utf-8"))
+    text = (Path(__file__).parent / "inputs.toml").read_text(encoding="utf-8")
+    return declared(tomllib.loads(text), "sim2real cost --inputs")
+
+
+def declared(table: Mapping[str, dict[str, Any]], listed_by: str) -> Inputs:
+    """Inputs from a table of declarations, a row each, as in `inputs.toml`."""
     found = {}
     for name, row in table.items():
-        low, likely, high = row.pop("values")
-        spread = SHAPES[row.pop("shape", "pert")](low, likely, high)
-        found[name] = Input(name=name, spread=spread, **row)
-    return Inputs(found)
+        low, likely, high = row["values"]
+        spread = SHAPES[row.get("shape", "pert")](low, likely, high)
+        rest = {key: value for key, value in row.items() if key not in ("values", "shape")}
+        found[name] = Input(name=name, spread=spread, **rest)
+    return Inputs(found, listed_by=listed_by)
 
 
 def read_scenario(path: str | Path, inputs: Inputs) -> Inputs:
@@ -188,13 +198,22 @@ def read_scenario(path: str | Path, inputs: Inputs) -> Inputs:
             )
     title, given = table.get("title", ""), table.get("inputs", {})
     if not isinstance(title, str) or not isinstance(given, dict):
-        raise UserError(f"{path}: title is a text and [inputs] a table, see `sim2real cost --inputs`")
+        raise UserError(f"{path}: title is a text and [inputs] a table, see `{inputs.listed_by}`")
     for name, value in given.items():
         try:
             inputs = inputs.given(name, value, source=f"{path.name}")
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     return replace(inputs, title=title)
+
+
+def with_given(inputs: Inputs, scenario: str | Path | Mapping[str, Any] | None) -> Inputs:
+    """The inputs with those of a scenario: a file, or values by name."""
+    if isinstance(scenario, Mapping):
+        for name, value in scenario.items():
+            inputs = inputs.given(name, value, "given")
+        return inputs
+    return inputs if scenario is None else read_scenario(scenario, inputs)
 
 
 def check_together(inputs: Inputs) -> Inputs:
@@ -293,11 +312,3 @@ def _split(old: Input, text: str) -> tuple[float, str]:
         raise UserError(
             f"{old.name}: '{printable(text)}' is no number; write for example {old.spread.likely:g} ({old.unit})"
         ) from None
-
-
-def _known(name: str, names: Mapping[str, Any]) -> str:
-    if name not in names:
-        raise UserError(
-            f"there is no input '{printable(name)}'{nearest(name, names)} (`sim2real cost --inputs` lists them)"
-        )
-    return name

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.costs.inputs import Inputs
+
 
 def money(value: float | None, digits: int = 3) -> str:
     """Dollars with three digits: "$7.28", "$91.2k", "-$1.35M"; "–" for what does not exist."""
@@ -32,6 +34,23 @@ def spread(row: Mapping[str, Any], unit: str | None = None) -> str:
     """ "median [p10 … p90]"."""
     low, middle, high = (figure(row[key], unit or row["unit"]) for key in ("p10", "p50", "p90"))
     return f"{middle} [{low} … {high}]"
+
+
+def inputs_text(inputs: Inputs, groups: Mapping[str, str]) -> str:
+    """All inputs for a terminal, by group (`groups` gives their titles)."""
+    lines = []
+    for group, title in groups.items():
+        lines.append(f"{title}:")
+        for one in inputs.by_name.values():
+            if one.group == group:
+                low, likely, high = (f"{v:.6g}" for v in (one.spread.low, one.spread.likely, one.spread.high))
+                values = likely if one.fixed else f"{low}:{likely}:{high}"
+                lines.append(f"  {one.name:20} {values:>22} {one.unit:18} {one.about}")
+                lines.append(f"  {'':20} {'':>22} {'':18} ({one.source}; {one.date})")
+        lines.append("")
+    return "\n".join(
+        [*lines, "Values are low : most likely : high; a share of 1 is 100 %. Change them with --set."]
+    )
 
 
 def _short(value: float, digits: int) -> str:

@@ -110,6 +110,12 @@ def _transfer(folder: Path) -> list[Section]:
     return transfer.sections(folder)
 
 
+def _fleet(folder: Path) -> list[Section]:
+    from pipelines.reports import fleet
+
+    return fleet.sections(folder)
+
+
 def _dataset(folder: Path) -> list[Section]:
     from pipelines.reports import arm as report_arm
 
@@ -128,6 +134,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "excite": ("Excitation", _arm),
     "deploy": ("Deployment", _arm),
     "cost": ("What it costs and brings", _cost),
+    "fleet simulate": ("A simulated fleet", _fleet),
 }
 """What can be reported, by the command that wrote the directory: title and maker of its sections."""
 

@@ -1,0 +1,1 @@
+"""Many arms: simulated first."""

@@ -1,0 +1,1 @@
+"""A fleet as discrete events: robots that collect, wait, break and learn."""

@@ -6,9 +6,11 @@ import select
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hardware.children import start_module
 from hardware.emulator.session import Announcement, EmulatorOptions
@@ -69,19 +71,25 @@ def start_emulator(
     robot: Robot | str,
     *,
     task: str | None = None,
-    twin: str | Path | None = None,
+    twin: str | Path | Mapping[str, float] | None = None,
     seed: int = 0,
     camera: bool = True,
+    engine: str = "bullet",
+    cameras: Mapping[str, Any] | None = None,
+    episode: int = 1,
 ) -> EmulatorHandle:
     """Start an emulated `robot` and wait until it can be used.
 
-    A Robot must have been loaded from a file. Raises UserError for what the
+    A Robot must have been loaded from a file. The rest as in `EmulatorOptions`. Raises UserError for what the
     emulator refuses (unknown robot or task, bad twin), HardwareError when it does not start.
     """
     options = EmulatorOptions(
         robot=(robot.source or robot.name) if isinstance(robot, Robot) else str(robot),
         task=task,
-        twin=None if twin is None else str(Path(twin).resolve()),
+        twin=str(Path(twin).resolve()) if isinstance(twin, str | Path) else twin,
+        engine=engine,
+        cameras=dict(cameras or {}),
+        episode=episode,
         seed=seed,
         camera=camera,
     )

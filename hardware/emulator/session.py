@@ -13,18 +13,18 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from hardware.children import ENDING
 from hardware.emulator import tell
 from hardware.emulator.hand import HandPath
-from sim2real.errors import HardwareError, UserError
+from sim2real.errors import HardwareError, UserError, nearest
 from sim2real.spawning import context
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ POSE_PERIOD = 1 / 120
 CALIBRATION, CAMERAS, TWIN = SUFFIXES = (".calibration.json", ".cameras.toml", ".twin.toml")
 """What the files beside the link are called."""
 
+ENGINES = ("bullet", "mujoco")
+"""Who can compute the physics."""
+
 ORPHAN_QUIET = 1.0
 """An emulator whose parent has died ends once nobody has used its bus for this long, s: a watchdog may still be
 lowering the arm."""
@@ -43,15 +46,20 @@ lowering the arm."""
 
 @dataclass(frozen=True)
 class EmulatorOptions:
-    """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters.
+    """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters, or these by
+    name; `engine` who computes the physics. `cameras`, tables by name, stand elsewhere than the robot's file says.
 
-    `faults` are what goes wrong and when, as `faults.parse_fault` takes them.
+    `episode` is the number of the first episode that is asked for. `faults` are what goes wrong and when, as
+    `faults.parse_fault` takes them.
     """
 
     robot: str = "so101"
     link: str | None = None
     task: str | None = None
-    twin: str | None = None
+    twin: str | Mapping[str, float] | None = None
+    engine: str = "bullet"
+    cameras: Mapping[str, Any] = field(default_factory=dict)
+    episode: int = 1
     seed: int = 0
     camera: bool = True
     http_port: int = 0
@@ -60,6 +68,10 @@ class EmulatorOptions:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
+        if self.engine not in ENGINES:
+            raise UserError(
+                f"--engine must be {' or '.join(ENGINES)}, got {self.engine!r}{nearest(self.engine, ENGINES)}"
+            )
         if not 0 <= self.http_port <= 65535:
             raise UserError(f"--http-port is 0 (any free one) to 65535, got {self.http_port}")
 
@@ -105,7 +117,7 @@ class EmulatorSession:
         from hardware.emulator.pty_port import Pty
         from hardware.emulator.traces import clear_leftovers
         from hardware.emulator.wire import EmulatedBus
-        from hardware.emulator.world_plant import WorldPlant, stage_task
+        from hardware.emulator.world_plant import Engine, WorldPlant, stage_task
         from hardware.servos.family import refuse_sliding
         from sim2real.parameters import load_twin
         from sim2real.robot import Robot
@@ -121,10 +133,19 @@ class EmulatorSession:
                 clear_leftovers(options.link, SUFFIXES)
             robot = Robot.load(options.robot)
             refuse_sliding(robot)
+            robot = replace(robot, camera_tables={**robot.camera_tables, **options.cameras})
             calibration = emulated_calibration(robot)
-            twin = None if options.twin is None else load_twin(options.twin)
+            twin = load_twin(options.twin) if isinstance(options.twin, str) else options.twin
             task = stage_task(options.task, robot)
-            self.plant = WorldPlant(robot, calibration, task=task, twin=twin, seed=options.seed)
+            self.plant = WorldPlant(
+                robot,
+                calibration,
+                task=task,
+                twin=twin,
+                seed=options.seed,
+                engine=cast(Engine, options.engine),
+            )
+            self.plant.episode = options.episode
             self.bus = EmulatedBus(build_servos(robot, self.plant, calibration), self.plant)
             link = options.link or tempfile.mktemp(prefix="sim2real-tty")
             self._link = link

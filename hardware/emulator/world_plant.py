@@ -8,7 +8,7 @@ and for tests; nothing on the bus can see it.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from sim2real.robot import Robot
 from sim2real.simulation.crosssim.world import MujocoWorld
 from sim2real.simulation.parameters import world_parameters
 from sim2real.simulation.world import World
-from sim2real.task import HOLD, Hold, Task
+from sim2real.task import HOLD, Hold, Scene, Task
 from sim2real.tasks.registry import load_task
 from sim2real.truth import Truth
 
@@ -39,6 +39,30 @@ ENGINES: Mapping[Engine, Callable[..., World | MujocoWorld]] = {"bullet": World,
 
 JUDGE_RATE = 30.0
 """How often the true state is kept for judging, Hz."""
+
+
+@dataclass
+class Past:
+    """An episode: its number, the farthest stage that was reached (number), and the s by which physics fell behind."""
+
+    episode: int
+    stage: int = 0
+    behind: float = 0.0
+
+    def row(self, stages: tuple[str, ...]) -> dict[str, Any]:
+        """As plain values, the stage by its name."""
+        return {
+            "episode": self.episode,
+            "stage": stages[self.stage] if stages else "",
+            "behind": round(self.behind, 4),
+        }
+
+
+def drawn_episode(task: Task, robot: Robot, seed: int, episode: int) -> tuple[dict[str, float], Scene]:
+    """What an episode's task parameters are, and where its goal and objects, from (seed, episode) alone."""
+    rng = np.random.default_rng((seed, episode))
+    values = {p.name: _uniform(p, rng) for p in task.parameters(robot).values()}
+    return values, task.setup(values, rng)
 
 
 class WorldPlant:
@@ -82,6 +106,8 @@ class WorldPlant:
         self.hand = Hand(robot.n)
         self.actuation = Actuation(self.world)
         self._truths: deque[Truth] = deque(maxlen=int(2 * HOLD * JUDGE_RATE))
+        self.past: deque[Past] = deque(maxlen=1000)
+        """What became of the episodes, the one under way last."""
         self.restart(0.0)
         self.new_episode()
 
@@ -98,6 +124,7 @@ class WorldPlant:
         self._origin = time
         """Plant time at which the world's clock stood at 0."""
         self._truths.clear()
+        self._under_way: Past | None = None
         self._read()
 
     # Plant
@@ -107,7 +134,9 @@ class WorldPlant:
         rate = self.world.physics_rate
         behind = time - self._origin - self.world.time
         if behind > STALL:
-            # The line skips what the machine was too slow for; so does the world.
+            # The line skips what the machine was too slow for; so does the world, and says so.
+            if self._under_way is not None:
+                self._under_way.behind += behind - PROTECTION_PERIOD
             self._origin += behind - PROTECTION_PERIOD
             behind = PROTECTION_PERIOD
         steps = int(behind * rate + 1e-6)
@@ -143,6 +172,7 @@ class WorldPlant:
         self._read()
         if not self._truths or self.world.time - self._truths[-1].time >= 1 / JUDGE_RATE - 1e-9:
             self._truths.append(self.world.truth())
+            self._note_stage(self._truths[-1])
 
     def _delay(self) -> None:
         """How much later than usual the newest goal comes: the twin's `command.delay` and `command.jitter`."""
@@ -171,12 +201,17 @@ class WorldPlant:
 
     def new_episode(self) -> int:
         """Place the objects anew, as the task draws them; the arm is not touched. Returns the episode's number."""
-        rng = np.random.default_rng((self.seed, self.episode))
-        values = {p.name: _uniform(p, rng) for p in self.task.parameters(self.robot).values()}
-        self.world.place(self.task.setup(values, rng))
+        self.world.place(drawn_episode(self.task, self.robot, self.seed, self.episode)[1])
         self._truths.clear()
+        self._under_way = Past(self.episode)
+        self.past.append(self._under_way)
         self.episode += 1
         return self.episode - 1
+
+    def _note_stage(self, truth: Truth) -> None:
+        stages, episode = self.task.stages, self._under_way
+        if episode is not None and stages:
+            episode.stage = max(episode.stage, stages.index(self.task.stage(truth)))
 
     def succeeded(self, task: Task, goal: Array | None = None) -> bool:
         """Whether `task`'s condition has held for the last 0.5 s; `goal` (3,) m replaces the scene's own."""
@@ -202,6 +237,7 @@ class WorldPlant:
             "objects": {name: state.position.tolist() for name, state in truth.objects.items()},
             "goal": self.world.scene.goal.tolist(),
             "stage": self.task.stage(truth),
+            "episodes": [past.row(self.task.stages) for past in self.past],
         }
 
     def pose(self) -> Array:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.sweeps.inputs import RobotLike, TaskLike, robot_name, task_name
+from pipelines.transfer.run import Clock
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +48,7 @@ def transfer(
     training: Mapping[str, Any] | None = None,
     max_minutes: float | None = None,
     recorded: int = 20,
+    clock: Clock = "stepped",
     workers: int | None = None,
     progress: bool = True,
 ) -> Transfer:
@@ -55,8 +57,9 @@ def transfer(
     realities: names, paths of .toml files, or "all". methods: names, or "all". policies: by method a policy file, or
     "expert", instead of training one. training: fields of `PretrainSettings` for those that are trained here;
     max_minutes: what each such training must fit into. recorded: episodes recorded on each reality for `identified` and
-    `finetuned`. Raises UserError for names that do not exist, policies made for others, an engine that is not
-    installed, and an `out` that holds something else.
+    `finetuned`. clock: "stepped", as fast as it goes, or "real" time with a deployment's processes, from the main
+    thread. Raises UserError for names that do not exist, policies made for others, an engine that is not installed,
+    and an `out` that holds something else.
     """
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
@@ -72,6 +75,7 @@ def transfer(
         episodes=episodes,
         seed=seed,
         policies={name: str(policy) for name, policy in (policies or {}).items()},
+        clock=clock,
     )
     count = worker_count(workers)
     made = Methods(asked, Path(out), count, dict(training or {}), max_minutes, recorded)

@@ -4,6 +4,7 @@ import argparse
 import json
 import shlex
 import sys
+from typing import Any
 
 from pipelines.commands._options import add
 from sim2real.errors import UserError
@@ -18,6 +19,7 @@ HELP = (
 EXAMPLES = """\
   sim2real emulate --link /tmp/ttyARM
   sim2real emulate --link /tmp/ttyARM --task lift --seed 3
+  sim2real emulate --link /tmp/ttyARM --task lift --reality mujoco_loose
   sim2real doctor --port /tmp/ttyARM                          (in another terminal)
   sim2real emulate --link /tmp/ttyARM --tell episode          place the objects anew
   sim2real emulate --link /tmp/ttyARM --tell success --task lift   exit status 0: done
@@ -35,6 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task="whose objects lie on the table (default: a cube and a mark)",
         twin="parameters of the emulated arm (default: unlike the nominal ones, fixed)",
         seed="for the objects' places",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("bullet", "mujoco"),
+        default="bullet",
+        help="who computes the physics (%(default)s)",
+    )
+    parser.add_argument(
+        "--reality",
+        metavar="NAME",
+        help="parameters, engine and camera of a reality (`sim2real transfer --list`)",
     )
     parser.add_argument("--no-camera", action="store_true", help="leave the camera out")
     parser.add_argument(
@@ -75,11 +88,14 @@ def run(args: argparse.Namespace) -> int:
 
     from hardware.emulator.session import EmulatorOptions, EmulatorSession, leave_on_signals
 
+    reality = None if args.reality is None else _reality(args)
     options = EmulatorOptions(
         robot=args.robot,
         link=args.link,
         task=args.task,
-        twin=args.twin,
+        twin=args.twin if reality is None else reality["twin"],
+        engine=args.engine if reality is None else reality["engine"],
+        cameras={} if reality is None else reality["cameras"],
         seed=args.seed,
         camera=not args.no_camera,
         http_port=args.http_port,
@@ -93,6 +109,20 @@ def run(args: argparse.Namespace) -> int:
         return 130 if session.run(lambda: print(text, flush=True)) == "SIGINT" else 0
     finally:
         session.close()
+
+
+def _reality(args: argparse.Namespace) -> dict[str, Any]:
+    """What `--reality` means for the emulator."""
+    from hardware.emulator.world_plant import stage_task
+    from pipelines.transfer.reality import CAMERA, load_reality, parameters_of
+    from sim2real.robot import Robot
+
+    if args.twin is not None or args.engine != "bullet":
+        raise UserError("--reality has its own parameters and engine: leave --twin and --engine out")
+    reality, robot = load_reality(args.reality), Robot.load(args.robot)
+    cameras = {} if reality.camera is None else {CAMERA: reality.camera.table()}
+    values = reality.values(parameters_of(robot, stage_task(args.task, robot)))
+    return {"twin": values, "engine": reality.engine, "cameras": cameras}
 
 
 def _tell(args: argparse.Namespace) -> int:

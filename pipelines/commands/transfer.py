@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-minutes", type=float, metavar="M", help="fit each training in simulation into this"
     )
+    parser.add_argument(
+        "--clock",
+        choices=("stepped", "real"),
+        default="stepped",
+        help="simulated time, as fast as it goes, or real time with a deployment's processes, serial port and HTTP "
+        "camera (%(default)s)",
+    )
     add(parser, "robot", "seed", "workers", "json")
     parser.add_argument(
         "--list", action="store_true", help="say which realities there are, and what is in them"
@@ -82,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         policies=dict(_given(text) for text in args.policy),
         max_minutes=args.max_minutes,
         recorded=args.recorded,
+        clock=args.clock,
         workers=args.workers,
     )
     print(json.dumps(found.result) if args.json else found)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hardware.cameras.tracking import CameraPerception
 from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.stepped import SteppedArm
-from hardware.emulator.world_plant import WorldPlant
+from hardware.emulator.world_plant import WorldPlant, drawn_episode
 from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Phase, Request
 from hardware.runtime.control.tick import TickSink
@@ -23,7 +23,6 @@ from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSo
 from pipelines.transfer.eye import SteppedCamera
 from pipelines.transfer.reality import Reality
 from sim2real.clock import SimulatedClock
-from sim2real.parameters import Parameter
 from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
 from sim2real.task import Hold, Scene, Task
@@ -69,9 +68,8 @@ class Start:
 
 def start_of(task: Task, robot: Robot, index: int, seed: int) -> Start:
     """The beginning of an episode, from (seed, index) and nothing else."""
-    rng = np.random.default_rng((seed, index, 0x7EA1))
-    values = {p.name: _uniform(p, rng) for p in task.parameters(robot).values()}
-    return Start(index, task.setup(values, rng), task.start(values, robot), values)
+    values, scene = drawn_episode(task, robot, seed, index)
+    return Start(index, scene, task.start(values, robot), values)
 
 
 class Rig:
@@ -195,9 +193,3 @@ class _Judge:
 
 def _why(loop: ControlLoop, otherwise: str = "") -> str:
     return loop.faults[0] if loop.faults else otherwise
-
-
-def _uniform(parameter: Parameter, rng: np.random.Generator) -> float:
-    if parameter.scale == "log":
-        return float(np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high))))
-    return float(rng.uniform(parameter.low, parameter.high))

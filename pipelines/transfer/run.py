@@ -9,10 +9,10 @@ More episodes, realities and methods may be asked for later in the same director
 another policy file or of a reality that has changed are refused, never replaced.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from pipelines.runs import claim, described
 from pipelines.transfer.reality import Reality, parameters_of
@@ -37,6 +37,9 @@ PER_REALITY: Final = ("identified", "finetuned", "oracle")
 SAVE_EVERY: Final = 5
 """Episodes between two times that the rows are written."""
 
+Clock = Literal["stepped", "real"]
+"""Simulated time as fast as it goes, or real time with a deployment's processes, port and HTTP camera."""
+
 Policies = Callable[[str, Reality], str]
 """From a method and a reality to the policy, as `load_policy` takes it."""
 
@@ -52,8 +55,11 @@ class Asked:
     episodes: int
     seed: int = 0
     policies: Mapping[str, str] = field(default_factory=dict)
+    clock: Clock = "stepped"
 
     def __post_init__(self) -> None:
+        if self.clock not in get_args(Clock):
+            raise UserError(f"--clock must be {' or '.join(get_args(Clock))}, got {self.clock!r}")
         if self.episodes < 1:
             raise UserError(f"--episodes must be at least 1, got {self.episodes}")
         for name in (*self.methods, *self.policies):
@@ -76,6 +82,7 @@ class Asked:
             "task": self.task,
             "robot_sha256": robot_identity(robot),
             "seed": self.seed,
+            "clock": self.clock,
             **{f"task_{k}": v for k, v in source_identity(self.task, "task").items()},
         }
 
@@ -143,7 +150,7 @@ def run_transfer(
     expected = {method: rate for method in asked.methods if (rate := simulated(method)) is not None}
     known = [r.name for r in asked.realities]
     result = {
-        "task": asked.task, "robot": asked.robot, "seed": asked.seed, "episodes": asked.episodes, "clock": "stepped",
+        "task": asked.task, "robot": asked.robot, "seed": asked.seed, "episodes": asked.episodes, "clock": asked.clock,
         "about": {reality.name: reality.about for reality in asked.realities},
         "simulated": expected,
         **summarized(cells, known, asked.methods, expected, asked.seed),
@@ -190,12 +197,10 @@ def _cell(
     bar.update(asked.episodes - len(missing))
     if missing:
         bar.set_postfix_str(f"{method} on {reality.name}", refresh=False)
-        factory = Trials(asked.task, asked.robot, reality, policy, asked.seed)
-        draws = [Draw(index=index, seed=index) for index in missing]
-        engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+        engine = _live if asked.clock == "real" else _stepped
         try:
-            for count, outcome in enumerate(engine, 1):
-                rows[outcome.draw.index] = _row(outcome, method, reality)
+            for count, row in enumerate(engine(asked, reality, method, policy, missing, workers), 1):
+                rows[int(row["index"])] = row
                 bar.update()
                 if count % SAVE_EVERY == 0:
                     _save(path, whose, rows)
@@ -203,6 +208,26 @@ def _cell(
             if rows:
                 _save(path, whose, rows)
     return [rows[index] for index in sorted(rows) if index < asked.episodes]
+
+
+def _stepped(
+    asked: Asked, reality: Reality, method: str, policy: str, missing: list[int], workers: int
+) -> Iterator[dict[str, Any]]:
+    factory = Trials(asked.task, asked.robot, reality, policy, asked.seed)
+    draws = [Draw(index=index, seed=index) for index in missing]
+    engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+    for outcome in engine:
+        yield _row(outcome, method, reality)
+
+
+def _live(
+    asked: Asked, reality: Reality, method: str, policy: str, missing: list[int], workers: int
+) -> Iterator[dict[str, Any]]:
+    """One arm after the other, whatever the workers: what they would take from each other is time."""
+    from pipelines.transfer.live import run_live
+
+    for trial in run_live(asked.task, asked.robot, reality, policy, asked.seed, missing):
+        yield trial.row()
 
 
 def _row(outcome: Outcome, method: str, reality: Reality) -> dict[str, Any]:

@@ -156,6 +156,70 @@ def test_a_stall_of_the_machine_is_skipped(world_rig: ArmRig) -> None:
     assert 0.2 < world_rig.plant.world.time - before < 0.5
 
 
+def test_what_was_skipped_is_told() -> None:
+    rig = _rig()
+    rig.ready()
+    rig.plant.new_episode()
+    assert rig.plant.state()["episodes"][-1] == {"episode": 1, "stage": "untouched", "behind": 0.0}
+    rig.clock.advance(60.0)
+    rig.arm.observe()
+    assert 59.0 < rig.plant.state()["episodes"][-1]["behind"] < 60.0
+
+
+def test_commands_come_as_late_as_the_twin_says() -> None:
+    turned = {}
+    for delay in (0.0, 0.1):
+        rig = _rig(twin={"command.delay": delay, "command.jitter": 0.02 * (delay > 0)})
+        rig.ready()
+        goal = rig.arm.observe().position.copy()
+        goal[0] += 0.5
+        rig.arm.command(goal)
+        begin, start = rig.clock.now(), rig.plant.world.position[0]
+        while rig.plant.world.position[0] - start < 0.01:
+            rig.arm.observe()
+            rig.clock.sleep_until(rig.clock.now() + 0.002)
+        turned[delay] = rig.clock.now() - begin
+    assert 0.09 < turned[0.1] - turned[0.0] < 0.14
+
+
+def test_the_other_engine_is_an_arm_to_the_driver() -> None:
+    rig = _rig(task="lift", engine="mujoco", twin={"servo.elbow_flex.backlash": 0.02})
+    rig.ready()
+    _go(rig, rig.robot.home, 2.0)
+    state = rig.arm.observe()
+    np.testing.assert_allclose(state.position, rig.robot.home, atol=np.radians(3))
+    seen = rig.plant.pose()
+    assert np.isfinite(seen).all() and seen[: rig.robot.n] == pytest.approx(rig.plant.world.position)
+    before = rig.plant.world.truth().tool_position[2]
+    rig.arm.relax()
+    rig.run(1.5)
+    assert rig.plant.world.truth().tool_position[2] < before - 0.03, "without torque it falls"
+
+
+@pytest.mark.slow
+def test_a_reality_is_emulated_as_a_program() -> None:
+    import json
+    import urllib.request
+
+    from hardware.emulator.launch import start_emulator
+    from sim2real.camera import CameraModel, load_cameras
+
+    camera = CameraModel.looking_at((0.66, 0.03, 0.44), (0.22, 0, 0), width=320, height=240, name="front")
+    with start_emulator(
+        "so101", task="lift", twin={"servo.gripper.offset": 0.14}, engine="mujoco", episode=7,
+        cameras={"front": camera.table()},
+    ) as arm:  # fmt: skip
+        known = load_cameras(arm.cameras_file)["front"]
+        assert known.width == 320 and known.camera_to_base == pytest.approx(camera.camera_to_base)
+        with urllib.request.urlopen(f"{arm.control_url}/front.jpg", timeout=30) as picture:
+            assert picture.read()[:2] == b"\xff\xd8"
+        request = urllib.request.Request(f"{arm.control_url}/episode", method="POST", data=b"")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.loads(answer.read())["episode"] == 7
+    with pytest.raises(UserError, match="did you mean 'mujoco'"):
+        start_emulator("so101", engine="mujoko")
+
+
 def test_calibration_is_one_that_a_real_arm_could_have() -> None:
     robot = Robot.load("so101")
     calibration = emulated_calibration(robot)

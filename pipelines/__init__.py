@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipelines.api.bench import PolicyBench, bench_policy
     from pipelines.api.benchmark import Benchmark, benchmark
     from pipelines.api.cost import CostResult, cost
+    from pipelines.api.bench import PolicyBench, Quantization, bench_policy, quantize_policy
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
     from pipelines.api.fleet import FleetResult, simulate_fleet
@@ -24,6 +25,7 @@ __all__ = [
     "Evaluation",
     "FleetResult",
     "PolicyBench",
+    "Quantization",
     "Recording",
     "SweepResult",
     "TrainedPolicy",
@@ -39,6 +41,7 @@ __all__ = [
     "finetune",
     "identify",
     "pretrain",
+    "quantize_policy",
     "record",
     "simulate_fleet",
     "sweep",
@@ -52,6 +55,7 @@ _WHERE = {
     "Evaluation": "pipelines.api.evaluate",
     "FleetResult": "pipelines.api.fleet",
     "PolicyBench": "pipelines.api.bench",
+    "Quantization": "pipelines.api.bench",
     "Recording": "pipelines.api.arm",
     "SweepResult": "pipelines.api.sweep",
     "TrainedPolicy": "pipelines.api.learn",
@@ -67,6 +71,7 @@ _WHERE = {
     "finetune": "pipelines.api.learn",
     "identify": "pipelines.api.identify",
     "pretrain": "pipelines.api.learn",
+    "quantize_policy": "pipelines.api.bench",
     "record": "pipelines.api.arm",
     "simulate_fleet": "pipelines.api.fleet",
     "sweep": "pipelines.api.sweep",

@@ -19,6 +19,7 @@ from sim2real.files import write_bytes
 from sim2real.policies.file import (
     INFO_KEY,
     NETWORK_KEY,
+    QUANTIZED_KEY,
     WEIGHTS_KEY,
     FilePolicy,
     PolicyInfo,
@@ -113,11 +114,17 @@ def compare(network: PolicyNetwork, policy: FilePolicy, samples: int = 64) -> fl
 def load_network(path: str | Path) -> tuple[PolicyNetwork, FilePolicy]:
     """The trainable network in a policy file, and the file itself.
 
-    Raises UserError when the file is no policy file or holds no weights that can be trained further.
+    Raises UserError when the file is no policy file or holds no weights that can be trained further: a network with
+    8-bit weights is not the one whose weights the file keeps.
     """
     from safetensors.torch import load
 
     policy = load_policy_file(path)
+    if QUANTIZED_KEY in policy.metadata:
+        raise UserError(
+            f"{path} has 8-bit weights, which cannot be trained further: fine-tune the file that it was made from, and "
+            "give the result 8 bits (`sim2real bench-policy FILE --quantize OUT.onnx`)"
+        )
     try:
         arguments = json.loads(policy.metadata[NETWORK_KEY])
         # In files of earlier versions the features have other names.

@@ -4,13 +4,14 @@ Input `observation` (B, D) float32, output `chunk` (B, H, n) float32, rad. A pol
 each picture, `image.<camera>` (B, H, W, 3) uint8 RGB, which the metadata declare: of which camera, how large and how it
 is cut out (`sim2real/pictures.py`). One with a `history` of k takes the last k observations one after the other, the
 newest first; before there are as many, the first one stands for those that are missing. The embedded metadata has
-three keys:
+these keys:
 
 | key | content |
 |---|---|
 | `sim2real` | JSON: what `PolicyInfo` holds |
 | `sim2real.network` | JSON: constructor arguments of the network |
 | `sim2real.weights` | its state dict as base64 of safetensors, for fine-tuning |
+| `sim2real.quantized` | where the network has 8-bit weights: JSON with the hash of the file it was made from |
 
 Nothing in the file is a pickle, and loading it runs no code from it.
 """
@@ -43,6 +44,7 @@ SEEING = 3
 """The format of policies with pictures or a history."""
 
 INFO_KEY, NETWORK_KEY, WEIGHTS_KEY = "sim2real", "sim2real.network", "sim2real.weights"
+QUANTIZED_KEY = "sim2real.quantized"
 
 
 @dataclass(frozen=True)

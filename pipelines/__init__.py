@@ -6,10 +6,9 @@ from sim2real.lazy import exports
 
 if TYPE_CHECKING:
     from pipelines.api.arm import Deployment, Recording, deploy, record
-    from pipelines.api.bench import PolicyBench, bench_policy
+    from pipelines.api.bench import PolicyBench, Quantization, bench_policy, quantize_policy
     from pipelines.api.benchmark import Benchmark, benchmark
     from pipelines.api.cost import CostResult, cost
-    from pipelines.api.bench import PolicyBench, Quantization, bench_policy, quantize_policy
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
     from pipelines.api.fleet import FleetResult, simulate_fleet

@@ -24,6 +24,7 @@ from sim2real.errors import UserError
 from sim2real.observation import Observation
 from sim2real.policies.file import QUANTIZED_KEY, FilePolicy
 from sim2real.policies.latency import Timing
+from sim2real.policies.seeing import example_pictures
 from sim2real.robot import Robot
 from sim2real.task import Task
 
@@ -123,11 +124,14 @@ def compare_eight_bits(
     source = Path(policy.where).read_bytes()
     content, products = eight_bits(source, policy)
     after = FilePolicy(content, f"{policy.where} with 8-bit weights")
+    pairs: Iterable[Pair]
     if data is None:
         pairs, where = _simulated(policy, after, task, robot, seed), f"{EPISODES} simulated episodes"
     else:
         pairs, where = _recorded(policy, after, data, task, robot), data
-    observation = example_observation(robot, observed_features(task, robot))
+    observation = example_observation(robot, observed_features(task, robot)) | example_pictures(
+        policy.pictures
+    )
     times = time_in_turns([policy, after], observation, seconds)
     return Comparison(
         content=content,
@@ -207,7 +211,25 @@ Pair = tuple[Array, Array]
 """Chunks (…, n) of both."""
 
 
-def _simulated(policy: FilePolicy, other: FilePolicy, task: Task, robot: Robot, seed: int) -> Iterator[Pair]:
+class _Both:
+    """Acts as the first of two policies and asks the other about the same."""
+
+    def __init__(self, policy: FilePolicy, other: FilePolicy) -> None:
+        self.policy, self.other = policy, other
+        self.horizon, self.pictures = policy.horizon, policy.pictures
+        self.seen: list[Pair] = []
+
+    def reset(self, seed: int) -> None:
+        self.policy.reset(seed)
+        self.other.reset(seed)
+
+    def act(self, observation: Observation) -> Array:
+        chunk = self.policy.act(observation)
+        self.seen.append((chunk, self.other.act(observation)))
+        return chunk
+
+
+def _simulated(policy: FilePolicy, other: FilePolicy, task: Task, robot: Robot, seed: int) -> list[Pair]:
     from pipelines.sweeps.inputs import robot_name, task_name
     from pipelines.sweeps.simulated import make_plan
     from sim2real.simulation.rollout import rollout
@@ -217,21 +239,20 @@ def _simulated(policy: FilePolicy, other: FilePolicy, task: Task, robot: Robot, 
         task=task_name(task), robot=robot_name(robot), policy=policy.where, draws=EPISODES, seed=seed
     )
     draws, _ = plan.make_draws(plan.bind())
-    seen: list[Pair] = []
+    both = _Both(policy, other)
     with World(robot, task) as world:
         for draw in draws:
-            rollout(
-                world,
-                policy,
-                draw,
-                on_step=lambda step, observation, chunk: seen.append((chunk, other.act(observation))),
-            )
-    yield from seen
+            rollout(world, both, draw)
+    return both.seen
 
 
 def _recorded(policy: FilePolicy, other: FilePolicy, data: str, task: Task, robot: Robot) -> Iterator[Pair]:
     from pipelines.learning.recorded import load_recorded
 
+    if policy.pictures or policy.info.history > 1:
+        raise UserError(
+            f"{policy.where} takes pictures or a history, for which only simulated episodes are used: leave --data out"
+        )
     demonstrations, _ = load_recorded(data, policy.info, robot, task=task.name, every_episode=True)
     # One by one: what a batch is quantized by is not what one observation would be.
     for vector in demonstrations.observations:

@@ -97,7 +97,7 @@ class Quantization:
         return f"Quantization({self.result['policy']}: {verdict}; {self.path or 'nothing written'})"
 
     def __str__(self) -> str:
-        from pipelines.deployment.eight_bits import lines_of
+        from pipelines.learning.eight_bits import lines_of
 
         if self.pays:
             verdict = f"8 bits pay; written to {self.path}"
@@ -128,8 +128,8 @@ def quantize_policy(
     from `seed`, and timed in turns for `seconds` s. Raises UserError for anything but a policy file with weights of
     full precision, and where `out` is something else than a policy file.
     """
-    from pipelines.deployment.eight_bits import compare_eight_bits
     from pipelines.deployment.policy_bench import open_policy
+    from pipelines.learning.eight_bits import compare_eight_bits
     from sim2real.policies.file import FilePolicy
     from sim2real.policies.load import kind_of
 

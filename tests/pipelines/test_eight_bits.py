@@ -9,7 +9,7 @@ import torch
 
 from pipelines import quantize_policy
 from pipelines.cli import main
-from pipelines.deployment.eight_bits import Comparison, Difference, eight_bits
+from pipelines.learning.eight_bits import Comparison, Difference, eight_bits
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.mlp import ChunkMLP, chain_of
 from sim2real.errors import UserError

@@ -90,6 +90,11 @@ def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
 
 def _counts(content: Mapping[str, Any]) -> tuple[int, int] | None:
     """Successes and trials, wherever they stand: at the top, in an evaluation, or summed over tasks."""
+    rows = content.get("per_task")
+    if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+        counted = [_own_counts(row) for row in rows]
+        if all(counted):
+            return sum(c[0] for c in counted if c), sum(c[1] for c in counted if c)
     simulation = content.get("simulation")
     places = [
         content,
@@ -99,11 +104,6 @@ def _counts(content: Mapping[str, Any]) -> tuple[int, int] | None:
     for place in places:
         if isinstance(place, Mapping) and (found := _own_counts(place)) is not None:
             return found
-    rows = content.get("per_task")
-    if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-        counted = [_own_counts(row) for row in rows]
-        if all(counted):
-            return sum(c[0] for c in counted if c), sum(c[1] for c in counted if c)
     return None
 
 

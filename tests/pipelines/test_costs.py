@@ -392,7 +392,14 @@ def test_a_scenario_carries_units_and_sources(tmp_path: Path) -> None:
         ({"episodes": 12, "successes": 7, "unknown": 2}, (7, 10)),
         ({"evaluation": {"draws": 50, "success_rate": 0.5}}, (25, 50)),
         ({"simulation": {"after": {"draws": 10, "successes": 10}}}, (10, 10)),
-        ({"per_task": [{"trials": 20, "successes": 19}, {"trials": 10, "successes": 5}]}, (24, 30)),
+        (
+            {
+                "trials": 30,
+                "success_rate": 0.725,
+                "per_task": [{"trials": 20, "successes": 19}, {"trials": 10, "successes": 5}],
+            },
+            (24, 30),
+        ),
     ],
 )
 def test_success_from_a_benchmark(content: dict[str, Any], counted: tuple[int, int], tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ SIZES = (1, 10, 100, 1000)
 
 MOST_ROBOTS, MOST_DAYS, MOST_RUNS = 10_000, 3650, 1000
 MOST_EVENTS = 2e7
-LONG, SHORT = 30.0, 7.0
-"""Days over which fleets are compared: large ones show the same in fewer."""
+LONG, SHORT = 30.0, 5.0
+"""Days over which fleets are compared: large ones that wait for nobody show the same in fewer."""
 BUSY = 0.8
 """How busy people may be on average, where their number is proposed: more, and queues grow long."""
 
@@ -155,13 +155,14 @@ def _scale(inputs: Inputs, base: Settings, seed: int, pool: bool | None) -> list
     values, likely = _likely(inputs), _likely(changed)
     rows = []
     for robots in sorted({*SIZES, base.robots}):
-        days = min(base.days, LONG if robots <= 100 else SHORT)
+        days = min(base.days, LONG)
         pooled = robots > 1 if pool is None else pool
         assumed = simulate(settings(inputs, robots, days, pooled, values), seed)
         real = settings(changed, robots, days, pooled, likely)
         found = simulate(real, seed)
-        people = people_needed(real, seed)
-        enough = simulate(replace(real, operators=people), seed)
+        brief = real if robots <= 100 else replace(real, days=min(base.days, SHORT))
+        people = people_needed(brief, seed)
+        enough = simulate(replace(brief, operators=people), seed)
         rows.append(
             {
                 "robots": robots,
@@ -172,7 +173,7 @@ def _scale(inputs: Inputs, base: Settings, seed: int, pool: bool | None) -> list
                 "operators_needed": people,
                 "with_operators_needed": enough.rate,
                 "help_wait_min": _waits(enough.help_waits, 60.0)["mean"],
-                "upload_mbit_s": summary(real, enough)["upload_mbit_s"],
+                "upload_mbit_s": summary(brief, enough)["upload_mbit_s"],
             }
         )
     return rows

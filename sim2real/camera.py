@@ -16,6 +16,8 @@ A cameras file is TOML with a table per camera:
     cy = 239.5
     distortion = [0.0, 0.0, 0.0, 0.0, 0.0]
     camera_to_base = [[…], […], […], [0, 0, 0, 1]]
+    position_deviation = 0.0012    # optional: how well its place is known, standard deviation in m
+    rotation_deviation = 0.0020    # and its direction, rad
 
 A camera that is carried has `link = "gripper"`, the link's name, and `camera_to_link` instead of `camera_to_base`.
 """
@@ -37,11 +39,15 @@ Array = NDArray[np.float64]
 
 _NUMBERS = ("fx", "fy", "cx", "cy")
 _REQUIRED = ("width", "height", *_NUMBERS, "camera_to_base")
-_OPTIONAL = ("distortion", "source", "link")
+_DEVIATIONS = ("position_deviation", "rotation_deviation")
+_OPTIONAL = ("distortion", "source", "link", *_DEVIATIONS)
 _CARRIED = "camera_to_link"
 """Instead of `camera_to_base` where there is a `link`."""
 _ORTHONORMAL = 1e-3
 """Largest deviation of RᵀR from the identity: lets through a matrix written with four decimals."""
+
+_EXACT = 1e-14
+"""Such a deviation is rounding: the matrix stays as it is, so that writing and reading a camera changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,8 @@ class CameraModel:
     source: str | None = None
     name: str = "camera"
     link: str | None = None
+    position_deviation: float | None = None
+    rotation_deviation: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("width", "height"):
@@ -84,6 +92,12 @@ class CameraModel:
             value = getattr(self, field)
             if not -self.CENTRE_WITHIN <= value / size <= 1 + self.CENTRE_WITHIN:
                 raise self._error(f"{field} = {value} lies far outside the image of {size} pixels")
+        for field in _DEVIATIONS:
+            value = getattr(self, field)
+            if value is not None and not 0.0 <= value <= 0.5:
+                raise self._error(
+                    f"{field} must be a standard deviation within 0 … 0.5 (m, rad), got {value}"
+                )
         object.__setattr__(self, "distortion", self._numbers("distortion", (5,)))
         pose = self._numbers("camera_to_base", (4, 4))
         rotation = pose[:3, :3]
@@ -97,10 +111,11 @@ class CameraModel:
                 f"identity and its determinant is {np.linalg.det(rotation):.3f}; allowed is "
                 f"{_ORTHONORMAL:g}; lengths are metres, axes right, down, forward"
             )
-        # Decimals in a file leave a rotation slightly skewed: take the nearest exact one.
-        u, _, vt = np.linalg.svd(rotation)
         exact = pose.copy()
-        exact[:3, :3] = u @ vt
+        if deviation > _EXACT:
+            # Decimals in a file leave a rotation slightly skewed: take the nearest exact one.
+            u, _, vt = np.linalg.svd(rotation)
+            exact[:3, :3] = u @ vt
         exact.setflags(write=False)
         object.__setattr__(self, "camera_to_base", exact)
 
@@ -143,7 +158,7 @@ class CameraModel:
                 f"known are {', '.join(_REQUIRED + _OPTIONAL)}"
             )
         values = dict(table)
-        for key in ("width", "height", *_NUMBERS):
+        for key in ("width", "height", *_NUMBERS, *(key for key in _DEVIATIONS if key in values)):
             if isinstance(values[key], bool) or not isinstance(values[key], int | float):
                 raise UserError(f"camera '{name}': {key} must be a number, got {values[key]!r}")
         for key in ("source", "link"):
@@ -159,7 +174,8 @@ class CameraModel:
         if self.link is not None:
             table["link"] = self.link
         table["camera_to_base" if self.link is None else _CARRIED] = self.camera_to_base.tolist()
-        return table
+        known = {key: getattr(self, key) for key in _DEVIATIONS}
+        return table | {key: value for key, value in known.items() if value is not None}
 
     @classmethod
     def looking_at(
@@ -282,17 +298,14 @@ class CameraModel:
                 f"the image is {width} x {height}, its calibration is for {self.width} x {self.height}; "
                 "the proportions differ, so the driver crops; set the camera to the calibrated size"
             )
-        values = {
-            key: getattr(self, key) for key in ("camera_to_base", "distortion", "source", "name", "link")
-        }
-        return CameraModel(
+        return replace(
+            self,
             width=width,
             height=height,
             fx=self.fx * sx,
             fy=self.fy * sy,
             cx=(self.cx + 0.5) * sx - 0.5,
             cy=(self.cy + 0.5) * sy - 0.5,
-            **values,
         )
 
     def _distort(self, ideal: Array) -> tuple[Array, Array]:

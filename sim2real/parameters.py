@@ -61,7 +61,8 @@ class Parameter:
         slack = 1e-9 * abs(value)  # a range scaled from nominal may end a rounding error beyond
         if self.minimum - slack <= value <= self.maximum + slack:
             return ""
-        return f"{self.name} cannot be {value:g}; it can be {self.limits}"
+        meaning = f" ({self.description})" if self.description else ""
+        return f"{self.name} cannot be {value:g}; it can be {self.limits}{meaning}"
 
     @property
     def randomized(self) -> bool:

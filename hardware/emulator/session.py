@@ -160,10 +160,9 @@ class EmulatorSession:
 
     def _start_web(self) -> None:
         from hardware.emulator.web import CameraTrouble, PoseBoard, WebOptions, serve
-        from sim2real.simulation.renderer import perturbed
 
-        robot, values = self.plant.robot, self.plant.world.values
-        cameras = {name: perturbed(camera, values) for name, camera in robot.cameras.items()}
+        robot, values, world = self.plant.robot, self.plant.world.values, self.plant.world
+        cameras = {name: world.cameras.real(name) for name in robot.cameras}
         options = WebOptions(
             robot,
             cameras if self.options.camera else {},
@@ -215,7 +214,8 @@ class EmulatorSession:
 
         calibration = emulated_calibration(robot).table()
         cameras = {
-            name: replace(camera, source=sources.get(name)).table() for name, camera in robot.cameras.items()
+            name: replace(self.plant.world.cameras.described(name), source=sources.get(name)).table()
+            for name in robot.cameras
         }
         truth = {"robot": robot.name, "parameters": self.plant.twin}
         contents = {

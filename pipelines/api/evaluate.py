@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pipelines.api.words import rate_text
 from pipelines.sweeps.evaluate import faults_text
-from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
+from pipelines.sweeps.inputs import CamerasLike, PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +57,7 @@ def evaluate(
     draws: int = 200,
     space: SpaceLike | None = None,
     twin: TwinLike | None = None,
+    cameras: CamerasLike | None = None,
     seed: int = 0,
     sees: Literal["sensors", "truth"] | None = None,
     workers: int | None = None,
@@ -78,6 +79,7 @@ def evaluate(
         seed=seed,
         space=space,
         twin=twin,
+        cameras=cameras,
         privileged=None if sees is None else sees == "truth",
     )
     result = run(plan, workers=workers_for(plan, workers), progress=progress)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.sweeps.inputs import (
+    CamerasLike,
     PolicyLike,
     RobotLike,
     SpaceLike,
     TaskLike,
     TwinLike,
+    cameras_of,
     policy_name,
     robot_name,
     space_of,
@@ -74,6 +76,7 @@ def pretrain(
     out: str | Path,
     space: SpaceLike | None = None,
     twin: TwinLike | None = None,
+    cameras: CamerasLike | None = None,
     expert: str | None = None,
     seed: int = 0,
     episodes: int | None = None,
@@ -121,6 +124,7 @@ def pretrain(
         robot=robot_name(robot),
         space=_plain_space(space),
         twin=_plain_twin(twin),
+        cameras=_plain_cameras(cameras),
         **_given(
             expert=expert, seed=seed, episodes=episodes, rounds=rounds, epochs=epochs, batches=batches,
             batch_size=batch_size, learning_rate=learning_rate, network=network, width=width, depth=depth,
@@ -256,6 +260,10 @@ def _plain_twin(twin: TwinLike | None) -> str | dict[str, float] | None:
     if twin is None or isinstance(twin, str | Path):
         return None if twin is None else str(twin)
     return dict(twin)
+
+
+def _plain_cameras(cameras: CamerasLike | None) -> str | dict[str, Any] | None:
+    return str(cameras) if isinstance(cameras, str | Path) else cameras_of(cameras)
 
 
 def _robot_of(policy: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.api.words import rate_text
 from pipelines.sweeps.evaluate import faults_text
-from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
+from pipelines.sweeps.inputs import CamerasLike, PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 from pipelines.sweeps.plan import SweepPlan
 from sim2real.errors import UserError, listed
 
@@ -71,6 +71,7 @@ def sweep(
     design: str = "sobol",
     levels: int = 5,
     twin: TwinLike | None = None,
+    cameras: CamerasLike | None = None,
     sees: Sees | None = None,
     workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
@@ -80,7 +81,8 @@ def sweep(
     """Run a task under many draws, in parallel, into the directory `out`; a sweep that is there already goes on.
 
     space: what varies and how (default: every declared range). design: how draws fill it ("sobol", "independent",
-    "lhs", "oat", "grid" with `levels` values a parameter, "saltelli"). twin: nominal values. sees: what the policy
+    "lhs", "oat", "grid" with `levels` values a parameter, "saltelli"). twin: nominal values. cameras: those that are
+    there, or their file (default: a camera anywhere around the table). sees: what the policy
     observes (default: the expert the true state, others what sensors say). workers: processes (default: one per
     core; 0: in this one). against: a finished sweep over the same draws, to compare with pair by pair.
 
@@ -98,6 +100,7 @@ def sweep(
             seed=seed,
             space=space,
             twin=twin,
+            cameras=cameras,
             privileged=None if sees is None else sees == "truth",
         ),
         design=design,

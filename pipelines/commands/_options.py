@@ -7,6 +7,10 @@ from typing import Any
 OPTIONS: dict[str, dict[str, Any]] = {
     "accelerator": {"default": "auto", "metavar": "A", "help": "cpu, gpu, mps, auto (%(default)s)"},
     "calibration": {"metavar": "FILE", "help": "calibration of this arm (default: what its servos store)"},
+    "cameras": {
+        "metavar": "FILE",
+        "help": "your cameras, as for `deploy` (default: a camera anywhere around the table)",
+    },
     "devices": {"default": "auto", "metavar": "D", "help": "how many, or which: 0,1 (%(default)s)"},
     "draws": {"type": int, "metavar": "N", "help": "episodes (%(default)s)"},
     "epochs": {"type": int, "metavar": "E", "help": "epochs of training"},

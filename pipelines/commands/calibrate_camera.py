@@ -346,11 +346,19 @@ def _put(
     args: argparse.Namespace, camera: "CameraModel", fit: "PoseFit", robot: "Robot", answer: dict[str, Any]
 ) -> int:
     """Into the cameras file, and tell."""
+    import math
+    from dataclasses import replace
+
     import numpy as np
 
     from pipelines.deployment.camera_calibration import described
     from sim2real.camera_file import write_camera
 
+    camera = replace(
+        camera,
+        position_deviation=round(fit.position_deviation, 6),
+        rotation_deviation=round(math.radians(fit.rotation_deviation), 6),
+    )
     kept = write_camera(args.cameras, camera)
     answer |= {"cameras": args.cameras, "camera": camera.table(), "pose": described(fit)}
     if args.json:

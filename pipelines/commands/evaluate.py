@@ -13,6 +13,7 @@ HELP = (
 )
 EXAMPLES = """  sim2real evaluate --policy runs/lift/policy.onnx --draws 500
   sim2real evaluate --policy runs/lift/policy.onnx --draws 200 --space runs/twin/space.toml --json
+  sim2real evaluate --policy runs/lift/policy.onnx --cameras cameras.toml           (seen by your own camera)
   sim2real evaluate --policy expert --task push --draws 200 --sees sensors
   sim2real evaluate --policy tcp://127.0.0.1:5555 --task reach --draws 50      (a policy server, without an arm)"""
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         },
     )
     add(parser, "task", draws={"default": 200})
-    add(parser, "robot", "space", "twin", seed="which draws (%(default)s)")
+    add(parser, "robot", "space", "twin", "cameras", seed="which draws (%(default)s)")
     add(parser, "workers", "sees", "json")
 
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         draws=args.draws,
         space=args.space,
         twin=args.twin,
+        cameras=args.cameras,
         seed=args.seed,
         sees=args.sees,
         workers=args.workers,

@@ -16,6 +16,7 @@ HELP = (
 )
 EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
+  sim2real pretrain --task lift --cameras cameras.toml --out runs/lift     (for your own camera, where it stands)
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
   sim2real pretrain --task lift --observe pixels --out runs/lift-pixels
   sim2real pretrain --task lift --out runs/lift   (again after Ctrl-C: goes on where it was)"""
@@ -23,7 +24,7 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, task={"required": True, "help": "reach, push, lift or module:Class"})
-    add(parser, "out", "robot", "space", "twin")
+    add(parser, "out", "robot", "space", "twin", "cameras")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")
     add(parser, "seed")

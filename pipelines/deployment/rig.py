@@ -29,6 +29,8 @@ from pipelines.deployment.request import EMULATED, Options, Setup, objects_to_se
 from pipelines.deployment.result import say
 from sim2real.arm import ArmState
 from sim2real.calibration import Calibration
+from sim2real.camera_coverage import difference
+from sim2real.camera_placement import looking as looking_camera
 from sim2real.clock import RealClock
 from sim2real.errors import UserError
 from sim2real.pictures import find_cameras
@@ -55,9 +57,6 @@ ATTEMPTS = 3
 
 STRANGE = 20
 """How often in a session something may come that nobody asked for: noise, damaged requests."""
-
-EYE = "front"
-"""The camera that looks for objects, where there are several."""
 
 
 def emulate(options: Options, setup: Setup, stack: ExitStack) -> Options:
@@ -378,10 +377,14 @@ class Rig:
         to see, and when recording all others too."""
         needed = self._needed
         still = [name for name, model in cameras.items() if model.link is None]
-        looking = (EYE if EYE in still else next(iter(still), None)) if needed else None
+        looking = looking_camera(still) if needed else None
         if not self.options.record and self.options.view is None:
             wanted = {looking, *self.setup.pictures}
             cameras = {name: model for name, model in cameras.items() if name in wanted}
+        if looking is not None and (
+            other := difference(self.setup.policy.get("provenance", {}), cameras[looking])
+        ):
+            say(f"note: {other}: expect it to do worse")
         if cameras:
             from hardware.cameras.process import CameraProcess
         for name, model in cameras.items():

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pipelines.learning.demonstrations import Demonstrations
 from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
+from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Feature, Observation, flatten
 from sim2real.parameters import Draw
@@ -214,6 +215,7 @@ class CollectEpisode:
     features: tuple[Feature, ...] | None = None
     """What the student observes; None: all that the task offers."""
     sight: Sight = field(default_factory=Sight)
+    cameras: Mapping[str, CameraModel] | None = None
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
         from sim2real.robot import Robot
@@ -225,7 +227,7 @@ class CollectEpisode:
         task = load_task(self.task, robot.n)
         expert = load_policy(self.expert, task, robot)
         student = None if self.student is None else load_policy(self.student, task, robot)
-        world = World(robot, task, nominal=dict(self.nominal))
+        world = World(robot, task, nominal=dict(self.nominal), cameras=self.cameras)
         features = task.features if self.features is None else self.features
         driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight)
 

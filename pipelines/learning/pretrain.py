@@ -7,7 +7,7 @@ what it had already collected.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
+from sim2real.camera import CameraModel
+from sim2real.camera_coverage import CAMERAS
+from sim2real.camera_placement import Placement
 from sim2real.errors import UserError
 from sim2real.observation import Feature
 from sim2real.parameters import Draw
@@ -46,7 +49,7 @@ from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
-NAMED = ("seed", "task", "robot", "expert", "space", "twin")
+NAMED = ("seed", "task", "robot", "expert", "space", "twin", "cameras")
 """Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
 
 
@@ -62,6 +65,7 @@ class PretrainSettings:
     expert: str = "expert"
     space: str | Mapping[str, Any] | None = None
     twin: str | Mapping[str, float] | None = None
+    cameras: str | Mapping[str, Any] | None = None
     seed: int = 0
     episodes: int = 500
     rounds: int = 5
@@ -125,7 +129,15 @@ class PretrainSettings:
             space=self.space,
             twin=self.twin,
             rendered=bool(self.sight.pictures),
+            cameras=self.camera_models,
         )
+
+    @property
+    def camera_models(self) -> str | dict[str, CameraModel] | None:
+        """The cameras, or the name of their file."""
+        if self.cameras is None or isinstance(self.cameras, str):
+            return self.cameras
+        return {name: CameraModel.from_table(table, name) for name, table in self.cameras.items()}
 
 
 def pretrain(
@@ -162,7 +174,7 @@ def pretrain(
         load_policy(plan.policy, task, robot).horizon,
         settings.network_options(task),
     )
-    find_cameras(settings.sight.pictures, robot.cameras, "the policy")
+    find_cameras(settings.sight.pictures, plan.camera_models or robot.cameras, "the policy")
     previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
     if finished_before(previous, out):
         curve = previous.pop("curve")
@@ -283,6 +295,7 @@ class _Collector:
             nominal=self.plan.nominal,
             features=s.features(load_task(s.task, Robot.load(s.robot).n)),
             sight=s.sight,
+            cameras=self.plan.camera_models,
         )
         demonstrations, summary = collect(
             recipe,
@@ -336,8 +349,22 @@ def policy_info(
             **{key: config[key] for key in ("command", "settings", "versions", "created")},
             "expert": policy_identity(settings.expert),
             "space": plan.space.to_dict(),
+            CAMERAS: trained_for(plan),
         },
     )
+
+
+def trained_for(plan: SweepPlan) -> dict[str, Any]:
+    """For which cameras, as `sim2real/camera_coverage.py` reads it."""
+    if plan.cameras is not None:
+        return {"described": plan.cameras}
+    bound = plan.bind()
+    names = {field.name: f"camera.{field.name}" for field in fields(Placement)}
+    return {
+        "placed": {
+            short: list(bound.range(name)) for short, name in names.items() if name in bound.parameters
+        }
+    }
 
 
 def evaluate_file(settings: PretrainSettings, out: Path, workers: int) -> dict[str, Any]:
@@ -350,5 +377,6 @@ def evaluate_file(settings: PretrainSettings, out: Path, workers: int) -> dict[s
         seed=10_000 + settings.seed,
         space=settings.space,
         twin=settings.twin,
+        cameras=settings.camera_models,
     )
     return evaluate(plan, workers=workers)

@@ -3,11 +3,14 @@
 import pickle
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.sweeps.given import Given
 from randomization.space import Space
+from sim2real.camera import CameraModel, load_cameras
+from sim2real.camera_placement import check_sight, looking
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
 from sim2real.policies.protocol import Policy
@@ -19,6 +22,7 @@ RobotLike = Robot | str | Path
 TaskLike = Task | str
 PolicyLike = Policy | str | Path
 SpaceLike = Space | str | Path | Mapping[str, Any]
+CamerasLike = str | Path | Mapping[str, CameraModel]
 TwinLike = str | Path | Mapping[str, float]
 
 
@@ -93,6 +97,22 @@ def nominal_of(twin: TwinLike | None) -> dict[str, float]:
     if twin is None:
         return {}
     return {k: float(v) for k, v in twin.items()} if isinstance(twin, Mapping) else load_twin(twin)
+
+
+def cameras_of(cameras: CamerasLike | None) -> dict[str, dict[str, Any]] | None:
+    """The tables of a cameras file without where pictures come from, which decides nothing in simulation.
+
+    Raises UserError for a file that is none, and where the camera that looks for objects cannot see any.
+    """
+    if cameras is None:
+        return None
+    where = "cameras" if isinstance(cameras, Mapping) else str(cameras)
+    found = cameras if isinstance(cameras, Mapping) else load_cameras(cameras)
+    name = looking(found)
+    if name is None:
+        raise UserError("cameras: there is none; leave it out for cameras anywhere around the table")
+    check_sight(found[name], where)
+    return {name: replace(camera, source=None).table() for name, camera in found.items()}
 
 
 def label_of(thing: object) -> str:

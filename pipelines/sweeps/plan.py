@@ -14,6 +14,7 @@ from randomization.designs import Grid, Saltelli, load_design
 from randomization.space import BoundSpace, Space
 from randomization.workers import POLICY_FAULT
 from sim2real import __version__, old_names
+from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.identity import robot_identity
 from sim2real.loading import source_identity
@@ -34,6 +35,7 @@ SAYS = {
     "robot_sha256": "the robot's description (its TOML, URDF or meshes have changed)",
     "task_source": "the source of the task",
     "versions": "the versions of sim2real or PyBullet",
+    "cameras": "the cameras",
 }
 """What keys of a sweep's identity mean."""
 
@@ -52,6 +54,7 @@ class TaskRollout:
     nominal: Mapping[str, float] = field(default_factory=dict)
     privileged: bool = False
     given: Given = field(default_factory=Given)
+    cameras: Mapping[str, CameraModel] | None = None
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
         from sim2real.simulation.rollout import rollout
@@ -72,7 +75,7 @@ class TaskRollout:
         robot = Robot.load(self.robot)
         task = self.given.task or load_task(self.task, joints=robot.n)
         policy = self.given.policy or load_policy(self.policy, task, robot)
-        return World(robot, task, nominal=dict(self.nominal)), policy
+        return World(robot, task, nominal=dict(self.nominal), cameras=self.cameras), policy
 
 
 def row_of(episode: "Episode") -> dict[str, Any]:
@@ -89,8 +92,10 @@ def row_of(episode: "Episode") -> dict[str, Any]:
     }
 
 
-def all_parameters(robot: str, task: "str | Task | None" = None) -> dict[str, Parameter]:
-    """Every parameter that a world of this robot (and task) declares, without starting a simulation."""
+def all_parameters(
+    robot: str, task: "str | Task | None" = None, cameras: Mapping[str, CameraModel] | None = None
+) -> dict[str, Parameter]:
+    """Every parameter that a world of this robot (task, cameras) declares, without starting a simulation."""
     from sim2real.meshes import meshes, note_unseen
     from sim2real.robot import Robot
     from sim2real.simulation.parameters import world_parameters
@@ -102,9 +107,9 @@ def all_parameters(robot: str, task: "str | Task | None" = None) -> dict[str, Pa
     # Told here, where all worlds are planned: worker processes say nothing.
     note_unseen(meshes(urdf.root, urdf.path), urdf.path)
     if task is None:
-        return world_parameters(loaded)
+        return world_parameters(loaded, cameras=cameras)
     found = load_task(task, joints=loaded.n)
-    return world_parameters(loaded, found.objects) | found.parameters(loaded)
+    return world_parameters(loaded, found.objects, cameras) | found.parameters(loaded)
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,17 @@ class SweepPlan:
     """None: true state for the expert, sensors for everything else."""
     given: Given = field(default_factory=Given, compare=False)
     """Task and policy where they are objects; `task` and `policy` only name them then."""
+    cameras: Mapping[str, Mapping[str, Any]] | None = None
+    """The tables of a cameras file, without what does not matter here (`cameras_of`); None: cameras anywhere."""
     rendered: bool = False
     """Whether somebody looks at pictures in these runs."""
+
+    @property
+    def camera_models(self) -> dict[str, CameraModel] | None:
+        """The cameras that are there; None where they may be anywhere."""
+        if self.cameras is None:
+            return None
+        return {name: CameraModel.from_table(table, name) for name, table in self.cameras.items()}
 
     @property
     def sees_truth(self) -> bool:
@@ -136,7 +150,13 @@ class SweepPlan:
     @property
     def factory(self) -> TaskRollout:
         return TaskRollout(
-            self.robot, self.task, self.policy, dict(self.nominal), self.sees_truth, self.given
+            self.robot,
+            self.task,
+            self.policy,
+            dict(self.nominal),
+            self.sees_truth,
+            self.given,
+            self.camera_models,
         )
 
     def bind(self) -> BoundSpace:
@@ -144,7 +164,7 @@ class SweepPlan:
 
         Where nothing is rendered, what changes pictures only varies where the space names it.
         """
-        parameters = all_parameters(self.robot, self.given.task or self.task)
+        parameters = all_parameters(self.robot, self.given.task or self.task, self.camera_models)
         if not self.rendered:
             parameters = unseen(parameters)
         unknown = [name for name in self.nominal if name not in parameters]
@@ -193,6 +213,7 @@ class SweepPlan:
             "seed": self.seed,
             "design": design,
             "nominal": dict(self.nominal),
+            **({} if self.cameras is None else {"cameras": self.cameras}),
             "space": bound.to_dict(),
         }
 
@@ -326,6 +347,7 @@ def plan_of(directory: Path, *, task: str | None = None) -> SweepPlan:
         nominal=identity["nominal"],
         privileged=identity["sees"] == "true state",
         rendered=policy_sees(config["policy"]),
+        cameras=identity.get("cameras"),
     )
     here = json.loads(json.dumps(plan.identity(plan.bind())))
     if found := [SAYS[key] for key in SAYS if key in identity and identity[key] != here.get(key)]:
@@ -405,6 +427,7 @@ def compare_sweeps(a: Path, b: Path) -> dict[str, Any]:
         "seed",
         "design",
         "nominal",
+        "cameras",
         "space",
     ):
         if kinds[0].get(key) != kinds[1].get(key):

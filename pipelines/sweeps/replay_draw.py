@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.sweeps.plan import SweepPlan, dimensions, plan_of, recorded_draw, refuse_code
 from sim2real.episode import Episode
 from sim2real.files import read_json
 from sim2real.parameters import Draw
 from sim2real.policies.load import load_policy
-
-CAMERA = "front"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def replay_draw(
 ) -> ReplayedDraw:
     """Run draw `index` of the sweep in `directory` again and write `replay-INDEX/` beside its results.
 
-    That folder gets `video.mp4` (where the robot has a camera called "front") and `episode.npz`. Raises UserError
+    That folder gets `video.mp4`, of the camera that looks for objects, and `episode.npz`. Raises UserError
     when the directory holds no sweep or not this draw; `trusted_…` as in `refuse_code`.
     """
     from sim2real.robot import Robot
@@ -65,11 +64,11 @@ def replay_draw(
     draw, row = recorded_draw(directory, plan, index)
     robot = Robot.load(plan.robot)
     task = load_task(plan.task, robot.n)
-    world = World(robot, task, nominal=dict(plan.nominal))
+    world = World(robot, task, nominal=dict(plan.nominal), cameras=plan.camera_models)
+    camera = world.cameras.detector or world.cameras.names[0]
     try:
         policy = load_policy(plan.policy, task, robot)
-        cameras = (CAMERA,) if CAMERA in robot.cameras or not robot.cameras else ()
-        episode = rollout(world, policy, draw, privileged=plan.sees_truth, images=cameras)
+        episode = rollout(world, policy, draw, privileged=plan.sees_truth, images=(camera,))
     finally:
         world.close()
     same = bool(episode.success) == row["success"] and (
@@ -77,7 +76,7 @@ def replay_draw(
     )
     folder = directory / f"replay-{index}"
     folder.mkdir(exist_ok=True)
-    video = _video(episode, folder / "video.mp4") if cameras else None
+    video = _video(episode.images[camera], episode.fps, folder / "video.mp4")
     arrays: dict[str, Any] = {
         name: getattr(episode, name) for name in ("time", "state", "action", "executed")
     }
@@ -89,11 +88,10 @@ def replay_draw(
     return ReplayedDraw(plan, draw, row, robot.joint_names, episode, same, folder, video, columns)
 
 
-def _video(episode: Episode, path: Path) -> Path:
+def _video(frames: NDArray[np.uint8], fps: float, path: Path) -> Path:
     from sim2real.lerobot.video import VideoEncoder
 
-    frames = episode.images[CAMERA]
-    encoder = VideoEncoder(path, frames.shape[2], frames.shape[1], episode.fps)
+    encoder = VideoEncoder(path, frames.shape[2], frames.shape[1], fps)
     try:
         for frame in frames:
             encoder.add(frame)

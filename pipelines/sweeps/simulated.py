@@ -5,11 +5,13 @@ import os
 
 from pipelines.sweeps.given import Given
 from pipelines.sweeps.inputs import (
+    CamerasLike,
     PolicyLike,
     RobotLike,
     SpaceLike,
     TaskLike,
     TwinLike,
+    cameras_of,
     given,
     label_of,
     nominal_of,
@@ -36,13 +38,14 @@ def make_plan(
     twin: TwinLike | None = None,
     privileged: bool | None = None,
     rendered: bool | None = None,
+    cameras: CamerasLike | None = None,
 ) -> SweepPlan:
     """A plan whose every part has been checked before anything long begins. `task` None: the policy's own.
 
     `rendered`: whether pictures are looked at, so that what changes them varies by default (None: the policy's sight).
 
-    Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space or
-    twin, too few draws.
+    Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space, twin or
+    cameras file, too few draws.
     """
     if draws < 1:
         raise UserError(f"at least one draw is needed, got {draws}")
@@ -59,6 +62,7 @@ def make_plan(
         privileged=privileged,
         given=objects,
         rendered=_sees(spec, objects) if rendered is None else rendered,
+        cameras=cameras_of(cameras),
     )
     check_policy(plan)
     plan.bind()
@@ -82,6 +86,7 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
         space=args.space,
         twin=args.twin,
         privileged=None if args.sees is None else args.sees == "truth",
+        cameras=args.cameras,
     )
 
 

@@ -122,9 +122,9 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self.world.parameters if self.render_mode is not None else unseen(self.world.parameters)
 
     def _camera(self, wanted: str | None) -> str:
-        from sim2real.simulation.renderer import DEFAULT_CAMERA
+        from sim2real.camera_placement import DETECTOR_CAMERA
 
-        known = list(self.robot.cameras) or [DEFAULT_CAMERA]
+        known = list(self.robot.cameras) or [DETECTOR_CAMERA]
         if wanted is not None and wanted not in known:
             raise UserError(f"{self.robot.name} has no camera '{wanted}'; known are {', '.join(known)}")
         return wanted or known[0]

@@ -3,19 +3,21 @@
 The ranges are starting points from the literature; the real ones come from identification on logs of the arm.
 Parameters of the task (`task.*`) are the task's own. What each one does is in the module that reads it: the
 servos and links in `coupling.py` and `sim2real/model/conditions.py`, objects in `scene.py`, delays, losses and
-pushes in `disturbance.py`, readings and the detector in `sensing.py`, camera and light in `renderer.py` and
-`backdrop.py`.
+pushes in `disturbance.py`, readings and the detector in `sensing.py`, where cameras stand in `cameras.py`, their
+pictures and the light in `renderer.py` and `backdrop.py`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from sim2real.camera import CameraModel
+from sim2real.camera_placement import DETECTOR_CAMERA, Placement, looking
 from sim2real.model.servo import FIELD_INDEX, SERVO_FIELDS, SLIDING_FIELDS, nominal_parameters
 from sim2real.objects import KINDS, ObjectSpec
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.simulation.limits import limited
+from sim2real.simulation.limits import LIMITS, limited
 
 DEGREE = math.pi / 180
 
@@ -29,12 +31,20 @@ def pool(spec: ObjectSpec) -> tuple[float, ...]:
     return tuple(round(share * spec.measures[0], 12) for share in SIZES)
 
 
-def world_parameters(robot: Robot, objects: Sequence[ObjectSpec] = ()) -> dict[str, Parameter]:
-    """All parameters of a world with this robot and these objects, by name; the task's come on top."""
+def world_parameters(
+    robot: Robot, objects: Sequence[ObjectSpec] = (), cameras: Mapping[str, CameraModel] | None = None
+) -> dict[str, Parameter]:
+    """All parameters of a world with this robot and these objects, by name; the task's come on top.
+
+    `cameras`: those that are really there; None: those of the robot's description, which may stand anywhere.
+    """
     declared = [*_servos(robot), *_links(robot), *_COMMON]
     for spec in objects:
         declared += _object(spec)
     declared += [p for p in _MORE if p.name != "gripper.lag" or robot.gripper is not None]
+    declared += _places(robot) if cameras is None else ()
+    declared += _calibration(None if cameras is None else cameras[looking(cameras) or ""])
+    declared += _DRIFT
     for parameter in _VISUAL:
         if parameter.name == "colour.arm":
             declared += [_colour(spec) for spec in objects]
@@ -225,22 +235,78 @@ _MORE = (
     Parameter(
         "detector.yaw_noise", 0.02, "rad", 0.005, 0.06, when="step", description="standard deviation of yaw"
     ),
-    Parameter("detector.bias_x", 0.0, "m", -0.004, 0.004, description="constant error along x (calibration)"),
-    Parameter("detector.bias_y", 0.0, "m", -0.004, 0.004, description="constant error along y (calibration)"),
     Parameter(
-        "detector.bias_yaw", 0.0, "rad", -0.05, 0.05, description="constant error of the yaw (calibration)"
+        "detector.bias_x", 0.0, "m", -0.001, 0.001, description="constant error along x (base against table)"
+    ),
+    Parameter(
+        "detector.bias_y", 0.0, "m", -0.001, 0.001, description="constant error along y (base against table)"
+    ),
+    Parameter(
+        "detector.bias_yaw",
+        0.0,
+        "rad",
+        -0.02,
+        0.02,
+        description="constant error of the yaw (base against table)",
     ),
     Parameter(
         "detector.dropout", 0.0, "", 0.0, 0.05, when="step", description="fraction of frames without a result"
     ),
-    # Where the camera stands relative to its nominal pose (the detector knows, up to its bias), and its optics.
-    Parameter("camera.x", 0.0, "m", -0.03, 0.03, description="shift along the base's x"),
-    Parameter("camera.y", 0.0, "m", -0.03, 0.03, description="shift along the base's y"),
-    Parameter("camera.z", 0.0, "m", -0.03, 0.03, description="shift along the base's z"),
-    Parameter("camera.pitch", 0.0, "rad", -0.05, 0.05, description="turn about its own right axis"),
-    Parameter("camera.yaw", 0.0, "rad", -0.05, 0.05, description="turn about its own down axis"),
-    Parameter("camera.roll", 0.0, "rad", -0.05, 0.05, description="turn about its own forward axis"),
-    Parameter("camera.focal", 1.0, "", 0.93, 1.07, description="factor on the focal length"),
+)
+
+POSITION_DEVIATION, ROTATION_DEVIATION = 0.0012, 0.0023
+"""m, rad: how well a camera's place and direction are known where its file does not say."""
+FARTHEST, MOST_TURNED = LIMITS["camera.[xyz]"][1], LIMITS["camera.roll"][1]
+CALIBRATION = "the error of a calibration; where it stands: camera.azimuth …, or --cameras"
+LEAST_POSITION, LEAST_ROTATION = 0.0004, 0.0008
+"""m, rad: what a calibration does not know of itself (the arm's play, the table's unevenness)."""
+
+
+def _places(robot: Robot) -> Iterator[Parameter]:
+    """Where the camera that looks for objects may stand: on a hemisphere over the table, but not behind the arm."""
+    camera = robot.cameras.get(DETECTOR_CAMERA)
+    usual = None if camera is None else Placement.of(camera)
+    if usual is None:
+        return
+    for name, low, high, unit, description in (
+        ("azimuth", -2.4, 2.4, "rad", "side from which it looks; 0: from the front"),
+        ("elevation", 0.45, 1.35, "rad", "height over the table from which it looks"),
+        ("distance", 0.65 * usual.distance, 1.6 * usual.distance, "m", "from the point it looks at, or more"),
+        ("aim_x", usual.aim_x - 0.04, usual.aim_x + 0.06, "m", "x of the point it looks at"),
+        ("aim_y", usual.aim_y - 0.05, usual.aim_y + 0.05, "m", "y of the point it looks at"),
+        ("tilt", -0.1, 0.1, "rad", "turn about its own axis"),
+        ("fov", 0.6, 1.1, "rad", "vertical field of view"),
+        ("resolution", 240.0, 720.0, "px", "rows of its picture"),
+    ):
+        value = float(getattr(usual, name))
+        yield Parameter(
+            f"camera.{name}",
+            value,
+            unit,
+            min(low, value),
+            max(high, value),
+            description=f"camera: {description}",
+        )
+
+
+def _calibration(camera: CameraModel | None) -> Iterator[Parameter]:
+    """How far a camera really stands from where it is described: uniform, with the deviations of its calibration."""
+    position = POSITION_DEVIATION if camera is None else camera.position_deviation
+    rotation = ROTATION_DEVIATION if camera is None else camera.rotation_deviation
+    position = math.sqrt(3) * max(POSITION_DEVIATION if position is None else position, LEAST_POSITION)
+    rotation = math.sqrt(3) * max(ROTATION_DEVIATION if rotation is None else rotation, LEAST_ROTATION)
+    position, rotation = min(position, FARTHEST), min(rotation, MOST_TURNED)
+    for axis in "xyz":
+        about = f"camera: unknown shift along {axis}, {CALIBRATION}"
+        yield Parameter(f"camera.{axis}", 0.0, "m", -position, position, description=about)
+    for name, axis in (("pitch", "right"), ("yaw", "down"), ("roll", "forward")):
+        about = f"camera: unknown turn about its {axis} axis, {CALIBRATION}"
+        yield Parameter(f"camera.{name}", 0.0, "rad", -rotation, rotation, description=about)
+    about = "camera: unknown factor on its focal length"
+    yield Parameter("camera.focal", 1.0, "", 0.996, 1.004, description=about)
+
+
+_DRIFT = (
     Parameter("camera.drift", 0.0, "m/s", 0.0, 3e-4, description="how fast it moves away, one way or other"),
     Parameter(
         "camera.drift_turn", 0.0, "rad/s", 0.0, 5e-4, description="how fast it turns away, one way or other"

@@ -6,55 +6,32 @@ its picture, in the order in which they arise in a camera. Colours are factors p
 segmentation mask, so that nothing in the scene has to be changed for them.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
-from sim2real.model.kinematics import link_poses, tool_pose, tool_span
+from sim2real.model.kinematics import link_poses, tool_pose
 from sim2real.objects import ObjectSpec
 from sim2real.pictures import PictureInput
 from sim2real.robot import Robot
 from sim2real.simulation.backdrop import LIGHT_PIXELS, Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
-from sim2real.simulation.drift import Drift
+from sim2real.simulation.cameras import Cameras
 from sim2real.simulation.studio import Snapshot, Studio
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 NEAR, FAR = 0.02, 5.0
-DEFAULT_CAMERA = "front"
-"""The one camera of a robot whose file has none."""
 """Clipping distances, m."""
 SPECULAR = 0.05
-MOUNT = 0.2
-"""Share of the `camera.x`, `y`, `z` shifts that a camera on the arm makes: its mount holds it."""
 SMALL_LIGHT = 96
 """Pixels of the light's picture where a policy's small picture is drawn."""
-DRIFT_STEP = 0.25
-"""s between two places of a drifting camera."""
 
 
-def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
-    """The camera as it really stands: the nominal one displaced by the `camera.*` parameters."""
-    turn = np.eye(3)
-    for axis, name in enumerate(("camera.pitch", "camera.yaw", "camera.roll")):
-        turn = turn @ _rotation(axis, values[name])
-    pose = camera.camera_to_base.copy()
-    pose[:3, :3] = pose[:3, :3] @ turn
-    shift = np.array([values["camera.x"], values["camera.y"], values["camera.z"]])
-    pose[:3, 3] += shift if camera.link is None else MOUNT * shift
-    distortion = camera.distortion.copy()
-    distortion[0] += values["camera.distortion"]
-    focal = values["camera.focal"]
-    return replace(
-        camera, fx=camera.fx * focal, fy=camera.fy * focal, distortion=distortion, camera_to_base=pose
-    )
 
 
 def view_matrix(camera: CameraModel) -> list[float]:
@@ -75,33 +52,23 @@ def projection_matrix(camera: CameraModel) -> list[float]:
     return list(matrix.T.ravel())
 
 
-def default_view(robot: Robot) -> CameraModel:
-    """A camera that has the whole arm in view, from the left in front, as far away as the arm is large."""
-    size = tool_span(robot.model)
-    return CameraModel.looking_at(
-        (1.6 * size, 0.9 * size, 1.1 * size), (0.35 * size, 0.0, 0.3 * size), name=DEFAULT_CAMERA
-    )
-
-
 class Renderer:
     """Draws one robot and what is on its table. `reset` once per episode, then `image` as often as wanted.
 
     What it draws with is made for the first picture: most worlds are never looked at.
     """
 
-    def __init__(self, robot: Robot, objects: Sequence[ObjectSpec] = ()) -> None:
-        self._robot, self._objects = robot, tuple(objects)
+    def __init__(self, robot: Robot, objects: Sequence[ObjectSpec], cameras: Cameras) -> None:
+        self._robot, self._objects, self._cameras = robot, tuple(objects), cameras
         self._studio: Studio | None = None
         self._values: Mapping[str, float] = {}
         self._seed = 0
         self._rng = np.random.default_rng(0)
         self._backdrops: dict[tuple[str, int, int], Backdrop] = {}
         self._maps: dict[tuple[str, int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
-        self._cameras: dict[str, CameraModel] = {}
         self._moment = 0
         self._drawn_at: dict[str, int] = {}
         """For which place of a drifting camera the backdrop of a policy's picture is."""
-        self.drift = Drift(np.zeros(3), np.zeros(3))
 
     def reset(self, values: Mapping[str, float], seed: int) -> None:
         """Take the parameters of an episode; `seed` determines noise and textures."""
@@ -109,25 +76,9 @@ class Renderer:
         self._rng = np.random.default_rng((seed, 0xCA))
         self._seed = seed
         self._maps.clear()
-        self._cameras.clear()
         self._backdrops.clear()
         self._moment = 0
         self._drawn_at.clear()
-        self.drift = Drift.drawn(values, seed)
-
-    def camera(self, name: str, time: float = 0.0) -> CameraModel:
-        """The camera as it really stands `time` s into this episode. Raises UserError for an unknown name."""
-        if name not in self._cameras:
-            nominal = self._robot.cameras or {DEFAULT_CAMERA: default_view(self._robot)}
-            if name not in nominal:
-                raise UserError(f"there is no camera '{name}'; this robot has {sorted(nominal) or 'none'}")
-            self._cameras[name] = perturbed(nominal[name], self._values)
-        moment = self._moments(time)
-        return self.drift.after(self._cameras[name], moment * DRIFT_STEP) if moment else self._cameras[name]
-
-    def _moments(self, time: float) -> int:
-        """How often the camera has moved by `time`: in small steps, because each needs the table drawn anew."""
-        return int(time / DRIFT_STEP + 1e-9) if self.drift else 0
 
     def close(self) -> None:
         """Free what it draws with."""
@@ -147,9 +98,9 @@ class Renderer:
 
         Another size than the camera's must have its proportions.
         """
-        camera = self.camera(name, time)
-        if self._moments(time) != self._moment:
-            self._moment = self._moments(time)
+        camera = self._cameras.real(name, time)
+        if self._cameras.moments(time) != self._moment:
+            self._moment = self._cameras.moments(time)
             self._backdrops.clear()
         if width is not None or height is not None:
             camera = camera.resized(width or camera.width, height or camera.height)
@@ -169,18 +120,18 @@ class Renderer:
         """What a policy sees, (H, W, 3) RGB, of `view`, `time` s into the episode, and how many of its pixels show each
         object. `number` is the picture's number in the episode: noise follows from it and the episode's seed.
 
-        Who cuts out the view from above knows where the camera stood when the episode began, up to the detector's
-        constant error, `detector.bias_x` and `_y`.
+        Who cuts out the view from above goes by the camera's description, up to the detector's constant error,
+        `detector.bias_x` and `_y`.
         """
-        believed = self.camera(wanted.camera)
+        believed = self._cameras.described(wanted.camera)
         wanted.check(believed)
-        camera = self.camera(wanted.camera, time)
+        camera = self._cameras.real(wanted.camera, time)
         if self._studio is None:
             self._studio = Studio(self._robot, self._objects)
         studio = self._studio
         studio.arrange(view, self._values)
         key = f"{wanted.view} of {wanted.camera}"
-        moment = self._moments(time)
+        moment = self._cameras.moments(time)
         if camera.link is not None:
             camera = believed = self._carried(camera, view)
         elif wanted.view == "table":
@@ -310,14 +261,6 @@ class Renderer:
                 np.clip(x, 0, camera.width - 1).astype(np.intp),
             )
         return self._maps[key]
-
-
-def _rotation(axis: int, angle: float) -> Array:
-    c, s = math.cos(angle), math.sin(angle)
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.eye(3)
-    matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = c, -s, s, c
-    return matrix
 
 
 def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

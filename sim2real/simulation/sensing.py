@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.camera import CameraModel
 from sim2real.compiled import njit
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_entries, unseen
 from sim2real.simulation.bullet import bullet
+from sim2real.simulation.cameras import Cameras
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import BurstLosses
-from sim2real.simulation.drift import Drift
 from sim2real.simulation.scene import SceneBodies
 from sim2real.truth import ObjectState
 
@@ -90,13 +89,15 @@ class ObjectDetector:
     def __init__(
         self,
         values: Mapping[str, float],
-        camera: CameraModel | None,
-        drift: Drift,
+        cameras: Cameras,
         bodies: SceneBodies,
         rng: np.random.Generator,
         now: float,
     ) -> None:
-        self._values, self._camera, self._drift, self._bodies, self._rng = values, camera, drift, bodies, rng
+        self._values, self._bodies, self._rng, self._drift = values, bodies, rng, cameras.drift
+        name = cameras.detector
+        self._camera = None if name is None else cameras.real(name)
+        self._described = None if name is None else cameras.described(name)
         self._spread = values["detector.noise"], values["detector.yaw_noise"]
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
@@ -171,13 +172,15 @@ class ObjectDetector:
         clear = [hit[0] == -1 or owner(hit[0]) == own for hit in hits]
         return sum(free and seen for free, seen in zip(clear, inside.tolist())) / len(points)
 
-    def _seen(self, camera: CameraModel, position: Array, height: float, time: float) -> Array:
-        """Where a point appears on the plane at `height`, m, to one who knows the camera as it was."""
-        if not self._drift:
-            return camera.seen_on_plane(position, height)
-        now = self._drift.after(camera, time)
-        ray = now.rotation.T @ (position - now.position)
-        return camera.meet_plane(camera.rotation @ ray, height)
+    def _seen(self, position: Array, height: float, time: float) -> Array:
+        """Where a point appears on the plane at `height`, m, to one who knows the camera as it is described."""
+        real, described = self._camera, self._described
+        assert real is not None and described is not None
+        if self._drift:
+            real = self._drift.after(real, time)
+        ray = real.rotation.T @ (position - real.position)
+        ray[:2] *= (real.fx / described.fx, real.fy / described.fy)
+        return described.meet_plane(described.rotation @ ray, height)
 
     def _detect(self, time: float, state: ObjectState, dropout: float) -> Detection | None:
         v = self._values
@@ -191,7 +194,7 @@ class ObjectDetector:
         height = self._bodies.specs[state.spec.name].rest
         position = state.position
         if self._camera is not None:
-            position = self._seen(self._camera, position, height, time)
+            position = self._seen(position, height, time)
             if not math.isfinite(position[0]):
                 return None
         spread = v["detector.noise"] / visible

@@ -33,6 +33,7 @@ from sim2real.parameters import Draw, Parameter
 from sim2real.pictures import PictureInput
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
+from sim2real.simulation.cameras import Cameras
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.feed import CameraFeed
@@ -51,15 +52,14 @@ SOLVER_ITERATIONS = 50
 SOFTNESS = 1e-5
 """Of all contacts (Bullet's global constraint force mixing). Without any, contacts that determine each other more
 than once, as in a cube pressed on the table, make the direct solver chatter; ten times as much lets a grip creep."""
-DETECTOR_CAMERA = "front"
-"""The camera that looks for the objects."""
 
 
 class World:
     """See the module docstring. Not thread-safe; one process per core, since PyBullet holds the interpreter.
 
-    `nominal` overrides nominal values by name (a twin). `physics_rate` in Hz overrides the robot's. Raises
-    UserError for names or values that cannot be.
+    `nominal` overrides nominal values by name (a twin). `physics_rate` in Hz overrides the robot's. `cameras` are
+    those of a cameras file; without it, the robot's own, of which the one that looks for objects may stand anywhere.
+    Raises UserError for names or values that cannot be.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class World:
         *,
         nominal: Mapping[str, float] | None = None,
         physics_rate: int | None = None,
+        cameras: Mapping[str, CameraModel] | None = None,
     ) -> None:
         self.robot = Robot.load(robot)
         self.task = task
@@ -76,7 +77,8 @@ class World:
         if not 100 <= self.physics_rate <= 10_000:
             raise UserError(f"the physics rate must be 100 to 10000 Hz, got {self.physics_rate}")
         self.objects: tuple[ObjectSpec, ...] = checked(task.objects) if task is not None else ()
-        self.parameters = self._declare(nominal or {})
+        self.cameras = Cameras(self.robot, cameras)
+        self.parameters = self._declare(nominal or {}, cameras)
         self._nominal = {name: parameter.nominal for name, parameter in self.parameters.items()}
         self._names = _ParameterNames(self.robot, self.parameters)
         self.client = bullet.connect(bullet.DIRECT)
@@ -87,8 +89,10 @@ class World:
             raise
         self.reset()
 
-    def _declare(self, nominal: Mapping[str, float]) -> dict[str, Parameter]:
-        parameters = world_parameters(self.robot, self.objects)
+    def _declare(
+        self, nominal: Mapping[str, float], cameras: Mapping[str, CameraModel] | None
+    ) -> dict[str, Parameter]:
+        parameters = world_parameters(self.robot, self.objects, cameras)
         if self.task is not None:
             parameters |= self.task.parameters(self.robot)
         nominal = old_names.current(nominal, parameters)
@@ -123,7 +127,7 @@ class World:
         self.servo = self._coupling.servo
         # Numbers are written to a memoryview in half the time that an array takes.
         self._measured_position, self._measured_velocity = views.position.data, views.velocity.data
-        self.renderer = Renderer(self.robot, self.objects)
+        self.renderer = Renderer(self.robot, self.objects, self.cameras)
         self._torque_limit = self.robot.torque_limit
         self._dt = dt
         self._steps = 0
@@ -157,6 +161,7 @@ class World:
         self._pushes = Pushes(values, self.bodies.joints, rngs[2])
         self._sensor = JointSensor(values, self._coupling, rngs[3])
         self.policy_rng = rngs[5]
+        self.cameras.reset(values, draw.seed)
         self.renderer.reset(values, draw.seed)
         self._detector_rng = rngs[4]
         self._detector: ObjectDetector | None = None
@@ -318,10 +323,10 @@ class World:
         }
 
     def render(
-        self, camera: str = DETECTOR_CAMERA, width: int | None = None, height: int | None = None
+        self, camera: str | None = None, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB image of a camera of the robot, by default in its own size."""
-        return self.renderer.image(camera, self._view(), width, height, time=self.time)
+        """(height, width, 3) RGB image of a camera, by default of the first one, in its own size."""
+        return self.renderer.image(camera or self.cameras.names[0], self._view(), width, height, time=self.time)
 
     def _view(self) -> Snapshot:
         return Snapshot(self.position, self.states())
@@ -344,18 +349,16 @@ class World:
             )
         return self._feed.look(wanted, self.time)
 
-    def camera(self, name: str = DETECTOR_CAMERA) -> CameraModel:
-        """The camera as it really stands by now (the draw may have moved it, and let it drift)."""
-        return self.renderer.camera(name, self.time)
+    def camera(self, name: str | None = None) -> CameraModel:
+        """The camera as it really stands by now: its calibration errs, and it may have drifted since."""
+        return self.cameras.real(name or self.cameras.names[0], self.time)
 
     @property
     def detector(self) -> ObjectDetector:
         """The camera's imitated detector. It watches from the first time in an episode that it is asked."""
         if self._detector is None:
-            known = DETECTOR_CAMERA in self.robot.cameras
-            camera = self.renderer.camera(DETECTOR_CAMERA) if known else None
             self._detector = ObjectDetector(
-                self.values, camera, self.renderer.drift, self.bodies, self._detector_rng, self.time
+                self.values, self.cameras, self.bodies, self._detector_rng, self.time
             )
         return self._detector
 

@@ -94,7 +94,7 @@ def test_camera_shows_the_cube_where_it_is(emulator: EmulatorHandle) -> None:
     import cv2
 
     from sim2real.parameters import load_twin
-    from sim2real.simulation.renderer import perturbed
+    from sim2real.simulation.cameras import perturbed
 
     with urllib.request.urlopen(emulator.sources["front"].replace("mjpg", "jpg"), timeout=20) as answer:
         assert float(answer.headers["X-Timestamp"]) > 0

@@ -22,7 +22,7 @@ from hardware.emulator.deviations import default_twin
 from pipelines.cli import main
 from sim2real.camera import CameraModel, load_cameras, save_cameras
 from sim2real.robot import Robot
-from sim2real.simulation.renderer import perturbed
+from sim2real.simulation.cameras import perturbed
 from sim2real.simulation.world import World
 
 ROBOT = Robot.load("so101")

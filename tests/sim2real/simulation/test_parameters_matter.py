@@ -90,6 +90,10 @@ def picture(world: World) -> Array:
     return world.render(width=160, height=120).astype(float)
 
 
+def picture_size(world: World) -> Array:
+    return np.array([world.camera().width, world.camera().height])
+
+
 def grasp(world: World) -> Array:
     """A cube lifted, held, and let fall."""
     with World("so101", load_task("lift")) as lift:
@@ -142,6 +146,7 @@ MEASURES: dict[str, Callable[[World], Array]] = {
     "sensor.": readings,
     "camera.drift": readings,
     "detector.": readings,
+    "camera.resolution": picture_size,
     "camera.": picture,
     "light.": picture,
     "colour.": picture,

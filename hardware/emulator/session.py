@@ -160,9 +160,12 @@ class EmulatorSession:
 
     def _start_web(self) -> None:
         from hardware.emulator.web import CameraTrouble, PoseBoard, WebOptions, serve
+        from sim2real.simulation.cameras import Cameras
 
-        robot, values, world = self.plant.robot, self.plant.world.values, self.plant.world
-        cameras = {name: world.cameras.real(name) for name in robot.cameras}
+        robot, values = self.plant.robot, self.plant.world.values
+        self._cameras = Cameras(robot)
+        self._cameras.reset(values, self.options.seed)
+        cameras = {name: self._cameras.real(name) for name in robot.cameras}
         options = WebOptions(
             robot,
             cameras if self.options.camera else {},
@@ -214,7 +217,7 @@ class EmulatorSession:
 
         calibration = emulated_calibration(robot).table()
         cameras = {
-            name: replace(self.plant.world.cameras.described(name), source=sources.get(name)).table()
+            name: replace(self._cameras.described(name), source=sources.get(name)).table()
             for name in robot.cameras
         }
         truth = {"robot": robot.name, "parameters": self.plant.twin}

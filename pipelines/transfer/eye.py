@@ -19,7 +19,8 @@ from hardware.emulator.world_plant import WorldPlant
 from pipelines.transfer.reality import CAMERA, Reality
 from sim2real.clock import SimulatedClock
 from sim2real.robot import Robot
-from sim2real.simulation.renderer import Renderer, perturbed
+from sim2real.simulation.cameras import Cameras
+from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.studio import Snapshot
 from sim2real.tracking import Percept
 
@@ -39,17 +40,20 @@ class SteppedCamera:
         self.latency, self._period = reality.latency, 1 / reality.fps
         self.detector = Detector(self.camera, plant.task.objects)
         values, objects = plant.world.values, plant.world.objects
+        self._cameras = Cameras(robot, robot.cameras)
         self._raster = self._tiny = None
         if reality.pictures == "raster":
-            self._raster = Picture(robot, perturbed(self.camera, values), values, objects)
+            self._cameras.reset(values, 0)
+            self._raster = Picture(robot, self._cameras.real(CAMERA), values, objects)
         else:
-            self._tiny = Renderer(robot, objects)
+            self._tiny = Renderer(robot, objects, self._cameras)
         self.reader = self
         self.begin(0)
 
     def begin(self, seed: int) -> None:
         """A new episode: nothing has been seen. `seed` determines noise and textures."""
         if self._tiny is not None:
+            self._cameras.reset(self.plant.world.values, seed)
             self._tiny.reset(self.plant.world.values, seed)
         self._next = self.clock.now() + WARM
         self._waiting: deque[Percept] = deque()

@@ -36,7 +36,9 @@ class Cameras:
         known = robot.cameras if given is None else given
         self.detector = looking(name for name, camera in known.items() if camera.link is None)
         """The camera that looks for objects; None where nobody has described one."""
-        anywhere = self._nominal[DETECTOR_CAMERA] if given is None and self.detector == DETECTOR_CAMERA else None
+        anywhere = (
+            self._nominal[DETECTOR_CAMERA] if given is None and self.detector == DETECTOR_CAMERA else None
+        )
         self._usual = None if anywhere is None else Placement.of(anywhere)
         self._values: Mapping[str, float] = {}
         self._described: dict[str, CameraModel] = {}

@@ -7,6 +7,7 @@ segmentation mask, so that nothing in the scene has to be changed for them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,6 @@ NEAR, FAR = 0.02, 5.0
 SPECULAR = 0.05
 SMALL_LIGHT = 96
 """Pixels of the light's picture where a policy's small picture is drawn."""
-
-
 
 
 def view_matrix(camera: CameraModel) -> list[float]:

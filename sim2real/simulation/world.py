@@ -326,7 +326,9 @@ class World:
         self, camera: str | None = None, width: int | None = None, height: int | None = None
     ) -> NDArray[np.uint8]:
         """(height, width, 3) RGB image of a camera, by default of the first one, in its own size."""
-        return self.renderer.image(camera or self.cameras.names[0], self._view(), width, height, time=self.time)
+        return self.renderer.image(
+            camera or self.cameras.names[0], self._view(), width, height, time=self.time
+        )
 
     def _view(self) -> Snapshot:
         return Snapshot(self.position, self.states())

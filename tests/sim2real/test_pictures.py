@@ -31,7 +31,7 @@ def seen(world: World, wanted: PictureInput) -> np.ndarray:
 @pytest.mark.parametrize("wanted", [TABLE, FRAME])
 def test_a_taken_picture_is_the_one_that_is_drawn(world: World, wanted: PictureInput) -> None:
     """Cut out of the whole picture, as on an arm, or drawn as it is cut out, as in training."""
-    world.reset(Draw(seed=1, values={"light.shadow": 0.0, "camera.yaw": 0.04, "camera.x": 0.02}))
+    world.reset(Draw(seed=1, values={"light.shadow": 0.0, "camera.azimuth": 0.6, "camera.tilt": 0.04}))
     taken = PictureTaker(wanted, world.camera("front"))(world.render("front")).astype(float)
     drawn = seen(world, wanted).astype(float)
     assert taken.shape == drawn.shape == wanted.shape
@@ -42,8 +42,13 @@ def test_a_taken_picture_is_the_one_that_is_drawn(world: World, wanted: PictureI
 def test_from_above_a_pixel_is_a_place_whatever_the_camera(world: World) -> None:
     """Two cameras that stand differently see the foot of the cube in one place."""
     centres = []
-    for shift in (-0.03, 0.03):
-        values = {"task.cube.radius": 0.22, "task.cube.angle": 0.3, "camera.x": shift, "camera.roll": shift}
+    for side in (0.68, 0.78):
+        values = {
+            "task.cube.radius": 0.22,
+            "task.cube.angle": 0.3,
+            "camera.azimuth": side,
+            "camera.tilt": side - 0.73,
+        }
         world.reset(Draw(seed=2, values=values | {"light.shadow": 0.0}))
         red = seen(world, TABLE).astype(float)
         red = (red[..., 0] > 1.8 * red[..., 1]) & (red[..., 0] > 60)

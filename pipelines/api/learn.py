@@ -54,9 +54,9 @@ class TunedPolicy:
     held_out_degrees: tuple[float | None, float | None]
     """Mean error on held-out recorded episodes, before and after; None where there was none to hold out."""
     success_rates: tuple[float, float] | None
-    """In simulation, before and after; None where that was not measured."""
+    """In simulation of the adapted arm, before and after; None where that was not measured."""
     forgotten: bool
-    """Whether success in simulation fell by more than chance explains."""
+    """Whether success in the default space fell by more than chance explains."""
     interrupted: bool
 
     def __repr__(self) -> str:
@@ -169,8 +169,13 @@ def finetune(
     fps: float | None = None,
     every_episode: bool = False,
     lead: float | None = None,
-    real_share: float | None = None,
-    train: Literal["head", "all"] | None = None,
+    labels: Literal["auto", "recorded", "expert"] | None = None,
+    failures: Literal["leave-out", "avoid"] | None = None,
+    mix: float | Literal["auto"] | None = None,
+    rehearsal: float | None = None,
+    train: Literal["head", "adapters", "all"] | None = None,
+    thaw: float | None = None,
+    patience: int | None = None,
     seed: int = 0,
     epochs: int | None = None,
     batches: int | None = None,
@@ -189,7 +194,7 @@ def finetune(
     another robot, and for data that lack something.
     """
     from pipelines.identification.source import robot_of
-    from pipelines.learning.finetune import FinetuneSettings, forgotten
+    from pipelines.learning.finetune import FinetuneSettings
     from pipelines.learning.finetune import finetune as run
     from pipelines.learning.trainer import TrainerOptions
     from pipelines.sweeps.simulated import worker_count
@@ -215,7 +220,8 @@ def finetune(
         every_episode=every_episode,
         lead=lead,
         **_given(
-            simulated=simulated, real_share=real_share, train=train, seed=seed, epochs=epochs, batches=batches,
+            simulated=simulated, labels=labels, failures=failures, mix=mix, rehearsal=rehearsal, train=train,
+            thaw=thaw, patience=patience, seed=seed, epochs=epochs, batches=batches,
             batch_size=batch_size, learning_rate=learning_rate, evaluate=evaluate,
         ),
     )  # fmt: skip
@@ -238,7 +244,7 @@ def finetune(
             if measured is None
             else (measured["before"]["success_rate"], measured["after"]["success_rate"])
         ),
-        forgotten=measured is not None and forgotten(measured),
+        forgotten=result.get("forgotten", False),
         interrupted=result["interrupted"],
     )
 

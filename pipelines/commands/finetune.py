@@ -25,19 +25,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DIR", help="a LeRobot data set (v3.0 or v2.x)")
     add(parser, "out")
     parser.add_argument("--simulated", type=int, metavar="N", help="simulated episodes to mix in")
-    add(parser, space="what varies in them, as `identify` wrote it")
+    add(
+        parser,
+        space="what varies in them: a file, 'default', or 'identified' from the recordings (default, where they tell)",
+    )
     add(parser, "twin", task="task (default: the policy's own); module:Class for yours")
     _source.add_reading(parser)
     parser.add_argument(
-        "--all-episodes", action="store_true", dest="every_episode", help="use failed episodes, too"
+        "--all-episodes",
+        action="store_true",
+        dest="every_episode",
+        help="failed episodes as if they had succeeded",
+    )
+    parser.add_argument(
+        "--failures",
+        choices=("leave-out", "avoid"),
+        help="failed episodes: not used, or with what the expert would do",
+    )
+    parser.add_argument(
+        "--labels", choices=("auto", "recorded", "expert"), help="what is learned in recorded states"
     )
     parser.add_argument(
         "--lead", type=float, metavar="L", help="periods by which recorded actions trail (default: estimated)"
     )
-    parser.add_argument("--real-share", type=float, metavar="F", help="recorded share of every batch")
-    parser.add_argument("--train", choices=("head", "all"), help="what is trained")
+    parser.add_argument(
+        "--mix",
+        "--real-share",
+        type=mix,
+        dest="mix",
+        metavar="R",
+        help="recorded share of every batch, or auto",
+    )
+    parser.add_argument(
+        "--rehearsal", type=float, metavar="F", help="share of the rest that comes from the default space"
+    )
+    parser.add_argument("--train", choices=("head", "adapters", "all"), help="what is trained")
+    parser.add_argument(
+        "--thaw", type=float, metavar="F", help="with --train all: the head alone for this share"
+    )
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="epochs without gain before the end (0: never)"
+    )
     add(parser, "epochs", "learning_rate", "evaluate", "seed", "workers")
     add(parser, "accelerator", "devices", "precision")
+
+
+def mix(text: str) -> "float | str":
+    """--mix: a share, or auto."""
+    return text if text == "auto" else float(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,38 +80,37 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipelines.identification.source import robot_of
-    from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
+    from pipelines.learning.comparing import change_text
+    from pipelines.learning.finetune import FinetuneSettings, finetune
     from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
 
+    def say(line: str) -> None:
+        if main_process():
+            print(line, file=sys.stderr, flush=True)
+
     # Which robot it is, the data say; --robot may be a file, whose name alone the robot does not keep.
     robot, remarks = robot_of(args.robot, args.data)
     args.robot = args.robot or robot.name
+    for remark in remarks:
+        say(f"note: {remark}")
     result = finetune(
         settings_from(FinetuneSettings, args),
         Path(args.out),
         workers=worker_count(args.workers),
         options=TrainerOptions(args.accelerator, args.devices, args.precision),
-    )
-    used = result["recorded"]
-    for remark in (*remarks, *used["remarks"]):
-        print(f"note: {remark}", file=sys.stderr)
-    print(
-        f"used {used['episodes']} of {used['episodes_in_set']} recorded episodes, {used['pairs']} frames "
-        f"({used['units']}); actions trail by {used['lead_periods']:g} periods",
-        file=sys.stderr,
+        say=say,
     )
     before, after = result["held_out_deg"]["before"], result["held_out_deg"]["after"]
     if before is not None:
-        print(f"error on held-out recorded episodes: {before:.2f}° → {after:.2f}°", file=sys.stderr)
+        say(f"error on held-out recorded episodes: {before:.2f}° → {after:.2f}°")
     if "simulation" in result:
-        rates = [result["simulation"][key]["success_rate"] for key in ("before", "after")]
-        print(f"success in simulation: {rates[0]:.1%} → {rates[1]:.1%}", file=sys.stderr)
-        if forgotten(result["simulation"]):
-            print(
-                "warning: the policy has got worse in simulation; use more --simulated episodes",
-                file=sys.stderr,
+        say(f"success in simulation of this arm: {change_text(result['simulation'])}")
+        say(f"success in the default space: {change_text(result['forgetting'])}")
+        if result["forgotten"]:
+            say(
+                "warning: the policy has forgotten some of what it could; give it more --rehearsal or --simulated"
             )
     if result["interrupted"]:
         print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)

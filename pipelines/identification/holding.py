@@ -21,8 +21,19 @@ RESTING = 0.6
 """rad/s below which its command does: behind quicker ones it merely trails."""
 LEAST_FREE = 30
 """Frames with a free gripper that are needed."""
+LEAST_HELD = 0.25
+"""s in which an episode must hold something to tell at which angle."""
 AROUND = 0.33
 """s before and after in which it touches and lets go."""
+
+
+def holds(command: NDArray[np.float64], state: NDArray[np.float64], fps: float) -> NDArray[np.bool_]:
+    """(T,) the frames of an episode in which the gripper stands, open beyond its command; (T,) rad at `fps` Hz each."""
+    if len(state) < 2:
+        return np.zeros(len(state), dtype=np.bool_)
+    stands = np.abs(np.gradient(state)) * fps < STILL
+    rests = np.abs(np.gradient(command)) * fps < RESTING
+    return np.asarray((state - command > SHORT) & stands & rests)
 
 
 def held(log: ArmLog, robot: Robot) -> NDArray[np.bool_]:
@@ -34,11 +45,24 @@ def held(log: ArmLog, robot: Robot) -> NDArray[np.bool_]:
     grow = np.ones(2 * round(AROUND * recording.fps) + 1)
     for first, last in pairwise(recording.starts.tolist()):
         command, state = (v[first:last, robot.gripper] for v in (recording.command, recording.state))
-        stands = np.abs(np.gradient(state)) * recording.fps < STILL
-        rests = np.abs(np.gradient(command)) * recording.fps < RESTING
-        holds = (state - command > SHORT) & stands & rests
-        found[first:last] = np.convolve(holds, grow)[len(grow) // 2 :][: last - first] > 0
+        frames = holds(command, state, recording.fps)
+        found[first:last] = np.convolve(frames, grow)[len(grow) // 2 :][: last - first] > 0
     return found
+
+
+def held_angles(log: ArmLog, robot: Robot) -> NDArray[np.float64]:
+    """(k,) rad: at which angle the gripper stood while it held something, the median of each episode in which it did
+    for a quarter of a second or more."""
+    found: list[float] = []
+    recording = log.recording
+    if robot.gripper is None:
+        return np.array(found)
+    for first, last in pairwise(recording.starts.tolist()):
+        command, state = (v[first:last, robot.gripper] for v in (recording.command, recording.state))
+        frames = holds(command, state, recording.fps)
+        if frames.sum() >= LEAST_HELD * recording.fps:
+            found.append(float(np.median(state[frames])))
+    return np.array(found)
 
 
 def without_held(log: ArmLog, robot: Robot) -> ArmLog:

@@ -310,15 +310,18 @@ class Identified:
         return np.sqrt(np.minimum((samples + p) / np.maximum(samples - p, 1e-9), 4.0))
 
 
-def identify_arm(log: ArmLog, robot: Robot, source: str, say: Say | None = None) -> Identified:
-    """Fit the arm to the log. Raises UserError for data without information, naming the reason."""
+def identify_arm(
+    log: ArmLog, robot: Robot, source: str, say: Say | None = None, *, frames: int = FIT_FRAMES
+) -> Identified:
+    """Fit the arm to the log, to about `frames` frames of it. Raises UserError for data without information, naming the
+    reason."""
     began = time.perf_counter()
     tell = say or (lambda _: None)
     log = without_held(informative(log, robot, source), robot)
     model = ArmModelFit.build(robot, log)
     nominal = np.rad2deg(replay_in_twin(log, robot) - log.outcome())
-    used = informative_part(log, robot, FIT_FRAMES, nominal)
-    pilot = informative_part(used, robot, PILOT_FRAMES)
+    used = informative_part(log, robot, frames, nominal)
+    pilot = informative_part(used, robot, min(PILOT_FRAMES, frames // 2))
     unknowns: Sequence[Unknown] = model.unknowns
     for what, part, iterations, rounds in (("pilot fit", pilot, 8, 1), ("fit", used, 6, 2)):
         found = fit(

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from pipelines.learning.adapters import add_adapters
 from pipelines.learning.data import Batch
 from pipelines.learning.networks.registry import build_network
 
@@ -28,17 +29,39 @@ class ChunkCloning(L.LightningModule):
         total_steps: int,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
-        train_trunk: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.network = build_network(network)
         self.total_steps = total_steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        if not train_trunk:
-            self.network.freeze_trunk()
+        self._thawing: list[torch.nn.Parameter] = []
+        self._thaw_at = 0.0
         self.progress: Callable[[int], float] = lambda step: step / max(1, self.total_steps)
         """Share of the training that is done after `step` steps; a time budget replaces it."""
+
+    def train_only(self, what: str, *, rank: int = 8, thaw: float = 0.0) -> None:
+        """Leave the "head" to be trained, low-rank "adapters" of all layers, or "all" of the network.
+
+        With "all", everything but the head stays frozen until the share `thaw` of the training is done.
+        """
+        if what == "adapters":
+            add_adapters(self.network, rank)
+            return
+        whole = [value for value in self.network.parameters() if value.requires_grad]
+        self.network.freeze_trunk()
+        if what == "all":
+            self._thawing = [value for value in whole if not value.requires_grad]
+            self._thaw_at = thaw
+            self._thaw(True)
+
+    def on_train_epoch_start(self) -> None:
+        if self._thawing:
+            self._thaw(self.progress(self.global_step) >= self._thaw_at)
+
+    def _thaw(self, trained: bool) -> None:
+        for value in self._thawing:
+            value.requires_grad_(trained)
 
     def forward(self, observation: Tensor, *pictures: Tensor) -> Tensor:
         found = self.network(observation, *pictures)

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.relabelling import KnownZeros
 from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
 from sim2real.camera import CameraModel
@@ -216,6 +217,8 @@ class CollectEpisode:
     """What the student observes; None: all that the task offers."""
     sight: Sight = field(default_factory=Sight)
     cameras: Mapping[str, CameraModel] | None = None
+    zeros: tuple[float, ...] = ()
+    """(n,) rad: how far the encoders' zeros are off, where the expert is to know that."""
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
         from sim2real.robot import Robot
@@ -226,6 +229,8 @@ class CollectEpisode:
         robot = Robot.load(self.robot)
         task = load_task(self.task, robot.n)
         expert = load_policy(self.expert, task, robot)
+        if any(self.zeros):
+            expert = KnownZeros(expert, np.array(self.zeros), robot.lower, robot.upper)
         student = None if self.student is None else load_policy(self.student, task, robot)
         world = World(robot, task, nominal=dict(self.nominal), cameras=self.cameras)
         features = task.features if self.features is None else self.features

@@ -33,6 +33,23 @@ class PairDataset(Dataset[Batch]):
         return tuple(tensor[rows] for tensor in self.tensors)
 
 
+def error_degrees(network: PolicyNetwork, demonstrations: Demonstrations) -> float | None:
+    """Mean absolute error of the network's chunks, degrees; None without demonstrations."""
+    if not len(demonstrations):
+        return None
+    pairs = PairDataset(demonstrations, network)
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        # In parts: pictures as numbers fill the memory.
+        errors = [
+            (network.losses(pairs[rows])[1] * network.output_scale).flatten(1).mean(dim=1)
+            for rows in torch.arange(len(pairs)).split(512 if network.pictures else 65536)
+        ]
+    network.train(training)
+    return float(torch.rad2deg(torch.cat(errors).mean()))
+
+
 class RandomBatches(Sampler[Tensor]):
     """A fixed number of random batches per epoch, drawn from several groups of rows with fixed shares.
 
@@ -96,7 +113,7 @@ class ChunkDataModule(L.LightningDataModule):
     `source(group)` is asked for group 0, 1, … as the `pace` wants them (the Trainer must have
     `reload_dataloaders_every_n_epochs=1`); it may take long, for it may collect them with the network as it is
     then. `shares(count)` weighs the groups in a batch. The normalizers are fitted on the training episodes of
-    the first group, unless `keep_normalizers`.
+    the first group, unless `keep_normalizers`. Episodes are held out of the first `validated` groups (None: of all).
     """
 
     def __init__(
@@ -111,6 +128,7 @@ class ChunkDataModule(L.LightningDataModule):
         held_out: float = 0.1,
         seed: int = 0,
         keep_normalizers: bool = False,
+        validated: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.source = network, source
@@ -118,7 +136,7 @@ class ChunkDataModule(L.LightningDataModule):
         self.shares = shares or (lambda count: [1.0] * count)
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.held_out, self.seed = held_out, seed
-        self.keep_normalizers = keep_normalizers
+        self.keep_normalizers, self.validated = keep_normalizers, validated
         self.training: list[Demonstrations] = []
         self.validation: list[Demonstrations] = []
         self._datasets: list[PairDataset] = []
@@ -139,7 +157,9 @@ class ChunkDataModule(L.LightningDataModule):
                 if self.trainer.is_global_zero:
                     self.source(group)
                 self.trainer.strategy.barrier(f"group {group}")
-            training, validation = self.source(group).split(self.held_out, self.seed + group)
+            wanted = self.validated is None or group < self.validated
+            held_out = self.held_out if wanted else 0.0
+            training, validation = self.source(group).split(held_out, self.seed + group)
             if group == 0 and not self.keep_normalizers:
                 self.network.fit_to(training)
             self.training.append(training)
@@ -161,7 +181,7 @@ class ChunkDataModule(L.LightningDataModule):
         count = len(self._datasets)
         if (kind, count) not in self._loaders:
             self._loaders = {key: value for key, value in self._loaders.items() if key[1] == count}
-            joined = _Joined(datasets)
+            joined = JoinedPairs(datasets)
             sampler: Any = (
                 self._batches(count)
                 if kind == "train"
@@ -184,7 +204,7 @@ class ChunkDataModule(L.LightningDataModule):
         )
 
 
-class _Joined(Dataset[Batch]):
+class JoinedPairs(Dataset[Batch]):
     """Several data sets as one, for index arrays. They are not copied: pictures are large."""
 
     def __init__(self, datasets: Sequence[PairDataset]) -> None:

@@ -51,6 +51,7 @@ def load_recorded(
     arm: str | None = None,
     fps: float | None = None,
     every_episode: bool = False,
+    failures: bool = False,
     lead: float | None = None,
     predict: Predict | None = None,
 ) -> tuple[Demonstrations, dict[str, Any]]:
@@ -59,7 +60,8 @@ def load_recorded(
     Read and checked as by `replay` and `identify` (`open_readings` says what `units`, `episodes`, `arm` and `fps` do):
     episodes that cannot be read are left out, each is taken at the rate that its time stamps tell, and is cut where
     frames are missing. Only episodes of `task`, where the data set knows it, and only those that were judged a success,
-    unless `every_episode` or none was judged at all. `lead` in policy
+    unless `every_episode` or none was judged at all; with `failures` those that were judged one come along, by their
+    numbers under "failed" in the summary. `lead` in policy
     periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
     naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
     and when no usable episode is left.
@@ -84,6 +86,9 @@ def load_recorded(
     chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
     if not every_episode and all(verdict is None for verdict in judged.values()):
         chosen = list(judged)
+    failed = [i for i, verdict in judged.items() if failures and verdict is False and not every_episode]
+    if failures:
+        chosen += failed
     if not chosen:
         which = f" of {task}" if named else ""
         unread = f" ({len(readings.broken)} more cannot be read)" if readings.broken else ""
@@ -112,6 +117,7 @@ def load_recorded(
             0.0 if predict is None else estimate_lead(lambda tried: [part for part, _ in at(tried)], predict)
         )
     made = at(lead)
+    error = 0.0 if predict is None else chunk_error([part for part, _ in made if len(part)], predict)
     parts, dropped = [part for part, _ in made if len(part)], sum(lost for _, lost in made)
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
@@ -132,6 +138,8 @@ def load_recorded(
         "pairs": len(joined),
         "dropped_frames": dropped,
         "lead_periods": lead,
+        "failed": [i for i in failed if i in pieces],
+        "parent_error_deg": float(np.degrees(error)),
         "units": readings.convert.found.units,
         "fps": readings.rate,
         "remarks": remarks,
@@ -158,11 +166,15 @@ def estimate_lead(at: Callable[[float], Sequence[Demonstrations]], predict: Pred
     """The lead, in policy periods, at which recorded chunks (`at(lead)`) agree best with predicted ones."""
 
     def error(lead: float) -> float:
-        parts = [part for part in at(lead) if len(part)]
-        differences = [np.abs(predict(part.observations) - part.chunks).mean(axis=(1, 2)) for part in parts]
-        return float(np.concatenate(differences).mean()) if differences else 0.0
+        return chunk_error([part for part in at(lead) if len(part)], predict)
 
     return min((float(lead) for lead in LEADS), key=error)
+
+
+def chunk_error(parts: Sequence[Demonstrations], predict: Predict) -> float:
+    """Mean absolute difference, rad, between recorded chunks and predicted ones; 0 for none."""
+    differences = [np.abs(predict(part.observations) - part.chunks).mean(axis=(1, 2)) for part in parts]
+    return float(np.concatenate(differences).mean()) if differences else 0.0
 
 
 def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:

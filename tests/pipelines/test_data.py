@@ -148,7 +148,8 @@ def test_same_seed_same_weights(tmp_path: Path) -> None:
 
 def test_a_frozen_trunk_stays(tmp_path: Path) -> None:
     L.seed_everything(0, verbose=False)
-    model = ChunkCloning(NETWORK, total_steps=20, train_trunk=False)
+    model = ChunkCloning(NETWORK, total_steps=20)
+    model.train_only("head")
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     data = ChunkDataModule(
         model.network, lambda group: demonstrations(), batches_per_epoch=20, keep_normalizers=True

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.learning.comparing import paired, worse
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
-from pipelines.learning.finetune import FinetuneSettings, finetune, forgotten
+from pipelines.learning.finetune import finetune
+from pipelines.learning.finetune_settings import FinetuneSettings
 from pipelines.learning.networks.mlp import ChunkMLP, chain_of
 from pipelines.learning.pretrain import PretrainSettings, pretrain
 from pipelines.learning.recorded import estimate_lead, load_recorded, pairs
@@ -172,6 +174,9 @@ def test_finetuning_adapts_to_the_recording_and_keeps_the_trunk(
     settings = FinetuneSettings(
         policy=str(parent),
         data=str(recording),
+        space="default",
+        train="head",
+        labels="recorded",
         simulated=4,
         epochs=6,
         batches=30,
@@ -183,6 +188,8 @@ def test_finetuning_adapts_to_the_recording_and_keeps_the_trunk(
     result = finetune(settings, tmp_path / "tuned", workers=0, options=CPU)
     held_out = result["held_out_deg"]
     assert held_out["after"] < 0.8 * held_out["before"]
+    assert result["mix"]["chosen"] in {row["mix"] for row in result["mix"]["tried"]}
+    assert result["recorded"]["labels"] == "recorded" and not result["forgotten"]
     assert result["simulation"]["before"]["draws"] == result["simulation"]["after"]["draws"] == 2
     assert result["recorded"]["episodes"] == 4 and result["simulated"]["episodes"] == 4
     metrics = json.loads((tmp_path / "tuned" / "metrics.json").read_text())
@@ -210,9 +217,12 @@ def test_a_policy_for_another_robot_is_refused_before_anything_is_written(
 
 
 def test_forgetting_is_told_from_chance() -> None:
-    better = {"before": {"wilson_95": [0.5, 0.8]}, "after": {"wilson_95": [0.6, 0.9]}}
-    worse = {"before": {"wilson_95": [0.8, 0.95]}, "after": {"wilson_95": [0.4, 0.7]}}
-    assert not forgotten(better) and forgotten(worse)
+    before = {"draws": 50, "failures": [1, 2], "success_rate": 0.96}
+    chance = paired(before, {"draws": 50, "failures": [2, 3, 4], "success_rate": 0.94})
+    assert (chance["only_before"], chance["only_after"], chance["difference"]) == (2, 1, -0.02)
+    assert not worse(chance) and chance["p"] == 1.0
+    lost = paired(before, {"draws": 50, "failures": list(range(12)), "success_rate": 0.76})
+    assert worse(lost) and lost["interval_95"][1] < 0 and lost["p"] < 0.01
 
 
 def _info(features: tuple, robot: str = "so101", horizon: int = 10) -> PolicyInfo:

@@ -16,7 +16,8 @@ from hardware.emulator.launch import start_emulator
 from hardware.runtime.sources.inference import InferenceProcess
 from pipelines.cli import main
 from pipelines.learning.export import export_policy
-from pipelines.learning.finetune import FinetuneSettings, finetune
+from pipelines.learning.finetune import finetune
+from pipelines.learning.finetune_settings import FinetuneSettings
 from sim2real.errors import UserError
 from sim2real.policies.messages import Line, Message, MessageError, decode, encode
 from sim2real.text import printable

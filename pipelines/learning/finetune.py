@@ -303,6 +303,7 @@ def _simulated(run: _Run, space: Any, count: int, student: str, part: int, label
         Disturbance(noise=settings.noise, student=settings.student),
         student=student if settings.student > 0 else None,
         nominal=plan.nominal,
+        features=run.parent.info.features,
         zeros=() if part == REFERENCE else tuple(float(zero) for zero in run.zeros),
     )
     made, summary = collect(episode, draws, workers=run.workers, label=label)

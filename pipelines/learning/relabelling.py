@@ -57,5 +57,5 @@ def relabelled(demonstrations: Demonstrations, features: Sequence[Feature], expe
         parts = np.split(vector, stops)
         observation = {feature.name: part for feature, part in zip(features, parts)}
         chunks[i] = np.asarray(expert.act(observation))[:horizon]
-    good = np.isfinite(chunks).all(axis=(1, 2))
+    good: NDArray[np.bool_] = np.asarray(np.isfinite(chunks).all(axis=(1, 2)))
     return replace(demonstrations, chunks=np.where(good[:, None, None], chunks, 0)).select(good)

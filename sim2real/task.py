@@ -22,7 +22,7 @@ from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
-    from sim2real.truth import Truth
+    from sim2real.truth import ObjectState, Truth
 
 Array = NDArray[np.float64]
 
@@ -207,3 +207,46 @@ def polar_parameters(
 def polar(radius: float, angle: float) -> tuple[float, float]:
     """x, y in the base frame of a place in polar coordinates around the pan axis."""
     return AXIS[0] + radius * math.cos(angle), AXIS[1] + radius * math.sin(angle)
+
+
+def yaw_parameter(what: str) -> Parameter:
+    """`task.<what>.yaw`: a cube's rotation, which looks like another one a quarter turn on."""
+    return Parameter(
+        f"task.{what}.yaw",
+        0.0,
+        "rad",
+        -math.pi / 4,
+        math.pi / 4,
+        description=f"{what}: rotation about the vertical",
+    )
+
+
+def apart(
+    task: Task,
+    what: str,
+    values: Mapping[str, float],
+    other: tuple[float, float],
+    distance: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """x, y (m) of `what` as the values say; drawn anew until it is at least `distance` m from `other`, which stays."""
+    place = polar(values[f"task.{what}.radius"], values[f"task.{what}.angle"])
+    region = {p.name: (p.low, p.high) for p in task.scene_parameters()}
+    while math.dist(other, place) < distance:
+        radius, angle = (rng.uniform(*region[f"task.{what}.{key}"]) for key in ("radius", "angle"))
+        place = polar(radius, angle)
+    return place
+
+
+AWAY = 0.04
+"""m between the tool and an object that the hand is away from."""
+
+AT_REST = 0.02
+"""m/s below which an object is at rest: what the simulated contacts leave of motion is a tenth of it."""
+
+
+def left_alone(state: "ObjectState", truth: "Truth") -> bool:
+    """Whether an object is at rest, with nothing of the arm at it and the tool `AWAY`."""
+    away = math.dist(state.position.tolist(), truth.tool_position.tolist()) >= AWAY
+    at_rest = float(np.linalg.norm(state.velocity)) < AT_REST
+    return away and at_rest and not state.touches & {"finger", "jaw", "arm"}

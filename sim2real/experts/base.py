@@ -1,8 +1,8 @@
-"""Scripted experts of the three tasks: teachers for learning, and a reference for every figure.
+"""Scripted experts of the tasks: teachers for learning, and a reference for every figure.
 
 They satisfy `Policy` and are functions of the observation alone, so the same class runs on the true state in
 simulation, labels the states that a student visits, and runs on what a camera's detector sees on an arm. The
-laws are in `laws.py`, how the command moves in `motion.py`, the inverse kinematics in `pointing.py`.
+laws are in `laws.py` and `grasping.py`, how the command moves in `motion.py`, the inverse kinematics in `pointing.py`.
 """
 
 import math
@@ -11,23 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.experts import laws
+from sim2real.experts import grasping, laws
+from sim2real.experts.grasping import GRIP, ROOM
 from sim2real.experts.motion import MotionModel
 from sim2real.experts.pointing import pointing_geometry
 from sim2real.model.kinematics import link_poses, tool_position
+from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_keys
 from sim2real.policies.protocol import HORIZON
 from sim2real.robot import Robot
-from sim2real.task import CUBE
+from sim2real.task import AWAY, CUBE
 
 Array = NDArray[np.float64]
 
-OPEN_GAP = CUBE + 2 * laws.ROOM
-"""m between the fingertips of the open gripper."""
 FORK_GAP = 0.014
 """m between the fingertips while they push: less than a cube, enough for its corner."""
-HELD_GAP = 0.012
-"""m: a gripper told to close that stays wider open than this holds something."""
+HELD_SHARE = 0.48
+"""Of the cube's width: a gripper told to close that stays wider open than this holds something."""
+GRASP_SHARE, LEAST_GRASP = 0.6, 0.015
+"""Height of the grasp, as a share of the cube's, and m; lower the fingertips would rub on the table."""
 CUBE_INPUTS = tuple(zip((3, 6, 8), (6, 8, 9), object_keys("cube")))
 """Which places of the laws' scene array come from which entry about the cube."""
 
@@ -38,17 +40,21 @@ class Expert:
     kind: int
     needs_gripper = True
 
-    def __init__(self, robot: Robot, horizon: int = HORIZON) -> None:
+    def __init__(
+        self, robot: Robot, horizon: int = HORIZON, *, side: float = CUBE, under: float = 0.0
+    ) -> None:
+        """`side` m of the cube; `under` m, height of what it is put upon."""
         if self.needs_gripper and robot.gripper is None:
             raise UserError(
                 f"the expert needs a gripper; robot '{robot.name}' has none. Use a policy of your own"
             )
         self.robot = robot
         self.horizon = horizon
+        self.side = side
         self._motion = MotionModel(robot)
         self._geometry = self.geometry()
-        self._grip = grip_angles(robot) if robot.gripper is not None else np.zeros(5)
-        self._scene = np.zeros(9)
+        self._grip = hand_for(robot, side, under) if robot.gripper is not None else np.zeros(GRIP)
+        self._scene = np.zeros(laws.SCENE)
         self._scene[6] = 1.0
 
     def geometry(self) -> Array:
@@ -107,26 +113,50 @@ class LiftExpert(Expert):
 
     def geometry(self) -> Array:
         # The tool frame is at the fixed finger's inner face.
-        return pointing_geometry(self.robot, (OPEN_GAP / 2, 0.0))
+        return pointing_geometry(self.robot, (open_gap(self.side) / 2, 0.0))
 
 
-def grip_angles(robot: Robot) -> Array:
+class PlaceExpert(LiftExpert):
+    """Grasps the cube and sets it down on the mark."""
+
+    kind = laws.SET_DOWN
+    inputs = ((0, 3, "goal"), *CUBE_INPUTS)
+
+
+class StackExpert(LiftExpert):
+    """Grasps the cube and sets it down on the other one."""
+
+    kind = laws.SET_DOWN
+    inputs = ((0, 3, "object.base.position"), *CUBE_INPUTS)
+
+
+def open_gap(side: float) -> float:
+    """m between the fingertips of the gripper that goes down around a cube of this `side`, m."""
+    return side + 2 * ROOM
+
+
+def grip_angles(robot: Robot, side: float = CUBE) -> Array:
     """(5,) gripper angles, rad: closed, open, the least that means holding something, at the cube's width, pushing.
 
-    For a gripper whose fingertips touch at its lower limit. A jaw turning about an axis at the distance L from
-    the fingertip leaves a gap of 2 L sin(angle / 2).
+    For a cube of this `side`, m, and a gripper whose fingertips touch at its lower limit. A jaw turning about an axis
+    at the distance L from the fingertip leaves a gap of 2 L sin(angle / 2).
     """
     assert robot.gripper is not None
     lower = float(robot.lower[robot.gripper])
     margin = float((robot.gate.position_margin + 0.005) * robot.model.scale[robot.gripper])
+    gaps = (open_gap(side), HELD_SHARE * side, side, FORK_GAP)
     if robot.model.sliding[robot.gripper]:
-        gaps = np.array([0.0, OPEN_GAP, HELD_GAP, CUBE, FORK_GAP])
-        return lower + gaps + np.array([margin, 0.0, 0.0, 0.0, 0.0])
+        return lower + np.array([margin, *gaps])
     _, origins = link_poses(robot.model, np.zeros(robot.n))
     jaw = origins[robot.model.rows[robot.gripper]]
     length = float(np.linalg.norm(tool_position(robot.model, np.zeros(robot.n)) - jaw))
-    angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in (OPEN_GAP, HELD_GAP, CUBE, FORK_GAP)]
+    angle = [2 * math.asin(min(1.0, gap / (2 * length))) for gap in gaps]
     return np.array([lower + margin, *(lower + a for a in angle)])
+
+
+def hand_for(robot: Robot, side: float, under: float = 0.0) -> Array:
+    """(GRIP,) what the laws know of a gripper and a cube of this `side`, m, put upon something `under` m high."""
+    return np.array([*grip_angles(robot, side), side, max(LEAST_GRASP, GRASP_SHARE * side), under])
 
 
 def holds_something(observation: Observation, robot: Robot) -> bool:
@@ -137,3 +167,21 @@ def holds_something(observation: Observation, robot: Robot) -> bool:
         observation["joint_command"][robot.gripper] < closed + 0.1
         and observation["joint_position"][robot.gripper] > held
     )
+
+
+def hand_is_away(observation: Observation, robot: Robot, place: Array) -> bool:
+    """Whether the hand holds nothing and its tool is `AWAY` from a `place` (3,) m, by the joints."""
+    tool = tool_position(robot.model, observation["joint_position"])
+    away = float(np.linalg.norm(tool - place)) >= AWAY
+    return away and (robot.gripper is None or not holds_something(observation, robot))
+
+
+def seen_on_top(cube: Array, base: Array, upper: ObjectSpec, lower: ObjectSpec) -> bool | None:
+    """Whether a cube is on top of another by where they are seen, (3,) m each; None where that cannot be told.
+
+    A camera that knows only the table sees the upper cube further away than it is, on the table.
+    """
+    off = math.hypot(cube[0] - base[0], cube[1] - base[1])
+    if cube[2] > upper.rest + 0.5 * lower.height:
+        return off <= lower.rest
+    return None if off < grasping.SEEMS_STACKED else False

@@ -6,10 +6,10 @@ remembered between calls: what phase an episode is in can be seen from the state
 state, also from those that a student policy drifts into, and a network can copy them. Where a decision needs
 hysteresis it comes from the command (a gripper told to close goes on closing) or from the height of the tool.
 
-`scene` (9,): goal (3), cube (3), cos 4ψ, sin 4ψ of the cube's yaw, age of that knowledge in s.
-`grip` (5,): gripper angles: closed, open, the least that means something is held, at the cube's width, for pushing.
+`scene` (SCENE,): goal (3), cube (3), cos 4ψ, sin 4ψ of the cube's yaw, age of that knowledge in s, standard
+deviations of its position (m) and yaw (rad). `grip` (GRIP,): see `grasping.py`, which has the laws of what grasps.
 Lengths in m; z = 0 is the table. "Point" is the guided point of the geometry: the tool frame for reach, the
-middle between the jaws for push and lift.
+middle between the jaws for the others.
 """
 
 import math
@@ -18,35 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
+from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, WIDTH, lift_law, set_down_law
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 
 Array = NDArray[np.float64]
 
-REACH, PUSH, LIFT = 0, 1, 2
-
-CLOSED, OPEN, HELD, WIDTH, FORK = range(5)
-
-FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
+REACH, PUSH, LIFT, SET_DOWN = range(4)
+SCENE = 11
 
 # Push.
-CONTACT = 0.020  # point to cube centre when they touch
-BEHIND = 0.048  # where the push starts, behind the cube
+TIP = 0.0075  # point to the face of the cube when they touch
+BEHIND = 0.028  # where the push starts, behind the place where they touch
 PUSH_HEIGHT = 0.015
-PUSH_OVER = 0.055  # clears a cube
+PUSH_OVER = 0.030  # clears a cube by this
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
 DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while pushing, once the tool has left
 LANE, LANE_HIGH = 0.014, 0.006  # sideways error: still pushing, fit to start
-
-# Lift.
-GRASP_HEIGHT = 0.015
-ABOVE = 0.065  # added to it before the descent
-CARRY_HEIGHT = 0.105
-CARRY_RADIUS = 0.20
-REOPEN = 0.045  # the gripper opens only above this height
-ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
-CLOSING_SPEED = 0.9  # rad/s
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -64,6 +53,8 @@ def push_law(
     """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside."""
     px, py, pz, _, _ = forward(g, q)
     cx, cy, cz, _, _ = forward(g, c)
+    contact = 0.5 * grip[SIDE] + TIP
+    behind, over = contact + BEHIND, grip[SIDE] + PUSH_OVER
     dx, dy = scene[0] - scene[3], scene[1] - scene[4]
     distance = math.hypot(dx, dy)
     ux, uy = dx / max(distance, 1e-6), dy / max(distance, 1e-6)
@@ -72,92 +63,40 @@ def push_law(
     along, aside = rx * ux + ry * uy, -rx * uy + ry * ux
     high = ramp(pz, PUSH_HEIGHT + 0.008, PUSH_HEIGHT + 0.025)
     lane = LANE + (LANE_HIGH - LANE) * high
-    low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -BEHIND + 0.006, -BEHIND + 0.016)
+    low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -behind + 0.006, -behind + 0.016)
     # Told to be on the table and not getting there: what the joints say is a little off.
     low += 0.010 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
     ready = pz < low and abs(aside) < lane
-    overlap = along + CONTACT
+    overlap = along + contact
     if ready and 0.0 < overlap < 0.015 + 0.2 * scene[8]:
         # The tool cannot be where the cube is: the cube was pushed on since it was seen.
         along -= overlap
         distance -= overlap
     done = distance < DONE + (DONE_HIGH - DONE) * high
-    pushing = ready and not done and -0.075 < along < -0.012
+    pushing = ready and not done and -behind - 0.027 < along < -contact + 0.008
     # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
     roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, clip(c[4], -1.6, 1.6))
     if done:
-        x, y, z, roll = cx, cy, PUSH_OVER, c[4]
+        x, y, z, roll = cx, cy, over, c[4]
     elif pushing:
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
-        left = distance + max(0.0, -along - CONTACT)
+        left = distance + max(0.0, -along - contact)
         ahead = min(left, CARROT)
         x = px + ahead * ux + aside * uy
         y = py + ahead * uy - aside * ux
         z = PUSH_HEIGHT
     else:
-        bx, by = scene[3] - BEHIND * ux, scene[4] - BEHIND * uy
+        bx, by = scene[3] - behind * ux, scene[4] - behind * uy
         off = math.hypot(px - bx, py - by)
         lift = ramp(off, 0.007, 0.030)
         # Low and not behind the cube: first up, then over.
-        clear = max(ramp(pz, 0.030, 0.045), ramp(along, -0.020, -0.032))
+        clear = max(ramp(pz, 0.030, 0.045), ramp(along, -contact, -contact - 0.012))
         x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
-        z = PUSH_HEIGHT + (PUSH_OVER - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
+        z = PUSH_HEIGHT + (over - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
     # The command runs away from a tool that rubs on the table: lift it a little.
     z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def lift_law(
-    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
-    target: Array,
-) -> None:  # fmt: skip
-    """Go above the cube, go down around it, close, and carry up what is between the jaws."""
-    px, py, pz, _, heading = forward(g, q)
-    told = c[5] - grip[CLOSED]
-    shut = 1.0 - ramp(told, 0.04, 0.10)
-    holding = shut * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
-    if holding > 0.5:
-        # What a camera says of a cube between the jaws is not to be trusted; where the arm is, is.
-        cx, cy, _, _, _ = forward(g, c)
-        radius = math.hypot(cx - g[0], cy - g[1])
-        inward = ramp(pz, GRASP_HEIGHT + 0.02, GRASP_HEIGHT + 0.05) * max(0.0, radius - CARRY_RADIUS) / radius
-        x, y, z = cx - inward * (cx - g[0]), cy - inward * (cy - g[1]), CARRY_HEIGHT
-        inverse(g, x, y, z, tilt_at(g, x, y, z, c[4]), c[4], lower, upper, target)
-        target[0], target[4], target[5] = c[0], c[4], grip[CLOSED]
-        return
-    yaw = 0.25 * math.atan2(scene[7], scene[6])
-    roll = roll_for_heading(g, scene[3], scene[4], yaw, 0.5 * math.pi, clip(c[4], -0.8, 0.8))
-    rx, ry = scene[3] - px, scene[4] - py
-    # The cube as seen from the point: along the direction in which the jaws open, and across.
-    ch, sh = math.cos(heading), math.sin(heading)
-    along, across = rx * ch + ry * sh, -rx * sh + ry * ch
-    turn = abs(roll - q[4])
-    # The fixed finger does not move in the hand: the middle between the fingers moves towards it as they close.
-    free = clip((q[5] - grip[WIDTH]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
-    off_middle = along + ROOM * (1.0 - free)
-    closing = ramp(told, grip[OPEN] - grip[CLOSED] - 0.05, grip[OPEN] - grip[CLOSED] - 0.15)
-    off = math.hypot(across, 0.7 * along)  # there is more room between the jaws than beside them
-    # Told to be on the table and not getting there: what the joints say is a little off.
-    _, _, cz, _, _ = forward(g, c)
-    low = GRASP_HEIGHT + 0.006 + 0.006 * closing + 0.008 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
-    within = abs(across) < 0.014 and abs(off_middle) < ROOM * free + 0.012
-    x, y, z = scene[3], scene[4], GRASP_HEIGHT
-    if shut < 0.5 and pz < low and ((closing > 0.5 and within) or (off < 0.007 and turn < 0.12)):
-        # Both fingers come towards the cube: the hand moves by half of what the jaw does.
-        shift = ROOM * clip((grip[OPEN] - c[5]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
-        x, y = x + shift * ch, y + shift * sh
-        # In the end ever more slowly: by the time the gripper is told to be shut, its angle tells what it holds.
-        target[5] = c[5] - period * min(CLOSING_SPEED, 5.0 * (c[5] - grip[CLOSED] + 0.02))
-    else:
-        still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
-        z += ABOVE * max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
-        target[5] = c[5] + 9.0 * period * ramp(pz, REOPEN - 0.01, REOPEN) * (grip[OPEN] - c[5])
-    z += 2.0 * max(0.0, FLOOR - cz)
-    open_hand = target[5]
-    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
-    target[5] = open_hand
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -187,19 +126,21 @@ def chunk_into(
             reach_law(g, q, c, known, lower, upper, target)
         elif kind == PUSH:
             push_law(g, q, c, known, grip, lower, upper, dt, target)
-        else:
+        elif kind == LIFT:
             lift_law(g, q, c, known, grip, lower, upper, dt, target)
+        else:
+            set_down_law(g, q, c, known, grip, lower, upper, dt, target)
         step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
         before_x, before_y, _, _, _ = forward(g, q)
         jaw = q[gripper] if gripper >= 0 else 0.0
         follow_into(q, c, lead, period)
-        if kind == LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
+        if kind >= LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
             # The jaw closes on the cube, and stops there.
             q[gripper] = max(q[gripper], min(jaw, grip[WIDTH]))
         if kind == PUSH:
             x, y, z, _, _ = forward(g, q)
             dx, dy = known[3] - x, known[4] - y
-            if z < 0.03 and math.hypot(dx, dy) < CONTACT:
+            if z < 0.03 and math.hypot(dx, dy) < 0.5 * grip[SIDE] + TIP:
                 # The cube keeps its distance: it is pushed ahead.
                 known[3], known[4] = known[3] + x - before_x, known[4] + y - before_y
         for j in range(n):

@@ -10,7 +10,7 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
+from sim2real.task import CUBE, Scene, Task, polar, polar_parameters, yaw_parameter
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Policy
@@ -35,15 +35,7 @@ class Lift(Task):
         )
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
-        yaw = Parameter(
-            "task.cube.yaw",
-            0.0,
-            "rad",
-            -math.pi / 4,
-            math.pi / 4,
-            description="cube: rotation about the vertical",
-        )
-        return (*polar_parameters("cube", (0.17, 0.27), 0.7), yaw)
+        return (*polar_parameters("cube", (0.17, 0.27), 0.7), yaw_parameter("cube"))
 
     @property
     def _rest(self) -> float:
@@ -90,7 +82,7 @@ class Lift(Task):
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.experts.base import LiftExpert
 
-        return LiftExpert(robot)
+        return LiftExpert(robot, side=self.object("cube").measures[0])
 
 
 TASK = Lift

@@ -10,7 +10,7 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, polar, polar_parameters
+from sim2real.task import CUBE, Scene, Task, apart, polar, polar_parameters, yaw_parameter
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Policy
@@ -40,26 +40,14 @@ class Push(Task):
         )
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
-        yaw = Parameter(
-            "task.cube.yaw",
-            0.0,
-            "rad",
-            -math.pi / 4,
-            math.pi / 4,
-            description="cube: rotation about the vertical",
-        )
         cube = polar_parameters("cube", (0.17, 0.27), 0.7, nominal_angle=-0.3)
         mark = polar_parameters("mark", (0.17, 0.27), 0.7, nominal_angle=0.3)
-        return (*cube, yaw, *mark)
+        return (*cube, yaw_parameter("cube"), *mark)
 
     def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         v = self.values(values)
         cube = polar(v["task.cube.radius"], v["task.cube.angle"])
-        mark = polar(v["task.mark.radius"], v["task.mark.angle"])
-        region = {p.name: (p.low, p.high) for p in self.scene_parameters()}
-        while math.dist(cube, mark) < APART:
-            # The mark is what moves: the cube stays where the draw says.
-            mark = polar(rng.uniform(*region["task.mark.radius"]), rng.uniform(*region["task.mark.angle"]))
+        mark = apart(self, "mark", v, cube, APART, rng)
         poses = {"cube": Pose(*cube, v["task.cube.yaw"]), "mark": Pose(*mark)}
         return Scene(np.array([*mark, self.goal_height]), poses)
 
@@ -89,7 +77,7 @@ class Push(Task):
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.experts.base import PushExpert
 
-        return PushExpert(robot)
+        return PushExpert(robot, side=self.object("cube").measures[0])
 
 
 def _distance(cube: np.ndarray, goal: np.ndarray) -> float:

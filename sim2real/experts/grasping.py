@@ -1,0 +1,177 @@
+"""The laws of what grasps a cube: lift it, set it down on a mark or on another cube. Compiled, without memory.
+
+All take the arm's joints q (n,) and command c (n,), the `scene` of `laws.py`, and `grip` (GRIP,), which is what the
+gripper's angles mean for this cube (`base.hand_for`). The guided point is the middle between the jaws of the open
+hand. Its fixed finger does not move in the hand, so a cube between closed jaws is ROOM away from that point.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.compiled import njit
+from sim2real.experts.motion import clip, ramp, tilt_at
+from sim2real.experts.pointing import forward, inverse, roll_for_heading
+
+Array = NDArray[np.float64]
+
+CLOSED, OPEN, HELD, WIDTH, FORK, SIDE, GRASP, UNDER = range(8)
+GRIP = 8
+"""Gripper angles, rad: closed, open, the least that means something is held, at the cube's width, for pushing. Then,
+m: the cube's side, the height of the point that grasps it, how high what it is put upon is."""
+
+FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
+ABOVE = 0.065  # added to the height of the grasp before the descent
+CARRY_HEIGHT = 0.105
+CARRY_RADIUS = 0.20
+REOPEN = 0.020  # the gripper opens only this far above the cube
+ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
+CLOSING_SPEED = 0.9  # rad/s
+OPENING_SPEED = 1.5  # rad/s, of a hand that lets go
+
+# Setting down.
+OVER = 0.035  # carried so far above where it is let go
+DROP = 0.002  # let go this far above what it is put upon
+AT_PLACE = 0.010  # near enough to let go
+LETTING_GO = 0.016  # of an open hand around what it has just let go
+DONE = 0.017  # a cube that lies this near to the mark is left there
+STACKED = 0.013  # one that is seen on top of the other, to its middle
+SEEMS_STACKED = (
+    0.085  # a camera that knows only the table sees what is up on the other cube as far away as this
+)
+LEAVE_HEIGHT = 0.11
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def told_shut(c: Array, grip: Array) -> float:
+    """Whether the gripper is told to be shut, 0…1."""
+    return 1.0 - ramp(c[5] - grip[CLOSED], 0.04, 0.10)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def holding(q: Array, c: Array, grip: Array) -> float:
+    """Whether the gripper holds something, 0…1."""
+    return told_shut(c, grip) * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def freedom(gripper: float, grip: Array) -> float:
+    """How far the gripper is open: 0 at the cube's width, 1 where it goes down around it."""
+    return clip((gripper - grip[WIDTH]) / (grip[OPEN] - grip[WIDTH]), 0.0, 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lift_law(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Go above the cube, go down around it, close, and carry up what is between the jaws."""
+    if holding(q, c, grip) < 0.5:
+        grasp_into(g, q, c, scene, grip, lower, upper, period, target)
+        return
+    # What a camera says of a cube between the jaws is not to be trusted; where the arm is, is.
+    _, _, pz, _, _ = forward(g, q)
+    cx, cy, _, _, _ = forward(g, c)
+    radius = math.hypot(cx - g[0], cy - g[1])
+    inward = ramp(pz, grip[GRASP] + 0.02, grip[GRASP] + 0.05) * max(0.0, radius - CARRY_RADIUS) / radius
+    x, y, z = cx - inward * (cx - g[0]), cy - inward * (cy - g[1]), CARRY_HEIGHT
+    inverse(g, x, y, z, tilt_at(g, x, y, z, c[4]), c[4], lower, upper, target)
+    target[0], target[4], target[5] = c[0], c[4], grip[CLOSED]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def set_down_law(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Grasp the cube, carry it over the goal, put it down, let go, and leave it there."""
+    px, py, pz, _, heading = forward(g, q)
+    cx, cy, cz, _, _ = forward(g, c)
+    ch, sh = math.cos(heading), math.sin(heading)
+    # Where the hand has, or would have, the cube.
+    reach = ROOM * (1.0 - freedom(q[5], grip))
+    off = math.hypot(scene[0] - px + reach * ch, scene[1] - py + reach * sh)
+    lowest = grip[GRASP] + grip[UNDER] + DROP
+    roll, shut = c[4], told_shut(c, grip)
+    letting_go = shut < 0.5 and off < LETTING_GO and pz < lowest + OVER
+    if holding(q, c, grip) > 0.5:
+        high = lowest + OVER
+        # First up, then over, then down: what is put upon another cube must not push it.
+        clear = max(ramp(pz, high - 0.020, high - 0.008), ramp(off, 0.020, AT_PLACE))
+        x, y = cx + clear * (scene[0] + ROOM * ch - cx), cy + clear * (scene[1] + ROOM * sh - cy)
+        z = lowest + OVER * ramp(off, 0.5 * AT_PLACE, 1.5 * AT_PLACE)
+        # Told to be lower and not getting there: it stands on something.
+        low = lowest + 0.006 + 0.006 * ramp(pz - cz, 0.006, 0.012)
+        gripper = grip[CLOSED]
+        if off < AT_PLACE and pz < low:
+            gripper = c[5] + period * OPENING_SPEED
+    elif letting_go:
+        # Both fingers leave the cube: the hand moves by half of what the jaw does.
+        shift = ROOM * (1.0 - freedom(c[5], grip))
+        x, y = px - (reach - shift) * ch, py - (reach - shift) * sh
+        z = lowest + 2.0 * OVER * ramp(q[5], grip[OPEN] - 0.25, grip[OPEN] - 0.10)
+        gripper = min(c[5] + period * OPENING_SPEED, grip[OPEN])
+    elif shut < 0.5 and lies_there(scene, grip):
+        radius = math.hypot(cx - g[0], cy - g[1])
+        inward = ramp(pz, lowest + OVER, lowest + 2.0 * OVER) * max(0.0, radius - CARRY_RADIUS) / radius
+        x, y, z = cx - inward * (cx - g[0]), cy - inward * (cy - g[1]), LEAVE_HEIGHT + grip[UNDER]
+        gripper = c[5] + period * (grip[OPEN] - c[5])
+    else:
+        grasp_into(g, q, c, scene, grip, lower, upper, period, target)
+        return
+    z += 2.0 * max(0.0, FLOOR - cz)
+    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
+    target[4], target[5] = roll, gripper
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lies_there(scene: Array, grip: Array) -> bool:
+    """Whether the cube is where it shall be, as it is seen."""
+    off = math.hypot(scene[0] - scene[3], scene[1] - scene[4])
+    if grip[UNDER] == 0.0:
+        return off < DONE
+    if scene[5] > 0.5 * (grip[SIDE] + grip[UNDER]):
+        return off < STACKED  # it is known to be up
+    return off < SEEMS_STACKED
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def grasp_into(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Go above the cube, go down around it, and close: for a hand that holds nothing."""
+    px, py, pz, _, heading = forward(g, q)
+    told, shut = c[5] - grip[CLOSED], told_shut(c, grip)
+    yaw = 0.25 * math.atan2(scene[7], scene[6])
+    roll = roll_for_heading(g, scene[3], scene[4], yaw, 0.5 * math.pi, clip(c[4], -0.8, 0.8))
+    rx, ry = scene[3] - px, scene[4] - py
+    # The cube as seen from the point: along the direction in which the jaws open, and across.
+    ch, sh = math.cos(heading), math.sin(heading)
+    along, across = rx * ch + ry * sh, -rx * sh + ry * ch
+    turn = abs(roll - q[4])
+    # The middle between the fingers moves towards the fixed one as they close.
+    free = freedom(q[5], grip)
+    off_middle = along + ROOM * (1.0 - free)
+    closing = ramp(told, grip[OPEN] - grip[CLOSED] - 0.05, grip[OPEN] - grip[CLOSED] - 0.15)
+    off = math.hypot(across, 0.7 * along)  # there is more room between the jaws than beside them
+    # Told to be on the table and not getting there: what the joints say is a little off.
+    _, _, cz, _, _ = forward(g, c)
+    low = grip[GRASP] + 0.006 + 0.006 * closing + 0.008 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
+    within = abs(across) < 0.014 and abs(off_middle) < ROOM * free + 0.012
+    x, y, z = scene[3], scene[4], grip[GRASP]
+    if shut < 0.5 and pz < low and ((closing > 0.5 and within) or (off < 0.007 and turn < 0.12)):
+        # Both fingers come towards the cube: the hand moves by half of what the jaw does.
+        shift = ROOM * (1.0 - freedom(c[5], grip))
+        x, y = x + shift * ch, y + shift * sh
+        # In the end ever more slowly: by the time the gripper is told to be shut, its angle tells what it holds.
+        gripper = c[5] - period * min(CLOSING_SPEED, 5.0 * (c[5] - grip[CLOSED] + 0.02))
+    else:
+        still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
+        z += ABOVE * max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
+        high = ramp(pz, grip[SIDE] + REOPEN - 0.01, grip[SIDE] + REOPEN)
+        gripper = c[5] + 9.0 * period * high * (grip[OPEN] - c[5])
+    z += 2.0 * max(0.0, FLOOR - cz)
+    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
+    target[5] = gripper

@@ -32,6 +32,7 @@ GRASP_SHARE, LEAST_GRASP = 0.6, 0.015
 """Height of the grasp, as a share of the cube's, and m; lower the fingertips would rub on the table."""
 CUBE_INPUTS = tuple(zip((3, 6, 8), (6, 8, 9), object_keys("cube")))
 """Which places of the laws' scene array come from which entry about the cube."""
+SPREAD = object_keys("cube")[3]
 
 
 class Expert:
@@ -70,6 +71,8 @@ class Expert:
         try:
             for start, stop, key in self.inputs:
                 scene[start:stop] = observation[key]
+            # How well the cube is known is not said by everybody who watches it.
+            scene[9:11] = observation.get(SPREAD, 0.0)
             position, command = observation["joint_position"], observation["joint_command"]
         except KeyError as error:
             raise UserError(

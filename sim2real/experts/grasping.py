@@ -28,7 +28,8 @@ CARRY_RADIUS = 0.20
 REOPEN = 0.020  # the gripper opens only this far above the cube
 ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
 CLOSING_SPEED = 0.9  # rad/s
-OPENING_SPEED = 1.5  # rad/s, of a hand that lets go
+RELEASE_SPEED = 0.5  # rad/s, of a hand that lets go: the grip fades, and nothing jolts
+OPENING_SPEED = 2.0  # rad/s, once the jaw has come off
 
 # Setting down.
 OVER = 0.035  # carried so far above where it is let go
@@ -105,13 +106,15 @@ def set_down_law(
         low = lowest + 0.006 + 0.006 * ramp(pz - cz, 0.006, 0.012)
         gripper = grip[CLOSED]
         if off < AT_PLACE and pz < low:
-            gripper = c[5] + period * OPENING_SPEED
+            gripper = c[5] + period * RELEASE_SPEED
     elif letting_go:
         # Both fingers leave the cube: the hand moves by half of what the jaw does.
-        shift = ROOM * (1.0 - freedom(c[5], grip))
+        off_it = ramp(q[5], grip[WIDTH] + 0.03, grip[WIDTH] + 0.08)
+        shift = ROOM * (1.0 - off_it * freedom(c[5], grip))
         x, y = px - (reach - shift) * ch, py - (reach - shift) * sh
         z = lowest + 2.0 * OVER * ramp(q[5], grip[OPEN] - 0.25, grip[OPEN] - 0.10)
-        gripper = min(c[5] + period * OPENING_SPEED, grip[OPEN])
+        speed = RELEASE_SPEED + (OPENING_SPEED - RELEASE_SPEED) * off_it
+        gripper = min(c[5] + period * speed, grip[OPEN])
     elif shut < 0.5 and lies_there(scene, grip):
         radius = math.hypot(cx - g[0], cy - g[1])
         inward = ramp(pz, lowest + OVER, lowest + 2.0 * OVER) * max(0.0, radius - CARRY_RADIUS) / radius

@@ -41,7 +41,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "F",
         "help": "scales the gate's limits (%(default)s)",
     },
-    "task": {"metavar": "T", "help": "reach, push, lift or module:Class (default: the policy's own)"},
+    "task": {
+        "metavar": "T",
+        "help": "reach, push, lift, place, stack or module:Class (default: the policy's own)",
+    },
     "twin": {"metavar": "FILE", "help": "nominal parameters, as `identify` wrote them"},
     "view": {
         "nargs": "?",

@@ -23,7 +23,7 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, task={"required": True, "help": "reach, push, lift or module:Class"})
+    add(parser, task={"required": True, "help": "reach, push, lift, place, stack or module:Class"})
     add(parser, "out", "robot", "space", "twin", "cameras")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")

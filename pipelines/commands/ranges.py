@@ -22,7 +22,7 @@ EXAMPLES = """  sim2real ranges --task lift --param object.cube.mass=0.005:0.3 -
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         parser,
-        task={"required": True, "help": "reach, push, lift or module:Class"},
+        task={"required": True, "help": "reach, push, lift, place, stack or module:Class"},
         policy={"default": "expert", "help": "expert, a policy file or module:Class (%(default)s)"},
     )
     add(

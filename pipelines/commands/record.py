@@ -28,7 +28,7 @@ EXAMPLES = """  sim2real record --task lift --port emulated --episodes 10 --out 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         parser,
-        task="reach, push, lift or module:Class; where a person acts, any name or instruction",
+        task="reach, push, lift, place, stack or module:Class; where a person acts, any name or instruction",
         policy="as in deploy (expert)",
     )
     parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")

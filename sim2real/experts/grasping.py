@@ -28,12 +28,11 @@ CARRY_RADIUS = 0.20
 REOPEN = 0.020  # the gripper opens only this far above the cube
 ROOM = 0.0235  # between the cube and either finger when the open gripper goes down around it
 CLOSING_SPEED = 0.9  # rad/s
-RELEASE_SPEED = 0.5  # rad/s, of a hand that lets go: the grip fades, and nothing jolts
-OPENING_SPEED = 2.0  # rad/s, once the jaw has come off
+RELEASE_SPEED, OPENING_SPEED = 0.5, 2.0  # rad/s, of a hand that lets go, and once the jaw has come off
 
 # Setting down.
 OVER = 0.035  # carried so far above where it is let go
-DROP = 0.002  # let go this far above what it is put upon
+DROP = 0.006  # let go this far above what it is put upon
 AT_PLACE = 0.010  # near enough to let go
 LETTING_GO = 0.016  # of an open hand around what it has just let go
 DONE = 0.017  # a cube that lies this near to the mark is left there
@@ -45,15 +44,19 @@ LEAVE_HEIGHT = 0.11
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def told_shut(c: Array, grip: Array) -> float:
-    """Whether the gripper is told to be shut, 0…1."""
-    return 1.0 - ramp(c[5] - grip[CLOSED], 0.04, 0.10)
+def told_shut(c: Array, grip: Array, height: float) -> float:
+    """Whether the gripper is told to be shut, 0…1, by a hand at this height, m.
+
+    Down at the cube only once it has been for a while, since the grip comes after the command.
+    """
+    up = 0.04 * ramp(height, grip[GRASP] + 0.006, grip[GRASP] + 0.016)
+    return 1.0 - ramp(c[5] - grip[CLOSED], 0.01 + up, 0.03 + 2.0 * up)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def holding(q: Array, c: Array, grip: Array) -> float:
-    """Whether the gripper holds something, 0…1."""
-    return told_shut(c, grip) * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
+def holding(q: Array, c: Array, grip: Array, height: float) -> float:
+    """Whether the gripper holds something, 0…1, for a hand at this height, m."""
+    return told_shut(c, grip, height) * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -68,11 +71,11 @@ def lift_law(
     target: Array,
 ) -> None:  # fmt: skip
     """Go above the cube, go down around it, close, and carry up what is between the jaws."""
-    if holding(q, c, grip) < 0.5:
+    _, _, pz, _, _ = forward(g, q)
+    if holding(q, c, grip, pz) < 0.5:
         grasp_into(g, q, c, scene, grip, lower, upper, period, target)
         return
     # What a camera says of a cube between the jaws is not to be trusted; where the arm is, is.
-    _, _, pz, _, _ = forward(g, q)
     cx, cy, _, _, _ = forward(g, c)
     radius = math.hypot(cx - g[0], cy - g[1])
     inward = ramp(pz, grip[GRASP] + 0.02, grip[GRASP] + 0.05) * max(0.0, radius - CARRY_RADIUS) / radius
@@ -83,8 +86,8 @@ def lift_law(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def set_down_law(
-    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
-    target: Array,
+    g: Array, q: Array, c: Array, sag: Array, scene: Array, grip: Array, lower: Array, upper: Array,
+    period: float, target: Array,
 ) -> None:  # fmt: skip
     """Grasp the cube, carry it over the goal, put it down, let go, and leave it there."""
     px, py, pz, _, heading = forward(g, q)
@@ -93,10 +96,10 @@ def set_down_law(
     # Where the hand has, or would have, the cube.
     reach = ROOM * (1.0 - freedom(q[5], grip))
     off = math.hypot(scene[0] - px + reach * ch, scene[1] - py + reach * sh)
-    lowest = grip[GRASP] + grip[UNDER] + DROP
-    roll, shut = c[4], told_shut(c, grip)
+    lowest = grip[GRASP] + grip[UNDER] + (DROP if grip[UNDER] > 0.0 else 0.002)
+    roll, shut = c[4], told_shut(c, grip, pz)
     letting_go = shut < 0.5 and off < LETTING_GO and pz < lowest + OVER
-    if holding(q, c, grip) > 0.5:
+    if holding(q, c, grip, pz) > 0.5:
         high = lowest + OVER
         # First up, then over, then down: what is put upon another cube must not push it.
         clear = max(ramp(pz, high - 0.020, high - 0.008), ramp(off, 0.020, AT_PLACE))
@@ -109,7 +112,7 @@ def set_down_law(
             gripper = c[5] + period * RELEASE_SPEED
     elif letting_go:
         # Both fingers leave the cube: the hand moves by half of what the jaw does.
-        off_it = ramp(q[5], grip[WIDTH] + 0.03, grip[WIDTH] + 0.08)
+        off_it = ramp(c[5], grip[WIDTH] + 0.20, grip[WIDTH] + 0.35)
         shift = ROOM * (1.0 - off_it * freedom(c[5], grip))
         x, y = px - (reach - shift) * ch, py - (reach - shift) * sh
         z = lowest + 2.0 * OVER * ramp(q[5], grip[OPEN] - 0.25, grip[OPEN] - 0.10)
@@ -146,7 +149,7 @@ def grasp_into(
 ) -> None:  # fmt: skip
     """Go above the cube, go down around it, and close: for a hand that holds nothing."""
     px, py, pz, _, heading = forward(g, q)
-    told, shut = c[5] - grip[CLOSED], told_shut(c, grip)
+    told, shut = c[5] - grip[CLOSED], told_shut(c, grip, pz)
     yaw = 0.25 * math.atan2(scene[7], scene[6])
     roll = roll_for_heading(g, scene[3], scene[4], yaw, 0.5 * math.pi, clip(c[4], -0.8, 0.8))
     rx, ry = scene[3] - px, scene[4] - py

@@ -129,7 +129,7 @@ def chunk_into(
         elif kind == LIFT:
             lift_law(g, q, c, known, grip, lower, upper, dt, target)
         else:
-            set_down_law(g, q, c, known, grip, lower, upper, dt, target)
+            set_down_law(g, q, c, sag, known, grip, lower, upper, dt, target)
         step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
         before_x, before_y, _, _, _ = forward(g, q)
         jaw = q[gripper] if gripper >= 0 else 0.0

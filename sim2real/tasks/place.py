@@ -27,7 +27,7 @@ class Place(Task):
     """The cube within 2.5 cm of the mark, at rest on the table, and the hand away from it."""
 
     name = "place"
-    duration = 12.0
+    duration = 15.0
     description = "grasp a cube and set it down within 2.5 cm of a mark on the table"
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("mark", "zone", 0.03, "green"))
     goal_zone = "mark"

@@ -30,7 +30,7 @@ class Stack(Task):
     """The cube at rest on top of the other one, and the hand away from it."""
 
     name = "stack"
-    duration = 12.0
+    duration = 15.0
     description = "grasp a cube and set it down on top of another of 30 mm"
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("base", "cube", BASE, "blue", 0.03))
     stages = ("approach", "at_cube", "raised", "over_base", "stacked")

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 
 from sim2real import old_names
 from sim2real.errors import UserError
-from sim2real.experts.base import Expert, LiftExpert, PushExpert, ReachExpert, grip_angles, holds_something
-from sim2real.experts.laws import FLOOR, GRASP_HEIGHT, PUSH_HEIGHT
+from sim2real.experts.base import (
+    LEAST_GRASP,
+    Expert,
+    LiftExpert,
+    PlaceExpert,
+    PushExpert,
+    ReachExpert,
+    StackExpert,
+    grip_angles,
+    holds_something,
+)
+from sim2real.experts.grasping import FLOOR, ROOM
+from sim2real.experts.laws import PUSH_HEIGHT
 from sim2real.experts.motion import MotionModel, gate_delay
 from sim2real.experts.pointing import forward, inverse
 from sim2real.model.kinematics import tool_position
@@ -44,6 +55,7 @@ def seen(q: np.ndarray, command: np.ndarray | None = None, **others: object) -> 
         "object.cube.position": CUBE,
         "object.cube.yaw": (1.0, 0.0),
         "object.cube.age": (0.1,),
+        "object.base.position": (0.24, 0.12, 0.015),
     }
     new = {old_names.feature(key): value for key, value in others.items()}
     return {key: np.array(value, dtype=np.float64) for key, value in (known | new).items()}
@@ -86,7 +98,7 @@ def test_any_state_gets_a_chunk_within_limits_and_speeds(
         q, c, goal=(0.25 + 0.1 * elsewhere[0], 0.3 * elsewhere[1], 0.12 + 0.1 * elsewhere[2]),
         cube=(0.25 + 0.3 * elsewhere[3], 0.5 * elsewhere[4], 0.0125),
         cube_yaw=(elsewhere[5], elsewhere[6]), cube_age=(1 + elsewhere[7],),
-    )  # fmt: skip
+    ) | {"object.base.position": np.array([0.25 + 0.1 * elsewhere[0], 0.3 * elsewhere[1], 0.015])}  # fmt: skip
     kept = {key: value.copy() for key, value in observation.items()}
     chunk = expert.act(observation)
     assert chunk.shape == (expert.horizon, 6) and np.isfinite(chunk).all()
@@ -121,7 +133,7 @@ def test_lift_comes_down_only_when_it_is_aligned_and_open() -> None:
 def test_lift_closes_both_fingers_around_the_cube() -> None:
     expert = LiftExpert(ROBOT)
     level = roll_along_cube(expert)
-    q = pose(expert, *CUBE[:2], GRASP_HEIGHT, OPEN, roll=level)
+    q = pose(expert, *CUBE[:2], LEAST_GRASP, OPEN, roll=level)
     chunk = expert.act(seen(q))
     assert np.all(np.diff(chunk[:, 5]) < 0) and chunk[0, 5] < OPEN
     # The fixed finger comes along the direction in which the jaws close, and nowhere else.
@@ -146,11 +158,11 @@ def roll_along_cube(expert: Expert) -> float:
 
 def test_lift_carries_up_what_it_holds_wherever_the_cube_seems_to_be() -> None:
     expert = LiftExpert(ROBOT)
-    q = pose(expert, *CUBE[:2], GRASP_HEIGHT, WIDTH)
+    q = pose(expert, *CUBE[:2], LEAST_GRASP, WIDTH)
     told = q.copy()
     told[5] = CLOSED
     chunk = expert.act(seen(q, told))
-    assert point(expert, chunk[-1])[2] > point(expert, chunk[0])[2] > GRASP_HEIGHT
+    assert point(expert, chunk[-1])[2] > point(expert, chunk[0])[2] > LEAST_GRASP
     assert np.allclose(chunk[:, 5], CLOSED)
     astray = expert.act(seen(q, told, cube=(0.15, -0.2, 0.0125), cube_age=(0.0,), cube_yaw=(-1.0, 0.0)))
     assert np.array_equal(astray, chunk)
@@ -158,9 +170,9 @@ def test_lift_carries_up_what_it_holds_wherever_the_cube_seems_to_be() -> None:
 
 def test_lift_tries_again_after_closing_on_nothing() -> None:
     expert = LiftExpert(ROBOT)
-    low = pose(expert, *CUBE[:2], GRASP_HEIGHT, CLOSED)
+    low = pose(expert, *CUBE[:2], LEAST_GRASP, CLOSED)
     chunk = expert.act(seen(low))
-    assert point(expert, chunk[-1])[2] > GRASP_HEIGHT + 0.02
+    assert point(expert, chunk[-1])[2] > LEAST_GRASP + 0.02
     assert np.allclose(chunk[:3, 5], CLOSED), "opening down there would close again at once"
     high = pose(expert, *CUBE[:2], 0.075, CLOSED)
     assert expert.act(seen(high))[-1, 5] > CLOSED + 0.3
@@ -207,6 +219,56 @@ def test_commands_keep_off_the_table(name: str) -> None:
     assert point(expert, expert.act(seen(q, cube=(CUBE[0], CUBE[1] + 0.003, 0.0125)))[-1])[2] > FLOOR - 0.0035
 
 
+@pytest.mark.parametrize(("kind", "under"), [(PlaceExpert, 0.0), (StackExpert, 0.03)])
+def test_what_is_held_goes_up_then_over_then_down(kind: type[Expert], under: float) -> None:
+    expert = kind(ROBOT, under=under)
+    told = pose(expert, *CUBE[:2], LEAST_GRASP, CLOSED)
+    low = pose(expert, *CUBE[:2], LEAST_GRASP, WIDTH)
+    rising = expert.act(seen(low, told))
+    assert point(expert, rising[-1])[2] > LEAST_GRASP + 0.01
+    assert np.hypot(*(point(expert, rising[-1])[:2] - CUBE[:2])) < 0.012, "not over before it is up"
+    goal = seen(low)["goal"][:2]
+    heading = forward(expert._geometry, low)[4]
+    spot = goal + ROOM * np.array([math.cos(heading), math.sin(heading)])
+    for height, down in ((LEAST_GRASP + under + 0.04, True), (LEAST_GRASP + under + 0.004, False)):
+        over = pose(expert, *spot, height, WIDTH)
+        command = over.copy()
+        command[5] = CLOSED
+        observation = seen(over, command, cube=(*goal, 0.0125))
+        # The heading turns with the pan: where the hand has the cube is off by some millimetres there.
+        heading = forward(expert._geometry, over)[4]
+        cube = point(expert, over)[:2] - ROOM * np.array([math.cos(heading), math.sin(heading)])
+        for key in ("goal", "object.base.position"):
+            observation[key] = np.array([*cube, 0.0125])
+        chunk = expert.act(observation)
+        lower = point(expert, chunk[-1])[2] < height - 0.005
+        assert bool(lower) is down
+        assert bool(chunk[-1, 5] > CLOSED + 0.05) is not down, "it lets go once it is down, and only then"
+
+
+@pytest.mark.parametrize(("kind", "under"), [(PlaceExpert, 0.0), (StackExpert, 0.03)])
+def test_a_hand_around_what_it_has_set_down_opens_wherever_the_cube_seems_to_be(
+    kind: type[Expert], under: float
+) -> None:
+    expert = kind(ROBOT, under=under)
+    over = pose(expert, *CUBE[:2], LEAST_GRASP + under, WIDTH)
+    command = over.copy()
+    command[5] = WIDTH + 0.05
+    heading = forward(expert._geometry, over)[4]
+    cube = point(expert, over)[:2] - ROOM * np.array([math.cos(heading), math.sin(heading)])
+    there = {key: np.array([*cube, 0.0125]) for key in ("goal", "object.base.position")}
+    for seems in ((*cube, 0.0125), (cube[0] - 0.1, cube[1] - 0.05, 0.0125)):
+        chunk = expert.act(seen(over, command, cube=seems) | there)
+        assert (np.diff(chunk[:, 5]) > 0).all()
+        assert point(expert, chunk[-1])[2] < LEAST_GRASP + under + 0.02
+    opened = pose(expert, *cube, LEAST_GRASP + under, OPEN)
+    chunk = expert.act(seen(opened, cube=(*cube, 0.0125)) | there)
+    assert point(expert, chunk[-1])[2] > LEAST_GRASP + under + 0.01, "open, it leaves upwards"
+    away = pose(expert, *cube, 0.09 + under, OPEN)
+    chunk = expert.act(seen(away, cube=(*cube, 0.0125)) | there)
+    assert point(expert, chunk[-1])[2] > 0.085 + under, "it does not come down on it again"
+
+
 def test_holding_is_told_from_a_gripper_that_does_not_close() -> None:
     q, told = np.array(ROBOT.home), np.array(ROBOT.home)
     q[5], told[5] = WIDTH, CLOSED
@@ -231,8 +293,9 @@ def test_experts_succeed_in_the_world_under_randomization(name: str, privileged:
         draws = [random_draw(world.parameters, seed) for seed in range(8)]
         episodes = [rollout(world, expert, draw, privileged=privileged) for draw in draws]
     failed = [(e.draw, e.stage) for e in episodes if not e.success]
-    # Of hundreds of draws nearly all succeed (benchmarks/experts.py); of eight, one may be a hard one.
-    assert len(failed) <= 1, failed
+    # Of hundreds of draws nearly all succeed (benchmarks/experts.py); of eight, one may be a hard one. Where the joints
+    # are off by a degree or two, a cube is stacked in five of six.
+    assert len(failed) <= (2 if name == "stack" and not privileged else 1), failed
 
 
 def test_lift_starts_over_when_the_cube_is_taken_away() -> None:

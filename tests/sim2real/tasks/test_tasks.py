@@ -10,8 +10,8 @@ from sim2real.experts.base import grip_angles
 from sim2real.model.kinematics import tool_pose
 from sim2real.objects import ByName
 from sim2real.robot import Robot
-from sim2real.task import AXIS, CUBE, Hold
-from sim2real.tasks.push import APART
+from sim2real.task import AXIS, CUBE, Hold, left_alone
+from sim2real.tasks import place, push, stack
 from sim2real.tasks.registry import load_task, task_names
 from sim2real.truth import ObjectState, Truth
 
@@ -19,13 +19,23 @@ ROBOT = Robot.load("so101")
 
 
 def truth(
-    q: np.ndarray, *, cube: tuple[float, float, float] = (0.2, 0.1, CUBE / 2), goal: object = (0.2, 0, 0)
+    q: np.ndarray,
+    *,
+    cube: tuple[float, float, float] = (0.2, 0.1, CUBE / 2),
+    goal: object = (0.2, 0, 0),
+    base: tuple[float, float, float] = (0.2, -0.1, 0.015),
+    touches: frozenset[str] = frozenset(),
+    velocity: float = 0.0,
 ) -> Truth:
+    stack = load_task("stack")
+    upper = ObjectState(
+        stack.object("cube"), np.array(cube), np.eye(3), velocity=np.array([0, 0, velocity]), touches=touches
+    )
     position, rotation = tool_pose(ROBOT.model, q)
     return Truth(
         time=0.0, joint_position=q, joint_velocity=np.zeros(6), joint_command=q, tool_position=position,
         tool_rotation=rotation, goal=np.array(goal, dtype=float),
-        objects=ByName(cube=ObjectState(load_task("lift").object("cube"), np.array(cube), np.eye(3))),
+        objects=ByName(cube=upper, base=ObjectState(stack.object("base"), np.array(base), np.eye(3))),
     )  # fmt: skip
 
 
@@ -45,9 +55,11 @@ def test_what_is_drawn_lies_where_the_task_says(name: str) -> None:
         if name == "reach":
             places.append(tuple(scene.goal[:2]))
             assert 0.05 <= scene.goal[2] <= 0.22
-        if name == "push":
-            assert math.dist(scene.poses["cube"].xy, scene.poses["mark"].xy) >= APART
-            assert tuple(scene.goal[:2]) == scene.poses["mark"].xy
+        if name in ("push", "place", "stack"):
+            other = "base" if name == "stack" else "mark"
+            distance = {"push": push.APART, "place": place.APART, "stack": stack.APART}[name]
+            assert math.dist(scene.poses["cube"].xy, scene.poses[other].xy) >= distance
+            assert tuple(scene.goal[:2]) == scene.poses[other].xy
     radii = [math.dist(place, AXIS) for place in places]
     angles = [math.atan2(y - AXIS[1], x - AXIS[0]) for x, y in places]
     low, high, widest = (0.16, 0.30, 0.9) if name == "reach" else (0.17, 0.27, 0.7)
@@ -112,6 +124,52 @@ def test_lift_is_satisfied_by_a_cube_up_at_the_tool() -> None:
     assert task.stage(truth(ROBOT.home, cube=(x, y + 0.1, CUBE / 2))) == "approach"
 
 
+def test_place_is_satisfied_by_a_cube_at_rest_on_the_mark_that_the_hand_has_left() -> None:
+    task = load_task("place")
+    goal, rest = (0.24, 0.05, CUBE / 2), CUBE / 2
+    good = truth(ROBOT.home, cube=(0.24, 0.074, rest), goal=goal)
+    assert task.satisfied(good) and task.stage(good) == "placed"
+    assert task.satisfied(truth(ROBOT.home, cube=(0.24, 0.05, rest), goal=goal, touches=frozenset({"table"})))
+    assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.076, rest), goal=goal))
+    for touched in ("finger", "jaw", "arm"):
+        held = truth(ROBOT.home, cube=(0.24, 0.05, rest), goal=goal, touches=frozenset({touched}))
+        assert not task.satisfied(held) and task.stage(held) == "over_mark"
+    assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.05, rest), goal=goal, velocity=0.05))
+    assert not task.satisfied(truth(ROBOT.home, cube=(0.24, 0.05, 0.03), goal=goal)), "not in the air"
+    x, y, z = good.tool_position
+    near = truth(ROBOT.home, cube=(x, y + 0.03, z), goal=(x, y, z))
+    assert not left_alone(near.objects["cube"], near)
+    seen = {
+        "object.cube.position": np.array([0.24, 0.06, rest]), "goal": np.array(goal),
+        "object.cube.age": np.array([0.1]), "joint_position": ROBOT.home, "joint_command": ROBOT.home,
+    }  # fmt: skip
+    assert task.estimate(seen, ROBOT) is True
+    assert task.estimate(seen | {"object.cube.position": np.array([0.24, 0.08, rest])}, ROBOT) is False
+    assert task.estimate(seen | {"object.cube.age": np.array([1.5])}, ROBOT) is None
+
+
+def test_stack_is_satisfied_by_a_cube_at_rest_on_the_other_that_the_hand_has_left() -> None:
+    task = load_task("stack")
+    base = (0.24, 0.05, 0.015)
+    top = 0.03 + CUBE / 2
+    good = truth(ROBOT.home, base=base, cube=(0.24, 0.062, top), touches=frozenset({"base"}))
+    assert task.satisfied(good) and task.stage(good) == "stacked"
+    assert not task.satisfied(truth(ROBOT.home, base=base, cube=(0.24, 0.067, top)))
+    assert not task.satisfied(truth(ROBOT.home, base=base, cube=(0.24, 0.05, top + 0.01)))
+    held = truth(ROBOT.home, base=base, cube=(0.24, 0.05, top), touches=frozenset({"jaw", "base"}))
+    assert not task.satisfied(held) and task.stage(held) == "over_base"
+    beside = truth(ROBOT.home, base=base, cube=(0.24, 0.05 + 0.028, CUBE / 2))
+    assert not task.satisfied(beside) and task.stage(beside) == "approach"
+    seen = {
+        "object.cube.position": np.array([0.24, 0.055, top]), "object.base.position": np.array(base),
+        "object.cube.age": np.array([0.1]), "joint_position": ROBOT.home, "joint_command": ROBOT.home,
+    }  # fmt: skip
+    assert task.estimate(seen, ROBOT) is True
+    # A camera that knows only the table sees the upper cube on the table behind: that may be anything.
+    for spot, told in (((0.22, 0.08, CUBE / 2), None), ((0.24, 0.15, CUBE / 2), False)):
+        assert task.estimate(seen | {"object.cube.position": np.array(spot)}, ROBOT) is told
+
+
 def test_lift_is_estimated_from_a_blocked_gripper_and_the_tools_height() -> None:
     task = load_task("lift")
     closed, opened, held, width, _ = grip_angles(ROBOT)
@@ -129,8 +187,8 @@ def test_lift_is_estimated_from_a_blocked_gripper_and_the_tools_height() -> None
 
 
 def test_unknown_tasks_and_broken_ones_are_named() -> None:
-    with pytest.raises(UserError, match="lift, push, reach"):
-        load_task("stack")
+    with pytest.raises(UserError, match="lift, place, push, reach, stack"):
+        load_task("stuck")
     with pytest.raises(UserError, match="lacks"):
         load_task("collections:OrderedDict")
 

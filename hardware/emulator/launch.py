@@ -76,6 +76,7 @@ def start_emulator(
     camera: bool = True,
     engine: str = "bullet",
     cameras: Mapping[str, Any] | None = None,
+    pictures: str = "raster",
     episode: int = 1,
 ) -> EmulatorHandle:
     """Start an emulated `robot` and wait until it can be used.
@@ -89,6 +90,7 @@ def start_emulator(
         twin=str(Path(twin).resolve()) if isinstance(twin, str | Path) else twin,
         engine=engine,
         cameras=dict(cameras or {}),
+        pictures=pictures,
         episode=episode,
         seed=seed,
         camera=camera,

@@ -24,6 +24,7 @@ import numpy as np
 from hardware.children import ENDING
 from hardware.emulator import tell
 from hardware.emulator.hand import HandPath
+from hardware.emulator.view import PICTURES
 from sim2real.errors import HardwareError, UserError, nearest
 from sim2real.spawning import context
 
@@ -47,7 +48,8 @@ lowering the arm."""
 @dataclass(frozen=True)
 class EmulatorOptions:
     """What to emulate. `task` chooses the objects (None: a cube and a mark), `twin` a file of parameters, or these by
-    name; `engine` who computes the physics. `cameras`, tables by name, stand elsewhere than the robot's file says.
+    name; `engine` who computes the physics. `cameras`, tables by name, stand elsewhere than the robot's file says;
+    `pictures` says who draws for them (`view.PICTURES`).
 
     `episode` is the number of the first episode that is asked for. `faults` are what goes wrong and when, as
     `faults.parse_fault` takes them.
@@ -59,6 +61,7 @@ class EmulatorOptions:
     twin: str | Mapping[str, float] | None = None
     engine: str = "bullet"
     cameras: Mapping[str, Any] = field(default_factory=dict)
+    pictures: str = "raster"
     episode: int = 1
     seed: int = 0
     camera: bool = True
@@ -68,6 +71,8 @@ class EmulatorOptions:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
+        if self.pictures not in PICTURES:
+            raise UserError(f"pictures are drawn by {' or '.join(PICTURES)}, got {self.pictures!r}")
         if self.engine not in ENGINES:
             raise UserError(
                 f"--engine must be {' or '.join(ENGINES)}, got {self.engine!r}{nearest(self.engine, ENGINES)}"
@@ -159,19 +164,23 @@ class EmulatorSession:
             raise
 
     def _start_web(self) -> None:
+        from hardware.emulator.view import Pictures
         from hardware.emulator.web import CameraTrouble, PoseBoard, WebOptions, serve
         from sim2real.simulation.cameras import Cameras
 
         robot, values = self.plant.robot, self.plant.world.values
-        self._cameras = Cameras(robot)
+        given = robot.cameras if self.options.cameras else None
+        self._cameras = Cameras(robot, given)
         self._cameras.reset(values, self.options.seed)
-        cameras = {name: self._cameras.real(name) for name in robot.cameras}
         options = WebOptions(
             robot,
-            cameras if self.options.camera else {},
+            tuple(robot.cameras) if self.options.camera else (),
+            given,
+            cast(Pictures, self.options.pictures),
             dict(values),
             self.plant.world.objects,
             self.options.http_port,
+            self.options.seed,
         )
         self._connection, theirs = context.Pipe()
         size = len(self.plant.pose())

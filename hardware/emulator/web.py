@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.emulator.view import Pictures, Viewer
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
@@ -45,13 +46,17 @@ _LINGER = 2.0  # s that a camera goes on drawing after the last picture was aske
 
 @dataclass(frozen=True)
 class WebOptions:
-    """What the second process needs. `cameras` are where the cameras truly stand; none: control only."""
+    """What the second process needs. `cameras` names those that are to be drawn; none: control only. `given`: where
+    they stand, as in `Cameras`."""
 
     robot: Robot
-    cameras: Mapping[str, CameraModel] = field(default_factory=dict)
+    cameras: tuple[str, ...] = ()
+    given: Mapping[str, CameraModel] | None = None
+    pictures: Pictures = "raster"
     values: Mapping[str, float] = field(default_factory=dict)
     objects: tuple[ObjectSpec, ...] = ()
     port: int = 0
+    seed: int = 0
 
 
 class PoseBoard:
@@ -349,18 +354,20 @@ def _drawing(options: WebOptions, sheets: "Sheets") -> dict[str, Any]:
     """A function from pose to JPEG per camera."""
     import cv2
 
-    from hardware.drawing.picture import Picture
-
     cv2.setNumThreads(1)
     try:
         os.nice(5)  # pictures wait for the bus, never the other way round
     except OSError:
         pass
+    robot = options.robot
 
-    def make(picture: Picture) -> Any:
+    def make(name: str) -> Any:
+        viewer = Viewer(robot, name, options.values, options.objects, options.pictures, options.given)
+        viewer.reset(options.seed)
+
         def jpeg(pose: NDArray[np.float64]) -> bytes:
-            held = sheets.placed(pose[: options.robot.n], picture.camera, time.monotonic())
-            image = cv2.cvtColor(picture.draw(pose, held), cv2.COLOR_RGB2BGR)
+            held = sheets.placed(pose[: robot.n], viewer.stands, time.monotonic())
+            image = cv2.cvtColor(viewer.draw(pose, held), cv2.COLOR_RGB2BGR)
             done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not done:
                 raise RuntimeError("the picture could not be encoded")
@@ -368,10 +375,7 @@ def _drawing(options: WebOptions, sheets: "Sheets") -> dict[str, Any]:
 
         return jpeg
 
-    return {
-        name: make(Picture(options.robot, camera, options.values, options.objects))
-        for name, camera in options.cameras.items()
-    }
+    return {name: make(name) for name in options.cameras}
 
 
 def _end_with_parent() -> None:

@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         twin=args.twin if reality is None else reality["twin"],
         engine=args.engine if reality is None else reality["engine"],
         cameras={} if reality is None else reality["cameras"],
+        pictures="raster" if reality is None else reality["pictures"],
         seed=args.seed,
         camera=not args.no_camera,
         http_port=args.http_port,
@@ -122,7 +123,7 @@ def _reality(args: argparse.Namespace) -> dict[str, Any]:
     reality, robot = load_reality(args.reality), Robot.load(args.robot)
     cameras = {} if reality.camera is None else {CAMERA: reality.camera.table()}
     values = reality.values(parameters_of(robot, stage_task(args.task, robot)))
-    return {"twin": values, "engine": reality.engine, "cameras": cameras}
+    return {"twin": values, "engine": reality.engine, "cameras": cameras, "pictures": reality.pictures}
 
 
 def _tell(args: argparse.Namespace) -> int:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from hardware.cameras.detector import Detector
 from hardware.cameras.shared import CameraStatus
-from hardware.drawing.picture import Picture
+from hardware.emulator.view import Viewer
 from hardware.emulator.web import QUALITY
 from hardware.emulator.world_plant import WorldPlant
 from pipelines.transfer.reality import CAMERA, Reality
 from sim2real.clock import SimulatedClock
+from sim2real.observation import Observation
+from sim2real.policies.protocol import Policy
+from sim2real.policies.seeing import Sight, wanted_by
 from sim2real.robot import Robot
-from sim2real.simulation.cameras import Cameras
-from sim2real.simulation.renderer import Renderer
-from sim2real.simulation.studio import Snapshot
 from sim2real.tracking import Percept
 
 Image = NDArray[np.uint8]
@@ -39,25 +39,19 @@ class SteppedCamera:
         self.plant, self.clock = plant, clock
         self.latency, self._period = reality.latency, 1 / reality.fps
         self.detector = Detector(self.camera, plant.task.objects)
-        values, objects = plant.world.values, plant.world.objects
-        self._cameras = Cameras(robot, robot.cameras)
-        self._raster = self._tiny = None
-        if reality.pictures == "raster":
-            self._cameras.reset(values, 0)
-            self._raster = Picture(robot, self._cameras.real(CAMERA), values, objects)
-        else:
-            self._tiny = Renderer(robot, objects, self._cameras)
+        self._looks = bool(plant.task.objects)
+        self._viewer = Viewer(
+            robot, CAMERA, plant.world.values, plant.world.objects, reality.pictures, robot.cameras
+        )
         self.reader = self
         self.begin(0)
 
     def begin(self, seed: int) -> None:
         """A new episode: nothing has been seen. `seed` determines noise and textures."""
-        if self._tiny is not None:
-            self._cameras.reset(self.plant.world.values, seed)
-            self._tiny.reset(self.plant.world.values, seed)
+        self._viewer.reset(seed)
         self._next = self.clock.now() + WARM
-        self._waiting: deque[Percept] = deque()
-        self._known: Percept | None = None
+        self._waiting: deque[tuple[float, Image, Percept]] = deque()
+        self._known: tuple[float, Image, Percept] | None = None
         self._count = 0
 
     def advance(self) -> None:
@@ -65,20 +59,16 @@ class SteppedCamera:
         now = self.clock.now()
         if now >= self._next:
             image = self.picture()
-            self._waiting.append(self.detector.detect(image, now))
+            seen = self.detector.detect(image, now) if self._looks else Percept(now)
+            self._waiting.append((now, image, seen))
             self._next = max(self._next + self._period, now)
-        while self._waiting and self._waiting[0].time + self.latency <= now:
+        while self._waiting and self._waiting[0][0] + self.latency <= now:
             self._known = self._waiting.popleft()
             self._count += 1
 
     def picture(self) -> Image:
         """(H, W, 3) BGR as it arrives."""
-        if self._raster is not None:
-            rgb = self._raster.draw(self.plant.pose())
-        else:
-            assert self._tiny is not None
-            world = self.plant.world
-            rgb = self._tiny.image(CAMERA, Snapshot(world.position, world.states()), time=0.0)
+        rgb = self._viewer.draw(self.plant.pose())
         done, encoded = cv2.imencode(
             ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         )
@@ -89,16 +79,35 @@ class SteppedCamera:
 
     def percept(self) -> tuple[int, Percept] | None:
         """The newest percept that is known, with its number."""
-        return None if self._known is None else (self._count, self._known)
+        return None if self._known is None else (self._count, self._known[2])
+
+    def latest(self) -> tuple[float, Image] | None:
+        """(time of capture, s, (H, W, 3) RGB) of the newest picture that has arrived."""
+        if self._known is None:
+            return None
+        return self._known[0], np.asarray(cv2.cvtColor(self._known[1], cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
     def age(self, now: float) -> float:
-        """s since the picture of that percept was taken."""
-        return float("inf") if self._known is None else now - self._known.time
+        """s since that picture was taken."""
+        return float("inf") if self._known is None else now - self._known[0]
 
     def status(self) -> CameraStatus:
         """It never fails."""
         return CameraStatus("streaming", self.clock.now(), self._count, 1 / self._period, "", 0)
 
     def close(self) -> None:
-        if self._tiny is not None:
-            self._tiny.close()
+        self._viewer.close()
+
+
+class Seeing:
+    """A policy that is shown the pictures that it asks for."""
+
+    def __init__(self, policy: Policy, camera: SteppedCamera) -> None:
+        self.policy, self.horizon = policy, policy.horizon
+        self._sight = Sight(wanted_by(policy), {CAMERA: camera})
+
+    def reset(self, seed: int) -> None:
+        self.policy.reset(seed)
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        return self.policy.act(observation | self._sight.entries())

@@ -62,7 +62,7 @@ def _session(
     with (
         start_emulator(
             name, task=task_name, twin=values, seed=seed, engine=reality.engine, cameras=cameras, episode=first,
-            camera=bool(task.objects),
+            camera=bool(task.objects), pictures=reality.pictures,
         ) as arm,
         tempfile.TemporaryDirectory() as folder,
     ):  # fmt: skip

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from hardware.emulator.deviations import Change, changed
+from hardware.emulator.view import PICTURES
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError, nearest
 from sim2real.files import file_hash
@@ -42,7 +43,6 @@ from sim2real.robot import Robot
 from sim2real.task import Task
 
 ENGINES: Final = ("bullet", "mujoco")
-PICTURES: Final = ("raster", "tiny")
 MODES: Final = ("set", "scale", "add")
 CAMERA: Final = "front"
 """The camera that looks for the objects."""

@@ -20,10 +20,11 @@ from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Phase, Request
 from hardware.runtime.control.tick import TickSink
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSource
-from pipelines.transfer.eye import SteppedCamera
+from pipelines.transfer.eye import Seeing, SteppedCamera
 from pipelines.transfer.reality import Reality
 from sim2real.clock import SimulatedClock
 from sim2real.policies.protocol import Policy
+from sim2real.policies.seeing import wanted_by
 from sim2real.robot import Robot
 from sim2real.task import Hold, Scene, Task
 
@@ -99,7 +100,9 @@ class Rig:
         arm = SteppedArm(robot, plant, clock=clock, calibration=self.calibration)
         arm.arm.identify()
         arm.arm.configure()
-        perception, advance = self._perception(clock, start)
+        perception, advance = self._perception(clock, start, bool(wanted_by(policy)))
+        if self._eye is not None and wanted_by(policy):
+            policy = Seeing(policy, self._eye)
         latency = LATENCY + plant.world.values["policy.latency"]
         source = LocalPolicy(policy, 1 / robot.policy_rate, clock, latency)
         loop = ControlLoop(
@@ -108,13 +111,13 @@ class Rig:
         )  # fmt: skip
         if not self._prepared(loop, start):
             return Trial(
-                start.index, False, task.stages[0], 0.0, _why(loop, "the arm did not get to its start")
+                start.index, False, _first(task), 0.0, _why(loop, "the arm did not get to its start")
             )
         plant.world.place(start.scene)
         perception.begin(start.scene.goal if task.goal_zone is None else None)
         if not loop.run(lambda: perception.ready() or loop.state.fault is not None, SEEING):
             note = "not everything the task needs was seen"
-            return Trial(start.index, False, task.stages[0], 0.0, _why(loop, note))
+            return Trial(start.index, False, _first(task), 0.0, _why(loop, note))
         loop.episode = start.index
         loop.start_policy(start.index)
         loop.request = Request.RUN
@@ -128,19 +131,23 @@ class Rig:
 
         loop.run(ended, task.duration)
         return Trial(
-            start.index, judge.hold.succeeded, task.stages[judge.stage], round(clock.now() - begin, 4), _why(loop),
+            start.index, judge.hold.succeeded, judge.farthest, round(clock.now() - begin, 4), _why(loop),
             loop.counts.clipped, loop.counts.rejected,
         )  # fmt: skip
 
-    def _perception(self, clock: SimulatedClock, start: Start) -> tuple[PerceptionSource, Callable[[], None]]:
+    def _perception(
+        self, clock: SimulatedClock, start: Start, seeing: bool
+    ) -> tuple[PerceptionSource, Callable[[], None]]:
         task = self.task
-        if not task.objects:
+        if not task.objects and not seeing:
             return GoalOnly(start.scene.goal), lambda: None
         if self._eye is None:
             self._eye = SteppedCamera(self.robot, self.plant, self.reality, clock)
         eye = self._eye
         eye.clock = clock
         eye.begin(start.index)
+        if not task.objects:
+            return GoalOnly(start.scene.goal), eye.advance
         seen = CameraPerception(
             cast(Any, eye), task.objects, goal_zone=task.goal_zone, goal_height=task.goal_height, clock=clock
         )
@@ -182,13 +189,23 @@ class _Judge:
         self.hold, self.stage = Hold(), 0
         self._next = -np.inf
 
+    @property
+    def farthest(self) -> str:
+        """The stage that was reached."""
+        return self.task.stages[self.stage] if self.task.stages else ""
+
     def look(self, now: float) -> None:
         if now < self._next:
             return
         self._next = now + LOOKS - 1e-9
         truth = self.plant.world.truth()
         self.hold.look(now, self.task.satisfied(truth))
-        self.stage = max(self.stage, self.task.stages.index(self.task.stage(truth)))
+        if self.task.stages:
+            self.stage = max(self.stage, self.task.stages.index(self.task.stage(truth)))
+
+
+def _first(task: Task) -> str:
+    return task.stages[0] if task.stages else ""
 
 
 def _why(loop: ControlLoop, otherwise: str = "") -> str:

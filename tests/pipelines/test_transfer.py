@@ -130,3 +130,124 @@ def test_spaces_of_methods_lie_around_the_nominal_values() -> None:
     assert not any(key.startswith("task.") for key in ranges)
     wide = widened(declared, ("servo.voltage", "servo.*.coulomb"), 1.0)
     assert wide["servo.voltage"] == pytest.approx((0.7, 1.3)) and 0 < wide[name][0] < parameter.low
+
+
+@pytest.mark.parametrize("pictures", ["raster", "tiny"])
+def test_both_renderers_show_the_cube_where_it_is(pictures: str) -> None:
+    from hardware.cameras.detector import Detector
+    from hardware.emulator.view import Viewer
+
+    robot = Robot.load("so101")
+    task, reality = load_task("lift", robot.n), load_reality("other_view")
+    values = reality.values(parameters_of(robot, task))
+    values = {key: value for key, value in values.items() if not key.startswith("camera.")}
+    rig = Rig(robot, task, reality, values=values)
+    try:
+        start = start_of(task, robot, 2, 0)
+        rig.plant.world.place(start.scene)
+        viewer = Viewer(
+            rig.robot, "front", rig.plant.world.values, rig.plant.world.objects, pictures, rig.robot.cameras
+        )  # type: ignore[arg-type]
+        image = viewer.draw(rig.plant.pose())
+        viewer.close()
+        assert image.shape == (240, 320, 3)
+        seen = (
+            Detector(rig.robot.cameras["front"], task.objects).detect(image[..., ::-1].copy()).objects["cube"]
+        )
+        pose = start.scene.poses["cube"]
+        assert abs(seen.position[:2] - [pose.x, pose.y]).max() < 0.004
+    finally:
+        rig.close()
+
+
+def test_spaces_bind_to_what_a_world_declares() -> None:
+    from pipelines.transfer.methods import Methods
+    from randomization.space import Space
+
+    robot = Robot.load("so101")
+    declared = parameters_of(robot, load_task("lift", robot.n))
+    bound = Space.from_dict(narrowed(declared, 0.3)).bind(declared)
+    for name in ("servo.gripper.kp", "sensor.noise", "object.cube.mass"):
+        low, high = bound.range(name)
+        assert declared[name].low <= low < high < declared[name].high
+    low, high = bound.range("task.cube.radius")
+    assert (low, high) == (declared["task.cube.radius"].low, declared["task.cube.radius"].high)
+    assert Methods(_asked(), Path("unused"), 0).policy("default", load_reality("sticky")) == "expert"
+
+
+@pytest.mark.slow
+def test_a_policy_is_trained_once_and_measured_in_simulation(tmp_path: Path) -> None:
+    from pipelines.transfer.methods import Methods
+
+    asked = _asked(methods=("none", "forces"), policies={})
+    small = {
+        "episodes": 4,
+        "rounds": 1,
+        "epochs": 1,
+        "batches": 2,
+        "batch_size": 16,
+        "width": 8,
+        "depth": 1,
+        "evaluate": 0,
+    }
+    made = Methods(asked, tmp_path, 0, small)
+    first = Path(made.policy("none", asked.realities[0]))
+    stamp = first.stat().st_mtime_ns
+    assert Path(made.policy("none", asked.realities[0])) == first and first.stat().st_mtime_ns == stamp
+    config = json.loads((first.parent / "config.json").read_text())
+    assert config["settings"]["space"] == {"base": "task"}
+    pushed = json.loads((Path(made.policy("forces", asked.realities[0])).parent / "config.json").read_text())
+    assert set(pushed["settings"]["space"]["parameters"]) == {"push.force", "push.rate", "push.duration"}
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.cli import main
+
+    assert main(["transfer", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {one["engine"] for one in listed} == {"bullet", "mujoco"}
+    out = str(tmp_path / "run")
+    for words, says in (
+        (["--out", out], "--task is missing"),
+        (["--task", "lift"], "--out is missing"),
+        (["--task", "lift", "--out", out, "--realities", "sticki"], "did you mean 'sticky'"),
+        (["--task", "lift", "--out", out, "--methods", "oracel"], "did you mean 'oracle'"),
+        (["--task", "lift", "--out", out, "--policy", "expert"], "METHOD=FILE"),
+        (["--task", "lfit", "--out", out, "--policy", "default=expert"], "lift"),
+        (["--task", "lift", "--out", out, "--policy", "default=tcp://127.0.0.1:5"], "policy server"),
+    ):
+        assert main(["transfer", *words]) == 2
+        assert says in capsys.readouterr().err
+    assert not Path(out).exists()
+
+
+def test_the_report_has_the_table_and_the_warning(tmp_path: Path) -> None:
+    from pipelines.reports.report import write_report
+    from pipelines.runs import described
+    from pipelines.transfer.summary import summarized
+    from sim2real.files import write_json
+
+    def rows(won: int) -> list[dict[str, object]]:
+        return [
+            {"index": i, "success": i < won, "stage": "lifted", "seconds": 3.0, "fault": "", "behind": 0.0}
+            for i in range(10)
+        ]
+
+    methods = ["none", "default", "finetuned", "oracle"]
+    cells = {("sticky", m): rows(k) for m, k in zip(methods, (2, 6, 8, 10), strict=True)}
+    write_json(
+        tmp_path / "config.json", described("transfer", seed=0, settings={"task": "lift", "robot": "so101"})
+    )
+    about = {"sticky": load_reality("sticky").about}
+    write_json(
+        tmp_path / "transfer.json",
+        {
+            "about": about,
+            "clock": "stepped",
+            **summarized(cells, ["sticky"], methods, {"none": 0.3, "default": 0.9}, 0),
+        },
+    )
+    page = write_report([tmp_path]).read_text()
+    assert (
+        "necessary, not sufficient" in page and "8/10" in page and "closes 50%" in page and "Newcombe" in page
+    )

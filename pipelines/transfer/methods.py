@@ -7,7 +7,7 @@
 | `default` | under the default ranges: zero-shot |
 | `forces` | under random pushes alone (the baseline of E. Valassakis et al., arXiv 2008.06686) |
 | `automatic` | under ranges that `ranges` has widened as far as the expert can bear |
-| `identified` | in the space of a twin that was identified from episodes recorded on the reality by `default` |
+| `identified` | for its camera, in the space of a twin that was identified from episodes that `default` played there |
 | `finetuned` | `default`, fine-tuned on those episodes |
 | `oracle` | in simulation with the reality's true parameters: what a perfect identification could reach |
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.sweeps.simulated import make_plan
-from pipelines.transfer.reality import Reality, parameters_of
+from pipelines.transfer.reality import CAMERA, Reality, parameters_of
 from pipelines.transfer.recording import record_on
 from pipelines.transfer.run import PER_REALITY, Asked
 from sim2real.files import read_json, write_json
@@ -109,7 +109,7 @@ class Methods:
 
     def _oracle(self, reality: Reality) -> Path:
         twin = {name: value for name, value in self._values(reality).items()}
-        return self._pretrained(f"oracle.{reality.name}", {"base": "task"}, twin)
+        return self._pretrained(f"oracle.{reality.name}", {"base": "task"}, twin, self._cameras(reality))
 
     # Adapted to a reality
 
@@ -122,7 +122,12 @@ class Methods:
         if not (out / "space.toml").exists():
             robot, data = Robot.load(self.asked.robot), str(self._recorded(reality))
             write_results(identify_arm(read_log(data, robot), robot, data), out, data)
-        return self._pretrained(f"identified.{reality.name}", str(out / "space.toml"), str(out / "twin.toml"))
+        return self._pretrained(
+            f"identified.{reality.name}",
+            str(out / "space.toml"),
+            str(out / "twin.toml"),
+            self._cameras(reality),
+        )
 
     def _finetuned(self, reality: Reality) -> Path:
         from pipelines.learning.finetune import FinetuneSettings, finetune
@@ -146,20 +151,24 @@ class Methods:
 
     # Parts
 
+    def _cameras(self, reality: Reality) -> dict[str, Any] | None:
+        """The cameras file that the reality's user has; None where the arm's own description has the camera."""
+        return None if reality.camera is None else {CAMERA: reality.camera.table()}
+
     def _pretrained(
-        self, name: str, space: str | Mapping[str, Any] | None, twin: str | Mapping[str, float] | None = None
+        self,
+        name: str,
+        space: str | Mapping[str, Any] | None,
+        twin: str | Mapping[str, float] | None = None,
+        cameras: Mapping[str, Any] | None = None,
     ) -> Path:
         from pipelines.learning.pretrain import PretrainSettings, pretrain
 
         out = self.out / "policies" / name
         settings = PretrainSettings(
-            task=self.asked.task,
-            robot=self.asked.robot,
-            space=space,
-            twin=twin,
-            seed=self.asked.seed,
+            task=self.asked.task, robot=self.asked.robot, space=space, twin=twin, cameras=cameras, seed=self.asked.seed,
             **self.training,
-        )
+        )  # fmt: skip
         return _finished(out, pretrain(settings, out, workers=self.workers, max_minutes=self.max_minutes))
 
     def _ranges(self) -> Path:

@@ -24,6 +24,7 @@ from hardware.drawing.raster import (
 )
 from hardware.drawing.sheet import Sheet, paint
 from sim2real.camera import CameraModel
+from sim2real.carried import in_base
 from sim2real.model.kinematics import link_poses
 from sim2real.objects import ObjectSpec, Primitive
 from sim2real.robot import Robot
@@ -89,7 +90,7 @@ class Picture:
                 parts.append((placed, colours))
             else:
                 flat.append((placed + HAIR, colours))
-        camera = self.camera
+        camera = in_base(self.camera, self.robot, pose[:n])
         way, intrinsics = camera.base_to_camera, self._lens.intrinsics
         drawn = self._raster.draw(
             _stack(flat), _stack(parts), way, intrinsics, self._light, BACKGROUND, self._gains

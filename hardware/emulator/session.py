@@ -67,6 +67,8 @@ class EmulatorOptions:
     camera: bool = True
     http_port: int = 0
     faults: tuple[str, ...] = ()
+    carried: bool = False
+    """Cameras on the arm, too."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -163,6 +165,11 @@ class EmulatorSession:
             self.close()
             raise
 
+    def _camera_names(self) -> list[str]:
+        """Those around the arm, and on request those that it carries."""
+        cameras = self.plant.robot.cameras
+        return [name for name, camera in cameras.items() if camera.link is None or self.options.carried]
+
     def _start_web(self) -> None:
         from hardware.emulator.view import Pictures
         from hardware.emulator.web import CameraTrouble, PoseBoard, WebOptions, serve
@@ -174,7 +181,7 @@ class EmulatorSession:
         self._cameras.reset(values, self.options.seed)
         options = WebOptions(
             robot,
-            tuple(robot.cameras) if self.options.camera else (),
+            tuple(self._camera_names()) if self.options.camera else (),
             given,
             cast(Pictures, self.options.pictures),
             dict(values),
@@ -206,7 +213,7 @@ class EmulatorSession:
         robot = self.plant.robot
         sources = {}
         if self.options.camera:
-            sources = {name: f"{self.url}/{name}.mjpg" for name in robot.cameras}
+            sources = {name: f"{self.url}/{name}.mjpg" for name in self._camera_names()}
         script = shlex.join([sys.executable, "-SE", str(Path(tell.__file__).resolve())])
         announcement = Announcement(
             pid=os.getpid(),
@@ -227,7 +234,7 @@ class EmulatorSession:
         calibration = emulated_calibration(robot).table()
         cameras = {
             name: replace(self._cameras.described(name), source=sources.get(name)).table()
-            for name in robot.cameras
+            for name in self._camera_names()
         }
         truth = {"robot": robot.name, "parameters": self.plant.twin}
         contents = {

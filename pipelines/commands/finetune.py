@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands import _source
+from pipelines.commands import _seeing, _source
 from pipelines.commands._options import add
 
 SUMMARY = "adapt a policy to recorded data"
@@ -17,7 +17,9 @@ EXAMPLES = """  sim2real finetune --policy runs/lift/policy.onnx --data runs/rec
   sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded \\
                     --space runs/twin/space.toml --simulated 200 --out runs/tuned
   sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded --train all --learning-rate 1e-4 \\
-                    --simulated 0 --out runs/tuned"""
+                    --simulated 0 --out runs/tuned
+  sim2real finetune --policy runs/pixels/policy.onnx --data recorded --map observation.images.wrist=wrist \
+                    --out runs/tuned        (a policy that sees: on 1, 3, 10 and all episodes, and from scratch)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=int, metavar="N", help="epochs without gain before the end (0: never)"
     )
+    parser.add_argument(
+        "--map",
+        dest="mapping",
+        action="append",
+        default=[],
+        metavar="FEATURE=CAMERA",
+        help="for a policy that sees: which pictures of the data set are which camera of the policy's",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="for a policy that sees: steps of training on each number of episodes",
+    )
     add(parser, "epochs", "learning_rate", "evaluate", "seed", "workers")
     add(parser, "accelerator", "devices", "precision")
 
@@ -93,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     # Which robot it is, the data say; --robot may be a file, whose name alone the robot does not keep.
     robot, remarks = robot_of(args.robot, args.data)
     args.robot = args.robot or robot.name
+    if _seeing.sees(args.policy):
+        return _seeing.run(args, remarks)
     for remark in remarks:
         say(f"note: {remark}")
     result = finetune(

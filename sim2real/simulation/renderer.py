@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
+from sim2real.carried import in_base
 from sim2real.errors import UserError
-from sim2real.model.kinematics import link_poses, tool_pose
 from sim2real.objects import ObjectSpec
 from sim2real.pictures import PictureInput
 from sim2real.robot import Robot
@@ -108,7 +108,7 @@ class Renderer:
         studio = self._studio
         studio.arrange(view, self._values)
         if camera.link is not None:
-            camera = self._carried(camera, view)
+            camera = in_base(camera, self._robot, view.position)
             self._backdrops.clear()
         picture, _ = self._compose(studio, camera, name)
         return self._optics(picture, camera, name, self._rng)
@@ -132,7 +132,7 @@ class Renderer:
         key = f"{wanted.view} of {wanted.camera}"
         moment = self._cameras.moments(time)
         if camera.link is not None:
-            camera = believed = self._carried(camera, view)
+            camera = believed = in_base(camera, self._robot, view.position)
         elif wanted.view == "table":
             pose = believed.camera_to_base.copy()
             pose[:2, 3] += self._values["detector.bias_x"], self._values["detector.bias_y"]
@@ -152,21 +152,6 @@ class Renderer:
             for spec in self._objects
         }
         return image, pixels
-
-    def _carried(self, camera: CameraModel, view: Snapshot) -> CameraModel:
-        """Where a camera on the arm is. Raises UserError for a link that the arm does not have."""
-        robot = self._robot
-        if camera.link == robot.tool_link:
-            return camera.carried_at(*tool_pose(robot.model, view.position))
-        names = robot.model.link_names
-        if camera.link not in names:
-            raise UserError(
-                f"the camera '{camera.name}' is carried by the link '{camera.link}', which '{robot.name}' does not "
-                f"have; it has {', '.join(names)} and {robot.tool_link}"
-            )
-        rotations, origins = link_poses(robot.model, view.position)
-        at = names.index(camera.link)
-        return camera.carried_at(origins[at], rotations[at])
 
     def _compose(
         self, studio: Studio, camera: CameraModel, key: str, light: int = LIGHT_PIXELS

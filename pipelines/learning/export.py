@@ -104,8 +104,12 @@ def compare(network: PolicyNetwork, policy: FilePolicy, samples: int = 64) -> fl
     rng = np.random.default_rng(0)
     vectors, pictures = network.typical_observations(samples, rng), network.typical_pictures(samples, rng)
     device = network.output_scale.device
+    # While it learns a network may compute with fewer digits.
+    training = network.training
+    network.eval()
     with torch.no_grad():
         found = network(*(torch.from_numpy(values).to(device) for values in (vectors, *pictures)))
+    network.train(training)
     expected = (found[0] if isinstance(found, tuple) else found).cpu().numpy()
     shown = {wanted.entry: images for wanted, images in zip(network.pictures, pictures)}
     return float(np.abs(policy.act_on(vectors, shown) - expected).max())

@@ -19,6 +19,8 @@ def sections(directory: Path) -> list[Section]:
         result.append(outcome)
     if metrics.get("curve"):
         result.append(_curves(metrics["curve"]))
+    if metrics.get("learning_curve"):
+        result.append(_amounts(metrics))
     if metrics.get("rounds"):
         result.append(_rounds(metrics["rounds"]))
     if not result:
@@ -90,6 +92,37 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> Section:
     if rows and "seconds" in rows[-1]:
         section.text(f"{len(rows)} epochs in {float(rows[-1]['seconds']):.0f} s of wall time.", "note")
     return section
+
+
+def _amounts(metrics: Mapping[str, Any]) -> Section:
+    """How much a policy that sees learned from how many recorded episodes."""
+    section = Section("What pretraining was worth")
+    rows, error = metrics["learning_curve"], metrics.get("held_out_deg") or {}
+    section.text(
+        "Mean absolute error of the actions on recorded episodes that were held out: the pretrained policy after "
+        "fine-tuning on so many episodes, and a network of the same kind that began from nothing, with as many steps."
+    )
+    names = {"pretrained_deg": "pretrained", "scratch_deg": "from nothing"}
+    section.table(
+        [
+            {"episodes": row["episodes"], "pairs": row["pairs"]}
+            | {label: _degrees(row[key]) for key, label in names.items() if key in row}
+            for row in rows
+        ]
+    )
+    if error.get("before") is not None:
+        section.text(
+            f"Without any fine-tuning: {_degrees(error['before'])}. An arm that stays where it was sent: "
+            f"{_degrees(error.get('still'))}.",
+            "note",
+        )
+    for line in (metrics.get("recorded") or {}).get("mapping", ()):
+        section.text(line, "note")
+    return section
+
+
+def _degrees(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}°"
 
 
 def _rounds(rounds: Sequence[Mapping[str, Any]]) -> Section:

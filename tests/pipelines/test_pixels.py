@@ -237,3 +237,187 @@ def test_pretraining_on_pixels_from_the_command_line(
     assert [f.name for f in policy.info.features] == ["joint_position", "joint_command", "goal"]
     space = json.loads((out / "config.json").read_text())["identity"]["space"]
     assert any(column["name"] == "light.azimuth" for column in space["columns"])
+
+
+# On recordings
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes in which a camera shows by its brightness where the arm goes next."""
+    from sim2real.calibration import Calibration
+    from sim2real.camera import CameraModel
+    from sim2real.lerobot.recording import EpisodeRecorder
+
+    root = tmp_path_factory.mktemp("seen") / "set"
+    camera = CameraModel.looking_at((0.5, 0, 0.5), (0.2, 0, 0), width=64, height=48)
+    rng = np.random.default_rng(0)
+    with EpisodeRecorder(root, ROBOT, Calibration.nominal(ROBOT), cameras={"top": camera}) as recorder:
+        for _ in range(3):
+            state = np.array(ROBOT.home)
+            for i in range(20):
+                way = rng.choice((-1, 1))
+                after = state + 0.02 * way
+                picture = np.full((48, 64, 3), 128 + 60 * way, np.uint8)
+                recorder.add(time=i / 30, state=state, action=after, executed=after, images={"top": picture})
+                state = after
+            recorder.save("wave", None)
+    return root
+
+
+def whole_picture(camera: str) -> PictureInput:
+    return PictureInput(camera, 24, 32, "frame")
+
+
+def test_rows_and_pictures_of_a_recording_belong_together(recording: Path) -> None:
+    from pipelines.learning.recorded_pictures import load_seen
+
+    seen = load_seen(
+        recording, info((whole_picture("wrist"),)), ROBOT, mapping=["observation.images.top=wrist"]
+    )
+    data = seen.demonstrations
+    assert seen.numbers == (0, 1, 2) and len(data) == 60 and data.observations.shape == (60, 36)
+    bright = data.pictures["image.wrist"].mean(axis=(1, 2, 3)) > 128
+    goes = data.chunks[:, 0, 0] > data.observations[:, 0]
+    assert np.array_equal(bright, goes) and 5 < bright.sum() < 55
+    # Newest first; what came before the episode is its first row.
+    assert np.array_equal(data.observations[1:20, 12:24], data.observations[:19, :12])
+    assert np.array_equal(data.observations[0, :12], data.observations[0, 24:])
+    assert any(
+        "observation.images.top (64 x 48) → wrist: cut in the middle to 32 x 24" in line
+        for line in seen.lines
+    )
+
+
+def test_mappings_that_cannot_be_are_refused(recording: Path) -> None:
+    from pipelines.learning.recorded_pictures import load_seen
+
+    for camera, mapping, message in (
+        ("wrist", (), "its pictures are observation.images.top. Say which .* --map FEATURE=wrist"),
+        ("wrist", ("observation.images.front=wrist",), "its pictures are observation.images.top"),
+        ("wrist", ("top=wirst",), "no camera 'wirst'; did you mean 'wrist'"),
+        ("wrist", ("top",), "a mapping is FEATURE=CAMERA"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_seen(recording, info((whole_picture(camera),)), ROBOT, mapping=mapping)
+    from_above = info((PictureInput("wrist", 32, 48),))
+    with pytest.raises(UserError, match="nothing says where the camera"):
+        load_seen(recording, from_above, ROBOT, mapping=["top=wrist"])
+    with_goal = replace(
+        info((whole_picture("top"),)), features=(*FEATURES, *standard_features(["goal"], ROBOT.n))
+    )
+    with pytest.raises(UserError, match="observes goal besides joints and pictures"):
+        load_seen(recording, with_goal, ROBOT)
+
+
+def test_finetuning_on_a_recording_with_pictures(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.cli import main
+
+    wanted = (whole_picture("wrist"),)
+    export_policy(network(wanted), info(wanted), tmp_path / "parent.onnx")
+    words = ["finetune", "--policy", str(tmp_path / "parent.onnx"), "--data", str(recording), "--steps", "40"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    assert "--map FEATURE=wrist" in capsys.readouterr().err and not (tmp_path / "a").exists()
+    words += ["--map", "observation.images.top=wrist", "--learning-rate", "3e-3"]
+    assert main([*words, "--simulated", "5", "--out", str(tmp_path / "a")]) == 2
+    assert "--simulated" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "b")]) == 0
+    told = capsys.readouterr().err
+    assert "observation.images.top (64 x 48) → wrist" in told and "from scratch" in told
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert [row["episodes"] for row in metrics["learning_curve"]] == [1, 2]
+    assert metrics["held_out_deg"]["after"] < metrics["held_out_deg"]["before"]
+    tuned = load_policy_file(tmp_path / "b" / "policy.onnx")
+    assert tuned.pictures == wanted and tuned.info.provenance["recorded"]["pictures"] == {
+        "wrist": "observation.images.top"
+    }
+    assert "from nothing" in (tmp_path / "b" / "report.html").read_text()
+    # The same run is found finished.
+    assert main([*words, "--out", str(tmp_path / "b")]) == 0
+
+
+# On an arm
+
+
+def test_frames_come_from_the_cameras_process_to_the_policy(policy_file: Path) -> None:
+    """Through shared memory into the inference process, newest first; a camera that is not there is refused."""
+    import time
+
+    from hardware.cameras.shared import HEALTHY, SLOTS, TEXT, CameraReader, numbers_for
+    from hardware.cameras.worker import CameraWriter
+    from hardware.runtime.sources.inference import InferenceProcess, example_observation, observed_features
+    from sim2real.policies.remote import Surroundings
+    from sim2real.spawning import context
+
+    camera = ROBOT.cameras["front"]
+    numbers, text = context.RawArray("d", numbers_for(())), context.RawArray("B", TEXT)
+    slots = context.RawArray("B", SLOTS * (8 + camera.width * camera.height * 3))
+    reader = CameraReader(camera, (), numbers, text, slots)
+    reader._numbers[HEALTHY] = -np.inf
+    writer, rng = CameraWriter(reader), np.random.default_rng(0)
+    picture = rng.integers(0, 256, (camera.height, camera.width, 3), dtype=np.uint8)
+    writer.picture(picture, time.monotonic())
+    shown = Surroundings(cameras={"front": reader})
+    source = InferenceProcess(str(policy_file), "lift", "so101", surroundings=shown)
+    blind = InferenceProcess(str(policy_file), "lift", "so101")
+    try:
+        source.wait_ready()
+        observation = example_observation(ROBOT, observed_features(load_task("lift"), ROBOT))
+        answers = []
+        for image in (picture, 255 - picture):
+            writer.picture(image, time.monotonic())
+            source.reset(0)
+            source.send(time.monotonic(), observation)
+            end = time.monotonic() + 60
+            while (answer := source.poll()) is None and time.monotonic() < end:
+                time.sleep(0.002)
+            answers.append(answer.chunk.positions)
+        from sim2real.pictures import PictureTaker
+
+        policy, taker = load_policy_file(policy_file), PictureTaker(TABLE, camera)
+        for image, got in zip((picture, 255 - picture), answers):
+            policy.reset(0)
+            np.testing.assert_allclose(got, policy.act(observation | {TABLE.entry: taker(image)}), atol=1e-9)
+        assert not np.allclose(*answers)
+        with pytest.raises(UserError, match="sees through the camera 'front'; there is none"):
+            blind.wait_ready()
+    finally:
+        source.close()
+        blind.close()
+
+
+@pytest.mark.slow
+def test_deploying_a_policy_that_sees(policy_file: Path, tmp_path: Path) -> None:
+    """Refused before anything is opened without its camera; with it, it drives the emulated arm."""
+    import subprocess
+    import sys
+
+    from hardware.emulator.launch import start_emulator
+    from sim2real.camera_file import write_camera
+
+    def deploy(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines", "deploy", "--policy", str(policy_file), *words]
+        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    with start_emulator("so101", task="lift", seed=1) as arm:
+        reach = ("--port", arm.port, "--calibration", arm.calibration, "--seconds", "2", "--json")
+        # Without its camera, with one of another name, with one that lies on the table.
+        lying = replace(ROBOT.cameras["front"], source=arm.sources["front"])
+        pose = lying.camera_to_base.copy()
+        pose[2, 3] = 0.01
+        write_camera(tmp_path / "lying.toml", replace(lying, camera_to_base=pose))
+        write_camera(tmp_path / "side.toml", replace(lying, name="side"))
+        for cameras, message in (
+            ((), "wants to see the camera front"),
+            (("--cameras", str(tmp_path / "side.toml")), "wants to see the camera front"),
+            (("--cameras", str(tmp_path / "lying.toml")), "0.01 m over the table"),
+        ):
+            refused = deploy(*reach, *cameras, "--out", str(tmp_path / "refused"))
+            assert refused.returncode == 2 and message in refused.stderr, refused.stderr
+            assert not (tmp_path / "refused").exists()
+        done = deploy(*reach, "--cameras", arm.cameras_file, "--out", str(tmp_path / "run"))
+    result = json.loads(done.stdout)
+    assert done.returncode == 0 and result["faults"] == [] and result["final_state"] == "limp", done.stderr
+    assert result["chunks"] > 5 and result["rejected"] == 0

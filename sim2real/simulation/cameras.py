@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 
 DRIFT_STEP = 0.25
 """s between two places of a drifting camera."""
+MOUNT = 4.0
+"""A camera on the arm, which nobody calibrates, may be so many times as far from where it is described as others."""
 
 
 class Cameras:
@@ -83,12 +85,12 @@ class Cameras:
 
 def perturbed(camera: CameraModel, values: Mapping[str, float]) -> CameraModel:
     """The camera as it really stands: the nominal one displaced by the `camera.*` parameters."""
-    turn = np.eye(3)
+    turn, times = np.eye(3), MOUNT if camera.link is not None else 1.0
     for axis, name in enumerate(("camera.pitch", "camera.yaw", "camera.roll")):
-        turn = turn @ _rotation(axis, values[name])
+        turn = turn @ _rotation(axis, times * values[name])
     pose = camera.camera_to_base.copy()
     pose[:3, :3] = pose[:3, :3] @ turn
-    pose[:3, 3] += (values["camera.x"], values["camera.y"], values["camera.z"])
+    pose[:3, 3] += times * np.array([values["camera.x"], values["camera.y"], values["camera.z"]])
     distortion = camera.distortion.copy()
     distortion[0] += values["camera.distortion"]
     focal = values["camera.focal"]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
 from sim2real.carried import in_base
-from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
 from sim2real.pictures import PictureInput
 from sim2real.robot import Robot

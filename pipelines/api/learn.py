@@ -176,6 +176,8 @@ def finetune(
     train: Literal["head", "adapters", "all"] | None = None,
     thaw: float | None = None,
     patience: int | None = None,
+    mapping: Sequence[str] = (),
+    steps: int | None = None,
     seed: int = 0,
     epochs: int | None = None,
     batches: int | None = None,
@@ -190,7 +192,9 @@ def finetune(
     """Adapt a policy file to a LeRobot data set, mixed with simulated episodes, into the directory `out`.
 
     robot and task: the policy's own by default. episodes: which ones, as in "0:4,6". What is None has the default of
-    `FinetuneSettings`, which says what it means. Raises UserError for a policy that cannot be trained further or is for
+    `FinetuneSettings`, which says what it means. A policy that sees is adapted to the recording alone: mapping, as in
+    ("observation.images.wrist=wrist",), says which pictures are which of its cameras, and steps how long it is trained
+    (`PixelTuning`). Raises UserError for a policy that cannot be trained further or is for
     another robot, and for data that lack something.
     """
     from pipelines.identification.source import robot_of
@@ -205,6 +209,20 @@ def finetune(
     root = str(data if isinstance(data, str | Path) else data.root)
     if robot is None:
         robot_of(None, root)  # refuses an arm that is not known
+    if _sees(spec):
+        from pipelines.learning.finetune_pixels import finetune_pixels, settings_of
+
+        said = dict(
+            policy=spec, data=root, robot=_robot_of(spec) if robot is None else robot_name(robot), units=units,
+            mapping=tuple(mapping), calibration=None if calibration is None else str(calibration), episodes=episodes,
+            arm=arm or getattr(data, "arm", None), fps=fps, every_episode=every_episode, lead=lead, train=train,
+            seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, simulated=simulated,
+            space=space, twin=twin, task=task, labels=labels, failures=failures, mix=mix, rehearsal=rehearsal,
+            thaw=thaw, patience=patience, epochs=epochs, batches=batches, evaluate=evaluate,
+        )  # fmt: skip
+        return _tuned(finetune_pixels(settings_of(said), Path(out)), Path(out))
+    if mapping or steps is not None:
+        raise UserError(f"mapping and steps are for policies that see; {spec} takes no pictures")
     settings = FinetuneSettings(
         policy=spec,
         data=root,
@@ -231,11 +249,15 @@ def finetune(
         workers=worker_count(workers),
         options=TrainerOptions(accelerator, devices, precision),
     )
+    return _tuned(result, Path(out))
+
+
+def _tuned(result: Mapping[str, Any], out: Path) -> TunedPolicy:
     _report(out, result)
     measured = result.get("simulation")
     return TunedPolicy(
-        policy=Path(out) / "policy.onnx",
-        out=Path(out),
+        policy=out / "policy.onnx",
+        out=out,
         metrics=result,
         episodes=result["recorded"]["episodes"],
         held_out_degrees=(result["held_out_deg"]["before"], result["held_out_deg"]["after"]),
@@ -270,6 +292,12 @@ def _plain_twin(twin: TwinLike | None) -> str | dict[str, float] | None:
 
 def _plain_cameras(cameras: CamerasLike | None) -> str | dict[str, Any] | None:
     return str(cameras) if isinstance(cameras, str | Path) else cameras_of(cameras)
+
+
+def _sees(policy: str) -> bool:
+    from pipelines.learning.finetune_pixels import sees
+
+    return sees(policy)
 
 
 def _robot_of(policy: str) -> str:

@@ -3,8 +3,6 @@
 import argparse
 from collections.abc import Sequence
 
-from sim2real.errors import UserError
-
 
 def sees(policy: str) -> bool:
     """Whether a policy file looks at pictures."""
@@ -17,25 +15,11 @@ def run(args: argparse.Namespace, remarks: Sequence[str]) -> int:
     import sys
     from pathlib import Path
 
-    from pipelines.learning.finetune_pixels import PixelTuning, finetune_pixels
-    from pipelines.learning.trainer import settings_from
+    from pipelines.learning.finetune_pixels import finetune_pixels, settings_of
     from pipelines.reports.report import try_report
 
-    only_states = {
-        "simulated": "--simulated",
-        "epochs": "--epochs",
-        "evaluate": "--evaluate",
-        "space": "--space",
-    }
-    said = [flag for name, flag in only_states.items() if getattr(args, name, None) is not None]
-    # A nought of them is what is done anyway.
-    said = [flag for flag in said if getattr(args, flag[2:]) != 0]
-    if said:
-        raise UserError(
-            f"{', '.join(said)}: a policy that sees is adapted to the recording alone (--steps says how long)"
-        )
     args.mapping = tuple(args.mapping)
-    result = finetune_pixels(settings_from(PixelTuning, args), Path(args.out))
+    result = finetune_pixels(settings_of(vars(args)), Path(args.out))
     used = result["recorded"]
     for remark in (*remarks, *used["remarks"]):
         print(f"note: {remark}", file=sys.stderr)

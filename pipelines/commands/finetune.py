@@ -4,6 +4,7 @@ import argparse
 
 from pipelines.commands import _seeing, _source
 from pipelines.commands._options import add
+from sim2real.errors import UserError
 
 SUMMARY = "adapt a policy to recorded data"
 GROUP = "from recordings"
@@ -111,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     args.robot = args.robot or robot.name
     if _seeing.sees(args.policy):
         return _seeing.run(args, remarks)
+    if args.mapping or args.steps is not None:
+        raise UserError(f"--map and --steps are for policies that see; {args.policy} takes no pictures")
     for remark in remarks:
         say(f"note: {remark}")
     result = finetune(

@@ -8,7 +8,7 @@ becomes the policy.
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,31 @@ class PixelTuning:
             raise UserError(
                 "steps and batch size must be at least 1, the learning rate above 0, the held-out share in 0..1"
             )
+
+
+STATES_ONLY = (
+    "simulated", "space", "twin", "task", "labels", "failures", "mix", "rehearsal", "thaw", "patience", "epochs",
+    "batches", "evaluate",
+)  # fmt: skip
+"""What only the fine-tuning of policies of states has."""
+
+
+def settings_of(given: Mapping[str, Any]) -> PixelTuning:
+    """Settings from what was said, by name; what was not (None) keeps its default.
+
+    Raises UserError for what policies that see do not have.
+    """
+    # None of them is what is done anyway.
+    said = [name for name in STATES_ONLY if given.get(name) is not None and given[name] != 0]
+    if said:
+        raise UserError(
+            f"{', '.join('--' + name for name in said)}: a policy that sees is adapted to the recording alone "
+            "(--steps says how long)"
+        )
+    names = PixelTuning.__dataclass_fields__
+    return PixelTuning(
+        **{name: value for name, value in given.items() if name in names and value is not None}
+    )
 
 
 def sees(policy: str) -> bool:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.api.words import rate_text
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, TaskLike, policy_name, robot_name, task_name
@@ -94,12 +94,17 @@ def deploy(
     dry_run: bool = False,
     yes: bool = False,
     view: str | None = None,
+    collect: Literal["corrections"] | None = None,
+    leader: str | None = None,
+    leader_calibration: str | Path | None = None,
+    leader_robot: RobotLike | None = None,
 ) -> Deployment:
     """Run a policy on the arm at `port`; "emulated" starts an emulated one. docs/safety.md says what guards it.
 
     task: the policy's own by default. calibration: default what the servos store. cameras: TOML, a table per camera;
     camera: sources by name. goal: (x, y, z) m, base frame. before_episode, success, on_fault: shell commands. On a
-    terminal it asks before the first motion unless `yes`.
+    terminal it asks before the first motion unless `yes`. collect="corrections": recorded into `out`, and a person may
+    take over with the arm at the port `leader`, or with keys.
 
     Returns, whatever happened, with the arm limp or held as `final_state` says; faults are in `faults`. Raises
     UserError for mistakes found before anything moves, Sim2RealError for what could not be started.
@@ -115,6 +120,8 @@ def deploy(
         calibration=calibration, cameras=cameras, camera=camera, goal=goal, episodes=episodes, seconds=seconds,
         before_episode=before_episode, success=success, seed=seed, speed=speed, estop=tuple(estop),
         operator_timeout=operator_timeout, on_fault=on_fault, dry_run=dry_run, yes=yes, view=view,
+        collect=collect, record=collect is not None, leader=leader, leader_calibration=leader_calibration,
+        leader_robot=None if leader_robot is None else robot_name(leader_robot),
     )  # fmt: skip
     return Deployment(**_outcome(result, status))
 

@@ -25,6 +25,8 @@ EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated 
       --cameras cameras.toml --camera front=0 --episodes 20 --out runs/lift_arm --json
   sim2real deploy --policy expert --task reach --port emulated --seconds 300 --out runs/timing
   sim2real deploy --policy tcp://127.0.0.1:5555 --port /dev/ttyACM0 --out runs/remote
+  sim2real deploy --policy runs/lift/policy.onnx --port /dev/ttyACM0 --cameras cameras.toml --camera front=0 \\
+      --episodes 20 --collect corrections --leader /dev/ttyACM1 --out runs/corrected
   sim2real deploy --acknowledge --port /dev/ttyACM0"""
 
 
@@ -42,8 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--acknowledge", action=_Acknowledge,
         help="run nothing: clear the count of failures of the arm at --port, after somebody has looked at it",
     )  # fmt: skip
+    parser.add_argument(
+        "--collect", choices=("corrections",),
+        help="record the run as a LeRobot data set in --out, and let a person take over (key t) and hand back: with "
+        "--leader, or with keys",
+    )  # fmt: skip
+    add_leader_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="everything but motion: torque stays off")
     add(parser, "json")
+
+
+def add_leader_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that describe a leader arm."""
+    parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")
+    parser.add_argument("--leader-calibration", metavar="FILE", help="default: what its servos store")
+    parser.add_argument("--leader-robot", metavar="R", help="what the leader is (default: as --robot)")
 
 
 class _Acknowledge(argparse.Action):
@@ -124,8 +139,15 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.deployment.result import summary
     from pipelines.deployment.run import run as deploy
     from pipelines.reports.report import try_report
+    from sim2real.errors import UserError
 
-    result, status = deploy(options_of(args, "deploy", dry_run=args.dry_run))
+    if args.leader is not None and args.collect is None:
+        raise UserError("--leader is whoever takes over from the policy: add --collect corrections")
+    more = {
+        name: getattr(args, name)
+        for name in ("dry_run", "collect", "leader", "leader_calibration", "leader_robot")
+    }
+    result, status = deploy(options_of(args, "deploy", record=args.collect is not None, **more))
     print(json.dumps(result) if args.json else summary(result), flush=True)
     try_report(result["out"])
     return status

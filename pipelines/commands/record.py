@@ -3,7 +3,7 @@
 import argparse
 
 from pipelines.commands._options import add
-from pipelines.commands.deploy import add_arm_arguments, options_of
+from pipelines.commands.deploy import add_arm_arguments, add_leader_arguments, options_of
 
 SUMMARY = "record episodes on an arm as a LeRobot data set"
 GROUP = "on an arm"
@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task="reach, push, lift, place, stack or module:Class; where a person acts, any name or instruction",
         policy="as in deploy (expert)",
     )
-    parser.add_argument("--leader", metavar="PORT", help="a leader arm's port, or 'emulated' to start one")
-    parser.add_argument("--leader-calibration", metavar="FILE", help="default: what its servos store")
-    parser.add_argument("--leader-robot", metavar="R", help="what the leader is (default: as --robot)")
+    add_leader_arguments(parser)
     parser.add_argument("--hand", action="store_true", help="the arm is limp and moved by hand")
     parser.add_argument("--keyboard", action="store_true", help="the arm is moved with keys")
     add_arm_arguments(parser)

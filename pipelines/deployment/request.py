@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hardware.runtime.sources.teleop import check_joints
 from pipelines.runs import require_own, require_unused
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
+from sim2real.lerobot.schema import NOTES_FILE
 from sim2real.objects import ObjectSpec
 from sim2real.pictures import PictureInput
 from sim2real.policies.load import kind_of
@@ -26,6 +28,8 @@ Array = NDArray[np.float64]
 
 EMULATED = "emulated"
 """The port that starts an emulated arm."""
+
+CORRECTIONS = "corrections"
 
 SLOWEST = 0.01
 """Least share of the gate's limits. An arm that is lowered takes a minute at it; far below nothing seems to move, and
@@ -64,6 +68,8 @@ class Options:
     hand: bool = False
     keyboard: bool = False
     reset_time: float | None = None
+    collect: str | None = None
+    """What is recorded while a policy acts: "corrections", by a person who takes over with `leader` or keys."""
     dataset: str | None = None
     episode: int = 0
     view: str | None = None
@@ -78,12 +84,19 @@ class Options:
             return "survey"
         if self.dataset is not None:
             return "episode"
+        if self.collect is not None:
+            return "policy"
         return "leader" if self.leader else "hand" if self.hand else "keyboard" if self.keyboard else "policy"
 
     @property
     def manual(self) -> bool:
         """Whether a person acts."""
         return self.acts in ("leader", "hand", "keyboard")
+
+    @property
+    def adds(self) -> bool:
+        """Whether its recording may go on in a folder that has one."""
+        return self.command in RECORDING or self.collect is not None
 
     def __post_init__(self) -> None:
         given = [
@@ -94,6 +107,15 @@ class Options:
             )
             if value
         ]  # fmt: skip
+        if self.collect not in (None, CORRECTIONS):
+            raise UserError(f"--collect takes '{CORRECTIONS}', got '{self.collect}'")
+        if self.collect and (self.dry_run or self.hand or self.keyboard or self.dataset):
+            raise UserError(
+                "--collect corrections is for a policy that moves the arm and a person who takes over with --leader "
+                "PORT, or with keys where there is none; it excludes --dry-run"
+            )
+        if self.collect:
+            given = [flag for flag in given if flag not in ("--policy", "--leader")]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} exclude each other: only one of them can move the arm")
         if not self.leader and (self.leader_calibration or self.leader_robot):
@@ -162,17 +184,17 @@ def prepare(options: Options) -> Setup:
         from pipelines.deployment.view import check_viewer
 
         check_viewer()
+    if options.leader is not None:
+        leader = Robot.load(options.leader_robot or options.robot)
+        check_joints(leader, robot)
+        if options.leader_calibration is not None:
+            Calibration.load(options.leader_calibration, leader)
     if options.acts == "policy":
         return _prepare_policy(options, robot, goal)
     policy: dict[str, Any] = {"policy": options.acts}
     if options.dataset is not None:
         motion, name, policy["dataset"] = _recorded(options, robot)
         return Setup(options, robot, None, name, policy, goal, motion=motion)
-    if options.leader is not None:
-        leader = Robot.load(options.leader_robot or options.robot)
-        check_joints(leader, robot)
-        if options.leader_calibration is not None:
-            Calibration.load(options.leader_calibration, leader)
     name = options.task or options.acts
     pictures = () if options.show_to is None else (options.show_to,)
     return Setup(options, robot, _known_task(name, robot), name, policy, goal, pictures)
@@ -192,7 +214,10 @@ def _check_out(options: Options) -> None:
         require_own(options.out, RECORDING, OWN)
     else:
         require_own(options.out, (options.command,), OWN)
-        require_unused(options.out, RESULTS)
+        if not options.adds:
+            require_unused(options.out, RESULTS)
+        elif (Path(options.out) / "result.json").exists() and not (Path(options.out) / NOTES_FILE).exists():
+            require_unused(options.out, RESULTS)  # of a run that recorded nothing
 
 
 def _known_task(name: str, robot: Robot) -> Task | None:

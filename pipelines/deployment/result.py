@@ -14,7 +14,7 @@ from hardware.runtime.control.supervisor import CODES, ENERGISED, Action, Phase
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import AT_TERMINAL, Session
-from pipelines.deployment.request import OWN, RECORDING, Options, Setup
+from pipelines.deployment.request import OWN, Options, Setup
 from pipelines.runs import described, set_aside
 from sim2real.files import write_json
 from sim2real.statistics import wilson_interval
@@ -43,6 +43,8 @@ def empty_result(setup: Setup, phase: Phase) -> dict[str, Any]:
         "policy": setup.actor,
         "dry_run": setup.options.dry_run,
         "seconds": 0.0,
+        "interventions": 0,
+        "corrected_episodes": 0,
         "latency_ms": _spread(nothing, LATENCY_KEYS),
         "privileges": {},
         "out": None,
@@ -55,7 +57,8 @@ def result_of(
     """The JSON of the command after a session of `seconds` s that left `log`."""
     loop = session.loop
     results = session.results
-    successes = sum(r.success is True for r in results)
+    # What a person has helped with is no success of the policy's.
+    successes = sum(r.success is True and not r.interventions for r in results)
     judged = sum(r.success is not None for r in results)
     counts = loop.counts
     columns = log.columns()
@@ -67,6 +70,8 @@ def result_of(
         "success_rate": successes / judged if judged else None,
         "wilson_95": list(wilson_interval(successes, judged)),
         "unknown": len(results) - judged,
+        "interventions": sum(r.interventions for r in results),
+        "corrected_episodes": sum(r.success is True and r.interventions > 0 for r in results),
         "rate_hz": float(1 / (loop.pace.period + errors.mean())) if len(errors) else None,
         "period_error_ms": _spread(np.abs(errors), PERIOD_KEYS),
         "commands": counts.commands,
@@ -142,7 +147,7 @@ def write(result: Mapping[str, Any], setup: Setup, options: Options, session: Se
     out = Path(options.out)
     rows = [asdict(r) for r in session.results]
     try:
-        if options.command in RECORDING:
+        if options.adds:
             set_aside(out, OWN)
         write_json(out / "config.json", config)
         if rows:
@@ -189,7 +194,13 @@ def summary(result: Mapping[str, Any]) -> str:
     lines += [
         f"episodes    {result['episodes']}, {result['successes']} succeeded"
         + (f" ({rate:.0%}, 95 % interval {low:.0%} to {high:.0%})" if rate is not None else "")
-        + (f", {result['unknown']} unknown" if result["unknown"] else ""),
+        + (f", {result['unknown']} unknown" if result["unknown"] else "")
+        + (
+            f"; a person took over {result['interventions']} times, with success in {result['corrected_episodes']} "
+            "more"
+            if result["interventions"]
+            else ""
+        ),
         f"loop        {result['rate_hz'] or 0:.1f} Hz, period error p50 {error['p50']} ms, p99 {error['p99']} ms, "
         f"max {error['max']} ms, {result['overruns']} periods skipped",
         f"commands    {result['commands']}, {result['clipped']} clipped, {result['rejected']} rejected",

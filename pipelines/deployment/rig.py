@@ -20,6 +20,7 @@ from hardware.runtime.recording.blackbox import BlackBox
 from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about
 from hardware.runtime.recording.ticklog import TickLog
 from hardware.runtime.sessions.playback import EpisodeSource
+from hardware.runtime.sources.corrections import Corrections
 from hardware.runtime.sources.inference import InferenceProcess
 from hardware.runtime.sources.jog import KeyboardJog
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSource, PolicySource
@@ -151,6 +152,8 @@ class Rig:
         """What the camera must find."""
         self.guide: Guide | None = None
         """The person who acts, if one does."""
+        self.corrections: Corrections | None = None
+        """The policy and the person who may take over from it, if one may."""
         self.guardian: Watchdog | None = None
         self.log = TickLog(setup.robot.joint_names)
         """Every tick of the loop."""
@@ -295,12 +298,15 @@ class Rig:
             )
             self.stack.callback(guardian.close)
             self.observer.started("watchdog", guardian.pid)
-        if isinstance(source, InferenceProcess | Leader):
-            source.wait_ready()
-        if isinstance(source, InferenceProcess) and source.timing is not None:
-            remark = check_pace(setup.actor, *source.timing)
-            if remark:
-                say(remark)
+        for part in (
+            (source,) if self.corrections is None else (self.corrections.policy, self.corrections.person)
+        ):
+            if isinstance(part, InferenceProcess | Leader):
+                part.wait_ready()
+            if isinstance(part, InferenceProcess) and part.timing is not None:
+                remark = check_pace(setup.actor, *part.timing)
+                if remark:
+                    say(remark)
         for stop in self._stops:
             stop.wait_ready()
         loop = ControlLoop(
@@ -341,19 +347,32 @@ class Rig:
                 timed=True,
             )
             self.observer.started("inference", source.pid)
-        elif options.leader is not None:
-            leader = options.leader_robot or options.robot
-            source = self.guide = Leader(
-                leader, options.leader, options.leader_calibration, options.robot, limits
-            )
-        elif options.keyboard:
-            self.guide = jog = KeyboardJog(setup.robot, limits)
-            source = LocalPolicy(jog, 1.0 / setup.robot.policy_rate, RealClock())
+            if options.collect:
+                person, guide = self._person(limits)
+                period = 1.0 / setup.robot.policy_rate
+                source = self.corrections = Corrections(source, person, guide, period, RealClock())
+        elif options.manual and not options.hand:
+            source, self.guide = self._person(limits)
         elif setup.motion is not None:
             source = EpisodeSource(setup.motion)
         if source is not None:
             self.stack.callback(source.close)
         return source
+
+    def _person(self, limits: tuple[Array, Array]) -> tuple[PolicySource, Guide]:
+        """The actions of a person, and how they see and give them: through a leader arm, or keys."""
+        options, robot = self.options, self.setup.robot
+        if options.leader is not None:
+            leader = Leader(
+                options.leader_robot or options.robot,
+                options.leader,
+                options.leader_calibration,
+                options.robot,
+                limits,
+            )
+            return leader, leader
+        jog = KeyboardJog(robot, limits)
+        return LocalPolicy(jog, 1.0 / robot.policy_rate, RealClock()), jog
 
     def _black_box(self, arm: "SerialArm") -> BlackBoxSink:
         setup, options = self.setup, self.options
@@ -432,8 +451,11 @@ class Rig:
             sources={name: self._sources[name] for name in self._cameras if name in self._sources},
             hand_guided=self.options.hand,
             objects=() if self.setup.task is None else self.setup.task.objects,
+            corrections=self.corrections is not None,
         )
-        recorder = RecorderProcess(config, lambda condition, timeout: loop.run(condition, timeout))
+        recorder = RecorderProcess(
+            config, lambda condition, timeout: loop.run(condition, timeout), self.corrections
+        )
         self.stack.callback(recorder.close)
         self.observer.started("recorder", recorder.pid)
         return recorder

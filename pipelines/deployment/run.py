@@ -18,6 +18,7 @@ from hardware.runtime.control.supervisor import Phase
 from hardware.runtime.processes import take_name
 from hardware.runtime.safety.escalation import Escalation, Failures
 from hardware.runtime.sessions.collecting import Collection
+from hardware.runtime.sessions.correcting import Correcting
 from hardware.runtime.sessions.playback import Playback
 from hardware.runtime.sessions.session import NoOperator, Plan, Session
 from pipelines.deployment.request import EMULATED, Options, goals_of, prepare
@@ -90,12 +91,14 @@ def _run(rig: Rig, make: SessionMaker) -> tuple[dict[str, Any], int]:
         motion=not options.dry_run,
     )
     # Only where keys are part of the work: other runs leave standard input to the program that started them.
-    alone = Lines(screen) if options.manual else NoOperator(screen.tell)
+    alone = Lines(screen) if options.manual or options.collect else NoOperator(screen.tell)
     operator = terminal if terminal is not None else alone
     if isinstance(operator, Lines) and not operator.open and options.seconds is None:
         raise UserError(
             "nobody can end an episode: standard input is neither a terminal nor open; give --seconds S"
         )
+    if isinstance(operator, Lines) and not operator.open and options.collect:
+        raise UserError("nobody can take over: standard input is neither a terminal nor open")
     recorder = rig.make_recorder(arm, loop) if options.record else None
     view = rig.make_view()
     session = make(rig, loop, plan, arm)
@@ -171,6 +174,8 @@ def _session(rig: Rig, loop: ControlLoop, plan: Plan, arm: "SerialArm") -> Sessi
     setup, options = rig.setup, rig.options
     if setup.motion is not None:
         return Playback(loop, plan, motion=setup.motion, log=rig.log)
+    if rig.corrections is not None:
+        return Correcting(loop, plan, source=rig.corrections)
     if options.manual:
         return Collection(
             loop, plan, guide=rig.guide, reset_time=options.reset_time, believe=arm.forget_readings

@@ -117,6 +117,10 @@ class EpisodeRecorder:
         """Frames of the episode under way."""
         return len(self._rows.get(schema.TIME, []))
 
+    def in_units(self, position: ArrayLike) -> NDArray[np.float64]:
+        """Joint vectors (…, n) rad as they are stored."""
+        return self.calibration.from_radians(position, UNITS)
+
     def add(
         self,
         *,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,20 @@ from sim2real.observation import Observation, object_keys, standard_features
 from sim2real.robot import Robot
 from sim2real.spawning import context
 
+if TYPE_CHECKING:
+    from sim2real.lerobot import FeatureSpec
+
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 STATE_FEATURE = "supervisor"
 """Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
+
+INTERVENTION = "intervention"
+"""Feature that says who acted in a frame, where a person may take over from a policy: see `corrections.Acting`."""
+
+WANTED = "policy.action"
+"""Feature that says what the policy wanted then, in the units of `action`; NaN where it had said nothing."""
 
 SERVO = {"temperature": "servo.temperature", "current": "servo.current", "load": "servo.load"}
 """What is recorded of each servo, (n,): fields of `ArmState` and their features. °C, A, duty in -1..1."""
@@ -87,6 +96,8 @@ class RecorderConfig:
     """The arm is limp and moved by hand: the action of a frame is the state of the next one."""
     objects: tuple[ObjectSpec, ...] = ()
     """What lies on the table, whose observations are recorded."""
+    corrections: bool = False
+    """Whether it is recorded who acted, and what the policy wanted."""
 
     @property
     def environment(self) -> dict[str, int]:
@@ -95,8 +106,19 @@ class RecorderConfig:
         return {feature.name: feature.size for feature in standard_features(names, 0)}
 
     def width(self, robot: Robot) -> int:
-        """Numbers per frame: time, state of the supervisor, 3 + 3 joint vectors, environment."""
-        return 2 + (3 + len(SERVO)) * robot.n + sum(self.environment.values())
+        """Numbers per frame: time, state of the supervisor, 3 + 3 joint vectors, environment, corrections."""
+        corrections = (1 + robot.n) if self.corrections else 0
+        return 2 + (3 + len(SERVO)) * robot.n + sum(self.environment.values()) + corrections
+
+
+class Corrected(Protocol):
+    """Knows who acts and what the policy wants (`sources.corrections.Corrections`)."""
+
+    @property
+    def acting(self) -> int: ...
+
+    def wanted(self, time: float, n: int) -> Array:
+        """(n,) rad."""
 
 
 class RecorderNotice(str):
@@ -106,9 +128,17 @@ class RecorderNotice(str):
 class RecorderProcess:
     """A `session.Recorder`. Raises UserError at once when the folder cannot take the recording."""
 
-    def __init__(self, config: RecorderConfig, wait: Callable[[Callable[[], bool], float], bool]) -> None:
-        """`wait(condition, timeout)` is how the caller waits; it keeps the arm's loop going."""
+    def __init__(
+        self,
+        config: RecorderConfig,
+        wait: Callable[[Callable[[], bool], float], bool],
+        corrected: Corrected | None = None,
+    ) -> None:
+        """`wait(condition, timeout)` is how the caller waits; it keeps the arm's loop going. `corrected`: where the
+        configuration has `corrections`, whom to ask for them."""
+        assert (corrected is not None) == config.corrections
         robot = Robot.load(config.robot)
+        self._corrected = corrected
         self._wait = wait
         self._n = robot.n
         self._hand_guided = config.hand_guided
@@ -176,7 +206,7 @@ class RecorderProcess:
         if tick.observation is not None and self._begun and tick.episode >= 0:
             # A frame's actions are those sent until the next one starts: they are known only then.
             if self._pending:
-                self._finish(tick.observation)
+                self._finish(tick.observation, tick.time)
             self._start_frame(tick, tick.observation)
         self._requested, self._executed = tick.requested, tick.executed
 
@@ -193,10 +223,14 @@ class RecorderProcess:
         for name, size in self._environment.items():
             record[at : at + size] = observation[name]
             at += size
+        if self._corrected is not None:
+            record[at] = self._corrected.acting
         self._pending = True
 
-    def _finish(self, following: Observation) -> None:
+    def _finish(self, following: Observation, end: float) -> None:
         n, guided = self._n, self._hand_guided
+        if self._corrected is not None:
+            self._record[-n:] = self._corrected.wanted(end, n)
         self._record[2 + n : 2 + 2 * n] = following["joint_position"] if guided else self._requested
         self._record[2 + 2 * n : 2 + 3 * n] = following["joint_position"] if guided else self._executed
         try:
@@ -280,6 +314,14 @@ class RecorderProcess:
         self._commands.close()
 
 
+def corrections_features(robot: Robot) -> "dict[str, FeatureSpec]":
+    """What is recorded where a person may take over from a policy."""
+    from sim2real.lerobot import FeatureSpec
+
+    joints = tuple(f"{joint}.pos" for joint in robot.joint_names)
+    return {INTERVENTION: FeatureSpec("int64", (1,)), WANTED: FeatureSpec("float32", (robot.n,), joints)}
+
+
 def _processor_time(pid: int | None) -> int:
     """Of a process, in ticks of the system's clock; 0 when it is gone."""
     try:
@@ -331,6 +373,7 @@ class _Writer:
                     )
                     for name, feature in SERVO.items()
                 },
+                **(corrections_features(robot) if config.corrections else {}),
             },
             cameras=dict(config.cameras),
             notes=({"hand_guided": True} if config.hand_guided else {})
@@ -413,6 +456,9 @@ class _Writer:
         for name, size in self.config.environment.items():
             environment[name] = record[at : at + size]
             at += size
+        if self.config.corrections:
+            extra[INTERVENTION] = int(record[at])
+            extra[WANTED] = self.recorder.in_units(record[at + 1 : at + 1 + n])
         images: dict[str, Image | None] = {}
         taken_at: dict[str, float] = {}
         for name, kept in self.recent.items():

@@ -41,6 +41,10 @@ class EpisodeResult:
     clipped: int
     rejected: int
     note: str = ""
+    interventions: int = 0
+    """How often a person took over."""
+    corrected_seconds: float = 0.0
+    """s in which the policy did not act, since a person had taken over."""
 
 
 @dataclass(frozen=True)

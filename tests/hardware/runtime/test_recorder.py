@@ -288,3 +288,29 @@ def test_moved_by_hand_the_action_is_the_next_state(make, tmp_path):
     episode = dataset.episode(0, ROBOT)
     assert np.array_equal(episode.action[:-1], episode.state[1:]) and dataset.notes["hand_guided"] is True
     assert np.array_equal(episode.executed, episode.action)
+
+
+def test_who_acted_and_what_the_policy_wanted_is_recorded(tmp_path):
+    class Person:
+        acting = 0
+
+        def wanted(self, time, n):
+            return np.full(n, np.nan) if self.acting == 2 else np.array(ROBOT.home) + 0.1 * self.acting
+
+    person = Person()
+    config = RecorderConfig(
+        str(tmp_path / "set"), "so101", CALIBRATION.table(), "lift", objects=LIFT.objects, corrections=True
+    )
+    recorder = RecorderProcess(config, wait, person)
+    try:
+        feed(recorder, 9, each=lambda i: setattr(person, "acting", (0, 2, 1)[min(i, 8) // 3]))
+        recorder.end(True)
+    finally:
+        recorder.close()
+    data = LeRobotDataset.open(tmp_path / "set")
+    columns = data.columns(0)
+    acted, wanted = np.ravel(columns["intervention"]), columns["policy.action"]
+    assert acted.tolist() == [0, 0, 0, 2, 2, 2, 1, 1, 1]
+    # In the units of the actions; that of a frame is known when the next one begins.
+    expected = CALIBRATION.from_radians(np.array(ROBOT.home) + 0.1, "degrees")
+    assert np.allclose(wanted[6:], expected, atol=1e-3) and np.isnan(wanted[2:5]).all()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hardware.cameras.joint_trail import JointTrail
 from hardware.cameras.shared import (
     BEAT,
     GRABBED,
@@ -35,6 +36,7 @@ from hardware.cameras.worker import serve
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 from sim2real.objects import ObjectSpec
+from sim2real.robot import Robot
 from sim2real.spawning import context
 
 BEATING = 5.0
@@ -53,11 +55,14 @@ SETTLED = 30.0
 class CameraProcess:
     """Starts the process of one camera and ends it. `reader` is what it sees.
 
-    `objects` are those to look for; none: pictures only. Raises UserError when the camera has no source, by its file
+    `objects` are those to look for; none: pictures only. `robot`: the arm that is seen, if what reads its joints writes
+    them to `trail`. Raises UserError when the camera has no source, by its file
     cannot see the table, or could not tell the objects. That it cannot be opened is no error here: it may come back.
     """
 
-    def __init__(self, camera: CameraModel, objects: Sequence[ObjectSpec] = ()) -> None:
+    def __init__(
+        self, camera: CameraModel, objects: Sequence[ObjectSpec] = (), robot: Robot | None = None
+    ) -> None:
         from hardware.cameras.detector import Detector
         from sim2real.errors import UserError
 
@@ -67,6 +72,8 @@ class CameraProcess:
                 "(a number, a device, a file or a stream), or as source in the cameras file"
             )
         self.camera, self.objects = camera, tuple(objects)
+        self._robot = robot
+        self.trail = JointTrail(robot.n) if robot is not None else None
         if self.objects:
             Detector(camera, self.objects)  # refuses here and now what cannot be seen
         names = tuple(spec.name for spec in self.objects)
@@ -88,7 +95,7 @@ class CameraProcess:
         numbers[BEAT] = numbers[GRABBED] = time.monotonic()
         process = context.Process(
             target=serve,
-            args=(self.reader, self.objects, os.getpid()),
+            args=(self.reader, self.objects, os.getpid(), self._robot, self.trail),
             daemon=True,
             name=f"camera {self.camera.name}",
         )

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.cameras.process import CameraProcess
+from hardware.runtime.control.tick import Tick
 from sim2real.clock import Clock, RealClock
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_entries
-from sim2real.tracking import PerceptTracker
+from sim2real.robot import Robot
+from sim2real.tracking import Hand, PerceptTracker
 
 Array = NDArray[np.float64]
 
@@ -32,10 +34,12 @@ class CameraPerception:
         goal_zone: str | None = None,
         goal_height: float = 0.0,
         clock: Clock | None = None,
+        robot: Robot | None = None,
     ) -> None:
-        """`clock` is the one that percepts are stamped by."""
+        """`clock` is the one that percepts are stamped by. `robot`: the arm, whose readings come as ticks."""
         self.camera = camera
         self._clock = clock or RealClock()
+        self._robot, self._trail = robot, None if robot is None else camera.trail
         self.tracker = PerceptTracker(objects)
         self._goal_zone, self._goal_height = goal_zone, goal_height
         self._taken = 0
@@ -47,6 +51,15 @@ class CameraPerception:
         self.tracker.reset()
         # What was taken before now may show the scene before it was set up.
         self._since = self._clock.now()
+
+    def tick(self, tick: Tick) -> None:
+        """See `TickSink`: tell the camera's process, and the tracker, where the arm is."""
+        reading = tick.reading
+        if self._robot is None or self._trail is None or reading is None or not reading.valid.all():
+            return
+        self._trail.tell(reading.time, reading.position)
+        if tick.observation is not None:
+            self.tracker.follow(reading.time, Hand.of(self._robot, reading.position))
 
     def ready(self) -> bool:
         """Whether everything the task needs has been seen since `begin`."""
@@ -88,4 +101,11 @@ class CameraPerception:
         if newest is not None and newest[0] > self._taken:
             self._taken = newest[0]
             if newest[1].time >= self._since:
-                self.tracker.add(newest[1])
+                self.tracker.add(newest[1], self._hand(newest[1].time))
+
+    def _hand(self, stamp: float) -> Hand | None:
+        """Where the hand was in a picture with this time stamp, if that is known."""
+        if self._robot is None or self._trail is None:
+            return None
+        joints = self._trail.at_picture(stamp)
+        return None if joints is None else Hand.of(self._robot, joints)

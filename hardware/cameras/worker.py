@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hardware.cameras.joint_trail import JointTrail
 from hardware.cameras.shared import (
     BEAT,
     BLACK,
@@ -36,6 +37,7 @@ from hardware.cameras.shared import (
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 from sim2real.objects import ObjectSpec
+from sim2real.robot import Robot
 from sim2real.tracking import Percept
 
 READ_TIMEOUT = 1.0
@@ -53,8 +55,14 @@ RETRY = (0.2, 2.0)
 """s between attempts to open: the first, doubling up to the last."""
 
 
-def serve(reader: CameraReader, objects: tuple[ObjectSpec, ...], parent: int) -> None:
-    """The camera process."""
+def serve(
+    reader: CameraReader,
+    objects: tuple[ObjectSpec, ...],
+    parent: int,
+    robot: Robot | None = None,
+    trail: JointTrail | None = None,
+) -> None:
+    """The camera process. `robot` is the arm in the pictures and `trail` where its joints were."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     try:
@@ -66,7 +74,7 @@ def serve(reader: CameraReader, objects: tuple[ObjectSpec, ...], parent: int) ->
     cv2.setNumThreads(1)
     board = CameraWriter(reader)
     grabber = _Grabber(reader.camera, board)
-    watcher = Watcher(reader.camera, objects, board)
+    watcher = Watcher(reader.camera, objects, board, robot, trail)
     threading.Thread(target=grabber.run, daemon=True).start()
     numbers = reader._numbers
     while os.getppid() == parent:
@@ -260,11 +268,19 @@ def _open(camera: CameraModel) -> tuple[_Capture | None, str]:
 class Watcher:
     """Judges each picture, publishes it, and looks for the objects in it."""
 
-    def __init__(self, camera: CameraModel, objects: tuple[ObjectSpec, ...], board: CameraWriter) -> None:
+    def __init__(
+        self,
+        camera: CameraModel,
+        objects: tuple[ObjectSpec, ...],
+        board: CameraWriter,
+        robot: Robot | None = None,
+        trail: JointTrail | None = None,
+    ) -> None:
         from hardware.cameras.detector import Detector
 
         self.camera, self.board = camera, board
-        self._detector = Detector(camera, objects) if objects else None
+        self._trail = trail
+        self._detector = Detector(camera, objects, robot) if objects else None
         self._warm = threading.Event()
         if self._detector is None:
             self._warm.set()
@@ -307,7 +323,8 @@ class Watcher:
             self.board.write(state=STREAMING)
         self.board.picture(image[..., ::-1], taken)
         if self._detector is not None and self._warm.is_set():
-            self.board.percept(self._detector.detect(image, taken))
+            joints = None if self._trail is None else self._trail.at_picture(taken)
+            self.board.percept(self._detector.detect(image, taken, joints))
 
     @property
     def warm(self) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hardware.runtime.control.deadlines import Deadlines
 from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Phase
-from hardware.runtime.control.tick import Tick
+from hardware.runtime.control.tick import Tick, TickSink
 from hardware.runtime.recording.blackbox import BlackBox
 from hardware.runtime.recording.blackbox_rows import BlackBoxSink, about
 from hardware.runtime.recording.ticklog import TickLog
@@ -328,6 +328,9 @@ class Rig:
             guardian=guardian,
             sinks=(self.log, self._black_box(arm), self.observer),
         )
+        if isinstance(perception, TickSink):
+            # Where the arm is says what it hides from the camera, and what it carries.
+            loop.sinks.append(perception)
         loop.estop.inputs += self._stops
         return loop
 
@@ -407,7 +410,8 @@ class Rig:
         if cameras:
             from hardware.cameras.process import CameraProcess
         for name, model in cameras.items():
-            self._cameras[name] = CameraProcess(model, needed if name == looking else ())
+            objects = needed if name == looking else ()
+            self._cameras[name] = CameraProcess(model, objects, self.setup.robot if objects else None)
             self.stack.callback(self._cameras[name].close)
             self.observer.started("camera", self._cameras[name].pid)
         return looking
@@ -432,6 +436,7 @@ class Rig:
             self.setup.goal,
             goal_zone=task.goal_zone,
             goal_height=task.goal_height,
+            robot=self.setup.robot,
         )
 
     def reader(self, camera: str) -> "CameraReader":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.cameras.detector import Detector
+from hardware.cameras.joint_trail import JointTrail
 from hardware.cameras.shared import CameraStatus
 from hardware.emulator.view import Viewer
 from hardware.emulator.web import QUALITY
@@ -38,7 +39,8 @@ class SteppedCamera:
         self.camera = robot.cameras[CAMERA]
         self.plant, self.clock = plant, clock
         self.latency, self._period = reality.latency, 1 / reality.fps
-        self.detector = Detector(self.camera, plant.task.objects)
+        self.detector = Detector(self.camera, plant.task.objects, robot)
+        self.trail = JointTrail(robot.n, exposed=0.0)
         self._looks = bool(plant.task.objects)
         self._viewer = Viewer(
             robot, CAMERA, plant.world.values, plant.world.objects, reality.pictures, robot.cameras
@@ -53,13 +55,15 @@ class SteppedCamera:
         self._waiting: deque[tuple[float, Image, Percept]] = deque()
         self._known: tuple[float, Image, Percept] | None = None
         self._count = 0
+        self.trail.clear()
 
     def advance(self) -> None:
         """Take and look at the pictures that are due."""
         now = self.clock.now()
         if now >= self._next:
             image = self.picture()
-            seen = self.detector.detect(image, now) if self._looks else Percept(now)
+            joints = self.trail.at_picture(now)
+            seen = self.detector.detect(image, now, joints) if self._looks else Percept(now)
             self._waiting.append((now, image, seen))
             self._next = max(self._next + self._period, now)
         while self._waiting and self._waiting[0][0] + self.latency <= now:

@@ -109,6 +109,8 @@ class Rig:
             arm.arm, clock, source, perception,
             settings=replace(LoopSettings(), limits=self.calibration.limits), before_tick=advance, sinks=sinks,
         )  # fmt: skip
+        if isinstance(perception, TickSink):
+            loop.sinks.append(perception)
         if not self._prepared(loop, start):
             return Trial(
                 start.index, False, _first(task), 0.0, _why(loop, "the arm did not get to its start")
@@ -149,8 +151,9 @@ class Rig:
         if not task.objects:
             return GoalOnly(start.scene.goal), eye.advance
         seen = CameraPerception(
-            cast(Any, eye), task.objects, goal_zone=task.goal_zone, goal_height=task.goal_height, clock=clock
-        )
+            cast(Any, eye), task.objects, goal_zone=task.goal_zone, goal_height=task.goal_height, clock=clock,
+            robot=self.robot,
+        )  # fmt: skip
         return seen, eye.advance
 
     def _prepared(self, loop: ControlLoop, start: Start) -> bool:

@@ -1,7 +1,7 @@
 """One cycle of the control loop as a record, and where such records go."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ class Tick:
     """How many of the policy's commands the gate has changed, and refused, so far."""
 
 
+@runtime_checkable
 class TickSink(Protocol):
     """Something that takes every tick: a log, a recorder, a viewer."""
 

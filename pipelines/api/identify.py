@@ -62,7 +62,7 @@ def identify(
     fps: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Twin:
-    """Fit the simulated arm to a LeRobot data set of the real one. robot: the data set's own by default.
+    """Fit the simulated arm to a LeRobot data set (or ROS 2 bag) of the real one. robot: by default the data's own.
 
     out: also write the results there. episodes: which ones, as in "0:4,6". units: how joint angles are stored
     ("auto" finds out). arm: which of several. fps: the true rate, where the data set is wrong. say: told what is
@@ -70,8 +70,9 @@ def identify(
     """
     from pipelines.identification.identify import identify_arm
     from pipelines.identification.source import read_log, robot_of
+    from pipelines.ros2.convert import as_dataset
 
-    root = Path(data) if isinstance(data, str | Path) else data.root
+    root = as_dataset(data, robot) if isinstance(data, str | Path) else data.root
     loaded, remarks = robot_of(robot, root)
     log = read_log(
         root, loaded, calibration=calibration, units=units, episodes=episodes,

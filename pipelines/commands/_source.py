@@ -8,6 +8,7 @@ from pipelines.commands._options import add
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pipelines.identification.logs import ArmLog
     from sim2real.robot import Robot
@@ -20,7 +21,9 @@ UNITS = ("auto", "normalised", "degrees", "radians", "old-degrees")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--data or --bench, and what says how to read them."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="DIR", help="a LeRobot data set of teleoperation or of a policy")
+    source.add_argument(
+        "--data", metavar="DIR", help="a LeRobot data set of teleoperation or of a policy, or a ROS 2 bag"
+    )
     source.add_argument("--bench", metavar="DIR", help="runs of single servos with a pendulum (index.csv)")
     add_reading(parser)
     parser.add_argument("--runs", metavar="WORD", help="with --bench: only files whose name contains this")
@@ -53,8 +56,8 @@ def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
     """The data set that --data names; says on standard error how it was read. Raises UserError."""
     from pipelines.identification.source import read_log
 
-    robot, reading = _reading(args)
-    log = read_log(args.data, robot, **reading)
+    root, robot, reading = _reading(args)
+    log = read_log(root, robot, **reading)
     _say(log, robot)
     return log, robot
 
@@ -66,22 +69,24 @@ def load_all(args: argparse.Namespace, nominal: "Mapping[str, float]") -> "tuple
     """
     from pipelines.identification.source import read_logs
 
-    robot, reading = _reading(args)
-    logs = read_logs(args.data, robot, nominal=nominal, **reading)
+    root, robot, reading = _reading(args)
+    logs = read_logs(root, robot, nominal=nominal, **reading)
     _say(logs[0], robot)
     return logs, robot
 
 
-def _reading(args: argparse.Namespace) -> "tuple[Robot, dict[str, Any]]":
-    """The robot, and what says how to read the data set."""
+def _reading(args: argparse.Namespace) -> "tuple[Path, Robot, dict[str, Any]]":
+    """The data set's folder, the robot, and what says how to read it."""
     from pipelines.identification.source import robot_of
+    from pipelines.ros2.convert import as_dataset
     from sim2real.errors import UserError
 
     if args.runs is not None:
         raise UserError("--runs selects bench runs and needs --bench; with --data use --episodes A:B")
-    robot, remarks = robot_of(args.robot, args.data)
+    root = as_dataset(args.data, args.robot)
+    robot, remarks = robot_of(args.robot, root)
     how = {name: getattr(args, name) for name in ("calibration", "units", "episodes", "arm", "fps")}
-    return robot, how | {"remarks": remarks}
+    return root, robot, how | {"remarks": remarks}
 
 
 def _say(log: "ArmLog", robot: "Robot") -> None:

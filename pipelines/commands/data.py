@@ -21,7 +21,9 @@ EXAMPLES = """  sim2real data recordings/lift
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DIR", help="the data set's folder (holds meta/ and data/)")
+    parser.add_argument(
+        "data", metavar="DIR", help="the data set's folder (holds meta/ and data/), or a ROS 2 bag"
+    )
     _source.add_reading(parser)
     add(parser, task={"action": "append", "help": "tasks to judge its use for (default: all that ship)"})
     parser.add_argument(
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.identification.dataset_check import check
     from pipelines.identification.dataset_text import as_text
     from pipelines.identification.source import robot_of
+    from pipelines.ros2.convert import as_dataset
     from sim2real.lerobot import LeRobotDataset
     from sim2real.lerobot.journal import pending, recover
     from sim2real.tasks.registry import task_names
@@ -53,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
             "--recover finishes what was broken off",
             file=sys.stderr,
         )
-    robot, remarks = robot_of(args.robot, args.data)
+    root = as_dataset(args.data, args.robot)
+    robot, remarks = robot_of(args.robot, root)
     report = check(
-        LeRobotDataset.open(args.data, args.arm),
+        LeRobotDataset.open(root, args.arm),
         robot,
         calibration=args.calibration,
         units=args.units,

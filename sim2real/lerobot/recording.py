@@ -43,6 +43,8 @@ class EpisodeRecorder:
     unfinished in the folder is finished first (`recovered`), and the folder is locked. A disk that refuses ends
     the recording of the episode under way, not the calls: `problem` then says so, and `save` raises.
 
+    Without `executed` the data set does not say what was really sent: nobody knows.
+
     Raises UserError as `LeRobotWriter` does, and when the folder's calibration is another arm's, or its cameras (in
     `notes`, see `sources.NOTE`) are swapped.
     """
@@ -59,6 +61,7 @@ class EpisodeRecorder:
         cameras: Mapping[str, CameraModel] | None = None,
         notes: Mapping[str, Any] | None = None,
         task: str | None = None,
+        executed: bool = True,
     ) -> None:
         self.root = Path(root)
         self.task = task
@@ -92,6 +95,9 @@ class EpisodeRecorder:
             )
             features[schema.capture_time(name)] = FeatureSpec("float64", (1,))
         features |= self.extra
+        self.executed = executed
+        if not executed:
+            del features[schema.EXECUTED]
         self._check_calibration()
         self._check_sources(notes or {})
         self.writer = LeRobotWriter(
@@ -147,6 +153,8 @@ class EpisodeRecorder:
             schema.EXECUTED: self.calibration.from_radians(executed, UNITS),
             **(extra or {}),
         }
+        if not self.executed:
+            del row[schema.EXECUTED]
         if self.environment:
             parts = [
                 np.asarray(observed.get(key, np.full(size, np.nan)), dtype=np.float64).reshape(size)
@@ -330,9 +338,15 @@ class EpisodeRecorder:
 
 
 def write_episodes(
-    root: str | Path, robot: Robot, calibration: Calibration, episodes: Iterable[Episode]
+    root: str | Path,
+    robot: Robot,
+    calibration: Calibration,
+    episodes: Iterable[Episode],
+    *,
+    executed: bool = True,
 ) -> LeRobotDataset:
-    """Store episodes (all with the same features) as a new data set, or add them to one."""
+    """Store episodes (all with the same features) as a new data set, or add them to one; without what was really sent
+    where that is not known."""
     recorder: EpisodeRecorder | None = None
     for episode in episodes:
         if recorder is None:
@@ -342,6 +356,7 @@ def write_episodes(
                 calibration,
                 fps=round(episode.fps),
                 environment={name: values.shape[1] for name, values in episode.features.items()},
+                executed=executed,
             )
         for i in range(len(episode)):
             recorder.add(

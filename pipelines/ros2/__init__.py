@@ -1,0 +1,1 @@
+"""ROS 2 bags: recordings there and back."""

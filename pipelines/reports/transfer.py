@@ -42,17 +42,33 @@ def _rates(found: Mapping[str, Any]) -> Section:
     )
     rows = []
     for reality, cells in found["realities"].items():
-        about = found["about"][reality]
-        row: dict[str, Any] = {"reality": reality, "engine": about["engine"]}
+        row: dict[str, Any] = {"reality": reality}
         for method in found["methods"]:
             row[method] = _rate(cells[method]) if method in cells else "–"
-        rows.append(row | {"what is different": about["description"]})
+        rows.append(row)
     section.table(rows)
     section.text(
         "Successes of episodes, with the 95 % interval after Wilson. Every method meets the same episodes. The large "
-        "figures are means over the realities, each counting the same.",
+        "figures are means over the realities, each counting the same. "
+        + (
+            "Simulated time: the servos' bytes, the driver, the control loop and the detector are those of an arm."
+            if found["clock"] == "stepped"
+            else "In real time, with the processes, the port and the HTTP camera of a deployment."
+        ),
         "note",
     )
+    section.table(
+        [
+            {
+                "reality": name,
+                "engine": one["engine"],
+                "drawn by": one["pictures"],
+                "what is different": one["description"],
+            }
+            for name, one in found["about"].items()
+        ]
+    )
+    section.text("Pictures are drawn by the project's own renderers in both engines.", "note")
     lost = sum(one["not_counted"] for one in found["methods"].values())
     if lost:
         section.text(f"{lost} episodes do not count: their reality fell behind real time.")
@@ -106,7 +122,7 @@ def _differences(found: Mapping[str, Any]) -> Section | None:
 def _ranking(found: Mapping[str, Any]) -> Section | None:
     ranking = found["ranking"]
     points = ranking["points"]
-    if len(points) < 2:
+    if ranking["policies"]["count"] < 2:
         return None
     section = Section("What success in simulation predicts")
     with draw.Canvas(6.0, 3.4) as canvas:

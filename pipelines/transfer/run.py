@@ -11,6 +11,7 @@ another policy file or of a reality that has changed are refused, never replaced
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -20,6 +21,7 @@ from pipelines.transfer.rig import Rig, start_of
 from pipelines.transfer.summary import summarized
 from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
+from sim2real import __version__
 from sim2real.errors import Sim2RealError, UserError, nearest
 from sim2real.files import read_json, write_json
 from sim2real.identity import differences, robot_identity
@@ -83,6 +85,7 @@ class Asked:
             "robot_sha256": robot_identity(robot),
             "seed": self.seed,
             "clock": self.clock,
+            "version": __version__,
             **{f"task_{k}": v for k, v in source_identity(self.task, "task").items()},
         }
 
@@ -184,7 +187,12 @@ def _cell(
 ) -> list[dict[str, Any]]:
     """The rows of one method on one reality, run as far as they are missing."""
     path = folder / f"{reality.name}.{method}.json"
-    whose = {"reality": reality.identity, "policy": policy_identity(policy)}
+    engine = {"bullet": "pybullet", "mujoco": "mujoco"}[reality.engine]
+    whose = {
+        "reality": reality.identity,
+        "policy": policy_identity(policy),
+        "engine": f"{engine} {package_version(engine)}",
+    }
     rows: dict[int, dict[str, Any]] = {}
     if path.exists():
         there = read_json(path)

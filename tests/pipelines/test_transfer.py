@@ -44,9 +44,9 @@ def test_the_expert_lifts_through_bytes_and_pictures(name: str) -> None:
         first = rig.run(policy, start_of(task, robot, 1, 0))
         assert first.success and first.stage == "lifted" and first.fault == "" and 1.0 < first.seconds < 8.0
         assert rig.plant.world.truth().objects["cube"].position[2] > 0.06
+        assert not rig.run(load_policy("zero", task, robot), start_of(task, robot, 2, 0)).success
         # Nothing of an episode is left in the next: the same one goes the same way.
         assert rig.run(policy, start_of(task, robot, 1, 0)) == first
-        assert not rig.run(load_policy("zero", task, robot), start_of(task, robot, 1, 0)).success
     finally:
         rig.close()
 
@@ -251,3 +251,15 @@ def test_the_report_has_the_table_and_the_warning(tmp_path: Path) -> None:
     assert (
         "necessary, not sufficient" in page and "8/10" in page and "closes 50%" in page and "Newcombe" in page
     )
+
+
+@pytest.mark.slow
+def test_in_real_time_it_is_a_deployment(tmp_path: Path) -> None:
+    """The port, the processes and the clock of an arm; the emulator says how far episodes came."""
+    asked = _asked(episodes=1, clock="real")
+    found = run_transfer(asked, tmp_path / "run", _expert, workers=0, progress=False)
+    (row,) = json.loads((tmp_path / "run" / "episodes" / "mujoco_plain.default.json").read_text())["rows"]
+    assert row["index"] == 0 and row["success"] and row["stage"] == "inside" and row["fault"] == ""
+    assert found["clock"] == "real" and found["methods"]["default"]["not_counted"] == (row["behind"] > 0)
+    with pytest.raises(UserError, match="clock"):
+        run_transfer(_asked(episodes=1), tmp_path / "run", _expert, workers=0, progress=False)

@@ -205,9 +205,9 @@ def _cell(
     bar.update(asked.episodes - len(missing))
     if missing:
         bar.set_postfix_str(f"{method} on {reality.name}", refresh=False)
-        engine = _live if asked.clock == "real" else _stepped
+        run = _live if asked.clock == "real" else _stepped
         try:
-            for count, row in enumerate(engine(asked, reality, method, policy, missing, workers), 1):
+            for count, row in enumerate(run(asked, reality, method, policy, missing, workers), 1):
                 rows[int(row["index"])] = row
                 bar.update()
                 if count % SAVE_EVERY == 0:

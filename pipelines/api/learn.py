@@ -95,6 +95,7 @@ def pretrain(
     history: int | None = None,
     channels: int | None = None,
     keep: float | None = None,
+    backgrounds: Sequence[str | Path] | None = None,
     evaluate: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
@@ -107,7 +108,7 @@ def pretrain(
 
     What is None has the default of `PretrainSettings`, which says what it means. observe "pixels": the policy is given
     pictures, as ("front=table", "wrist=frame:112x84"), instead of what a detector finds in them (`PixelSettings` has
-    the defaults, and what pictures, history, channels and keep mean). max_minutes: fit collection and
+    the defaults, and what pictures, history, channels, keep and backgrounds mean). max_minutes: fit collection and
     training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings that do not
     fit together, and for an `out` that holds something else.
     """
@@ -117,7 +118,11 @@ def pretrain(
     from pipelines.sweeps.simulated import worker_count
 
     sight = _given(
-        pictures=None if pictures is None else tuple(pictures), history=history, channels=channels, keep=keep
+        pictures=None if pictures is None else tuple(pictures),
+        history=history,
+        channels=channels,
+        keep=keep,
+        backgrounds=None if backgrounds is None else tuple(map(str, backgrounds)),
     )
     settings = kind_of_settings(observe, sight)(
         task=task_name(task),

@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'frame' (the whole picture); once for each camera",
     )
     parser.add_argument(
+        "--background",
+        dest="backgrounds",
+        action="append",
+        metavar="FILE",
+        help="with --observe pixels: a photograph of your empty table; with --cameras it must be from that camera",
+    )
+    parser.add_argument(
         "--history", type=int, metavar="K", help="with --observe pixels: observations in a row"
     )
     parser.add_argument(
@@ -89,8 +96,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.sweeps.simulated import worker_count
 
     kind = kind_of_settings(args.observe, vars(args))
-    if args.pictures is not None:
-        args.pictures = tuple(args.pictures)
+    for name in ("pictures", "backgrounds"):
+        if getattr(args, name) is not None:
+            setattr(args, name, tuple(getattr(args, name)))
     result = pretrain(
         settings_from(kind, args),
         Path(args.out),

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.learning.backgrounds import read_photographs
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.relabelling import KnownZeros
 from randomization.progress import progress_bar
@@ -217,6 +218,8 @@ class CollectEpisode:
     """What the student observes; None: all that the task offers."""
     sight: Sight = field(default_factory=Sight)
     cameras: Mapping[str, CameraModel] | None = None
+    backgrounds: tuple[str, ...] = ()
+    """Files with photographs of an empty table."""
     zeros: tuple[float, ...] = ()
     """(n,) rad: how far the encoders' zeros are off, where the expert is to know that."""
 
@@ -232,7 +235,13 @@ class CollectEpisode:
         if any(self.zeros):
             expert = KnownZeros(expert, np.array(self.zeros), robot.lower, robot.upper)
         student = None if self.student is None else load_policy(self.student, task, robot)
-        world = World(robot, task, nominal=dict(self.nominal), cameras=self.cameras)
+        world = World(
+            robot,
+            task,
+            nominal=dict(self.nominal),
+            cameras=self.cameras,
+            backgrounds=read_photographs(self.backgrounds),
+        )
         features = task.features if self.features is None else self.features
         driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight)
 

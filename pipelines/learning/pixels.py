@@ -27,7 +27,7 @@ class PixelSettings(PretrainSettings):
     """Everything that decides a policy that was pretrained on pictures.
 
     `pictures` as `parse_picture` reads them, `history` observations in a row, `channels` of the convolutions, `keep`
-    the share of the steps whose pictures are learned from.
+    the share of the steps whose pictures are learned from, `backgrounds` files with photographs of an empty table.
     """
 
     episodes: int = 400
@@ -42,6 +42,7 @@ class PixelSettings(PretrainSettings):
     history: int = HISTORY
     channels: int = 24
     keep: float = 0.4
+    backgrounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +53,10 @@ class PixelSettings(PretrainSettings):
         cameras = [picture.camera for picture in self.sight.pictures]
         if len(set(cameras)) < len(cameras):
             raise UserError(f"a policy sees one picture of each camera, got {', '.join(self.pictures)}")
+
+    @property
+    def photographs(self) -> tuple[str, ...]:
+        return self.backgrounds
 
     @property
     def sight(self) -> Sight:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.learning.backgrounds import check_photographs
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, Sight, collect
 from pipelines.learning.data import ChunkDataModule, GroupSchedule
@@ -40,6 +41,7 @@ from sim2real.camera import CameraModel
 from sim2real.camera_coverage import CAMERAS
 from sim2real.camera_placement import Placement
 from sim2real.errors import UserError
+from sim2real.files import file_hash
 from sim2real.observation import Feature
 from sim2real.parameters import Draw
 from sim2real.pictures import find_cameras
@@ -49,7 +51,7 @@ from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
-NAMED = ("seed", "task", "robot", "expert", "space", "twin", "cameras")
+NAMED = ("seed", "task", "robot", "expert", "space", "twin", "cameras", "backgrounds")
 """Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
 
 
@@ -99,6 +101,11 @@ class PretrainSettings:
     def sight(self) -> Sight:
         """What the student sees besides its features: for a policy of states, nothing."""
         return Sight()
+
+    @property
+    def photographs(self) -> tuple[str, ...]:
+        """Files with photographs of an empty table: for a policy of states, none."""
+        return ()
 
     def features(self, task: Task) -> tuple[Feature, ...]:
         """What the student observes."""
@@ -174,6 +181,7 @@ def pretrain(
         load_policy(plan.policy, task, robot).horizon,
         settings.network_options(task),
     )
+    check_photographs(settings.photographs, plan.camera_models)
     find_cameras(settings.sight.pictures, plan.camera_models or robot.cameras, "the policy")
     previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
     if finished_before(previous, out):
@@ -295,6 +303,7 @@ class _Collector:
             nominal=self.plan.nominal,
             features=s.features(load_task(s.task, Robot.load(s.robot).n)),
             sight=s.sight,
+            backgrounds=s.photographs,
             cameras=self.plan.camera_models,
         )
         demonstrations, summary = collect(
@@ -323,6 +332,8 @@ def described_run(settings: PretrainSettings, plan: SweepPlan) -> dict[str, Any]
     """The run's config.json."""
     numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
     identity = {**plan.identity(plan.bind()), "seed": settings.seed, "settings": numbers}
+    if settings.photographs:
+        identity["backgrounds"] = [file_hash(file) for file in settings.photographs]
     return described("pretrain", seed=settings.seed, settings=asdict(settings), identity=identity)
 
 

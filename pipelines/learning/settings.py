@@ -24,7 +24,7 @@ def kind_of_settings(observe: str, given: Mapping[str, Any]) -> "type[PretrainSe
     if observe != "state":
         raise UserError(f"a policy observes 'state' or 'pixels', got '{observe}'")
     if said := [name for name in PIXELS_ONLY if given.get(name) is not None]:
-        names = {"pictures": "picture"}
+        names = {"pictures": "picture", "backgrounds": "background"}
         flags = ", ".join("--" + names.get(name, name) for name in said)
         raise UserError(f"{flags}: only policies that see have this; add --observe pixels (observe='pixels')")
     return PretrainSettings

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.camera import CameraModel
+from sim2real.simulation.photographs import Photograph
 from sim2real.simulation.scene import TABLE_CENTRE, TABLE_HALF
 
 Array = NDArray[np.float64]
@@ -24,6 +25,8 @@ LIGHT_REACH = 0.5
 """The light's picture covers this much around its target, m."""
 SHADOW = 0.4
 """Share of the direct light that is left in a shadow, as in TinyRenderer."""
+PHOTOGRAPHED = 166.0
+"""Brightness of a drawn table, of 255, at which a photograph is as bright as it was taken: the middle of the range."""
 BACKGROUND_BLOTCH = 40.0
 """Size of what is behind the table, pixels at 640 pixels' width."""
 
@@ -36,10 +39,16 @@ def light_direction(values: Mapping[str, float]) -> Array:
 
 
 class Backdrop:
-    """Table and background for one camera in one episode. `light_pixels`: how fine shadows are."""
+    """Table and background for one camera in one episode. `light_pixels`: how fine shadows are; `photograph`: of a
+    table in the place of a drawn one."""
 
     def __init__(
-        self, camera: CameraModel, values: Mapping[str, float], seed: int, light_pixels: int = LIGHT_PIXELS
+        self,
+        camera: CameraModel,
+        values: Mapping[str, float],
+        seed: int,
+        light_pixels: int = LIGHT_PIXELS,
+        photograph: Photograph | None = None,
     ) -> None:
         direction = light_direction(values)
         target = np.array(LIGHT_TARGET)
@@ -73,6 +82,13 @@ class Backdrop:
         if values["texture.table"] > 0:
             pattern = _pattern(places[:, :2] / values["texture.size"], int(values["texture.kind"]), seed)
             self._lit[on_table] *= 1 + np.float32(values["texture.table"]) * pattern[:, None]
+        if photograph is not None:
+            # It was lit when it was taken; the light of the episode makes it brighter or darker as a whole.
+            self._lit[on_table] = photograph.table(places, seed) * np.float32(colour.mean() / PHOTOGRAPHED)
+            rays = (ideal @ camera.rotation.T)[~on_table]
+            behind = photograph.beyond(camera, rays / np.linalg.norm(rays, axis=-1, keepdims=True))
+            if behind is not None:
+                self._lit[~on_table] = behind
         # Where each pixel of the table is in the light's picture.
         pixels = np.rint(self.light.project(places))
         seen = self.light.contains(pixels)

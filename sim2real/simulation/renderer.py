@@ -20,6 +20,7 @@ from sim2real.robot import Robot
 from sim2real.simulation.backdrop import LIGHT_PIXELS, Backdrop, light_direction
 from sim2real.simulation.bullet import bullet
 from sim2real.simulation.cameras import Cameras
+from sim2real.simulation.photographs import Photograph, chosen
 from sim2real.simulation.studio import Snapshot, Studio
 
 Array = NDArray[np.float64]
@@ -56,8 +57,15 @@ class Renderer:
     What it draws with is made for the first picture: most worlds are never looked at.
     """
 
-    def __init__(self, robot: Robot, objects: Sequence[ObjectSpec], cameras: Cameras) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        objects: Sequence[ObjectSpec],
+        cameras: Cameras,
+        photographs: Sequence[Photograph] = (),
+    ) -> None:
         self._robot, self._objects, self._cameras = robot, tuple(objects), cameras
+        self._photographs = tuple(photographs)
         self._studio: Studio | None = None
         self._values: Mapping[str, float] = {}
         self._seed = 0
@@ -167,7 +175,9 @@ class Renderer:
     def _backdrop(self, camera: CameraModel, name: str, light: int) -> Backdrop:
         key = (name, camera.width, camera.height)
         if key not in self._backdrops:
-            self._backdrops[key] = Backdrop(camera, self._values, self._seed, light)
+            self._backdrops[key] = Backdrop(
+                camera, self._values, self._seed, light, chosen(self._photographs, self._seed)
+            )
         return self._backdrops[key]
 
     def _shadow(self, studio: Studio, backdrop: Backdrop) -> NDArray[np.bool_] | None:

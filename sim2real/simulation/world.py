@@ -38,6 +38,7 @@ from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import CommandLine, Pushes
 from sim2real.simulation.feed import CameraFeed
 from sim2real.simulation.parameters import world_parameters
+from sim2real.simulation.photographs import Photograph
 from sim2real.simulation.renderer import Renderer
 from sim2real.simulation.scene import SceneBodies
 from sim2real.simulation.sensing import JointSensor, ObjectDetector, true_entries
@@ -59,6 +60,7 @@ class World:
 
     `nominal` overrides nominal values by name (a twin). `physics_rate` in Hz overrides the robot's. `cameras` are
     those of a cameras file; without it, the robot's own, of which the one that looks for objects may stand anywhere.
+    `backgrounds` are photographs (H, W, 3) uint8 RGB of an empty table, taken by that camera where a file is given.
     Raises UserError for names or values that cannot be.
     """
 
@@ -70,6 +72,7 @@ class World:
         nominal: Mapping[str, float] | None = None,
         physics_rate: int | None = None,
         cameras: Mapping[str, CameraModel] | None = None,
+        backgrounds: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
         self.robot = Robot.load(robot)
         self.task = task
@@ -81,6 +84,10 @@ class World:
         self.parameters = self._declare(nominal or {}, cameras)
         self._nominal = {name: parameter.nominal for name, parameter in self.parameters.items()}
         self._names = _ParameterNames(self.robot, self.parameters)
+        # Without a cameras file nobody knows where they were taken from.
+        named = self.cameras.detector if cameras is not None else None
+        taken_by = None if named is None else self.cameras.described(named)
+        self._photographs = [Photograph(image, taken_by) for image in backgrounds]
         self.client = bullet.connect(bullet.DIRECT)
         try:
             self._build()
@@ -127,7 +134,7 @@ class World:
         self.servo = self._coupling.servo
         # Numbers are written to a memoryview in half the time that an array takes.
         self._measured_position, self._measured_velocity = views.position.data, views.velocity.data
-        self.renderer = Renderer(self.robot, self.objects, self.cameras)
+        self.renderer = Renderer(self.robot, self.objects, self.cameras, self._photographs)
         self._torque_limit = self.robot.torque_limit
         self._dt = dt
         self._steps = 0

@@ -421,3 +421,32 @@ def test_deploying_a_policy_that_sees(policy_file: Path, tmp_path: Path) -> None
     result = json.loads(done.stdout)
     assert done.returncode == 0 and result["faults"] == [] and result["final_state"] == "limp", done.stderr
     assert result["chunks"] > 5 and result["rejected"] == 0
+
+
+def test_photographs_that_cannot_be_used_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    from pipelines.cli import main
+    from pipelines.learning.backgrounds import read_photographs
+
+    good, wide, bad = tmp_path / "good.jpg", tmp_path / "wide.png", tmp_path / "bad.jpg"
+    cv2.imwrite(str(good), np.full((1200, 1600, 3), (0, 0, 200), np.uint8))
+    cv2.imwrite(str(wide), np.zeros((100, 300, 3), np.uint8))
+    bad.write_bytes(b"no picture")
+    (image,) = read_photographs([str(good)])
+    assert image.shape == (600, 800, 3) and image[0, 0, 0] > 180 > 60 > image[0, 0, 2]
+    words = ["pretrain", "--task", "lift", "--out", str(tmp_path / "run"), "--background"]
+    for extra, file, message in (
+        ([], good, "--background: only policies that see"),
+        (["--observe", "pixels"], tmp_path / "none.jpg", "No such file"),
+        (["--observe", "pixels"], bad, "cannot be decoded"),
+    ):
+        assert main([*words, str(file), *extra]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+    from sim2real.camera import save_cameras
+
+    save_cameras({"front": ROBOT.cameras["front"]}, tmp_path / "cameras.toml")
+    assert main([*words, str(wide), "--observe", "pixels", "--cameras", str(tmp_path / "cameras.toml")]) == 2
+    assert "wide.png" in capsys.readouterr().err

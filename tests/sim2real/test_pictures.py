@@ -117,3 +117,44 @@ def test_a_small_picture_is_the_mean_of_the_large_one() -> None:
 def test_a_picture_reads_back() -> None:
     for wanted in (TABLE, FRAME):
         assert PictureInput.from_table(wanted.table()) == wanted
+
+
+# Photographs of a table
+
+
+def striped() -> np.ndarray:
+    """Red left, blue right, a white line across."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32, 0] = image[:, 32:, 2] = 200
+    image[24] = 250
+    return image
+
+
+def test_a_photograph_by_a_known_camera_is_where_it_was_taken() -> None:
+    """What the camera sees of the table is its own photograph; from above it is where it lies."""
+    camera = ROBOT.cameras["front"]
+    image = striped()
+    with World(ROBOT, load_task("lift"), cameras={"front": camera}, backgrounds=[image]) as world:
+        shown = []
+        for seed in range(12):
+            world.reset(Draw(seed=seed, values={"light.shadow": 0.0, "world.table_height": 0.0}))
+            picture = world.render("front", 64, 48)
+            red, _, blue = map(int, picture[2, 5])
+            if red > 3 * blue + 60:
+                shown.append(picture)
+        assert 5 <= len(shown) < 12, "most episodes show the photograph, not all"
+        same = np.abs(shown[0].astype(int) - image).max(axis=2) < 60
+        assert same.mean() > 0.75, "all but the arm and the cube"
+    with pytest.raises(UserError, match="proportions"):
+        World(ROBOT, load_task("lift"), cameras={"front": camera}, backgrounds=[image[:, :40]])
+
+
+def test_a_photograph_by_nobody_knows_whom_is_a_pattern() -> None:
+    with World(ROBOT, load_task("lift"), backgrounds=[striped()]) as world:
+        pictures = []
+        for seed in (0, 1, 2, 3, 0):
+            world.reset(Draw(seed=seed, values={"light.shadow": 0.0}))
+            pictures.append(seen(world, TABLE))
+    assert np.array_equal(pictures[0], pictures[-1])
+    coloured = [p for p in pictures[:4] if (p.astype(int).max(axis=2) - p.min(axis=2) > 60).mean() > 0.5]
+    assert len(coloured) >= 2 and not np.array_equal(coloured[0], coloured[1])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sim2real.errors import UserError, nearest
 from sim2real.tasks.registry import TASKS
+from sim2real.tasks.suite import registry
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,12 @@ def _single() -> list[SuiteTask]:
     return [SuiteTask(name, name) for name in sorted(TASKS)]
 
 
-SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {"tasks": _single}
-"""Makers of suites by name; `tasks` are the tasks that have a class of their own."""
+def _table() -> list[SuiteTask]:
+    return [SuiteTask(spec.id, spec.family, spec.split) for spec in registry.load_suite("table").values()]
+
+
+SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {"tasks": _single, "table": _table}
+"""Makers of suites by name; `tasks` are those that have a class of their own."""
 
 
 def load_suite(name: str, split: str | None = None) -> list[SuiteTask]:

@@ -17,6 +17,7 @@ from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.registry import TASKS, load_task
+from sim2real.tasks.suite.registry import is_suite_task
 
 RobotLike = Robot | str | Path
 TaskLike = Task | str
@@ -123,7 +124,7 @@ def label_of(thing: object) -> str:
 def _built_in(task: Task) -> bool:
     """Whether a task is what its name gives: of a class that ships with the package, and left as it was made."""
     kind = type(task)
-    if task.name not in TASKS or type(load_task(task.name)) is not kind:
+    if not (task.name in TASKS or is_suite_task(task.name)) or type(load_task(task.name)) is not kind:
         return False
     # Features depend on the number of joints, and are what their names say.
     mine, made = ({k: v for k, v in vars(x).items() if k != "features"} for x in (task, load_task(task.name)))

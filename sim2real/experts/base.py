@@ -67,6 +67,10 @@ class Expert:
 
     def act(self, observation: Observation) -> Array:
         """(horizon, n) rad. Raises UserError when the observation lacks what the task needs."""
+        return self.follow(self.kind, self._grip, observation)
+
+    def follow(self, kind: int, grip: Array, observation: Observation) -> Array:
+        """(horizon, n) rad of the law `kind`, for a hand that is as `grip` says. Raises as `act` does."""
         m, scene = self._motion, self._scene
         try:
             for start, stop, key in self.inputs:
@@ -80,7 +84,7 @@ class Expert:
             ) from None
         chunk = np.empty((self.horizon, self.robot.n))
         laws.chunk_into(
-            self.kind, self._geometry, position, command, scene, self._grip, m.lower, m.upper, m.speed,
+            kind, self._geometry, position, command, scene, grip, m.lower, m.upper, m.speed,
             m.stiffness, m.chain, m.inertials, m.gravity, m.rest, *m.scratch,
             -1 if self.robot.gripper is None else self.robot.gripper, m.period, m.lead, chunk,
         )  # fmt: skip

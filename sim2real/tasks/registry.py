@@ -1,7 +1,7 @@
 """Tasks by name.
 
 A further task is one file in this folder: its name is the task's, and its `TASK` the class. Users' own are
-"my.module:MyTask".
+"my.module:MyTask"; "table/lift_cube" is one of the suite `table` (`suite/`).
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from pathlib import Path
 from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.task import Task
+from sim2real.tasks.suite.registry import is_suite_task, of_suite, suite_task
 from sim2real.text import printable
 
 TASKS = tuple(
@@ -37,7 +38,7 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
     """
     if isinstance(spec, Task):
         return spec
-    if spec in TASKS:
+    if spec in TASKS or of_suite(spec):
         return built_in_task(spec, joints)
     if ":" not in spec:
         raise UserError(_unknown(spec, task_names()) + "; write your own as my.module:MyTask")
@@ -51,7 +52,7 @@ def name_from_outside(name: str, where: str) -> str:
     A "module:Class" among them would be imported and run, though its author is not the one who types the command.
     Raises UserError that says so; `where` is what named it ("the policy runs/p.onnx").
     """
-    if name in TASKS:
+    if name in TASKS or is_suite_task(name):
         return name
     theirs = printable(name)
     if ":" in name:
@@ -66,6 +67,8 @@ def name_from_outside(name: str, where: str) -> str:
 
 def built_in_task(name: str, joints: int = 6) -> Task:
     """A task that ships with the package: nothing else is ever imported. Raises UserError for any other name."""
+    if of_suite(name):
+        return suite_task(name, joints)
     if name not in TASKS:
         raise UserError(_unknown(name, task_names()))
     task: Task = import_module(f"sim2real.tasks.{name}").TASK(joints)

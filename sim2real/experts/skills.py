@@ -1,0 +1,203 @@
+"""Experts that follow from a goal: which law, on which object, towards which place, read from the state anew each time.
+
+There is no expert per task. The parts of a goal are brought about in their order: the first that is not so yet decides
+what the hand does next. Nothing is remembered, so a part that is undone again is done again.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.experts import laws
+from sim2real.experts.base import PlaceExpert, PushExpert, hand_for
+from sim2real.experts.grasping import CLOSED, GRASP, HELD, OPEN, UNDER
+from sim2real.model.kinematics import tool_position
+from sim2real.objects import ObjectSpec
+from sim2real.observation import Observation
+from sim2real.policies.protocol import HORIZON
+from sim2real.predicates import At, Held, In, Near, Not, On, Predicate, Raised
+from sim2real.robot import Robot
+from sim2real.task import AXIS
+
+Array = NDArray[np.float64]
+
+NEARBY = 0.07
+"""m between the tool and an object that the hand has just let go."""
+CLEAR = 0.004
+"""m over the rim of a bowl or box at which something is let go into it."""
+GRASP_SHARE = 0.4
+"""Height of the grasp as a share of an object's: what is taken higher up tips over."""
+APART = 0.042
+"""m between things that share a bowl or box."""
+GRASPABLE = (0.016, 0.036)
+"""m, least and largest width that the hand goes down around."""
+
+
+class SkillExpert:
+    """A policy that brings a goal about. Raises UserError for goals and objects that no skill is for."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        objects: Sequence[ObjectSpec],
+        goal: Predicate,
+        constraints: Sequence[Predicate] = (),
+        horizon: int = HORIZON,
+    ) -> None:
+        self.robot, self.horizon = robot, horizon
+        self._specs = {spec.name: spec for spec in objects}
+        self._parts = tuple(goal.parts())
+        # What must not be raised is pushed.
+        self._pushed = {
+            said.one.a for said in constraints if isinstance(said, Not) and isinstance(said.one, Raised)
+        }
+        self._hands = {part.objects()[0]: self._hand(part.objects()[0]) for part in self._parts}
+        for part in self._parts:
+            if not isinstance(part, On | In | At | Near | Raised | Held):
+                raise UserError(f"there is no skill that brings about {part}; give a policy")
+        sides = {width(self._specs[name]) for name in self._hands}
+        self._movers = {
+            side: (PlaceExpert(robot, horizon, side=side), PushExpert(robot, horizon, side=side))
+            for side in sides
+        }
+
+    def reset(self, seed: int) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: Observation) -> Array:
+        """(horizon, n) rad. Raises UserError when the observation lacks an object of the scene."""
+        try:
+            part = self._next(observation)
+            return self._towards(part, observation)
+        except KeyError as error:
+            raise UserError(
+                f"the expert needs {error} in the observation; it has {sorted(observation)}"
+            ) from None
+
+    def _hand(self, name: str) -> Array:
+        spec = self._specs[name]
+        side = width(spec)
+        low, high = GRASPABLE
+        if spec.kind in ("bowl", "box", "zone") or not low <= side <= high:
+            raise UserError(
+                f"the hand cannot take {name} ({spec.kind}, {1000 * side:.0f} mm): it takes solid things of "
+                f"{1000 * low:.0f} to {1000 * high:.0f} mm"
+            )
+        if spec.symmetry == 2:
+            raise UserError(f"the hand takes blocks that are as long as wide, {name} is not")
+        hand = hand_for(self.robot, side)
+        hand[GRASP] = max(hand[GRASP], GRASP_SHARE * spec.height)
+        return hand
+
+    # What is to be done next
+
+    def _next(self, observation: Observation) -> Predicate:
+        """The part of the goal that the hand is at, or the first that is not so."""
+        n = self.robot.gripper
+        assert n is not None
+        told, angle = float(observation["joint_command"][n]), float(observation["joint_position"][n])
+        tool = tool_position(self.robot.model, observation["joint_position"])
+        nearest = min(self._parts, key=lambda part: self._away(part, tool, observation))
+        hand = self._hands[nearest.objects()[0]]
+        near = self._away(nearest, tool, observation) < NEARBY
+        if near and told < hand[CLOSED] + 0.1 and angle > hand[HELD]:
+            return nearest  # it is in the hand
+        if near and self.reached(nearest, observation) and (told < hand[OPEN] - 0.05 or tool[2] < 0.06):
+            return nearest  # it is being let go
+        return next((part for part in self._parts if not self.reached(part, observation)), self._parts[-1])
+
+    @staticmethod
+    def _away(part: Predicate, tool: Array, observation: Observation) -> float:
+        return float(np.linalg.norm(observation[f"object.{part.objects()[0]}.position"] - tool))
+
+    def reached(self, part: Predicate, observation: Observation) -> bool:
+        """Whether a part is so by what is seen, whatever the hand does."""
+        if isinstance(part, Raised | Held):
+            return False
+        a = observation[f"object.{part.objects()[0]}.position"]
+        b = observation[f"object.{part.objects()[1]}.position"]
+        spec, other = self._specs[part.objects()[0]], self._specs[part.objects()[1]]
+        off = math.hypot(a[0] - b[0], a[1] - b[1])
+        if isinstance(part, On):
+            return (
+                off < min(other.extent[:2]) / 2 and a[2] > b[2] - other.rest + other.height + 0.5 * spec.rest
+            )
+        if isinstance(part, In):
+            return off < min(other.extent[:2]) / 2 and a[2] < spec.rest + other.height
+        if isinstance(part, Near):
+            return bool(part.estimate(observation, self._specs))
+        return off < 0.8 * min(0.025, other.measures[0])
+
+    # How
+
+    def _towards(self, part: Predicate, observation: Observation) -> Array:
+        name = part.objects()[0]
+        spec, hand = self._specs[name], self._hands[name].copy()
+        lift, push = self._movers[width(spec)]
+        place = observation[f"object.{name}.position"]
+        goal, under = self._place(part, observation)
+        seen = {
+            "goal": goal,
+            "object.cube.position": place,
+            "object.cube.yaw": self._yaw(spec, observation, place),
+            "object.cube.age": observation[f"object.{name}.age"],
+            "joint_position": observation["joint_position"],
+            "joint_command": observation["joint_command"],
+        }
+        if (spread := observation.get(f"object.{name}.spread")) is not None:
+            seen["object.cube.spread"] = spread
+        if name in self._pushed:
+            return push.act(seen)
+        hand[UNDER] = under
+        return lift.follow(self._law(part, observation), hand, seen)
+
+    def _law(self, part: Predicate, observation: Observation) -> int:
+        if isinstance(part, Raised | Held):
+            return laws.LIFT
+        n = self.robot.gripper
+        hand = self._hands[part.objects()[0]]
+        shut = float(observation["joint_command"][n]) < hand[CLOSED] + 0.1
+        held = shut and float(observation["joint_position"][n]) > hand[HELD] - 0.02
+        # As long as it is to be fetched, where it shall go does not matter.
+        return laws.SET_DOWN if held or self.reached(part, observation) else laws.LIFT
+
+    def _place(self, part: Predicate, observation: Observation) -> tuple[Array, float]:
+        """Where the object shall be (3,) m, and the height of what it is put upon."""
+        a = observation[f"object.{part.objects()[0]}.position"]
+        if isinstance(part, Raised | Held):
+            return a, 0.0
+        b = observation[f"object.{part.objects()[1]}.position"]
+        other = self._specs[part.objects()[1]]
+        foot = max(float(b[2]) - other.rest, 0.0)
+        if isinstance(part, Near):
+            return np.array([*part.place(a, b), 0.0]), 0.0
+        if isinstance(part, On):
+            return b, foot + other.height
+        if isinstance(part, In):
+            return b + self._slot(part, observation), foot + other.height + CLEAR
+        return b, 0.0
+
+    def _slot(self, part: In, observation: Observation) -> Array:
+        """(3,) m from the middle of a bowl or box: where in it this object goes, if it has to hold several."""
+        sharing = [other for other in self._parts if isinstance(other, In) and other.b == part.b]
+        k = self._specs[part.b].symmetry
+        cos, sin = observation[f"object.{part.b}.yaw"]
+        turn = math.atan2(sin, cos) / k if k else 0.0
+        away = (sharing.index(part) - (len(sharing) - 1) / 2) * APART
+        return np.array([-math.sin(turn) * away, math.cos(turn) * away, 0.0])
+
+    @staticmethod
+    def _yaw(spec: ObjectSpec, observation: Observation, place: Array) -> Array:
+        if spec.symmetry == 4:
+            return observation[f"object.{spec.name}.yaw"]
+        # Round things are taken as is most comfortable: straight away from the pan axis.
+        turn = 4 * math.atan2(place[1] - AXIS[1], place[0] - AXIS[0])
+        return np.array([math.cos(turn), math.sin(turn)])
+
+
+def width(spec: ObjectSpec) -> float:
+    """m that the hand must open around an object."""
+    return min(spec.extent[0], spec.extent[1])

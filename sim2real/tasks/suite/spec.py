@@ -1,0 +1,228 @@
+"""A task as data: a scene, where its things may lie, a goal, and how it is said.
+
+`TaskSpec` is frozen and hashed by content; where an episode starts is a pure function of that hash and the episode's
+number. `SpecTask` is the task that everything else takes: worlds, sweeps, training, arms.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim2real.errors import UserError
+from sim2real.identity import content_hash
+from sim2real.objects import ObjectSpec, Pose, checked
+from sim2real.observation import Feature, Observation, object_keys, standard_features
+from sim2real.parameters import Draw, Parameter
+from sim2real.predicates import Predicate, Raised
+from sim2real.robot import Robot
+from sim2real.task import Scene, Task, polar, polar_parameters, yaw_parameter
+
+if TYPE_CHECKING:
+    from sim2real.policies.protocol import Policy
+    from sim2real.truth import Truth
+
+SPLITS = ("seen", "L1", "L2", "L3")
+"""For training; with objects of other sizes and kinds; other combinations of goals and objects; another family."""
+
+FREE = 0.10
+"""m between the middles of things where an episode begins: the open hand has room around each."""
+BESIDE_WIDE = 0.05
+"""m that anything keeps from the wall of what is wider than a hand."""
+ATTEMPTS, TRIES = 100, 40
+LIFTED = 0.01
+"""m over where it rests: an object so high is in the hand."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a thing may lie when an episode begins: polar, around the pan axis (m, rad)."""
+
+    radius: tuple[float, float] = (0.17, 0.27)
+    angle: tuple[float, float] = (-0.9, 0.9)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task. `language`: how it is said, the first is the standard one; `horizon`: s until it has failed.
+
+    `goal` must come to hold for half a second while all `constraints` hold. Raises UserError for a goal that cannot be,
+    objects that are not in the scene, or a scene with no room for them.
+    """
+
+    id: str
+    family: str
+    scene: tuple[ObjectSpec, ...]
+    goal: Predicate
+    language: tuple[str, ...]
+    horizon: float
+    split: str = "seen"
+    constraints: tuple[Predicate, ...] = ()
+    start: Mapping[str, Region] = field(default_factory=dict)
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scene", checked(self.scene))
+        specs = {spec.name: spec for spec in self.scene}
+        for said in (self.goal, *self.constraints):
+            said.check(specs)
+        if self.split not in SPLITS:
+            raise UserError(f"task '{self.id}': the split is one of {', '.join(SPLITS)}, got '{self.split}'")
+        if not self.language or not all(text.strip() for text in self.language):
+            raise UserError(f"task '{self.id}' needs at least one sentence that says it")
+        if not (math.isfinite(self.horizon) and 1.0 <= self.horizon <= 300.0):
+            raise UserError(f"task '{self.id}': the horizon is 1 … 300 s, got {self.horizon:g}")
+        if unknown := sorted(set(self.start) - set(specs)):
+            raise UserError(f"task '{self.id}' says where '{unknown[0]}' starts, which is not in its scene")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that decides its episodes, as JSON types."""
+        return {
+            "id": self.id,
+            "scene": [spec.to_json() for spec in self.scene],
+            "goal": self.goal.to_dict(),
+            "constraints": [said.to_dict() for said in self.constraints],
+            "start": {
+                name: {"radius": list(region.radius), "angle": list(region.angle)}
+                for name, region in self.start.items()
+            },
+            "horizon": self.horizon,
+            "version": self.version,
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of everything that decides its episodes."""
+        return content_hash(self.to_dict())
+
+    def draw(self, episode: int, robot: Robot) -> Draw:
+        """The start of episode number `episode`, at nominal parameters of everything else."""
+        rng = np.random.default_rng([episode, *bytes.fromhex(self.hash[:32])])
+        values = {
+            name: float(rng.uniform(p.low, p.high))
+            for name, p in SpecTask(self, robot.n).parameters(robot).items()
+        }
+        return Draw(episode, int(rng.integers(2**31)), values)
+
+
+class SpecTask(Task):
+    """The task that a `TaskSpec` declares."""
+
+    goal_zone = None
+
+    def __init__(self, spec: TaskSpec, joints: int = 6) -> None:
+        self.spec = spec
+        self.name, self.duration, self.objects = spec.id, spec.horizon, spec.scene
+        self.description = spec.language[0]
+        self.parts = tuple(spec.goal.parts())
+        self.stages = (
+            "approach",
+            "at_object",
+            "raised",
+            *(f"goal_{k}" for k in range(1, len(self.parts) + 1)),
+        )
+        keys = [key for thing in spec.scene for key in object_keys(thing.name)]
+        self.features: tuple[Feature, ...] = standard_features(
+            ("joint_position", "joint_command", *keys), joints
+        )
+
+    def scene_parameters(self) -> tuple[Parameter, ...]:
+        found: list[Parameter] = []
+        for k, thing in enumerate(self.objects):
+            region = self.spec.start.get(thing.name, Region())
+            low, high = region.angle
+            radius, angle = polar_parameters(thing.name, region.radius, (high - low) / 2)
+            middle = (low + high) / 2
+            share = (k + 0.5) / len(self.objects) - 0.5
+            nominal = middle + share * (high - low)
+            found += [
+                radius,
+                Parameter(angle.name, nominal, "rad", low, high, description=angle.description),
+            ]
+            if thing.symmetry:
+                found.append(yaw_parameter(thing.name))
+        return tuple(found)
+
+    def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
+        v = self.values(values)
+        limits = {p.name: (p.low, p.high) for p in self.scene_parameters()}
+        for attempt in range(ATTEMPTS):
+            placed = self._placed(v, limits, rng, anew=attempt > 0)
+            if placed is not None:
+                break
+        else:
+            raise UserError(
+                f"task '{self.name}': its {len(self.objects)} things have no room beside each other; give them "
+                "wider regions, or fewer of them"
+            )
+        poses = {name: Pose(*place, v.get(f"task.{name}.yaw", 0.0)) for name, place in placed.items()}
+        first = self.parts[0].objects()
+        target = first[-1]
+        return Scene(np.array([*placed[target], self.object(target).rest]), poses)
+
+    def _placed(
+        self,
+        values: Mapping[str, float],
+        limits: Mapping[str, tuple[float, float]],
+        rng: np.random.Generator,
+        anew: bool,
+    ) -> dict[str, tuple[float, float]] | None:
+        """x, y of every thing, as the values say unless one is in the way of an earlier one; None where that fails."""
+        placed: dict[str, tuple[float, float]] = {}
+        for thing in self.objects:
+            keys = [f"task.{thing.name}.{what}" for what in ("radius", "angle")]
+            place = polar(*(values[key] for key in keys))
+            for turn in range(TRIES):
+                if anew or turn:
+                    place = polar(*(float(rng.uniform(*limits[key])) for key in keys))
+                if all(math.dist(place, other) >= self._room(thing, name) for name, other in placed.items()):
+                    placed[thing.name] = place
+                    break
+            else:
+                return None
+        return placed
+
+    def _room(self, thing: ObjectSpec, other: str) -> float:
+        wide = sum(max(spec.extent[:2]) / 2 for spec in (thing, self.object(other)))
+        return max(FREE, wide + BESIDE_WIDE)
+
+    def satisfied(self, truth: "Truth") -> bool:
+        return self.spec.goal.holds(truth) and all(said.holds(truth) for said in self.spec.constraints)
+
+    def estimate(self, observation: Observation, robot: Robot) -> bool | None:
+        from sim2real.experts.base import hand_is_away
+
+        said = self.spec.goal.estimate(observation, {spec.name: spec for spec in self.objects})
+        if not said or isinstance(self.spec.goal, Raised):
+            return said
+        last = observation[f"object.{self.parts[-1].objects()[0]}.position"]
+        return hand_is_away(observation, robot, last)
+
+    def stage(self, truth: "Truth") -> str:
+        done = sum(part.holds(truth) for part in self.parts)
+        if done:
+            return f"goal_{done}"
+        names = {part.objects()[0] for part in self.parts}
+        things = [truth.objects[name] for name in names]
+        if any(thing.position[2] > thing.spec.rest + LIFTED for thing in things):
+            return "raised"
+        near = min(
+            math.dist(thing.position[:2].tolist(), truth.tool_position[:2].tolist()) for thing in things
+        )
+        return "at_object" if near < 0.05 else "approach"
+
+    def reward(self, truth: "Truth") -> float:
+        """The goal's distance, negative, a part of the tool's from what is to be moved next, and 1 when it holds."""
+        if self.satisfied(truth):
+            return 1.0
+        left = next((part for part in self.parts if not part.holds(truth)), self.parts[-1])
+        thing = truth.objects[left.objects()[0]].position
+        return -self.spec.goal.distance(truth) - 0.2 * math.dist(thing.tolist(), truth.tool_position.tolist())
+
+    def expert(self, robot: Robot) -> "Policy":
+        from sim2real.experts.skills import SkillExpert
+
+        return SkillExpert(robot, self.objects, self.spec.goal, self.spec.constraints)

@@ -1,7 +1,8 @@
 """Tasks by name.
 
 A further task is one file in this folder: its name is the task's, and its `TASK` the class. Users' own are
-"my.module:MyTask"; "table/lift_cube" is one of the suite `table` (`suite/`).
+"my.module:MyTask"; "table/lift_cube" is one of the suite `table`,
+"my.toml#tidy" one of a file (`suite/`).
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,9 @@ from pathlib import Path
 from sim2real.errors import UserError
 from sim2real.loading import instantiate
 from sim2real.task import Task
+from sim2real.tasks.suite.files import file_task, is_task_file
 from sim2real.tasks.suite.registry import is_suite_task, of_suite, suite_task
+from sim2real.tasks.suite.spec import SpecTask
 from sim2real.text import printable
 
 TASKS = tuple(
@@ -40,6 +43,8 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
         return spec
     if spec in TASKS or of_suite(spec):
         return built_in_task(spec, joints)
+    if is_task_file(spec):
+        return SpecTask(file_task(spec), joints)
     if ":" not in spec:
         raise UserError(_unknown(spec, task_names()) + "; write your own as my.module:MyTask")
     task: Task = instantiate(spec, "task", NEEDS)

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +126,78 @@ def test_names_of_the_suite_are_the_packages_own() -> None:
         load_task("table/lift_cub")
     with pytest.raises(UserError):
         name_from_outside("table/nothing_of_the_kind", "a file")
+
+
+OWN = """
+[[task]]
+id = "tidy"
+goal = {kind = "in", a = "cube", b = "bowl"}
+language = "put the red cube into the bowl"
+
+    [[task.object]]
+    name = "cube"
+    kind = "cube"
+    size = 0.025
+
+    [[task.object]]
+    name = "bowl"
+    kind = "bowl"
+    size = [0.05, 0.03]
+    colour = "blue"
+    mass = 0.1
+
+    [task.start.cube]
+    radius = [0.18, 0.22]
+"""
+
+
+def test_a_task_of_ones_own_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    task = load_task(str(path))
+    assert load_task(f"{path}#tidy").name == task.name == "tidy"
+    assert {p.name: (p.low, p.high) for p in task.scene_parameters()}["task.cube.radius"] == (0.18, 0.22)
+    words = [
+        "evaluate",
+        "--task",
+        str(path),
+        "--policy",
+        "expert",
+        "--draws",
+        "2",
+        "--workers",
+        "0",
+        "--json",
+    ]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["successes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('b = "bowl"}', 'b = "bowll"}', "did you mean 'bowl'"),
+        ('kind = "in"', 'kind = "on"', "say In"),
+        ("radius", "radios", "did you mean 'radius'"),
+        ("[0.18, 0.22]", "[0.22, 0.18]", "the least and the largest"),
+        ("size = 0.025", 'size = "big"', "size"),
+        ("language", "languages", "did you mean 'language'"),
+        ('id = "tidy"', "id = 3", "id is a name"),
+        ("[[task]]", "[[tasks]]", "no TOML|no list"),
+        ('kind = "bowl"', 'kind = "bol"', "did you mean bowl"),
+    ],
+)
+def test_a_file_that_holds_no_task_says_why(old: str, new: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace(old, new, 1))
+    with pytest.raises(UserError, match=says):
+        load_task(str(path))
+
+
+def test_a_missing_file_or_task_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        load_task(str(tmp_path / "none.toml"))
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    with pytest.raises(UserError, match="did you mean 'tidy'"):
+        load_task(f"{path}#tidi")

@@ -14,24 +14,20 @@ from sim2real.errors import UserError
 from sim2real.experts import laws
 from sim2real.experts.base import PlaceExpert, PushExpert, hand_for
 from sim2real.experts.grasping import CLOSED, GRASP, HELD, OPEN, UNDER
+from sim2real.goal_view import GoalView
 from sim2real.model.kinematics import tool_position
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation
 from sim2real.policies.protocol import HORIZON
-from sim2real.predicates import At, Held, In, Near, Not, On, Predicate, Raised
+from sim2real.predicates import Held, In, Near, On, Predicate, Raised
 from sim2real.robot import Robot
-from sim2real.task import AXIS
 
 Array = NDArray[np.float64]
 
 NEARBY = 0.07
 """m between the tool and an object that the hand has just let go."""
-CLEAR = 0.004
-"""m over the rim of a bowl or box at which something is let go into it."""
 GRASP_SHARE = 0.4
 """Height of the grasp as a share of an object's: what is taken higher up tips over."""
-APART = 0.042
-"""m between things that share a bowl or box."""
 GRASPABLE = (0.016, 0.036)
 """m, least and largest width that the hand goes down around."""
 
@@ -48,16 +44,9 @@ class SkillExpert:
         horizon: int = HORIZON,
     ) -> None:
         self.robot, self.horizon = robot, horizon
-        self._specs = {spec.name: spec for spec in objects}
-        self._parts = tuple(goal.parts())
-        # What must not be raised is pushed.
-        self._pushed = {
-            said.one.a for said in constraints if isinstance(said, Not) and isinstance(said.one, Raised)
-        }
+        self.view = GoalView(objects, goal, constraints)
+        self._specs, self._parts = self.view.specs, self.view.parts
         self._hands = {part.objects()[0]: self._hand(part.objects()[0]) for part in self._parts}
-        for part in self._parts:
-            if not isinstance(part, On | In | At | Near | Raised | Held):
-                raise UserError(f"there is no skill that brings about {part}; give a policy")
         sides = {width(self._specs[name]) for name in self._hands}
         self._movers = {
             side: (PlaceExpert(robot, horizon, side=side), PushExpert(robot, horizon, side=side))
@@ -134,25 +123,24 @@ class SkillExpert:
     # How
 
     def _towards(self, part: Predicate, observation: Observation) -> Array:
-        name = part.objects()[0]
-        spec, hand = self._specs[name], self._hands[name].copy()
-        lift, push = self._movers[width(spec)]
-        place = observation[f"object.{name}.position"]
-        goal, under = self._place(part, observation)
+        wanted = self.view.of(part, observation)
+        name, hand = wanted.name, self._hands[wanted.name].copy()
+        put, push = self._movers[width(self._specs[name])]
         seen = {
-            "goal": goal,
-            "object.cube.position": place,
-            "object.cube.yaw": self._yaw(spec, observation, place),
+            "goal": wanted.place,
+            "object.cube.position": wanted.position,
+            "object.cube.yaw": wanted.yaw,
             "object.cube.age": observation[f"object.{name}.age"],
             "joint_position": observation["joint_position"],
             "joint_command": observation["joint_command"],
         }
         if (spread := observation.get(f"object.{name}.spread")) is not None:
             seen["object.cube.spread"] = spread
-        if name in self._pushed:
+        # What must not be raised is pushed.
+        if name in self.view.pushed:
             return push.act(seen)
-        hand[UNDER] = under
-        return lift.follow(self._law(part, observation), hand, seen)
+        hand[UNDER] = wanted.under
+        return put.follow(self._law(part, observation), hand, seen)
 
     def _law(self, part: Predicate, observation: Observation) -> int:
         if isinstance(part, Raised | Held):
@@ -163,39 +151,6 @@ class SkillExpert:
         held = shut and float(observation["joint_position"][n]) > hand[HELD] - 0.02
         # As long as it is to be fetched, where it shall go does not matter.
         return laws.SET_DOWN if held or self.reached(part, observation) else laws.LIFT
-
-    def _place(self, part: Predicate, observation: Observation) -> tuple[Array, float]:
-        """Where the object shall be (3,) m, and the height of what it is put upon."""
-        a = observation[f"object.{part.objects()[0]}.position"]
-        if isinstance(part, Raised | Held):
-            return a, 0.0
-        b = observation[f"object.{part.objects()[1]}.position"]
-        other = self._specs[part.objects()[1]]
-        foot = max(float(b[2]) - other.rest, 0.0)
-        if isinstance(part, Near):
-            return np.array([*part.place(a, b), 0.0]), 0.0
-        if isinstance(part, On):
-            return b, foot + other.height
-        if isinstance(part, In):
-            return b + self._slot(part, observation), foot + other.height + CLEAR
-        return b, 0.0
-
-    def _slot(self, part: In, observation: Observation) -> Array:
-        """(3,) m from the middle of a bowl or box: where in it this object goes, if it has to hold several."""
-        sharing = [other for other in self._parts if isinstance(other, In) and other.b == part.b]
-        k = self._specs[part.b].symmetry
-        cos, sin = observation[f"object.{part.b}.yaw"]
-        turn = math.atan2(sin, cos) / k if k else 0.0
-        away = (sharing.index(part) - (len(sharing) - 1) / 2) * APART
-        return np.array([-math.sin(turn) * away, math.cos(turn) * away, 0.0])
-
-    @staticmethod
-    def _yaw(spec: ObjectSpec, observation: Observation, place: Array) -> Array:
-        if spec.symmetry == 4:
-            return observation[f"object.{spec.name}.yaw"]
-        # Round things are taken as is most comfortable: straight away from the pan axis.
-        turn = 4 * math.atan2(place[1] - AXIS[1], place[0] - AXIS[0])
-        return np.array([math.cos(turn), math.sin(turn)])
 
 
 def width(spec: ObjectSpec) -> float:

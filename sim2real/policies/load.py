@@ -95,8 +95,12 @@ def _trajectory(spec: str, task: Purpose, robot: Robot, surroundings: "Surroundi
 
 def _file(spec: str, task: Purpose, robot: Robot, surroundings: "Surroundings | None") -> Policy:
     from sim2real.policies.file import load_policy_file
+    from sim2real.policies.goal import GoalPolicy, takes_goals
 
     policy = load_policy_file(spec)
+    if takes_goals(policy):
+        policy.check(robot)
+        return GoalPolicy(policy, task)
     policy.check(robot, task)
     return policy
 

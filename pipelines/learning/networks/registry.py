@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "mlp": "pipelines.learning.networks.mlp:ChunkMLP",
+    "goals": "pipelines.learning.networks.goals:GoalNetwork",
     "cnn": "pipelines.learning.networks.cnn:PixelCNN",
 }
 

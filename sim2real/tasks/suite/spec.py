@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim2real.errors import UserError
+from sim2real.goal_view import GoalView
 from sim2real.identity import content_hash
 from sim2real.objects import ObjectSpec, Pose, checked
 from sim2real.observation import Feature, Observation, object_keys, standard_features
@@ -128,6 +129,11 @@ class SpecTask(Task):
         self.features: tuple[Feature, ...] = standard_features(
             ("joint_position", "joint_command", *keys), joints
         )
+
+    @property
+    def view(self) -> GoalView:
+        """What the goal means for the hand. Raises UserError where no skill brings it about."""
+        return GoalView(self.objects, self.spec.goal, self.spec.constraints)
 
     def scene_parameters(self) -> tuple[Parameter, ...]:
         found: list[Parameter] = []

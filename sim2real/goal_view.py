@@ -1,0 +1,153 @@
+"""What a goal means for the hand: what it moves, where that is, and where it shall be.
+
+Experts act on it, and it is what a policy for many tasks observes (`GoalView.entries`): one row a part of the goal, in
+the goal's order, whatever the objects are called and however many there are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.errors import UserError
+from sim2real.objects import ObjectSpec
+from sim2real.observation import Observation, object_keys
+from sim2real.predicates import At, Held, In, Near, Not, On, Predicate, Raised
+from sim2real.task import AXIS
+
+Array = NDArray[np.float64]
+
+APART = 0.042
+"""m between things that share a bowl or box."""
+CLEAR = 0.004
+"""m over the rim of a bowl or box at which something is let go into it."""
+
+PARTS = 3
+"""How many parts a goal may have for a policy that observes it."""
+ENTRY = "goal_parts"
+"""The entry of an observation with all rows, one after the other; rows that are not needed are zero."""
+WAYS = ("raised", "held", "at", "on", "in", "near", "pushed")
+"""How an object is wanted: the kinds of predicates that there are skills for, and At along the table."""
+ROUND = ("cylinder", "ball", "bowl", "zone")
+COLUMNS: tuple[tuple[str, int], ...] = (
+    ("place", 3),
+    ("position", 3),
+    ("yaw", 2),
+    ("age", 1),
+    ("spread", 2),
+    ("other", 3),
+    ("other_age", 1),
+    ("size", 4),
+    ("under", 1),
+    ("way", len(WAYS)),
+    ("round", 2),
+    ("wanted", 1),
+)
+"""What a row says, and in how many numbers: where the object shall be, where it is (m, base frame), its yaw as the hand
+takes it, how old and how certain that is; where what it is put on or beside is, and how old that is; width and height
+of both, m; how high it is put down; how it is wanted; which of them are round; 1 (0 in rows that are not needed)."""
+ROW = sum(size for _, size in COLUMNS)
+SIZE = PARTS * ROW
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One part of a goal as the hand sees it: the object `name` at `position` (3,) m shall be at `place` (3,) m, on
+    something `under` m high, with `yaw` (2,) cos 4ψ, sin 4ψ of how the hand takes it."""
+
+    name: str
+    position: Array
+    place: Array
+    under: float
+    yaw: Array
+
+
+class GoalView:
+    """A goal over known objects. Raises UserError for parts that no skill brings about."""
+
+    def __init__(
+        self, objects: Sequence[ObjectSpec], goal: Predicate, constraints: Sequence[Predicate] = ()
+    ) -> None:
+        self.specs = {spec.name: spec for spec in objects}
+        self.parts = tuple(goal.parts())
+        self.pushed = frozenset(
+            said.one.a for said in constraints if isinstance(said, Not) and isinstance(said.one, Raised)
+        )
+        for part in self.parts:
+            if not isinstance(part, On | In | At | Near | Raised | Held):
+                raise UserError(f"there is no skill that brings about {part}; give a policy")
+
+    def of(self, part: Predicate, observation: Observation) -> Wanted:
+        """What one part means by this observation. Raises KeyError when that lacks an object."""
+        name = part.objects()[0]
+        position = observation[f"object.{name}.position"]
+        place, under = self._place(part, observation)
+        return Wanted(name, position, place, under, self._yaw(self.specs[name], observation, position))
+
+    def entries(self, observation: Observation) -> Observation:
+        """The entry `ENTRY` (SIZE,). Raises UserError for a goal of more than PARTS parts or a missing object."""
+        if len(self.parts) > PARTS:
+            raise UserError(
+                f"a policy observes goals of {PARTS} parts at most, this one has {len(self.parts)}"
+            )
+        rows = np.zeros((PARTS, ROW))
+        try:
+            for row, part in zip(rows, self.parts):
+                row[:] = self._row(part, observation)
+        except KeyError as error:
+            raise UserError(
+                f"the goal needs {error} in the observation; it has {sorted(observation)}"
+            ) from None
+        return {ENTRY: rows.reshape(-1)}
+
+    def _row(self, part: Predicate, observation: Observation) -> Array:
+        wanted = self.of(part, observation)
+        names = part.objects()
+        spec, other = self.specs[names[0]], self.specs[names[-1]]
+        _, _, age, spread = object_keys(names[0])
+        where, _, since, _ = object_keys(names[-1])
+        way = "pushed" if names[0] in self.pushed else part.kind
+        return np.concatenate(
+            [
+                wanted.place, wanted.position, wanted.yaw, observation[age], observation.get(spread, np.zeros(2)),
+                observation[where], observation[since],
+                [min(spec.extent[:2]), spec.height, min(other.extent[:2]), other.height, wanted.under],
+                [float(way == known) for known in WAYS],
+                [float(spec.kind in ROUND), float(other.kind in ROUND), 1.0],
+            ]
+        )  # fmt: skip
+
+    def _place(self, part: Predicate, observation: Observation) -> tuple[Array, float]:
+        """Where the object shall be (3,) m, and the height of what it is put upon."""
+        a = observation[f"object.{part.objects()[0]}.position"]
+        if isinstance(part, Raised | Held):
+            return a, 0.0
+        b = observation[f"object.{part.objects()[1]}.position"]
+        other = self.specs[part.objects()[1]]
+        foot = max(float(b[2]) - other.rest, 0.0)
+        if isinstance(part, Near):
+            return np.array([*part.place(a, b), 0.0]), 0.0
+        if isinstance(part, On):
+            return b, foot + other.height
+        if isinstance(part, In):
+            return b + self._slot(part, observation), foot + other.height + CLEAR
+        return b, 0.0
+
+    def _slot(self, part: In, observation: Observation) -> Array:
+        """(3,) m from the middle of a bowl or box: where in it this object goes, if it has to hold several."""
+        sharing = [other for other in self.parts if isinstance(other, In) and other.b == part.b]
+        k = self.specs[part.b].symmetry
+        cos, sin = observation[f"object.{part.b}.yaw"]
+        turn = math.atan2(sin, cos) / k if k else 0.0
+        away = (sharing.index(part) - (len(sharing) - 1) / 2) * APART
+        return np.array([-math.sin(turn) * away, math.cos(turn) * away, 0.0])
+
+    @staticmethod
+    def _yaw(spec: ObjectSpec, observation: Observation, place: Array) -> Array:
+        if spec.symmetry == 4:
+            return observation[f"object.{spec.name}.yaw"]
+        # Round things are taken as is most comfortable: straight away from the pan axis.
+        turn = 4 * math.atan2(place[1] - AXIS[1], place[0] - AXIS[0])
+        return np.array([math.cos(turn), math.sin(turn)])

@@ -6,7 +6,7 @@ number. `SpecTask` is the task that everything else takes: worlds, sweeps, train
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from sim2real.parameters import Draw, Parameter
 from sim2real.predicates import Predicate, Raised
 from sim2real.robot import Robot
 from sim2real.task import Scene, Task, polar, polar_parameters, yaw_parameter
+from sim2real.tasks.suite.language import said, understand
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Policy
@@ -34,6 +35,8 @@ FREE = 0.10
 BESIDE_WIDE = 0.05
 """m that anything keeps from the wall of what is wider than a hand."""
 ATTEMPTS, TRIES = 100, 40
+LONG = 14.0
+"""s that a part of a goal may take which somebody asks for."""
 LIFTED = 0.01
 """m over where it rests: an object so high is in the hand."""
 
@@ -68,8 +71,8 @@ class TaskSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scene", checked(self.scene))
         specs = {spec.name: spec for spec in self.scene}
-        for said in (self.goal, *self.constraints):
-            said.check(specs)
+        for wanted in (self.goal, *self.constraints):
+            wanted.check(specs)
         if self.split not in SPLITS:
             raise UserError(f"task '{self.id}': the split is one of {', '.join(SPLITS)}, got '{self.split}'")
         if not self.language or not all(text.strip() for text in self.language):
@@ -85,7 +88,7 @@ class TaskSpec:
             "id": self.id,
             "scene": [spec.to_json() for spec in self.scene],
             "goal": self.goal.to_dict(),
-            "constraints": [said.to_dict() for said in self.constraints],
+            "constraints": [wanted.to_dict() for wanted in self.constraints],
             "start": {
                 name: {"radius": list(region.radius), "angle": list(region.angle)}
                 for name, region in self.start.items()
@@ -129,6 +132,19 @@ class SpecTask(Task):
         self.features: tuple[Feature, ...] = standard_features(
             ("joint_position", "joint_command", *keys), joints
         )
+
+    def told(self, instruction: str) -> "SpecTask":
+        """This scene with the goal that a sentence asks for. Raises UserError for one that it does not understand."""
+        goal, constraints = understand(instruction, self.objects)
+        spec = replace(
+            self.spec,
+            id=f"{self.spec.id}#told",
+            goal=goal,
+            constraints=constraints,
+            language=(goal.english(lambda name: said(self.object(name))),),
+            horizon=max(self.spec.horizon, LONG * len(tuple(goal.parts()))),
+        )
+        return SpecTask(spec, self.features[0].size)
 
     @property
     def view(self) -> GoalView:
@@ -196,14 +212,14 @@ class SpecTask(Task):
         return max(FREE, wide + BESIDE_WIDE)
 
     def satisfied(self, truth: "Truth") -> bool:
-        return self.spec.goal.holds(truth) and all(said.holds(truth) for said in self.spec.constraints)
+        return self.spec.goal.holds(truth) and all(wanted.holds(truth) for wanted in self.spec.constraints)
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
         from sim2real.experts.base import hand_is_away
 
-        said = self.spec.goal.estimate(observation, {spec.name: spec for spec in self.objects})
-        if not said or isinstance(self.spec.goal, Raised):
-            return said
+        holds = self.spec.goal.estimate(observation, {spec.name: spec for spec in self.objects})
+        if not holds or isinstance(self.spec.goal, Raised):
+            return holds
         last = observation[f"object.{self.parts[-1].objects()[0]}.position"]
         return hand_is_away(observation, robot, last)
 

@@ -1,0 +1,230 @@
+"""What a sentence asks for: a goal over the objects of a scene, or why it asks for none.
+
+A small grammar of imperatives, no model: verbs, where things go, and noun phrases that name an object by kind, colour,
+size or name. What is understood is said back (`Predicate.english`), so that a person sees what the arm will do; what is
+ambiguous or impossible is refused with what the scene allows. Words that it does not know are refused, too: half of an
+instruction understood is another instruction.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sim2real.errors import UserError, nearest
+from sim2real.objects import COLOURS, ObjectSpec
+from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
+from sim2real.text import printable
+
+MOST_CHARACTERS, MOST_PARTS = 300, 3
+
+PUT, PUSH, LIFT = "put", "push", "lift"
+VERBS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("put", "place", "set", "lay", "drop", "move", "bring", "stack", "stow", "deposit", "leave"), PUT
+    ),
+    **dict.fromkeys(("push", "slide", "shove", "nudge"), PUSH),
+    **dict.fromkeys(("lift", "raise", "pick", "grab", "take", "grasp", "hold"), LIFT),
+}
+"""What each verb asks the hand to do."""
+
+WHERE: tuple[tuple[str, str], ...] = (
+    ("on top of", "on"), ("on to", "on"), ("onto", "on"), ("upon", "on"), ("over", "on"), ("on", "on"),
+    ("inside of", "in"), ("inside", "in"), ("into", "in"), ("within", "in"),
+    ("in front of", "before"), ("before", "before"), ("in", "in"),
+    ("to the left side of", "left"), ("to the left of", "left"), ("on the left of", "left"), ("left of", "left"),
+    ("to the right side of", "right"), ("to the right of", "right"), ("on the right of", "right"),
+    ("right of", "right"), ("behind", "behind"), ("next to", "near"), ("close to", "near"), ("beside", "near"),
+    ("near to", "near"), ("near", "near"), ("alongside", "near"), ("by", "near"), ("to", "to"), ("at", "to"),
+)  # fmt: skip
+"""How a place is said, and what it means; longer ones before what they begin with where both fit."""
+
+NOUNS: Mapping[str, tuple[str, ...]] = {
+    "cube": ("cube", "dice", "die", "block"),
+    "block": ("block", "brick", "tower", "tile", "plate", "slab"),
+    "cylinder": ("cylinder", "can", "tin", "post", "roll", "puck"),
+    "ball": ("ball", "sphere", "marble"),
+    "bowl": ("bowl", "dish", "basin"),
+    "box": ("box", "tray", "container", "bin", "crate"),
+    "zone": ("zone", "mark", "dot", "spot", "circle", "disc", "patch", "area", "target", "marker"),
+}
+"""What objects of each kind are called."""
+LARGE, SMALL = ("big", "bigger", "large", "larger"), ("small", "smaller", "little", "tiny")
+FILLERS = frozenset(
+    "the a an please now carefully gently then up down it them that one robot arm could can you would kindly".split()
+) - {"can"}  # fmt: skip
+_POLITE = re.compile(r"^(please|could you|can you|would you|kindly|now|robot)[, ]+", re.I)
+
+
+@dataclass(frozen=True)
+class _Clause:
+    verb: str
+    objects: str
+    where: str
+    target: str
+
+
+def understand(sentence: str, objects: Sequence[ObjectSpec]) -> tuple[Predicate, tuple[Predicate, ...]]:
+    """The goal that a sentence asks for, and what must not happen on the way ("push": do not lift).
+
+    Raises UserError for what it does not understand, what is ambiguous, and what cannot be in this scene.
+    """
+    words = " ".join(sentence.lower().split())
+    if not words or len(words) > MOST_CHARACTERS:
+        raise UserError(
+            f"an instruction is a sentence of up to {MOST_CHARACTERS} characters, got {len(words)}"
+        )
+    words = re.sub(r"[.!?]+$", "", words)
+    while _POLITE.match(words):
+        words = _POLITE.sub("", words)
+    specs = {spec.name: spec for spec in objects}
+    parts: list[Predicate] = []
+    constraints: list[Predicate] = []
+    before: list[str] = []
+    for text in _clauses(words):
+        clause = _clause(text)
+        moved = before if _is_pronoun(clause.objects) else _several(clause.objects, objects)
+        if not moved:
+            raise UserError(f"'{printable(text)}' does not say what to move; {_there_is(objects)}")
+        made = [_part(clause, name, specs, objects) for name in moved]
+        # "pick up the cube and put it …" is one thing to do.
+        parts = [part for part in parts if not (isinstance(part, Raised) and part.a in moved)]
+        parts += made
+        constraints += [Not(Raised(name)) for name in moved if clause.verb == PUSH]
+        before = moved
+    if len(parts) > MOST_PARTS:
+        raise UserError(
+            f"an instruction may ask for up to {MOST_PARTS} things at once, this asks for {len(parts)}"
+        )
+    goal = parts[0] if len(parts) == 1 else And(tuple(parts))
+    try:
+        goal.check(specs)
+    except UserError as error:
+        raise UserError(f"{error}; {_possible(objects)}") from None
+    return goal, tuple(constraints)
+
+
+def said(spec: ObjectSpec) -> str:
+    """What an object is called: "the red cube"."""
+    colour = f"{spec.colour} " if isinstance(spec.colour, str) else ""
+    return f"the {colour}{NOUNS[spec.kind][0]}"
+
+
+def _clauses(words: str) -> list[str]:
+    """The sentence cut where another verb begins."""
+    cut = re.split(rf"(?:,? and then |,? then |,? and |; ?|, )(?=(?:{'|'.join(VERBS)})\b)", words)
+    return [part.strip(" ,") for part in cut if part.strip(" ,")]
+
+
+def _clause(text: str) -> _Clause:
+    first, _, rest = text.partition(" ")
+    if first not in VERBS:
+        raise UserError(
+            f"'{printable(first)}' is nothing that the arm can do{nearest(first, VERBS)}; an instruction begins with "
+            f"one of {', '.join(VERBS)}"
+        )
+    verb = VERBS[first]
+    rest = re.sub(r"^(up|down)\b ?", "", rest)
+    found: list[tuple[int, int, str]] = []
+    for phrase, meaning in WHERE:
+        at = re.search(rf"\b{phrase}\b", rest)
+        if at:
+            found.append((at.start(), -len(phrase), meaning))
+    if not found:
+        return _Clause(verb, rest, "", "")
+    start, length, meaning = min(found)
+    return _Clause(verb, rest[:start].strip(), meaning, rest[start - length :].strip())
+
+
+def _part(
+    clause: _Clause, name: str, specs: Mapping[str, ObjectSpec], objects: Sequence[ObjectSpec]
+) -> Predicate:
+    if not clause.where:
+        if clause.verb == LIFT:
+            return Raised(name)
+        raise UserError(f"where shall {said(specs[name])} go? {_possible(objects)}")
+    if clause.verb == LIFT:
+        raise UserError(
+            f"'{printable(clause.target)}': lifting has no place; say put or push if {said(specs[name])} shall go there"
+        )
+    target = _one(clause.target, [spec for spec in objects if spec.name != name])
+    kind = specs[target].kind
+    if clause.where in ("left", "right", "behind", "before"):
+        return Near(name, target, clause.where)
+    if clause.where == "near":
+        return Near(name, target)
+    if kind == "zone":
+        return At(name, target)
+    if clause.where == "to":
+        return Near(name, target) if kind not in ("bowl", "box") else In(name, target)
+    # A thing that is dropped on a bowl is in it.
+    if kind in ("bowl", "box"):
+        return In(name, target)
+    return In(name, target) if clause.where == "in" else On(name, target)
+
+
+def _is_pronoun(text: str) -> bool:
+    return text.strip() in ("it", "them", "that", "this")
+
+
+def _several(text: str, objects: Sequence[ObjectSpec]) -> list[str]:
+    """The objects of a list: "the red cube and the can"."""
+    phrases = [phrase for phrase in re.split(r",? and |, ", text) if phrase.strip()]
+    return list(dict.fromkeys(_one(phrase, objects) for phrase in phrases))
+
+
+def _one(phrase: str, objects: Sequence[ObjectSpec]) -> str:
+    """The one object that a noun phrase names."""
+    words = [word for word in re.findall(r"[a-z0-9_]+", phrase) if word not in FILLERS]
+    if not words:
+        raise UserError(f"'{printable(phrase)}' names nothing; {_there_is(objects)}")
+    nouns = {noun for names in NOUNS.values() for noun in names}
+    known = (
+        nouns
+        | set(COLOURS)
+        | set(LARGE)
+        | set(SMALL)
+        | {w for s in objects for w in (s.name, *s.name.split("_"))}
+    )
+    for word in words:
+        if word not in known:
+            raise UserError(
+                f"'{printable(word)}' is no word for anything here{nearest(word, known)}; {_there_is(objects)}"
+            )
+    found = [spec for spec in objects if _fits(words, spec)]
+    if len(found) > 1 and any(word in LARGE + SMALL for word in words):
+        found = [
+            (max if any(word in LARGE for word in words) else min)(found, key=lambda spec: max(spec.extent))
+        ]
+    if len(found) > 1:
+        # Who says a name of its own means that thing, though others are of its kind.
+        names = {spec.name: set(spec.name.split("_")) for spec in found}
+        named = [
+            spec for spec in found if nouns.isdisjoint(names[spec.name]) and names[spec.name] <= set(words)
+        ]
+        found = named or found
+    if len(found) == 1:
+        return found[0].name
+    if not found:
+        raise UserError(f"there is no '{printable(phrase)}'; {_there_is(objects)}")
+    raise UserError(f"'{printable(phrase)}' may be {' or '.join(said(spec) for spec in found)}; say which")
+
+
+def _fits(words: Sequence[str], spec: ObjectSpec) -> bool:
+    own = set(spec.name.split("_")) | {spec.name, *NOUNS[spec.kind], str(spec.colour)}
+    return all(word in own or word in LARGE + SMALL for word in words)
+
+
+def _there_is(objects: Sequence[ObjectSpec]) -> str:
+    return f"there is {', '.join(said(spec) for spec in objects) or 'nothing'}"
+
+
+def _possible(objects: Sequence[ObjectSpec]) -> str:
+    """Some of what can be asked for in this scene."""
+    specs = {spec.name: spec for spec in objects}
+    goals: list[Predicate] = [Raised(name) for name in specs]
+    for a in specs:
+        goals += [kind(a, b) for b in specs if b != a for kind in (At, In, On, Near)]
+    can = [goal for goal in goals if not goal.refusal(specs)]
+    return "possible are, for example: " + "; ".join(
+        goal.english(lambda name: said(specs[name])) for goal in can[:4]
+    )

@@ -1,0 +1,98 @@
+"""Sentences: what they ask for in a scene, and what is refused."""
+
+import pytest
+
+from sim2real.errors import UserError
+from sim2real.objects import ObjectSpec
+from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
+from sim2real.tasks.registry import load_task
+from sim2real.tasks.suite.language import said, understand
+from sim2real.tasks.suite.registry import load_suite
+from sim2real.tasks.suite.spec import SpecTask
+
+SCENE = (
+    ObjectSpec("cube", "cube", 0.025, "red", 0.02),
+    ObjectSpec("other", "cube", 0.03, "blue", 0.03),
+    ObjectSpec("can", "cylinder", (0.012, 0.035), "purple", 0.02),
+    ObjectSpec("bowl", "bowl", (0.05, 0.03), "orange", 0.1),
+    ObjectSpec("mark", "zone", 0.03, "green"),
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "goal"),
+    [
+        ("put the red cube into the bowl", In("cube", "bowl")),
+        ("Please place the red cube in the orange bowl.", In("cube", "bowl")),
+        ("could you drop the can inside the dish?", In("can", "bowl")),
+        ("put the red cube on the blue one's cube", None),
+        ("stack the red cube on top of the blue cube", On("cube", "other")),
+        ("set the small cube onto the large cube", On("cube", "other")),
+        ("put the can on the green mark", At("can", "mark")),
+        ("bring the red block to the green circle", At("cube", "mark")),
+        ("move the red cube to the left of the bowl", Near("cube", "bowl", "left")),
+        ("put the can in front of the blue cube", Near("can", "other", "before")),
+        ("place the can beside the bowl", Near("can", "bowl")),
+        ("lift the red cube", Raised("cube")),
+        ("pick up the can", Raised("can")),
+        ("pick up the can and put it into the bowl", In("can", "bowl")),
+        ("put the red cube and the can into the bowl", And((In("cube", "bowl"), In("can", "bowl")))),
+        ("put the red cube on the mark and then lift the can", And((At("cube", "mark"), Raised("can")))),
+        (
+            "put the red cube on the mark, put the can into the bowl",
+            And((At("cube", "mark"), In("can", "bowl"))),
+        ),
+    ],
+)
+def test_what_is_asked_for(sentence: str, goal: Predicate | None) -> None:
+    if goal is None:
+        with pytest.raises(UserError):
+            understand(sentence, SCENE)
+        return
+    assert understand(sentence, SCENE)[0] == goal
+
+
+def test_pushing_is_not_lifting() -> None:
+    goal, constraints = understand("push the red cube to the green mark", SCENE)
+    assert goal == At("cube", "mark") and constraints == (Not(Raised("cube")),)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "says"),
+    [
+        ("put the cube into the bowl", "the red cube or the blue cube"),
+        ("put the yellow cube into the bowl", "there is no"),
+        ("put the red cube into the bol", "did you mean 'bowl'"),
+        ("put the red cube into the can", "nothing goes in"),
+        ("put the mark into the bowl", "lies where it is"),
+        ("put the red cube", "where shall the red cube go"),
+        ("paint the red cube", "nothing that the arm can do"),
+        ("lift the red cube into the bowl", "say put"),
+        ("put the red cube quickly into the bowl", "no word for anything"),
+        ("", "a sentence"),
+        ("x" * 1000, "a sentence"),
+        ("put it into the bowl", "does not say what to move"),
+        ("\x1b[31mlift the red cube", "nothing that the arm can do"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_what_could_be(sentence: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as refused:
+        understand(sentence, SCENE)
+    assert "\x1b" not in str(refused.value)
+
+
+def test_the_suites_own_sentences_are_understood() -> None:
+    for spec in load_suite("table").values():
+        goal, constraints = understand(spec.language[0], spec.scene)
+        assert goal == spec.goal, spec.language[0]
+        assert constraints == spec.constraints
+
+
+def test_a_scene_can_be_told_something_else() -> None:
+    task = load_task("table/cube_in_bowl")
+    assert isinstance(task, SpecTask)
+    told = task.told("put the red cube behind the blue bowl")
+    assert told.spec.goal == Near("cube", "bowl", "behind") and told.objects == task.objects
+    assert told.spec.hash != task.spec.hash
+    assert told.description == "put the red cube behind the blue bowl"
+    assert said(task.object("bowl")) == "the blue bowl"

@@ -7,6 +7,7 @@ the goal's order, whatever the objects are called and however many there are.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,3 +152,14 @@ class GoalView:
         # Round things are taken as is most comfortable: straight away from the pan axis.
         turn = 4 * math.atan2(place[1] - AXIS[1], place[0] - AXIS[0])
         return np.array([math.cos(turn), math.sin(turn)])
+
+
+def goal_view(task: Any) -> GoalView:
+    """What the goal of a task means for the hand. Raises UserError for a task whose goal is not data."""
+    view = getattr(task, "view", None)
+    if not isinstance(view, GoalView):
+        raise UserError(
+            f"the goal of '{task.name}' is not data, as that of table/cube_in_bowl; `sim2real tasks --suite table` "
+            "lists tasks whose goals are"
+        )
+    return view

@@ -70,7 +70,7 @@ class TunedPolicy:
 
 
 def pretrain(
-    task: TaskLike,
+    task: TaskLike | None = None,
     robot: RobotLike = "so101",
     *,
     out: str | Path,
@@ -96,6 +96,9 @@ def pretrain(
     channels: int | None = None,
     keep: float | None = None,
     backgrounds: Sequence[str | Path] | None = None,
+    suite: str | None = None,
+    split: str | None = None,
+    tasks: Sequence[str] | None = None,
     evaluate: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
@@ -108,9 +111,10 @@ def pretrain(
 
     What is None has the default of `PretrainSettings`, which says what it means. observe "pixels": the policy is given
     pictures, as ("front=table", "wrist=frame:112x84"), instead of what a detector finds in them (`PixelSettings` has
-    the defaults, and what pictures, history, channels, keep and backgrounds mean). max_minutes: fit collection and
-    training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings that do not
-    fit together, and for an `out` that holds something else.
+    the defaults, and what pictures, history, channels, keep and backgrounds mean). suite: one policy for the tasks of
+    a suite, all of its `split` or those whose ids fit the patterns `tasks` (`SuiteSettings`). max_minutes: fit
+    collection and training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings
+    that do not fit together, and for an `out` that holds something else.
     """
     from pipelines.learning.pretrain import pretrain as run
     from pipelines.learning.settings import kind_of_settings
@@ -124,8 +128,12 @@ def pretrain(
         keep=keep,
         backgrounds=None if backgrounds is None else tuple(map(str, backgrounds)),
     )
-    settings = kind_of_settings(observe, sight)(
-        task=task_name(task),
+    many = _given(split=split, tasks=None if tasks is None else tuple(tasks))
+    what = suite if task is None else task_name(task)
+    if what is None or (task is not None and suite is not None):
+        raise UserError("give a task, or suite= for one policy for many tasks")
+    settings = kind_of_settings(observe, sight | many, suite=suite is not None)(
+        task=what,
         robot=robot_name(robot),
         space=_plain_space(space),
         twin=_plain_twin(twin),
@@ -136,6 +144,7 @@ def pretrain(
             noise=noise, labels=labels, evaluate=evaluate,
         ),
         **sight,
+        **many,
     )  # fmt: skip
     result = run(
         settings,

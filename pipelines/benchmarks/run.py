@@ -8,7 +8,7 @@ summary.json         rates, intervals, tests, reasons
 """
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from pipelines.benchmarks.sequential import Bet
 from pipelines.benchmarks.statistics import holm, mean_rate
 from pipelines.runs import claim, described
 from pipelines.sweeps.plan import SweepPlan, TaskRollout, row_of
+from pipelines.sweeps.several import Several, numbered
 from randomization.comparison import compare
-from randomization.space import BoundSpace
 from randomization.sweep import run_sweep
 from sim2real.files import write_json
 from sim2real.parameters import Draw
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from randomization.sweep import Engine
 
 TRIALS, SUMMARY = "trials.parquet", "summary.json"
-MOST_WORLDS = 4
-"""How many tasks' worlds a worker keeps."""
 LOOK = 10
 """Trials of each task between two looks of a benchmark that ends as soon as it can tell."""
 
@@ -51,46 +49,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class SuiteRollout:
-    """A picklable recipe of trials on several tasks: rollouts whose rows also say which task it was and why it failed.
+class Trial:
+    """A picklable recipe of a trial: a rollout whose row also says why it failed."""
 
-    Draw i is of task i modulo their number, see `_draws`.
-    """
-
-    names: tuple[str, ...]
-    recipes: tuple[TaskRollout, ...]
+    recipe: TaskRollout
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
-        opened: OrderedDict[int, Callable[[Draw], dict[str, Any]]] = OrderedDict()
+        from sim2real.simulation.rollout import rollout
+
+        world, policy = self.recipe.open()
+        assert world.task is not None
+        task, robot = world.task, world.robot
 
         def run(draw: Draw) -> dict[str, Any]:
-            position = draw.index % len(self.recipes)
-            if position not in opened:
-                if len(opened) >= MOST_WORLDS:
-                    opened.popitem(last=False)
-                opened[position] = _diagnosed(self.recipes[position])
-            return {"task": self.names[position]} | opened[position](draw)
+            trace = Trace(task, tuple(int(j) for j in robot.arm))
+            episode = rollout(
+                world, policy, draw, privileged=self.recipe.privileged,
+                on_step=lambda step, observation, chunk: trace.add(world.truth(), observation, robot.gripper),
+            )  # fmt: skip
+            row = row_of(episode)
+            return row | {"cause": "" if row["success"] else diagnose(trace, episode.info)}
 
         return run
-
-
-def _diagnosed(recipe: TaskRollout) -> Callable[[Draw], dict[str, Any]]:
-    from sim2real.simulation.rollout import rollout
-
-    world, policy = recipe.open()
-    assert world.task is not None
-    task, robot = world.task, world.robot
-
-    def run(draw: Draw) -> dict[str, Any]:
-        trace = Trace(task, tuple(int(j) for j in robot.arm))
-        episode = rollout(
-            world, policy, draw, privileged=recipe.privileged,
-            on_step=lambda step, observation, chunk: trace.add(world.truth(), observation, robot.gripper),
-        )  # fmt: skip
-        row = row_of(episode)
-        return row | {"cause": "" if row["success"] else diagnose(trace, episode.info)}
-
-    return run
 
 
 def run_benchmark(
@@ -162,25 +142,17 @@ def _trials(
     """The first `count` trials of one policy on every task; those that are there already are not run again."""
     import pyarrow.compute as pc
 
-    rollout = SuiteRollout(tuple(plans), tuple(plan.factory for plan in plans.values()))
+    rollout = Several(tuple(plans), tuple(Trial(plan.factory) for plan in plans.values()))
     bound = {name: plan.bind() for name, plan in plans.items()}
+    draws = {name: replace(plan, draws=count).make_draws(bound[name])[0] for name, plan in plans.items()}
     first = next(iter(plans.values()))
     table = run_sweep(
-        rollout, _draws(plans, bound, count), out,
+        rollout, numbered(draws), out,
         identity={name: plan.identity(bound[name]) for name, plan in plans.items()},
         about=described("trials", seed=first.seed) | {"policy": first.policy},
         workers=workers, engine=engine, progress=progress,
     )  # fmt: skip
     return {name: table.filter(pc.equal(pc.field("task"), name)) for name in plans}
-
-
-def _draws(plans: Mapping[str, SweepPlan], bound: Mapping[str, BoundSpace], count: int) -> list[Draw]:
-    """`count` draws of every task, task by task; trial t of the k-th of K tasks has the index t·K + k."""
-    draws = []
-    for position, (name, plan) in enumerate(plans.items()):
-        made, _ = replace(plan, draws=count).make_draws(bound[name])
-        draws += [replace(draw, index=trial * len(plans) + position) for trial, draw in enumerate(made)]
-    return draws
 
 
 def _won(table: "pa.Table") -> np.ndarray:

@@ -18,12 +18,23 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
   sim2real pretrain --task lift --cameras cameras.toml --out runs/lift     (for your own camera, where it stands)
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
+  sim2real pretrain --suite table --minutes 60 --out runs/table          (one policy for many tasks)
   sim2real pretrain --task lift --observe pixels --out runs/lift-pixels
   sim2real pretrain --task lift --out runs/lift   (again after Ctrl-C: goes on where it was)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, task={"required": True, "help": "reach, push, lift, place, stack or module:Class"})
+    parser.add_argument(
+        "--suite", metavar="S", help="one policy for the tasks of a suite, instead of --task: table"
+    )
+    parser.add_argument("--split", metavar="S", help="with --suite: which part of it (seen)")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="PATTERN",
+        help="with --suite: only these, '*_in_bowl' (all of the split)",
+    )
+    add(parser, task={"help": "reach, push, lift, place, stack or module:Class"})
     add(parser, "out", "robot", "space", "twin", "cameras")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")
@@ -78,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, evaluate="episodes of the measurement at the end")
     parser.add_argument(
-        "--max-minutes", type=float, metavar="M", help="fit collection and training into this"
+        "--max-minutes", "--minutes", type=float, metavar="M", help="fit collection and training into this"
     )
     add(parser, "workers")
     parser.add_argument("--resume", action="store_true", help="go on in DIR, and refuse to begin anew")
@@ -94,9 +105,14 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
+    from sim2real.errors import UserError
 
-    kind = kind_of_settings(args.observe, vars(args))
-    for name in ("pictures", "backgrounds"):
+    if (args.task is None) == (args.suite is None):
+        raise UserError("give --task, or --suite for one policy for many tasks")
+    kind = kind_of_settings(args.observe, vars(args), suite=args.suite is not None)
+    if args.suite is not None:
+        args.task = args.suite
+    for name in ("pictures", "backgrounds", "tasks"):
         if getattr(args, name) is not None:
             setattr(args, name, tuple(getattr(args, name)))
     result = pretrain(

@@ -31,9 +31,10 @@ from pipelines.learning.backgrounds import read_photographs
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.relabelling import KnownZeros
 from randomization.progress import progress_bar
-from randomization.workers import Outcome, run_here, run_local
+from randomization.workers import Factory, Outcome, run_here, run_local
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.goal_view import ENTRY, goal_view
 from sim2real.observation import Feature, Observation, flatten
 from sim2real.parameters import Draw
 from sim2real.pictures import PictureInput
@@ -112,11 +113,14 @@ class Labeller:
         disturbance: Disturbance,
         labels: Labels,
         sight: Sight | None = None,
+        describe: Callable[[Observation], Observation] = lambda observation: {},
     ) -> None:
+        """`describe`: entries that the student is given besides what is observed, as a goal's rows."""
         self.horizon = expert.horizon
         self.sight = sight or Sight()
         self.world, self.expert, self.student = world, expert, student
         self.features, self.disturbance, self.labels_from = tuple(features), disturbance, labels
+        self.describe = describe
         d, period = disturbance, 1.0 / world.robot.policy_rate
         self._keep = float(np.exp(-period / d.memory))
         self._switch = period / d.turn
@@ -149,7 +153,7 @@ class Labeller:
         if self.labels_from == "objects":
             seen |= {name: observation[name] for name in JOINTS}
         label = np.asarray(self.expert.act(seen), dtype=np.float64)
-        vector = with_history(self._past, flatten(observation, self.features))
+        vector = with_history(self._past, flatten(observation | self.describe(observation), self.features))
         student_drives = self.student is not None and self._student_drives
         keep = self.sight.keep >= 1 or self._keeping.random() < self.sight.keep
         wanted = self.sight.pictures
@@ -243,7 +247,8 @@ class CollectEpisode:
             backgrounds=read_photographs(self.backgrounds),
         )
         features = task.features if self.features is None else self.features
-        driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight)
+        told = {"describe": goal_view(task).entries} if any(f.name == ENTRY for f in features) else {}
+        driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight, **told)
 
         def run(draw: Draw) -> dict[str, Any]:
             episode = rollout(world, driver, draw, linger=LINGER)
@@ -263,7 +268,7 @@ class CollectEpisode:
 
 
 def collect(
-    recipe: CollectEpisode,
+    recipe: Factory,
     draws: Sequence[Draw],
     *,
     workers: int,
@@ -313,6 +318,17 @@ def collect(
         "episodes": len(done),
         "pairs": len(demonstrations),
         "success_rate": successes / len(done),
-        "student_share": recipe.disturbance.student,
         "errors": len(outcomes) - len(done),
+        **_by_task(done),
     }
+
+
+def _by_task(done: Sequence[Outcome]) -> dict[str, Any]:
+    """Successes and episodes of every task, where there were several."""
+    counts: dict[str, list[int]] = {}
+    for outcome in done:
+        if (task := outcome.row.get("task")) is not None:
+            count = counts.setdefault(str(task), [0, 0])
+            count[0] += bool(outcome.row["success"])
+            count[1] += 1
+    return {"per_task": counts} if counts else {}

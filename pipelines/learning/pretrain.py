@@ -6,7 +6,7 @@ what it had already collected.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
+from randomization.workers import Factory
 from sim2real.camera import CameraModel
 from sim2real.camera_coverage import CAMERAS
 from sim2real.camera_placement import Placement
@@ -123,6 +124,10 @@ class PretrainSettings:
     def total_epochs(self) -> int:
         return self.epochs_per_round * self.rounds
 
+    def course(self) -> "Course":
+        """What is learned. Raises UserError for settings that do not fit together."""
+        return Course(self)
+
     def plan(self) -> SweepPlan:
         """The draws that demonstrations come from. Their seed is not the one that `evaluate` takes for the same
         number: a policy must be measured on draws that it was not trained on."""
@@ -169,21 +174,10 @@ def pretrain(
             raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
         options = replace(options, devices="1")
     check_options(options)
-    robot = Robot.load(settings.robot)
-    task = load_task(settings.task, robot.n)
-    plan = settings.plan()
     # Before the directory is claimed: a mistake in the request leaves nothing there.
-    features = settings.features(task)
-    arguments = network_arguments(
-        settings.network,
-        [(feature.name, feature.size) for feature in features],
-        robot,
-        load_policy(plan.policy, task, robot).horizon,
-        settings.network_options(task),
-    )
-    check_photographs(settings.photographs, plan.camera_models)
-    find_cameras(settings.sight.pictures, plan.camera_models or robot.cameras, "the policy")
-    previous, resume = begin_run(out, described_run(settings, plan), resume=resume)
+    course = settings.course()
+    arguments = course.arguments()
+    previous, resume = begin_run(out, course.described(), resume=resume)
     if finished_before(previous, out):
         curve = previous.pop("curve")
         return previous | {"steps": curve[-1]["step"] if curve else 0}
@@ -193,18 +187,18 @@ def pretrain(
         total_steps=settings.total_epochs * settings.batches,
         learning_rate=settings.learning_rate,
     )
-    model.network.set_robot(robot)
+    model.network.set_robot(course.robot)
     if options.precision == TrainerOptions().precision:
         model.network.reduce_precision()
     model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
     history = History(out / "metrics.json", previous.get("curve", ()))
-    info = policy_info(settings, robot, features, model.network, plan)
+    info = course.info(model.network)
 
     def export() -> float:
         return export_policy(model.network, info, out / "policy.onnx")
 
     pace = TimedPace(settings.rounds, settings.epochs_per_round, budget)
-    collector = _Collector(settings, plan, out, workers, pace, export, history, previous.get("rounds", []))
+    collector = _Collector(course, out, workers, pace, export, history, previous.get("rounds", []))
     data = ChunkDataModule(
         model.network,
         collector,
@@ -232,7 +226,7 @@ def pretrain(
     model.to("cpu")
     result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
     if finished and settings.evaluate:
-        result["evaluation"] = evaluate_file(settings, out, workers)
+        result["evaluation"] = course.measure(out / "policy.onnx", workers)
     history.write(**result)
     return result | {"rounds": collector.rounds, "steps": history.rows[-1]["step"] if history.rows else 0}
 
@@ -272,8 +266,7 @@ class _Collector:
 
     def __init__(
         self,
-        settings: PretrainSettings,
-        plan: SweepPlan,
+        course: "Course",
         out: Path,
         workers: int,
         pace: TimedPace,
@@ -281,46 +274,31 @@ class _Collector:
         history: History,
         rounds: list[dict[str, Any]],
     ) -> None:
-        self.settings, self.plan, self.out = settings, plan, out
+        self.course, self.out = course, out
         self.workers, self.pace, self.export, self.history = workers, pace, export, history
         self.rounds = self.history.extra["rounds"] = rounds
-        self.draws, _ = plan.make_draws(plan.bind())
 
     def __call__(self, group: int) -> Demonstrations:
         path = self.out / "data" / f"round-{group}.npz"
         if path.exists():
             return Demonstrations.load(path)
-        s, share = self.settings, student_share(group, self.settings.rounds)
+        s = self.course.settings
+        share = student_share(group, s.rounds)
         if group > 0:
             self.export()
-        recipe = CollectEpisode(
-            s.robot,
-            s.task,
-            Disturbance(noise=s.noise, student=share),
-            student=str(self.out / "policy.onnx") if share > 0 else None,
-            expert=s.expert,
-            labels=s.labels,
-            nominal=self.plan.nominal,
-            features=s.features(load_task(s.task, Robot.load(s.robot).n)),
-            sight=s.sight,
-            backgrounds=s.photographs,
-            cameras=self.plan.camera_models,
-        )
         demonstrations, summary = collect(
-            recipe,
-            self.round_draws(group),
+            self.course.recipe(share, str(self.out / "policy.onnx") if share > 0 else None),
+            self.course.round_draws(group, self.rounds),
             workers=self.workers,
             label=f"collect {group + 1}/{s.rounds}",
             expired=self.pace.begin(group),
         )
         demonstrations.save(path)
-        self.rounds = self.history.extra["rounds"] = [*self.rounds[:group], summary]
+        self.rounds = self.history.extra["rounds"] = [
+            *self.rounds[:group],
+            summary | {"student_share": share},
+        ]
         return demonstrations
-
-    def round_draws(self, group: int) -> list[Draw]:
-        """The draws of one round: every draw is used once."""
-        stops = np.linspace(0, len(self.draws), self.settings.rounds + 1).round().astype(int)
-        return self.draws[stops[group] : stops[group + 1]]
 
 
 def student_share(group: int, rounds: int) -> float:
@@ -328,41 +306,104 @@ def student_share(group: int, rounds: int) -> float:
     return 0.0 if group == 0 else 0.5 + 0.4 * (group - 1) / max(1, rounds - 2)
 
 
-def described_run(settings: PretrainSettings, plan: SweepPlan) -> dict[str, Any]:
-    """The run's config.json."""
-    numbers = {name: value for name, value in asdict(settings).items() if name not in NAMED}
-    identity = {**plan.identity(plan.bind()), "seed": settings.seed, "settings": numbers}
-    if settings.photographs:
-        identity["backgrounds"] = [file_hash(file) for file in settings.photographs]
-    return described("pretrain", seed=settings.seed, settings=asdict(settings), identity=identity)
+class Course:
+    """What a pretraining learns: where demonstrations come from, what the policy observes, how it is measured.
 
+    This one is of a single task. Raises UserError for settings that do not fit together.
+    """
 
-def policy_info(
-    settings: PretrainSettings,
-    robot: Robot,
-    features: tuple[Feature, ...],
-    network: PolicyNetwork,
-    plan: SweepPlan,
-) -> PolicyInfo:
-    """What the policy file will say about itself."""
-    config = described_run(settings, plan)
-    return PolicyInfo(
-        task=load_task(settings.task).name,
-        robot=robot.name,
-        joints=robot.joint_names,
-        features=features,
-        horizon=network.horizon,
-        policy_rate=robot.policy_rate,
-        command_rate=robot.command_rate,
-        pictures=network.pictures,
-        history=network.history,
-        provenance={
-            **{key: config[key] for key in ("command", "settings", "versions", "created")},
-            "expert": policy_identity(settings.expert),
-            "space": plan.space.to_dict(),
-            CAMERAS: trained_for(plan),
-        },
-    )
+    def __init__(self, settings: PretrainSettings) -> None:
+        self.settings = settings
+        self.robot = Robot.load(settings.robot)
+        self.plan = settings.plan()
+        self.task = load_task(settings.task, self.robot.n)
+        self.features = settings.features(self.task)
+
+    def arguments(self) -> dict[str, Any]:
+        """Constructor arguments of the network."""
+        check_photographs(self.settings.photographs, self.plan.camera_models)
+        cameras = self.plan.camera_models or self.robot.cameras
+        find_cameras(self.settings.sight.pictures, cameras, "the policy")
+        return network_arguments(
+            self.settings.network,
+            [(feature.name, feature.size) for feature in self.features],
+            self.robot,
+            load_policy(self.plan.policy, self.task, self.robot).horizon,
+            self.settings.network_options(self.task),
+        )
+
+    def described(self) -> dict[str, Any]:
+        """The run's config.json."""
+        numbers = {name: value for name, value in asdict(self.settings).items() if name not in NAMED}
+        identity = {**self.identity(), "seed": self.settings.seed, "settings": numbers}
+        if self.settings.photographs:
+            identity["backgrounds"] = [file_hash(file) for file in self.settings.photographs]
+        return described(
+            "pretrain", seed=self.settings.seed, settings=asdict(self.settings), identity=identity
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the demonstrations, by content."""
+        return self.plan.identity(self.plan.bind())
+
+    def info(self, network: PolicyNetwork) -> PolicyInfo:
+        """What the policy file will say about itself."""
+        config = self.described()
+        return PolicyInfo(
+            task=self.task.name,
+            robot=self.robot.name,
+            joints=self.robot.joint_names,
+            features=self.features,
+            horizon=network.horizon,
+            policy_rate=self.robot.policy_rate,
+            command_rate=self.robot.command_rate,
+            pictures=network.pictures,
+            history=network.history,
+            provenance={
+                **{key: config[key] for key in ("command", "settings", "versions", "created")},
+                "expert": policy_identity(self.settings.expert),
+                "space": self.plan.space.to_dict(),
+                CAMERAS: trained_for(self.plan),
+            },
+        )
+
+    def recipe(self, student_share: float, student: str | None) -> Factory:
+        """How an episode of a round is collected, in which a student drives for a share of the time."""
+        s = self.settings
+        return CollectEpisode(
+            s.robot,
+            s.task,
+            Disturbance(noise=s.noise, student=student_share),
+            student=student,
+            expert=s.expert,
+            labels=s.labels,
+            nominal=self.plan.nominal,
+            features=self.features,
+            sight=s.sight,
+            backgrounds=s.photographs,
+            cameras=self.plan.camera_models,
+        )
+
+    def round_draws(self, group: int, rounds: Sequence[Mapping[str, Any]]) -> list[Draw]:
+        """The draws of one round: every draw is used once. `rounds`: what came of the earlier ones."""
+        draws, _ = self.plan.make_draws(self.plan.bind())
+        stops = np.linspace(0, len(draws), self.settings.rounds + 1).round().astype(int)
+        return draws[stops[group] : stops[group + 1]]
+
+    def measure(self, policy: Path, workers: int) -> dict[str, Any]:
+        """A quick measurement of the finished policy, on draws that `sim2real evaluate --seed` 10,000 + seed gives."""
+        s = self.settings
+        plan = make_plan(
+            task=s.task,
+            robot=s.robot,
+            policy=str(policy),
+            draws=s.evaluate,
+            seed=10_000 + s.seed,
+            space=s.space,
+            twin=s.twin,
+            cameras=s.camera_models,
+        )
+        return evaluate(plan, workers=workers)
 
 
 def trained_for(plan: SweepPlan) -> dict[str, Any]:
@@ -376,18 +417,3 @@ def trained_for(plan: SweepPlan) -> dict[str, Any]:
             short: list(bound.range(name)) for short, name in names.items() if name in bound.parameters
         }
     }
-
-
-def evaluate_file(settings: PretrainSettings, out: Path, workers: int) -> dict[str, Any]:
-    """A quick measurement of the finished policy, on draws that `sim2real evaluate --seed` 10,000 + seed gives."""
-    plan = make_plan(
-        task=settings.task,
-        robot=settings.robot,
-        policy=str(out / "policy.onnx"),
-        draws=settings.evaluate,
-        seed=10_000 + settings.seed,
-        space=settings.space,
-        twin=settings.twin,
-        cameras=settings.camera_models,
-    )
-    return evaluate(plan, workers=workers)

@@ -11,14 +11,24 @@ if TYPE_CHECKING:
 Observe = Literal["state", "pixels"]
 
 
-def kind_of_settings(observe: str, given: Mapping[str, Any]) -> "type[PretrainSettings]":
+def kind_of_settings(
+    observe: str, given: Mapping[str, Any], *, suite: bool = False
+) -> "type[PretrainSettings]":
     """The class of the settings; `given` are the values by name, None where nothing was said.
 
-    Raises UserError for settings that only policies of pixels have.
+    Raises UserError for settings that only policies of pixels, or of a suite, have.
     """
     from pipelines.learning.pixels import PIXELS_ONLY, PixelSettings
     from pipelines.learning.pretrain import PretrainSettings
+    from pipelines.learning.suite import SUITE_ONLY, SuiteSettings
 
+    if suite:
+        if observe != "state":
+            raise UserError("a policy for a suite observes the objects' places; leave --observe out")
+        return SuiteSettings
+    if said := [name for name in SUITE_ONLY if given.get(name) is not None]:
+        flags = ", ".join("--" + name for name in said)
+        raise UserError(f"{flags}: only policies for a suite have this; add --suite table (suite='table')")
     if observe == "pixels":
         return PixelSettings
     if observe != "state":

@@ -7,7 +7,7 @@ hand says which objects those are.
 from typing import TYPE_CHECKING, Any
 
 from sim2real.errors import UserError
-from sim2real.goal_view import ENTRY, GoalView
+from sim2real.goal_view import ENTRY, goal_view
 from sim2real.observation import Observation
 
 if TYPE_CHECKING:
@@ -27,13 +27,11 @@ class GoalPolicy:
 
     def __init__(self, policy: "FilePolicy", task: Any) -> None:
         """`task`: one of a suite, or of a file. Raises UserError for one whose goal is not data."""
-        view = getattr(task, "view", None)
-        if not isinstance(view, GoalView):
-            raise UserError(
-                f"{policy.where} is for tasks whose goal is data, as table/cube_in_bowl, not for '{task.name}'; "
-                "`sim2real tasks --suite table` lists some"
-            )
-        self.policy, self.view = policy, view
+        try:
+            self.view = goal_view(task)
+        except UserError as error:
+            raise UserError(f"{policy.where} is told its goal; {error}") from None
+        self.policy = policy
         self.horizon, self.info, self.where = policy.horizon, policy.info, policy.where
 
     def reset(self, seed: int) -> None:

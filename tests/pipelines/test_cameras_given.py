@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
-from pipelines.learning.pretrain import PretrainSettings, described_run, trained_for
+from pipelines.learning.pretrain import PretrainSettings, trained_for
 from pipelines.runs import claim
 from pipelines.sweeps.plan import plan_of
 from pipelines.sweeps.simulated import make_plan
@@ -69,7 +69,7 @@ def test_a_pretrained_policy_is_of_its_cameras(tmp_path: Path) -> None:
     path = written(tmp_path / "cameras.toml", ABOVE)
     anywhere, fixed = PretrainSettings(task="lift"), PretrainSettings(task="lift", cameras=path)
     tables = PretrainSettings(task="lift", cameras={"above": ABOVE.table()})
-    runs = [described_run(settings, settings.plan()) for settings in (anywhere, fixed, tables)]
+    runs = [settings.course().described() for settings in (anywhere, fixed, tables)]
     assert runs[1]["identity"]["cameras"] == runs[2]["identity"]["cameras"]
     claim(tmp_path / "run", runs[1])
     assert claim(tmp_path / "run", runs[2]) is not None

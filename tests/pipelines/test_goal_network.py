@@ -98,7 +98,7 @@ def test_the_file_does_what_the_network_does_and_takes_goals(tmp_path: Path) -> 
     with torch.no_grad():
         expected = policy(vector(observation, task.view.entries(observation)[ENTRY]))[0].numpy()
     assert np.allclose(loaded.act(observation), expected, atol=1e-4)
-    with pytest.raises(UserError, match="whose goal is data"):
+    with pytest.raises(UserError, match="is not data"):
         load_policy(str(path), load_task("lift"), robot)
 
 

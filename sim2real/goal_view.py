@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
-from sim2real.observation import Observation, object_keys
+from sim2real.observation import AXIS, Observation, object_keys
 from sim2real.predicates import At, Held, In, Near, Not, On, Predicate, Raised
-from sim2real.task import AXIS
 
 Array = NDArray[np.float64]
 

@@ -32,6 +32,9 @@ from sim2real.objects import ObjectSpec
 Array = NDArray[np.float64]
 Observation = dict[str, Array]
 
+AXIS = (0.04, 0.0)
+"""x, y of the axis about which the arm turns, m: the centre of the polar coordinates in which things are drawn."""
+
 MIDDLE = (0.25, 0.0)
 """x, y of the middle of the workspace, m: where an object is said to be that was never seen."""
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from sim2real.errors import UserError, nearest
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation
-from sim2real.task import left_alone
 from sim2real.text import printable
-from sim2real.truth import Truth
+from sim2real.truth import Truth, left_alone
 
 Array = NDArray[np.float64]
 Specs = Mapping[str, ObjectSpec]

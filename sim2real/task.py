@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.objects import ByName, ObjectSpec, Pose, checked, unknown
-from sim2real.observation import Feature, Observation
+from sim2real.observation import AXIS, Feature, Observation
 from sim2real.parameters import Parameter
 from sim2real.policies.protocol import Policy
 from sim2real.robot import Robot
 
 if TYPE_CHECKING:
-    from sim2real.truth import ObjectState, Truth
+    from sim2real.truth import Truth
 
 Array = NDArray[np.float64]
-
-AXIS = (0.04, 0.0)
-"""Centre of the polar coordinates that goals and objects are drawn in (the pan axis): x, y in m."""
 
 CUBE = 0.025
 """Side of the cube that the tasks here are about, m."""
@@ -236,17 +233,3 @@ def apart(
         radius, angle = (rng.uniform(*region[f"task.{what}.{key}"]) for key in ("radius", "angle"))
         place = polar(radius, angle)
     return place
-
-
-AWAY = 0.04
-"""m between the tool and an object that the hand is away from."""
-
-AT_REST = 0.02
-"""m/s below which an object is at rest: what the simulated contacts leave of motion is a tenth of it."""
-
-
-def left_alone(state: "ObjectState", truth: "Truth") -> bool:
-    """Whether an object is at rest, with nothing of the arm at it and the tool `AWAY`."""
-    away = math.dist(state.position.tolist(), truth.tool_position.tolist()) >= AWAY
-    at_rest = float(np.linalg.norm(state.velocity)) < AT_REST
-    return away and at_rest and not state.touches & {"finger", "jaw", "arm"}

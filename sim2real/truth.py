@@ -1,5 +1,6 @@
 """The true state of a simulated scene, as tasks and experts judge it."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,3 +50,17 @@ class Truth:
     tool_rotation: Array
     goal: Array
     objects: ByName[ObjectState] = field(default_factory=ByName)
+
+
+AWAY = 0.04
+"""m between the tool and an object that the hand is away from."""
+
+AT_REST = 0.02
+"""m/s below which an object is at rest: what the simulated contacts leave of motion is a tenth of it."""
+
+
+def left_alone(state: ObjectState, truth: Truth) -> bool:
+    """Whether an object is at rest, with nothing of the arm at it and the tool `AWAY`."""
+    away = math.dist(state.position.tolist(), truth.tool_position.tolist()) >= AWAY
+    at_rest = float(np.linalg.norm(state.velocity)) < AT_REST
+    return away and at_rest and not state.touches & {"finger", "jaw", "arm"}

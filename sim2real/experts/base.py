@@ -20,7 +20,8 @@ from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_keys
 from sim2real.policies.protocol import HORIZON
 from sim2real.robot import Robot
-from sim2real.task import AWAY, CUBE
+from sim2real.task import CUBE
+from sim2real.truth import AWAY
 
 Array = NDArray[np.float64]
 

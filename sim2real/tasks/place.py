@@ -10,7 +10,8 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, apart, left_alone, polar, polar_parameters, yaw_parameter
+from sim2real.task import CUBE, Scene, Task, apart, polar, polar_parameters, yaw_parameter
+from sim2real.truth import left_alone
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Policy

@@ -9,11 +9,12 @@ from sim2real.errors import UserError
 from sim2real.experts.base import grip_angles
 from sim2real.model.kinematics import tool_pose
 from sim2real.objects import ByName
+from sim2real.observation import AXIS
 from sim2real.robot import Robot
-from sim2real.task import AXIS, CUBE, Hold, left_alone
+from sim2real.task import CUBE, Hold
 from sim2real.tasks import place, push, stack
 from sim2real.tasks.registry import load_task, task_names
-from sim2real.truth import ObjectState, Truth
+from sim2real.truth import ObjectState, Truth, left_alone
 
 ROBOT = Robot.load("so101")
 

@@ -192,6 +192,7 @@ def finetune(
     patience: int | None = None,
     mapping: Sequence[str] = (),
     steps: int | None = None,
+    curve: Sequence[int] | None = None,
     seed: int = 0,
     epochs: int | None = None,
     batches: int | None = None,
@@ -206,9 +207,9 @@ def finetune(
     """Adapt a policy file to a LeRobot data set, mixed with simulated episodes, into the directory `out`.
 
     robot and task: the policy's own by default. episodes: which ones, as in "0:4,6". What is None has the default of
-    `FinetuneSettings`, which says what it means. A policy that sees is adapted to the recording alone: mapping, as in
-    ("observation.images.wrist=wrist",), says which pictures are which of its cameras, and steps how long it is trained
-    (`PixelTuning`). Raises UserError for a policy that cannot be trained further or is for
+    `FinetuneSettings`, which says what it means. mapping, as in ("elbow=elbow_flex", "observation.images.phone=wrist"):
+    what features, joints and cameras of the data set are called here. A policy that sees is adapted to the recording
+    alone; steps: how long it is trained (`PixelTuning`). Raises UserError for a policy that cannot be trained further or is for
     another robot, and for data that lack something.
     """
     from pipelines.identification.source import robot_of
@@ -216,6 +217,7 @@ def finetune(
     from pipelines.learning.finetune import finetune as run
     from pipelines.learning.trainer import TrainerOptions
     from pipelines.sweeps.simulated import worker_count
+    from sim2real.lerobot.mapping import parse_names
 
     spec = policy_name(policy)
     if spec is None:
@@ -235,8 +237,8 @@ def finetune(
             thaw=thaw, patience=patience, epochs=epochs, batches=batches, evaluate=evaluate,
         )  # fmt: skip
         return _tuned(finetune_pixels(settings_of(said), Path(out)), Path(out))
-    if mapping or steps is not None:
-        raise UserError(f"mapping and steps are for policies that see; {spec} takes no pictures")
+    if steps is not None:
+        raise UserError(f"steps are for policies that see; {spec} takes no pictures")
     settings = FinetuneSettings(
         policy=spec,
         data=root,
@@ -249,11 +251,13 @@ def finetune(
         episodes=episodes,
         arm=arm or getattr(data, "arm", None),
         fps=fps,
+        names=parse_names(mapping),
         every_episode=every_episode,
         lead=lead,
         **_given(
             simulated=simulated, labels=labels, failures=failures, mix=mix, rehearsal=rehearsal, train=train,
             thaw=thaw, patience=patience, seed=seed, epochs=epochs, batches=batches,
+            curve=None if curve is None else tuple(curve),
             batch_size=batch_size, learning_rate=learning_rate, evaluate=evaluate,
         ),
     )  # fmt: skip

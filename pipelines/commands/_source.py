@@ -41,7 +41,22 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--arm", metavar="NAME", help="which of several: left takes joints named left_…")
     parser.add_argument("--episodes", metavar="A:B", help="as in Python, or several: 0:4,6 (default: all)")
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        dest="mapping",
+        metavar="THEIRS=OURS",
+        help="what a feature, a joint or a camera of the data set is called here (again for each)",
+    )
     parser.add_argument("--fps", type=rate, metavar="HZ", help="the true rate, where the data set is wrong")
+
+
+def names_of(args: argparse.Namespace) -> dict[str, str]:
+    """What --map says. Raises UserError."""
+    from sim2real.lerobot.mapping import parse_names
+
+    return parse_names(args.mapping)
 
 
 def rate(text: str) -> float:
@@ -86,7 +101,7 @@ def _reading(args: argparse.Namespace) -> "tuple[Path, Robot, dict[str, Any]]":
     root = as_dataset(args.data, args.robot)
     robot, remarks = robot_of(args.robot, root)
     how = {name: getattr(args, name) for name in ("calibration", "units", "episodes", "arm", "fps")}
-    return root, robot, how | {"remarks": remarks}
+    return root, robot, how | {"remarks": remarks, "names": names_of(args)}
 
 
 def _say(log: "ArmLog", robot: "Robot") -> None:

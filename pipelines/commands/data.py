@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     root = as_dataset(args.data, args.robot)
     robot, remarks = robot_of(args.robot, root)
     report = check(
-        LeRobotDataset.open(root, args.arm),
+        LeRobotDataset.open(root, args.arm, _source.names_of(args)),
         robot,
         calibration=args.calibration,
         units=args.units,

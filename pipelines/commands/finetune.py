@@ -70,21 +70,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=int, metavar="N", help="epochs without gain before the end (0: never)"
     )
     parser.add_argument(
-        "--map",
-        dest="mapping",
-        action="append",
-        default=[],
-        metavar="FEATURE=CAMERA",
-        help="for a policy that sees: which pictures of the data set are which camera of the policy's",
-    )
-    parser.add_argument(
         "--steps",
         type=int,
         metavar="N",
         help="for a policy that sees: steps of training on each number of episodes",
     )
+    parser.add_argument(
+        "--curve", type=counts, metavar="0,5,10", help="measure success after so many recorded episodes, too"
+    )
     add(parser, "epochs", "learning_rate", "evaluate", "seed", "workers")
     add(parser, "accelerator", "devices", "precision")
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """--curve: counts of episodes."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def mix(text: str) -> "float | str":
@@ -112,10 +112,11 @@ def run(args: argparse.Namespace) -> int:
     args.robot = args.robot or robot.name
     if _seeing.sees(args.policy):
         return _seeing.run(args, remarks)
-    if args.mapping or args.steps is not None:
-        raise UserError(f"--map and --steps are for policies that see; {args.policy} takes no pictures")
+    if args.steps is not None:
+        raise UserError(f"--steps is for policies that see; {args.policy} takes no pictures")
     for remark in remarks:
         say(f"note: {remark}")
+    args.names = _source.names_of(args)
     result = finetune(
         settings_from(FinetuneSettings, args),
         Path(args.out),

@@ -76,14 +76,15 @@ def open_readings(
     episodes: str | None = None,
     arm: str | None = None,
     fps: float | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Readings:
     """Read the chosen episodes of a LeRobot data set; `arm` chooses one of several, `fps` (Hz) overrules the stated
-    rate and the time stamps.
+    rate and the time stamps, `names` are ours by theirs (`sim2real/lerobot/mapping.py`).
 
     Raises UserError for what is missing or unclear in it as a whole, when no episode can be read, and for actions that
     cannot be the commands of the states.
     """
-    dataset = LeRobotDataset.open(data, arm)
+    dataset = LeRobotDataset.open(data, arm, names)
     dataset.require(schema.STATE, schema.ACTION)
     convert = dataset.converter(robot, dataset.calibration(robot, calibration), units)
     found = read_episodes(dataset, robot, convert, positions=dataset.select(episodes), fps=fps)

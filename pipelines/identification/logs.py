@@ -1,6 +1,6 @@
 """Real logs of arms as what simulation replays: a data set's commands and states in radians, at an even rate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,6 +81,7 @@ class ArmLog:
 def load_arm_log(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
     episodes: str | None = None, arm: str | None = None, fps: float | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> ArmLog:  # fmt: skip
     """Read a LeRobot data set; `arm` chooses one of several, `fps` overrules the stated rate and the time stamps.
 
@@ -88,7 +89,7 @@ def load_arm_log(
     unclear in it, naming what to do.
     """
     readings = open_readings(
-        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
     )
     return arm_log(readings, (*readings.remarks, *readings.lost()))
 
@@ -96,10 +97,11 @@ def load_arm_log(
 def load_arm_logs(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
     episodes: str | None = None, arm: str | None = None, fps: float | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> list[ArmLog]:  # fmt: skip
     """Read a LeRobot data set as `load_arm_log` does, all of it: a log for each rate, that of most episodes first."""
     readings = open_readings(
-        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
     )
     first = _log_at(readings, readings.rate, (*readings.remarks, *readings.lost()))
     rates = sorted({episode.fps for episode in readings.episodes.values()} - {readings.rate})

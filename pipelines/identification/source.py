@@ -13,14 +13,16 @@ from sim2real.robot import Robot
 def read_log(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
     episodes: str | None = None, arm: str | None = None, fps: float | None = None, remarks: Sequence[str] = (),
-    nominal: Mapping[str, float] | None = None,
+    nominal: Mapping[str, float] | None = None, names: Mapping[str, str] | None = None,
 ) -> ArmLog:  # fmt: skip
     """`load_arm_log` after `remarks` that are known already, and with one where the arm's zeros seem to be misplaced,
     judged by the twin `nominal`.
 
     Raises UserError.
     """
-    log = load_arm_log(data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps)
+    log = load_arm_log(
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
+    )
     doubt = misplaced(log, robot, nominal)
     return replace(log, remarks=(*remarks, *log.remarks, *([doubt] if doubt else [])))
 
@@ -28,14 +30,14 @@ def read_log(
 def read_logs(
     data: str | Path, robot: Robot, *, calibration: str | Path | None = None, units: str = "auto",
     episodes: str | None = None, arm: str | None = None, fps: float | None = None, remarks: Sequence[str] = (),
-    nominal: Mapping[str, float] | None = None,
+    nominal: Mapping[str, float] | None = None, names: Mapping[str, str] | None = None,
 ) -> list[ArmLog]:  # fmt: skip
     """As `read_log`, with a log for each rate in the data set; the first, of most episodes, has the remarks.
 
     Raises UserError.
     """
     first, *others = load_arm_logs(
-        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+        data, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
     )
     doubt = misplaced(first, robot, nominal)
     return [replace(first, remarks=(*remarks, *first.remarks, *([doubt] if doubt else []))), *others]

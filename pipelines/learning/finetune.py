@@ -25,6 +25,7 @@ from pipelines.learning.adapters import merged
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.collect import CollectEpisode, Disturbance, collect
 from pipelines.learning.comparing import paired, worse
+from pipelines.learning.curve import curve_text, learning_curve
 from pipelines.learning.data import ChunkDataModule, GroupSchedule, error_degrees
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
@@ -85,6 +86,8 @@ class _Run:
     recorded: Demonstrations | None = None
     summaries: list[dict[str, Any]] = field(default_factory=list)
     """Of the rounds of collection."""
+    mixed: list[tuple[Demonstrations, float]] = field(default_factory=list)
+    """What is mixed in, and the share of what is not recorded."""
 
 
 def finetune(
@@ -155,6 +158,13 @@ def finetune(
         else:
             result["forgetting"] = result["simulation"]
         result["forgotten"] = worse(result["forgetting"])
+    if finished and settings.curve:
+        result["episodes_curve"] = learning_curve(
+            network, parent.info, robot, recorded, run.mixed, float(result["mix"]["chosen"]), settings,
+            out / "curve", lambda policy: _measured(run, policy, run.space, settings.twin),
+        )  # fmt: skip
+        for line in curve_text(result["episodes_curve"]):
+            tell(line)
     history.write(**result)
     return result
 
@@ -176,6 +186,7 @@ def _narrowed(
             episodes=settings.episodes,
             arm=settings.arm,
             fps=settings.fps,
+            names=settings.names,
         )
     except UserError as error:
         if settings.space == IDENTIFIED:
@@ -224,6 +235,7 @@ def _recorded(
         episodes=settings.episodes,
         arm=settings.arm,
         fps=settings.fps,
+        names=settings.names,
         every_episode=settings.every_episode,
         failures=settings.failures != "leave-out" and settings.labels != "recorded",
         lead=settings.lead,
@@ -345,14 +357,15 @@ def _train(
     at_once = len(kinds) - max(rounds - 1, 0)
     for group in range(1, at_once):
         groups[group] = source(group)
+    others = _shares(kinds[:at_once], 0.0, settings.rehearsal)
+    run.mixed = [(groups[g], others[g]) for g in range(1, at_once)]
     mix = settings.mix
     result["mix"] = {"chosen": mix, "by": "settings"}
     if mix == "auto":
         held_in, held_out = recorded.split(settings.held_out, settings.seed)
         if len(held_out):
-            parts = [held_in, *(groups[g] for g in range(1, at_once))]
-            others = [_shares(kinds[:at_once], 0.0, settings.rehearsal)[g] for g in range(1, at_once)]
-            tried = chosen_mix(network, parts, others, held_out, settings)
+            parts = [held_in, *(pairs for pairs, _ in run.mixed)]
+            tried = chosen_mix(network, parts, others[1:], held_out, settings)
             mix = tried["chosen"]
             result["mix"] = tried
             table = ", ".join(f"{row['mix']:.0%}: {row['held_out_deg']:.2f}°" for row in tried["tried"])
@@ -442,13 +455,22 @@ def _module(settings: FinetuneSettings, network: PolicyNetwork) -> ChunkCloning:
 
 def _compared(run: _Run, space: Any, twin: Any) -> dict[str, Any]:
     """Parent and result on the same unseen draws of a space, side by side."""
+    before, after = (
+        _measured(run, p, space, twin) for p in (run.settings.policy, str(run.out / "policy.onnx"))
+    )
+    return paired(before, after)
+
+
+def _measured(run: _Run, policy: str, space: Any, twin: Any) -> dict[str, Any]:
+    """Success of a policy file, on draws that are the same for every policy of these settings."""
     settings = run.settings
-
-    def measured(policy: str) -> dict[str, Any]:
-        plan = make_plan(
-            task=run.task, robot=settings.robot, policy=policy, draws=settings.evaluate,
-            seed=10_000 + settings.seed, space=space, twin=twin,
-        )  # fmt: skip
-        return evaluate(plan, workers=run.workers)
-
-    return paired(measured(settings.policy), measured(str(run.out / "policy.onnx")))
+    plan = make_plan(
+        task=run.task,
+        robot=settings.robot,
+        policy=policy,
+        draws=max(settings.evaluate, 1),
+        seed=10_000 + settings.seed,
+        space=space,
+        twin=twin,
+    )
+    return evaluate(plan, workers=run.workers)

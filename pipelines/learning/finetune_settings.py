@@ -21,7 +21,7 @@ RATES: Mapping[str, float] = {"head": 5e-4, "adapters": 1e-3, "all": 3e-4}
 class FinetuneSettings:
     """Everything that decides a fine-tuned policy. `task` None: the one the policy was trained for.
 
-    `units`, `episodes`, `arm`, `fps` say how the data set is read, as `open_readings` takes them.
+    `units`, `episodes`, `arm`, `fps`, `names` say how the data set is read, as `open_readings` takes them.
     `lead`: how much later than due the recorded actions are learned, in policy periods (None: estimated, see
     `recorded.py`). `labels`: what is learned in recorded states: what was "recorded", or what the "expert" would do
     ("auto": the latter where the policy itself drove, and there is an expert). `failures` in the recordings: "avoid"
@@ -32,7 +32,7 @@ class FinetuneSettings:
     default space. `train`: "head", "adapters" of rank `rank`, or "all", of which all but the head is frozen until the
     share `thaw` of the training is done. `simulated` episodes are collected in `rounds`; `student` is the share of the
     time in which the policy itself drives them. Training ends early after `patience` epochs in which held-out recorded
-    episodes did not get better (0: never).
+    episodes did not get better (0: never). `curve`: after how many recorded episodes success is measured besides.
     """
 
     policy: str
@@ -44,6 +44,7 @@ class FinetuneSettings:
     episodes: str | None = None
     arm: str | None = None
     fps: float | None = None
+    names: Mapping[str, str] | None = None
     every_episode: bool = False
     lead: float | None = None
     labels: Labels = "auto"
@@ -67,6 +68,7 @@ class FinetuneSettings:
     patience: int = 6
     held_out: float = 0.2
     evaluate: int = 50
+    curve: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in _ALLOWED.items():
@@ -85,6 +87,9 @@ class FinetuneSettings:
             raise UserError("epochs, batches, batch size, rank and rounds must be at least 1")
         if min(self.simulated, self.evaluate, self.patience) < 0:
             raise UserError("simulated, evaluate and patience must be at least 0")
+        object.__setattr__(self, "curve", tuple(self.curve))
+        if any(count < 0 for count in self.curve):
+            raise UserError(f"the curve takes counts of episodes, 0 or more; got {self.curve}")
         if self.mix == "auto" and self.simulated == 0:
             object.__setattr__(self, "mix", 1.0)
 

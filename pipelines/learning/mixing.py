@@ -9,7 +9,7 @@ import torch
 from pipelines.learning.adapters import add_adapters
 from pipelines.learning.data import JoinedPairs, PairDataset, RandomBatches, error_degrees
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.finetune_settings import FinetuneSettings
+from pipelines.learning.finetune_settings import FinetuneSettings, Train
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import build_network
 
@@ -35,9 +35,14 @@ def chosen_mix(
     "by" and "tried", rows with "mix" and "held_out_deg".
     """
     datasets = [PairDataset(group, network) for group in groups]
+    steps = max(1, min(STEPS, settings.epochs * settings.batches // 6))
     errors: dict[float, float] = {}
     for mix in RATIOS:
-        trained = _trial(network, datasets, [mix, *((1 - mix) * share for share in others)], settings)
+        copy = build_network(network.arguments)
+        copy.load_state_dict(network.state_dict())
+        trained = briefly_trained(
+            copy, datasets, [mix, *((1 - mix) * share for share in others)], settings, settings.train, steps
+        )
         errors[mix] = error_degrees(trained, held_out) or 0.0
     best = RATIOS[0]
     for mix in RATIOS[1:]:
@@ -47,28 +52,28 @@ def chosen_mix(
     return {"chosen": best, "by": "held-out recorded episodes", "tried": tried}
 
 
-def _trial(
+def briefly_trained(
     network: PolicyNetwork,
     datasets: Sequence[PairDataset],
     shares: Sequence[float],
     settings: FinetuneSettings,
+    train: Train,
+    steps: int,
+    rate: float | None = None,
 ) -> PolicyNetwork:
-    """The network after a few steps with these shares."""
-    copy = build_network(network.arguments)
-    copy.load_state_dict(network.state_dict())
+    """The network itself, after so many steps with these shares of the data sets."""
     torch.manual_seed(settings.seed)
-    if settings.train == "adapters":
-        add_adapters(copy, settings.rank)
-    elif settings.train == "head":
-        copy.freeze_trunk()
+    if train == "adapters":
+        add_adapters(network, settings.rank)
+    elif train == "head":
+        network.freeze_trunk()
     joined = JoinedPairs(datasets)
     rows = [torch.arange(a, b) for a, b in pairwise(joined.starts.tolist())]
-    steps = max(1, min(STEPS, settings.epochs * settings.batches // 6))
     batches = RandomBatches(rows, shares, settings.batch_size, steps, settings.seed)
-    trained = [value for value in copy.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=1e-4)
+    trained = [value for value in network.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=rate or settings.rate, weight_decay=1e-4)
     for batch in batches:
         optimizer.zero_grad()
-        copy.losses(joined[batch])[0].backward()
+        network.losses(joined[batch])[0].backward()
         optimizer.step()
-    return copy
+    return network

@@ -10,7 +10,7 @@ every round of recording and fine-tuning. So chunks are taken a little later in 
 which they agree best with what the parent policy would have asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def load_recorded(
     episodes: str | None = None,
     arm: str | None = None,
     fps: float | None = None,
+    names: Mapping[str, str] | None = None,
     every_episode: bool = False,
     failures: bool = False,
     lead: float | None = None,
@@ -57,16 +58,17 @@ def load_recorded(
 ) -> tuple[Demonstrations, dict[str, Any]]:
     """The demonstrations in a LeRobot data set for a policy, and a summary of what was used.
 
-    Read and checked as by `replay` and `identify` (`open_readings` says what `units`, `episodes`, `arm` and `fps` do):
-    episodes that cannot be read are left out, each is taken at the rate that its time stamps tell, and is cut where
-    frames are missing. Only episodes of `task`, where the data set knows it, and only those that were judged a success,
+    Read and checked as by `replay` and `identify` (`open_readings` says what `units`, `episodes`, `arm`, `fps` and
+    `names` do): episodes that cannot be read are left out, each is taken at the rate that its time stamps tell, and is
+    cut where frames are missing. Only episodes of `task`, where the data set knows it, and only those that were judged
+    a success,
     unless `every_episode` or none was judged at all; with `failures` those that were judged one come along, by their
     numbers under "failed" in the summary. `lead` in policy
     periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
     naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
     and when no usable episode is left.
     """
-    data = LeRobotDataset.open(root, arm)
+    data = LeRobotDataset.open(root, arm, names)
     require_features(data, info.features)
     if task is not None and is_of_another_task(data, task):
         raise UserError(
@@ -74,7 +76,7 @@ def load_recorded(
             f"task; give a recording of {task}, or the task of these with --task"
         )
     readings = open_readings(
-        root, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps
+        root, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
     )
     # Among several tasks those of this one; where none has its name, the names say nothing.
     named = task is not None and task in data.tasks
@@ -118,6 +120,8 @@ def load_recorded(
         )
     made = at(lead)
     error = 0.0 if predict is None else chunk_error([part for part, _ in made if len(part)], predict)
+    errors = {} if predict is None else _by_episode([part for part, _ in made if len(part)], predict)
+    odd = [readings.numbers[position] for position in standing_out(errors)]
     parts, dropped = [part for part, _ in made if len(part)], sum(lost for _, lost in made)
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
@@ -126,6 +130,12 @@ def load_recorded(
     if blind:
         remarks.append(
             f"left out: episodes {spans([readings.numbers[i] for i in blind])}, whose observations lack"
+        )
+    if odd:
+        usual = np.degrees(np.median(list(errors.values())))
+        remarks.append(
+            f"episodes {spans(odd)} look wrong: what was done in them is further from what the policy would do than in "
+            f"the others ({usual:.1f}° there); look at them, and leave them out with --episodes if they are"
         )
     cut = sum(len(parts) - 1 for parts in pieces.values())
     if cut:
@@ -140,6 +150,8 @@ def load_recorded(
         "lead_periods": lead,
         "failed": [i for i in failed if i in pieces],
         "parent_error_deg": float(np.degrees(error)),
+        "episode_error_deg": {str(readings.numbers[i]): float(np.degrees(e)) for i, e in errors.items()},
+        "look_wrong": odd,
         "units": readings.convert.found.units,
         "fps": readings.rate,
         "remarks": remarks,
@@ -177,6 +189,28 @@ def chunk_error(parts: Sequence[Demonstrations], predict: Predict) -> float:
     return float(np.concatenate(differences).mean()) if differences else 0.0
 
 
+def _by_episode(parts: Sequence[Demonstrations], predict: Predict) -> dict[int, float]:
+    """`chunk_error` of each episode, by its position."""
+    found: dict[int, list[Demonstrations]] = {}
+    for part in parts:
+        found.setdefault(int(part.episodes[0]), []).append(part)
+    return {position: chunk_error(pieces, predict) for position, pieces in found.items()}
+
+
+def standing_out(errors: Mapping[int, float]) -> list[int]:
+    """Episodes whose error is not like the others': beyond the median by six robust standard deviations and by half.
+
+    The policy has learned from none of them, so all are held out. Fewer than five episodes tell nothing.
+    """
+    if len(errors) < 5:
+        return []
+    values = np.array(list(errors.values()))
+    middle = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    bound = max(middle + 6 * spread, 1.5 * middle)
+    return [position for position, value in errors.items() if value > bound]
+
+
 def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
     """Raise UserError, with names and where they belong, unless the data set has what a policy observes."""
     data.require(schema.STATE, schema.ACTION)
@@ -194,7 +228,9 @@ def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
     raise UserError(
         f"the policy observes {', '.join(f.name for f in missing)}, which the data set {data.root} lacks: "
         f"{schema.ENVIRONMENT} would need the components {', '.join(wanted)}; {have}. "
-        "`sim2real record` writes them"
+        "`sim2real record` writes them, and --map THEIRS=OURS says where they are under other names. Without them this "
+        "set still tells what the arm is (`sim2real identify`, then pretrain or finetune with its --space), and its "
+        "pictures, if it has any, can teach a policy that observes pixels"
     )
 
 

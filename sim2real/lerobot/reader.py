@@ -20,6 +20,7 @@ from sim2real.lerobot import labels, schema
 from sim2real.lerobot.files import contradiction, read_json
 from sim2real.lerobot.grid import settle
 from sim2real.lerobot.joints import columns_of
+from sim2real.lerobot.mapping import mapped
 from sim2real.lerobot.metadata import Metadata, read_metadata, visible
 from sim2real.lerobot.rows import DataFile, EpisodeRows
 from sim2real.lerobot.schema import FeatureSpec
@@ -45,9 +46,12 @@ class LeRobotDataset:
         features: dict[str, FeatureSpec],
         metadata: Metadata,
         arm: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         self.arm = arm
+        found = mapped(features, names or {}, str(root))
+        features, self._stored, self._mapped_cameras = found.features, found.columns, found.cameras
         self.info = info
         self.version = str(info["codebase_version"])
         self.fps = float(info["fps"])
@@ -55,7 +59,7 @@ class LeRobotDataset:
         self.features = features
         self.tasks = metadata.tasks
         self.episodes = metadata.episodes
-        self.remarks = metadata.remarks
+        self.remarks = (*metadata.remarks, *found.remarks)
         self._labelled = metadata.labelled
         self._files: dict[Path, DataFile] = {}
 
@@ -69,10 +73,14 @@ class LeRobotDataset:
         )
 
     @classmethod
-    def open(cls, root: str | Path, arm: str | None = None) -> "LeRobotDataset":
-        """Open the data set in folder `root`; `arm` chooses one of several.
+    def open(
+        cls, root: str | Path, arm: str | None = None, names: Mapping[str, str] | None = None
+    ) -> "LeRobotDataset":
+        """Open the data set in folder `root`; `arm` chooses one of several, `names` are ours by theirs where they
+        differ (`mapping.py`).
 
-        Raises UserError when it is not one, of an unknown version, or its metadata is missing or broken.
+        Raises UserError for names that it does not have, when it is not one, of an unknown version, or its metadata is
+        missing or broken.
         """
         root = Path(root)
         info_path = root / "meta" / "info.json"
@@ -94,7 +102,7 @@ class LeRobotDataset:
         number = re.match(r"v?([23])(\.|$)", version)
         if number is None:
             raise UserError(f"{root} is a data set of version {version}; v3.0 and v2.x can be read")
-        return cls(root, info, features, read_metadata(root, int(number[1]), info, features), arm)
+        return cls(root, info, features, read_metadata(root, int(number[1]), info, features), arm, names)
 
     # What else lies beside the data
 
@@ -126,11 +134,13 @@ class LeRobotDataset:
     @cached_property
     def _of_cameras(self) -> dict[str, str]:
         """The feature of each camera."""
-        return {
+        renamed = set(self._mapped_cameras.values())
+        own = {
             name.removeprefix(schema.IMAGES).removeprefix("observation."): name
             for name, spec in self.features.items()
-            if spec.visual and name.startswith("observation.")
+            if spec.visual and name.startswith("observation.") and name not in renamed
         }
+        return own | dict(self._mapped_cameras)
 
     @cached_property
     def unlisted(self) -> tuple[str, ...]:
@@ -425,7 +435,7 @@ class LeRobotDataset:
                 schema.ENVIRONMENT,
             )
             judging = [name for name in (*labels.IN_FRAMES, *labels.REWARDS) if name in self.features]
-            self._files[path] = DataFile(path, (*usual, *judging))
+            self._files[path] = DataFile(path, (*usual, *judging), self._stored)
         return self._files[path]
 
 

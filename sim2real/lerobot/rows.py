@@ -3,7 +3,7 @@
 Columns are read when they are asked for, by their actual types: what nobody needs cannot make a file unreadable.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,19 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 class DataFile:
-    """A parquet file with the frames of one or several episodes. `usual` are columns that are worth reading together.
+    """A parquet file with the frames of one or several episodes. `usual` are columns that are worth reading together;
+    `stored` says what columns are called in the file, where that is not what they are asked for by.
 
     Raises UserError when it is missing or broken.
     """
 
-    def __init__(self, path: Path, usual: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, usual: Sequence[str] = (), stored: Mapping[str, str] | None = None
+    ) -> None:
         self.path = path
-        self.names = tuple(parquet_schema(path).names)
+        self._ours = {theirs: ours for ours, theirs in (stored or {}).items()}
+        self._theirs = dict(stored or {})
+        self.names = tuple(self._ours.get(name, name) for name in parquet_schema(path).names)
         if EPISODE not in self.names:
             raise UserError(f"{path} lacks the column {EPISODE}")
         self._usual = [name for name in dict.fromkeys([EPISODE, FRAME, *usual]) if name in self.names]
@@ -53,13 +58,17 @@ class DataFile:
         if name not in self._tables:
             wanted = self._usual if name in self._usual else [name]
             try:
-                table = read_parquet(self.path, wanted)
+                table = self._read(wanted)
             except UserError:
                 if wanted == [name]:
                     raise
-                table = read_parquet(self.path, [name])  # one of the others may be what is broken
+                table = self._read([name])  # one of the others may be what is broken
             self._tables |= {column: table[column] for column in table.column_names}
         return self._tables[name]
+
+    def _read(self, names: Sequence[str]) -> pa.Table:
+        table = read_parquet(self.path, [self._theirs.get(name, name) for name in names])
+        return table.rename_columns([self._ours.get(name, name) for name in table.column_names])
 
     def episodes(self) -> tuple[int, ...]:
         """The numbers of the episodes that it holds rows of; none where it does not tell."""

@@ -14,7 +14,7 @@ from pipelines.learning.finetune import finetune
 from pipelines.learning.finetune_settings import FinetuneSettings
 from pipelines.learning.networks.mlp import ChunkMLP, chain_of
 from pipelines.learning.pretrain import PretrainSettings, pretrain
-from pipelines.learning.recorded import estimate_lead, load_recorded, pairs
+from pipelines.learning.recorded import estimate_lead, load_recorded, pairs, standing_out
 from pipelines.learning.trainer import TrainerOptions
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
@@ -235,3 +235,34 @@ def _info(features: tuple, robot: str = "so101", horizon: int = 10) -> PolicyInf
         policy_rate=30,
         command_rate=100,
     )
+
+
+def test_an_episode_that_is_not_like_the_others_is_named(
+    parent: Path, recording: Path, tmp_path: Path
+) -> None:
+    errors = {0: 1.0, 1: 1.1, 2: 0.9, 3: 1.05, 4: 4.0, 5: 1.2}
+    assert standing_out(errors) == [4]
+    assert standing_out({**errors, 4: 1.3}) == [] and standing_out({0: 1.0, 1: 9.0}) == []
+    info = load_policy_file(parent)
+    _, summary = load_recorded(recording, info.info, ROBOT, predict=info.act_on)
+    assert set(summary["episode_error_deg"]) == {"0", "1", "2", "3"} and summary["look_wrong"] == []
+
+
+@pytest.mark.slow
+def test_more_episodes_are_measured_against_a_beginning_from_scratch(
+    parent: Path, recording: Path, tmp_path: Path
+) -> None:
+    settings = FinetuneSettings(
+        policy=str(parent), data=str(recording), space="default", simulated=4, rounds=1, epochs=3, batches=20,
+        batch_size=64, held_out=0.25, evaluate=2, curve=(0, 2, 50), mix=0.5, labels="recorded",
+    )  # fmt: skip
+    told: list[str] = []
+    result = finetune(settings, tmp_path / "tuned", workers=0, options=CPU, say=told.append)
+    rows = result["episodes_curve"]
+    assert [row["episodes"] for row in rows] == [0, 2, 3] and rows[0]["scratch"] is None
+    assert rows[2]["tuned"]["held_out_deg"] < rows[0]["tuned"]["held_out_deg"]
+    assert rows[2]["tuned"]["held_out_deg"] < rows[2]["scratch"]["held_out_deg"]
+    assert result["mix"] == {"chosen": 0.5, "by": "settings"}
+    # What is to be known of the data is told before anything is trained.
+    first = next(i for i, line in enumerate(told) if line.startswith("learning from 4 of 5"))
+    assert first < next(i for i, line in enumerate(told) if line.startswith("recorded episodes:"))

@@ -209,8 +209,8 @@ def finetune(
     robot and task: the policy's own by default. episodes: which ones, as in "0:4,6". What is None has the default of
     `FinetuneSettings`, which says what it means. mapping, as in ("elbow=elbow_flex", "observation.images.phone=wrist"):
     what features, joints and cameras of the data set are called here. A policy that sees is adapted to the recording
-    alone; steps: how long it is trained (`PixelTuning`). Raises UserError for a policy that cannot be trained further or is for
-    another robot, and for data that lack something.
+    alone; steps: how long it is trained (`PixelTuning`). Raises UserError for a policy that cannot be trained further
+    or is for another robot, and for data that lack something.
     """
     from pipelines.identification.source import robot_of
     from pipelines.learning.finetune import FinetuneSettings

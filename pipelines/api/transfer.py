@@ -46,6 +46,7 @@ def transfer(
     seed: int = 0,
     policies: Mapping[str, str | Path] | None = None,
     training: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
     max_minutes: float | None = None,
     recorded: int = 20,
     clock: Clock = "stepped",
@@ -56,10 +57,10 @@ def transfer(
 
     realities: names, paths of .toml files, or "all". methods: names, or "all". policies: by method a policy file, or
     "expert", instead of training one. training: fields of `PretrainSettings` for those that are trained here;
-    max_minutes: what each such training must fit into. recorded: episodes recorded on each reality for `identified` and
-    `finetuned`. clock: "stepped", as fast as it goes, or "real" time with a deployment's processes, from the main
-    thread. Raises UserError for names that do not exist, policies made for others, an engine that is not installed,
-    and an `out` that holds something else.
+    max_minutes: what each such training must fit into; tuning: fields of `FinetuneSettings`. recorded: episodes
+    recorded on each reality for `identified` and `finetuned`. clock: "stepped", as fast as it goes, or "real" time with
+    a deployment's processes, from the main thread. Raises UserError for names that do not exist, policies made for
+    others, an engine that is not installed, and an `out` that holds something else.
     """
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
@@ -78,7 +79,7 @@ def transfer(
         clock=clock,
     )
     count = worker_count(workers)
-    made = Methods(asked, Path(out), count, dict(training or {}), max_minutes, recorded)
+    made = Methods(asked, Path(out), count, dict(training or {}), max_minutes, recorded, dict(tuning or {}))
     result = run_transfer(
         asked, Path(out), made.policy, simulated=made.simulated, workers=count, progress=progress
     )

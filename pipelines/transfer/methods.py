@@ -45,7 +45,8 @@ UNSEEN: Final = 77
 @dataclass
 class Methods:
     """Makes each policy when it is first asked for. `training` are settings of `pretrain` that differ from its own,
-    `max_minutes` what each such training must fit into, `recorded` the episodes recorded on a reality."""
+    `max_minutes` what each such training must fit into; `recorded` is how many episodes are recorded on a reality,
+    `tuning` settings of `finetune` that differ from its own."""
 
     asked: Asked
     out: Path
@@ -53,6 +54,7 @@ class Methods:
     training: Mapping[str, Any] = field(default_factory=dict)
     max_minutes: float | None = None
     recorded: int = RECORDED
+    tuning: Mapping[str, Any] = field(default_factory=dict)
 
     def policy(self, method: str, reality: Reality) -> str:
         """The policy of a method, as `load_policy` takes it."""
@@ -135,7 +137,7 @@ class Methods:
         out = self.out / "policies" / f"finetuned.{reality.name}"
         settings = FinetuneSettings(
             policy=self.policy("default", reality), data=str(self._recorded(reality)), robot=self.asked.robot,
-            task=self.asked.task, seed=self.asked.seed,
+            task=self.asked.task, seed=self.asked.seed, **self.tuning,
         )  # fmt: skip
         return _finished(out, finetune(settings, out, workers=self.workers))
 

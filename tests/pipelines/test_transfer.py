@@ -200,6 +200,42 @@ def test_a_policy_is_trained_once_and_measured_in_simulation(tmp_path: Path) -> 
     assert set(pushed["settings"]["space"]["parameters"]) == {"push.force", "push.rate", "push.duration"}
 
 
+@pytest.mark.slow
+def test_policies_are_adapted_to_a_reality(tmp_path: Path) -> None:
+    """Recorded there, identified, fine-tuned; none of it twice."""
+    from pipelines.transfer.methods import Methods
+
+    reality = load_reality("mujoco_crooked")
+    asked = _asked(
+        realities=(reality,), methods=("default", "identified", "finetuned", "oracle"), policies={}
+    )
+    small = {"episodes": 4, "rounds": 1, "epochs": 1, "batches": 2, "batch_size": 16, "width": 8, "depth": 1}
+    tuning = {
+        "simulated": 2,
+        "epochs": 1,
+        "batches": 2,
+        "batch_size": 16,
+        "evaluate": 0,
+        "every_episode": True,
+    }
+    made = Methods(asked, tmp_path, 0, {**small, "evaluate": 0}, recorded=2, tuning=tuning)
+    # The student of so little training does not get there; who recorded is not the point here.
+    asked.policies["default"] = "expert"  # type: ignore[index]
+    data = made._recorded(reality)
+    del asked.policies["default"]  # type: ignore[attr-defined]
+    stamp = (data / "meta" / "info.json").stat().st_mtime_ns
+    files = [Path(made.policy(method, reality)) for method in ("identified", "finetuned", "oracle")]
+    assert [path.parent.name for path in files] == [
+        f"{m}.mujoco_crooked" for m in ("identified", "finetuned", "oracle")
+    ]
+    assert len({path.read_bytes() for path in files}) == 3
+    assert (data / "meta" / "info.json").stat().st_mtime_ns == stamp
+    twin = json.loads((files[0].parent / "config.json").read_text())["settings"]["twin"]
+    assert twin.endswith("twin.mujoco_crooked/twin.toml")
+    truth = json.loads((files[2].parent / "config.json").read_text())["settings"]["twin"]
+    assert truth["servo.gripper.offset"] == pytest.approx(-0.14)
+
+
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pipelines.cli import main
 

@@ -1,12 +1,14 @@
 """A long time at work: simulated hours with random faults, and real minutes without.
 
-    python benchmarks/soak.py [--hours 24] [--seed S] [--stress X] [--workers 2] [--state FILE] [--json]
+    python benchmarks/soak.py [--hours 24] [--seed S] [--stress X] [--workers 2] [--state FILE] [--simulated] [--json]
     python benchmarks/soak.py --real MINUTES [--json]
 
 The simulated part runs on a stepped clock in stretches of a quarter of an hour, each with an arm of its own, spread
 over processes; with --state it goes on where it was interrupted. Faults come `--stress` times as often as the
 catalogue assumes for an arm that works day and night; uptime, success and interventions are worked out for an arm
-to which they come as often as assumed (reference of the field: 99.2 %, 94 %, 0.5 a day). The real part runs a policy
+to which they come as often as assumed (reference of the field: 99.2 %, 94 %, 0.5 a day). Killed processes and full
+disks need real processes: as many as come in a stretch are let happen, in real time, to an emulated arm at work, one
+after the other (--simulated leaves them out). The real part runs a policy
 at 100 Hz on an emulated arm in another process. Both print memory, descriptors, threads and shared memory at the
 start, when everything has been loaded and compiled once, and at the end.
 """
@@ -32,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hardware.emulator.launch import start_emulator
 from pipelines.reliability.chaos import Chaos, ChaosOptions
+from pipelines.reliability.kill_trials import Bench
+from pipelines.reliability.outside import drawn, tally_of
 from pipelines.reliability.tally import Tally, summary
 from sim2real.errors import UserError
 
@@ -84,9 +88,10 @@ def _stretch(k: int, seconds: float, seed: int, stress: float) -> tuple[dict[str
 
 
 def simulated(
-    hours: float, seed: int, stress: float, workers: int, state: Path | None
+    hours: float, seed: int, stress: float, workers: int, state: Path | None, *, outside: bool = True
 ) -> tuple[Tally, list[dict[str, Any]]]:
-    """Stretches of `STRETCH` s; the sum of all that are done, and the resources of each process."""
+    """Stretches of `STRETCH` s; the sum of all that are done, and the resources of each process. `outside`: with the
+    faults that need real processes."""
     asked = {"seed": seed, "stress": stress, "stretch": STRETCH}
     ChaosOptions(seed=seed, mix="field", stress=stress)  # refuses what cannot be
     done: dict[str, dict[str, Any]] = {}
@@ -104,6 +109,13 @@ def simulated(
         done = kept["done"]
     lengths = {k: min(STRETCH, hours * 3600 - k * STRETCH) for k in range(math.ceil(hours * 3600 / STRETCH))}
     grown: dict[int, dict[str, Any]] = {}
+
+    def keep() -> None:
+        if state is not None:
+            partial = state.with_suffix(".part")
+            partial.write_text(json.dumps({"asked": asked, "done": done}))
+            partial.replace(state)
+
     with ProcessPoolExecutor(workers, get_context("spawn"), _warm_up) as pool:
         tasks = {
             pool.submit(_stretch, k, length, seed, stress): k
@@ -114,10 +126,7 @@ def simulated(
             for task in as_completed(tasks):
                 tally, pid, grown[pid] = task.result()
                 done[str(tasks[task])] = tally
-                if state is not None:
-                    partial = state.with_suffix(".part")
-                    partial.write_text(json.dumps({"asked": asked, "done": done}))
-                    partial.replace(state)
+                keep()
                 broken = sum(len(one["broken"]) for one in done.values())
                 print(f"{len(done)} of {len(lengths)} stretches, {broken} promises broken", file=sys.stderr)
         except KeyboardInterrupt:
@@ -125,8 +134,24 @@ def simulated(
                 process.terminate()
             pool.shutdown(cancel_futures=True)
             print("interrupted; what follows is of the stretches that are done", file=sys.stderr)
+    if outside:
+        faults = {
+            f"{k} {fault.name} {number}": fault
+            for k, length in lengths.items()
+            if str(k) in done
+            for number, fault in enumerate(drawn(length * stress, seed * 1000 + k))
+        }
+        with tempfile.TemporaryDirectory(prefix="sim2real-soak-") as folder, Bench(Path(folder)) as bench:
+            for name, fault in faults.items():
+                if name in done:
+                    continue
+                found = tally_of(bench, fault)
+                done[name] = found.as_dict()
+                keep()
+                said = next(iter(found.latched), "went on")
+                print(f"{name}: {fault.how} {fault.role}: {said} {found.broken or 'ok'}", file=sys.stderr)
     total = Tally()
-    for k in sorted(done, key=int):
+    for k in sorted(done, key=lambda name: int(name.split()[0])):
         total.add(Tally.from_dict(done[k]))
     return total, list(grown.values())
 
@@ -183,6 +208,7 @@ def main() -> int:
     parser.add_argument("--stress", type=float, default=1.0, help="faults so many times as often as assumed")
     parser.add_argument("--workers", type=int, default=2, help="processes that share the work")
     parser.add_argument("--state", help="file that keeps what is done, to go on from")
+    parser.add_argument("--simulated", action="store_true", help="without killed processes and full disks")
     parser.add_argument("--real", type=float, metavar="MINUTES", help="real minutes at 100 Hz instead")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -208,7 +234,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = None if options.state is None else Path(options.state)
     try:
-        tally, grown = simulated(options.hours, options.seed, options.stress, options.workers, state)
+        tally, grown = simulated(
+            options.hours, options.seed, options.stress, options.workers, state, outside=not options.simulated
+        )
     except UserError as error:
         parser.error(str(error))
     if options.json:

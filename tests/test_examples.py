@@ -29,7 +29,8 @@ RUNS = {
     "17_cost": (["500"], "with a success of 96 %"),
     "18_fleet": (["6"], "80 robots, one person"),
 }
-"""Arguments that keep an example short, and what it prints. A server runs until it is stopped: see test_serve.py."""
+"""Arguments that keep an example short, and what it prints. Servers run until they are stopped: see
+test_serve.py and test_lerobot.py."""
 
 NEEDS = {"07_stable_baselines3": "stable_baselines3", "14_pandas": "pandas", "18_fleet": "simpy"}
 """Packages that the project itself does without."""
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_example_is_here() -> None:
     numbered = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert numbered == {*RUNS, "13_policy_server"}
+    assert numbered == {*RUNS, "13_policy_server", "lerobot_server"}
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ AFTERMATH = 3.0
 """s after its end for which a fault may still be the cause of what is latched."""
 
 OUTSIDE = frozenset({"kill_control", "stop_control", "kill_helper", "disk_full"})
-"""Faults that need real processes and disks: benchmarks/kill.py."""
+"""Faults that need real processes and disks: `outside.py`, benchmarks/kill.py."""
 
 GENERAL = frozenset({"arming_failed", "rest_unreachable", "settling_too_long", "feedback_lost"})
 """Latched faults that any fault on the bus or of a servo may lead to, if it comes at the wrong moment."""

@@ -7,12 +7,13 @@ makes one trial after the other on the same arm; `kill_processes.py` has its pro
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +66,8 @@ class Bench:
         self._processes: list[subprocess.Popen[str]] = []
 
     def trial(self, victims: Sequence[tuple[str, str]], seed: int) -> Trial:
-        """(role, "kill" | "stop") one after the other, at random moments; then judge the arm."""
+        """(role, "kill" | "stop" | "fill") one after the other, at random moments; then judge the arm. "fill": there is
+        no room left on the disk, for any of the run's processes."""
         rng = np.random.default_rng(seed)
         trial = Trial([f"{how} {role}" for role, how in victims], seed)
         delays = rng.uniform(0.1, 1.5, len(victims))
@@ -96,7 +98,10 @@ class Bench:
             for (role, how), delay in zip(victims, delays):
                 time.sleep(float(delay))
                 hit.append(time.monotonic())
-                os.kill(pids[role], SIGNALS[how])
+                if how == "fill":
+                    fill_disk(pids.values())
+                else:
+                    os.kill(pids[role], SIGNALS[how])
             said = _await(forks, "exit", END_TIMEOUT, pids)
             words = [line.removeprefix("ended ") for line in said if line.startswith("ended ")]
             trial.ended = ", ".join([*words, f"status {said[-1].removeprefix('exit ')}"])
@@ -107,7 +112,8 @@ class Bench:
             arm.send_signal(signal.SIGUSR1)
             _await(arm, "saved", END_TIMEOUT, {})
             with np.load(self._log) as kept:
-                judge(trial, kept["rows"], hit[-1], victims[-1][0] == "control")
+                gone = victims[-1][0] == "control" and victims[-1][1] in SIGNALS
+                judge(trial, kept["rows"], hit[-1], gone)
         except (OSError, TimeoutError, EOFError) as error:
             trial.problems.append(f"{type(error).__name__}: {error}")
         finally:
@@ -194,6 +200,16 @@ def judge(trial: Trial, rows: Array, hit: float, control_gone: bool) -> None:
 
 
 # Processes
+
+
+def fill_disk(pids: Iterable[int]) -> None:
+    """Whatever these processes write to a file from now on is refused, as on a full disk. (Pipes and ports are no
+    files.)"""
+    for pid in pids:
+        try:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]))
+        except ProcessLookupError:
+            pass
 
 
 def _spawn(*arguments: str) -> "subprocess.Popen[str]":

@@ -21,7 +21,7 @@ from sim2real.loading import source_identity
 from sim2real.parameters import Draw, Parameter, unseen
 from sim2real.policies.load import kind_of, load_policy, policy_identity
 from sim2real.tasks.suite.files import file_task, is_task_file
-from sim2real.tasks.suite.registry import is_suite_task, load_suite
+from sim2real.tasks.suite.registry import is_suite_task, suite_task
 from sim2real.text import printable
 
 if TYPE_CHECKING:
@@ -233,9 +233,9 @@ def _task_source(plan: SweepPlan) -> dict[str, str]:
     if plan.given.task:
         return {}
     if is_task_file(plan.task):
-        return {"source": file_task(plan.task).hash}
+        return {"source": file_task(plan.task).spec.hash}
     if is_suite_task(plan.task):
-        return {"source": load_suite(plan.task.partition("/")[0])[plan.task].hash}
+        return {"source": suite_task(plan.task).spec.hash}
     return source_identity(plan.task, "task")
 
 

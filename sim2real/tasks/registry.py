@@ -14,7 +14,6 @@ from sim2real.loading import instantiate
 from sim2real.task import Task
 from sim2real.tasks.suite.files import file_task, is_task_file
 from sim2real.tasks.suite.registry import is_suite_task, of_suite, suite_task
-from sim2real.tasks.suite.spec import SpecTask
 from sim2real.text import printable
 
 TASKS = tuple(
@@ -44,7 +43,7 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
     if spec in TASKS or of_suite(spec):
         return built_in_task(spec, joints)
     if is_task_file(spec):
-        return SpecTask(file_task(spec), joints)
+        return file_task(spec, joints)
     if ":" not in spec:
         raise UserError(_unknown(spec, task_names()) + "; write your own as my.module:MyTask")
     task: Task = instantiate(spec, "task", NEEDS)

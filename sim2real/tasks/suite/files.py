@@ -33,7 +33,7 @@ from typing import Any
 from sim2real.errors import UserError, nearest
 from sim2real.objects import ObjectSpec
 from sim2real.predicates import predicate
-from sim2real.tasks.suite.spec import Region, TaskSpec
+from sim2real.tasks.suite.spec import TELLS, Region, SpecTask, TaskSpec
 from sim2real.text import printable
 
 SUFFIX = ".toml"
@@ -43,12 +43,19 @@ _OBJECT = ("name", "kind", "size", "colour", "mass")
 
 def is_task_file(name: str) -> bool:
     """Whether a task's name is of one in a file: "tasks.toml" or "tasks.toml#tidy"."""
-    return name.partition("#")[0].endswith(SUFFIX)
+    return name.partition(TELLS)[0].partition("#")[0].endswith(SUFFIX)
 
 
-def file_task(name: str) -> TaskSpec:
-    """A task by file and id; the id may be left out where the file has one. Raises UserError that says why not."""
+def file_task(name: str, joints: int = 6) -> SpecTask:
+    """A task by file and id, told something else where an instruction follows; the id may be left out where the file
+    has one. Raises UserError that says why not."""
+    name, _, instruction = name.partition(TELLS)
     path, _, chosen = name.partition("#")
+    task = SpecTask(_chosen(path, chosen), joints)
+    return task.told(instruction) if instruction else task
+
+
+def _chosen(path: str, chosen: str) -> TaskSpec:
     tasks = load_task_file(Path(path))
     if not chosen and len(tasks) == 1:
         return next(iter(tasks.values()))

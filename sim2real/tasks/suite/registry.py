@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 
 from sim2real.errors import UserError, nearest
-from sim2real.tasks.suite.spec import SpecTask, TaskSpec
+from sim2real.tasks.suite.spec import TELLS, SpecTask, TaskSpec
 from sim2real.text import printable
 
 SUITES = ("table",)
@@ -38,16 +38,19 @@ def of_suite(name: str) -> bool:
 
 
 def is_suite_task(name: str) -> bool:
-    """Whether a name is one of a suite's tasks."""
-    return of_suite(name) and name in load_suite(name.partition("/")[0])
+    """Whether a name is one of a suite's tasks, with an instruction or without."""
+    return of_suite(name) and name.partition(TELLS)[0] in load_suite(name.partition("/")[0])
 
 
 def suite_task(name: str, joints: int = 6) -> SpecTask:
-    """A suite's task by its id. Raises UserError that names the nearest."""
+    """A suite's task by its id, told something else where an instruction follows. Raises UserError that names the
+    nearest, or for an instruction that is not understood."""
     tasks = load_suite(name.partition("/")[0])
+    name, _, instruction = name.partition(TELLS)
     if name not in tasks:
         raise UserError(
             f"there is no task '{printable(name)}'{nearest(name, tasks)}; `sim2real tasks --suite "
             f"{name.partition('/')[0]}` lists them"
         )
-    return SpecTask(tasks[name], joints)
+    task = SpecTask(tasks[name], joints)
+    return task.told(instruction) if instruction else task

@@ -35,6 +35,8 @@ FREE = 0.10
 BESIDE_WIDE = 0.05
 """m that anything keeps from the wall of what is wider than a hand."""
 ATTEMPTS, TRIES = 100, 40
+TELLS = "?"
+"""Between a task's name and an instruction: "table/cube_in_bowl?put the red cube behind the blue bowl"."""
 LONG = 14.0
 """s that a part of a goal may take which somebody asks for."""
 LIFTED = 0.01
@@ -138,7 +140,7 @@ class SpecTask(Task):
         goal, constraints = understand(instruction, self.objects)
         spec = replace(
             self.spec,
-            id=f"{self.spec.id}#told",
+            id=f"{self.spec.id}{TELLS}{instruction}",
             goal=goal,
             constraints=constraints,
             language=(goal.english(lambda name: said(self.object(name))),),

@@ -50,8 +50,18 @@ SAID = {
 
 ONE, MORE = 14.0, 9.0
 """s for the first thing to be moved, and for every further one."""
-WIDE = {"bowl": Region((0.19, 0.26), (-0.9, 0.9)), "tray": Region((0.19, 0.25), (-0.9, 0.9)),
-        "plate": Region((0.18, 0.26), (-0.9, 0.9))}  # fmt: skip
+WIDE = {
+    "bowl": Region((0.19, 0.26), (-0.9, 0.9)),
+    "tray": Region((0.19, 0.25), (-0.9, 0.9)),
+    "plate": Region((0.18, 0.26), (-0.9, 0.9)),
+}
+POST = {
+    "left": Region((0.17, 0.23), (-0.7, 0.4)),
+    "right": Region((0.17, 0.23), (-0.4, 0.7)),
+    "behind": Region((0.16, 0.19), (-0.7, 0.7)),
+    "before": Region((0.24, 0.27), (-0.7, 0.7)),
+}
+"""Where the post may stand so that the place beside it can be reached."""
 
 
 def tasks() -> Iterator[TaskSpec]:
@@ -65,7 +75,7 @@ def tasks() -> Iterator[TaskSpec]:
         for direction in ("", "left", "right", "behind", "before"):
             where = direction or "next_to"
             yield _spec(f"{moved}_{where}_post", "beside", Near(moved, "post", direction))
-        if moved != "ball":
+        if moved not in ("ball", "can"):
             for under in ("plate", "base"):
                 yield _spec(f"{moved}_on_{under}", "stack", On(moved, under))
     for moved in ("cube", "big_cube", "small_cube"):
@@ -77,7 +87,7 @@ def tasks() -> Iterator[TaskSpec]:
         yield _spec(
             f"{first}_at_mark_{second}_in_bowl", "two", goal, split="L2" if second == "ball" else "seen"
         )
-        if second != "ball":
+        if second != "ball" and first != "can":
             yield _spec(
                 f"{first}_on_plate_{second}_at_dot",
                 "two",
@@ -97,6 +107,9 @@ def _spec(name: str, family: str, goal: Predicate, *, split: str = "seen", pushe
     said = goal.english(lambda thing: SAID[thing])
     if pushed:
         said = said.replace("put", "push", 1).replace(" on ", " to ", 1)
+    start = {thing: WIDE[thing] for thing in names if thing in WIDE}
+    if isinstance(goal, Near) and goal.direction:
+        start[goal.b] = POST[goal.direction]
     parts = len({part.objects()[0] for part in goal.parts()})
     return TaskSpec(
         id=f"{NAME}/{name}",
@@ -107,5 +120,5 @@ def _spec(name: str, family: str, goal: Predicate, *, split: str = "seen", pushe
         horizon=(8.0 if family == "lift" else ONE) + MORE * (parts - 1),
         split=split,
         constraints=(Not(Raised(pushed)),) if pushed else (),
-        start={thing: WIDE[thing] for thing in names if thing in WIDE},
+        start=start,
     )

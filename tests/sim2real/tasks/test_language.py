@@ -95,4 +95,6 @@ def test_a_scene_can_be_told_something_else() -> None:
     assert told.spec.goal == Near("cube", "bowl", "behind") and told.objects == task.objects
     assert told.spec.hash != task.spec.hash
     assert told.description == "put the red cube behind the blue bowl"
+    again = load_task(told.name)
+    assert isinstance(again, SpecTask) and again.spec == told.spec
     assert said(task.object("bowl")) == "the blue bowl"

@@ -15,6 +15,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draws": {"type": int, "metavar": "N", "help": "episodes (%(default)s)"},
     "epochs": {"type": int, "metavar": "E", "help": "epochs of training"},
     "evaluate": {"type": int, "metavar": "N", "help": "episodes of each measurement in simulation"},
+    "instruction": {
+        "metavar": "TEXT",
+        "help": 'what to do with the things of --task, a scene of a suite: "put the red cube behind the bowl"',
+    },
     "json": {"action": "store_true", "help": "print JSON to standard output"},
     "learning_rate": {"type": float, "metavar": "LR", "help": "largest learning rate"},
     "out": {"required": True, "metavar": "DIR", "help": "run directory: results and logs"},
@@ -68,3 +72,30 @@ def add(parser: "argparse._ActionsContainer", *names: str, **changed: str | Mapp
     for name, other in [*((name, {}) for name in names), *changed.items()]:
         differences = {"help": other} if isinstance(other, str) else other
         parser.add_argument(f"--{name.replace('_', '-')}", **{**OPTIONS[name], **differences})
+
+
+def follow_instruction(args: argparse.Namespace) -> None:
+    """Put `--instruction` into the task's name, and say on standard error what was understood.
+
+    Raises UserError for one that is not understood, and for a task that takes none.
+    """
+    if args.instruction is None:
+        return
+    import sys
+
+    from sim2real.errors import UserError
+    from sim2real.tasks.registry import load_task
+    from sim2real.tasks.suite.spec import TELLS, SpecTask
+
+    if args.task is None:
+        raise UserError(
+            "--instruction is about the things of a scene; name one with --task, as table/cube_in_bowl"
+        )
+    if not isinstance(load_task(args.task), SpecTask):
+        raise UserError(
+            f"the task '{args.task}' takes no instruction; those of a suite do, as table/cube_in_bowl "
+            "(`sim2real tasks --suite table`)"
+        )
+    name = f"{args.task}{TELLS}{args.instruction}"
+    print(f"understood: {load_task(name).description}", file=sys.stderr)
+    args.task = name

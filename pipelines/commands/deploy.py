@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipelines.commands._options import add
+from pipelines.commands._options import add, follow_instruction
 
 if TYPE_CHECKING:
     from pipelines.deployment.request import Options
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         },
     )
     add(parser, "task")
+    add(parser, "instruction")
     add_arm_arguments(parser)
     parser.add_argument(
         "--acknowledge", action=_Acknowledge,
@@ -132,6 +133,7 @@ def options_of(args: argparse.Namespace, command: str, **more: object) -> "Optio
 
 
 def run(args: argparse.Namespace) -> int:
+    follow_instruction(args)
     import json
 
     if args.acknowledge:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands._options import add
+from pipelines.commands._options import add, follow_instruction
 
 SUMMARY = "measure a policy in simulation"
 GROUP = "in simulation"
@@ -27,11 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         },
     )
     add(parser, "task", draws={"default": 200})
+    add(parser, "instruction")
     add(parser, "robot", "space", "twin", "cameras", seed="which draws (%(default)s)")
     add(parser, "workers", "sees", "json")
 
 
 def run(args: argparse.Namespace) -> int:
+    follow_instruction(args)
     import json
 
     from pipelines.api.evaluate import evaluate

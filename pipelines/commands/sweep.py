@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.commands._options import add
+from pipelines.commands._options import add, follow_instruction
 
 if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult
@@ -33,6 +33,7 @@ NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "task", draws="episodes (256, or as many as --against has)", policy={"default": "expert"})
+    add(parser, "instruction")
     add(parser, "robot", space="what varies and how (default: every declared range)")
     parser.add_argument(
         "--base",
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    follow_instruction(args)
     import json
 
     out = Path(args.out)

@@ -1,7 +1,10 @@
 """Sentences: what they ask for in a scene, and what is refused."""
 
+import json
+
 import pytest
 
+from pipelines.cli import main
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
 from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
@@ -98,3 +101,16 @@ def test_a_scene_can_be_told_something_else() -> None:
     again = load_task(told.name)
     assert isinstance(again, SpecTask) and again.spec == told.spec
     assert said(task.object("bowl")) == "the blue bowl"
+
+
+def test_instructions_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--policy", "expert", "--draws", "1", "--workers", "0", "--json"]
+    told = ["--task", "table/cube_in_bowl", "--instruction", "lift the red cube"]
+    assert main([*words, *told]) == 0
+    captured = capsys.readouterr()
+    assert "understood: lift the red cube" in captured.err
+    assert json.loads(captured.out)["task"] == "table/cube_in_bowl?lift the red cube"
+    for task, says in (("lift", "takes no instruction"), (None, "name one with --task")):
+        given = [] if task is None else ["--task", task]
+        assert main([*words, *given, "--instruction", "lift the red cube"]) == 2
+        assert says in capsys.readouterr().err

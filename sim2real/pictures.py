@@ -10,7 +10,8 @@ this view is what another camera at that place would see that looks straight dow
 (`PictureInput.camera_for`), and on an arm the real picture is sampled where its pixels belong (`PictureTaker`).
 What stands on the table leans away from the camera in it, as in any picture.
 
-In an observation such a picture is the entry `image.<camera>`: (height, width, 3) uint8 RGB.
+In an observation such a picture is the entry `image.<camera>`: (height, width, 3) uint8 RGB. Where a camera stands that
+sees the table from above is the entry `camera.<camera>`: (3,) m, base frame. It says which way things lean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ TABLE_SIZE, FRAME_SIZE = (64, 96), (72, 96)
 SMALLEST, LARGEST = 16, 512
 LOWEST = 0.05
 """m over the table from where it can be seen from above at all."""
+
+PLACE = "camera."
+"""Of the observation's entries that say where a camera stands."""
 
 _DOWN: Array = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """Axes of a camera that looks straight down, the base's +x at its upper edge."""
@@ -94,6 +98,11 @@ class PictureInput:
     @property
     def entry(self) -> str:
         return entry(self.camera)
+
+    @property
+    def place(self) -> str | None:
+        """The observation's entry that says where the camera stands, for views in which that matters."""
+        return PLACE + self.camera if self.view == "table" else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -184,6 +193,15 @@ class PictureInput:
         columns = (np.arange(samples * self.width) + 0.5) / (samples * self.width)
         x, y = x_high - rows * (x_high - x_low), y_high - columns * (y_high - y_low)
         return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+
+
+def places_of(wanted: Sequence[PictureInput], cameras: Mapping[str, CameraModel]) -> dict[str, Array]:
+    """The entries of an observation that say where cameras stand, by their descriptions."""
+    return {
+        picture.place: np.array(cameras[picture.camera].position)
+        for picture in wanted
+        if picture.place is not None
+    }
 
 
 class PictureTaker:

@@ -153,6 +153,7 @@ class Labeller:
         if self.labels_from == "objects":
             seen |= {name: observation[name] for name in JOINTS}
         label = np.asarray(self.expert.act(seen), dtype=np.float64)
+        observation = observation | self.world.camera_places(self.sight.pictures)
         vector = with_history(self._past, flatten(observation | self.describe(observation), self.features))
         student_drives = self.student is not None and self._student_drives
         keep = self.sight.keep >= 1 or self._keeping.random() < self.sight.keep

@@ -63,9 +63,13 @@ class PixelSettings(PretrainSettings):
         return Sight(tuple(map(parse_picture, self.pictures)), self.history, self.keep)
 
     def features(self, task: Task) -> tuple[Feature, ...]:
-        """The joints, and the goal where it is given and not seen."""
+        """The joints, the goal where it is given and not seen, and where cameras stand that see from above."""
         wanted = {"joint_position", "joint_command"} | (set() if task.goal_zone else {"goal"})
-        return tuple(feature for feature in task.features if feature.name in wanted)
+        places = [picture.place for picture in self.sight.pictures]
+        return (
+            *(feature for feature in task.features if feature.name in wanted),
+            *(Feature(place, 3) for place in places if place is not None),
+        )
 
     def network_options(self, task: Task) -> dict[str, Any]:
         goal_zone = task.goal_zone if any(feature.name == "goal" for feature in task.features) else None

@@ -19,7 +19,7 @@ from sim2real.episode import Episode
 from sim2real.errors import UserError, nearest
 from sim2real.lerobot import schema
 from sim2real.lerobot.reader import LeRobotDataset
-from sim2real.pictures import PictureInput, PictureTaker
+from sim2real.pictures import PictureInput, PictureTaker, places_of
 from sim2real.policies.file import PolicyInfo
 from sim2real.robot import Robot
 
@@ -75,7 +75,8 @@ def load_seen(
         raise UserError(f"all episodes of {data.root} failed; use them all with --all-episodes")
     parts, sizes, remarks = [], {}, [*readings.remarks, *readings.lost()]
     for position in chosen:
-        taken = {}
+        taken: dict[str, NDArray[np.uint8]] = {}
+        places: dict[str, Array] = {}
         for wanted in info.pictures:
             feature = names[wanted.camera]
             why = data.without_pictures(position, _camera_of(feature))
@@ -88,9 +89,11 @@ def load_seen(
                     f"and {len(images)} pictures of {feature}"
                 )
             sizes[wanted.camera] = images[0].shape[1], images[0].shape[0]
-            taker = PictureTaker(wanted, _camera(data.root, wanted, *sizes[wanted.camera]))
+            camera = _camera(data.root, wanted, *sizes[wanted.camera])
+            places |= places_of([wanted], {wanted.camera: camera})
+            taker = PictureTaker(wanted, camera)
             taken[wanted.entry] = np.stack([taker(image) for image in images])
-        parts.append(_pairs(readings.episodes[position], taken, info, position, lead))
+        parts.append(_pairs(readings.episodes[position], taken, places, info, position, lead))
     parts = [part for part in parts if len(part)]
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
@@ -155,7 +158,8 @@ def _camera_of(feature: str) -> str:
 
 
 def _refuse_goals(info: PolicyInfo, data: LeRobotDataset) -> None:
-    other = [feature.name for feature in info.features if feature.name not in JOINTS]
+    known = {*JOINTS, *(picture.place for picture in info.pictures)}
+    other = [feature.name for feature in info.features if feature.name not in known]
     if other:
         raise UserError(
             f"the policy observes {', '.join(other)} besides joints and pictures, and {data.root} does not say what "
@@ -199,7 +203,12 @@ def _lines(
 
 
 def _pairs(
-    episode: Episode, taken: Mapping[str, NDArray[np.uint8]], info: PolicyInfo, number: int, lead: float
+    episode: Episode,
+    taken: Mapping[str, NDArray[np.uint8]],
+    places: Mapping[str, Array],
+    info: PolicyInfo,
+    number: int,
+    lead: float,
 ) -> Demonstrations:
     """One episode as demonstrations.
 
@@ -214,6 +223,7 @@ def _pairs(
         "joint_velocity": step * episode.fps,
         "joint_command": command,
     }
+    columns |= {name: np.tile(place, (len(episode), 1)) for name, place in places.items()}
     rows = np.concatenate([columns[feature.name] for feature in info.features], axis=1)
     action, frame = episode.action, np.arange(len(episode))
     if abs(episode.fps / info.policy_rate - 1) > 0.01:

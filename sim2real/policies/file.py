@@ -139,6 +139,7 @@ class PolicyInfo:
             )
         if not isinstance(task, str):
             known = {feature.name: feature.size for feature in task.features}
+            known |= {picture.place: 3 for picture in self.pictures if picture.place is not None}
             for feature in self.features:
                 if known.get(feature.name) != feature.size:
                     raise UserError(

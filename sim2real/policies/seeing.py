@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 from sim2real.observation import Observation
-from sim2real.pictures import PictureInput, PictureTaker, find_cameras
+from sim2real.pictures import PictureInput, PictureTaker, find_cameras, places_of
 
 FIRST = 10.0
 """s within which a camera must have given its first picture."""
@@ -34,8 +34,9 @@ def wanted_by(policy: Any) -> tuple[PictureInput, ...]:
 
 def example_pictures(wanted: Sequence[PictureInput]) -> Observation:
     """Grey pictures, to try a policy with."""
-    grey = {picture.entry: np.full(picture.shape, 128, dtype=np.uint8) for picture in wanted}
-    return grey  # type: ignore[return-value]  # the only entries that are not float64
+    grey: Any = {picture.entry: np.full(picture.shape, 128, dtype=np.uint8) for picture in wanted}
+    places = {p.place: np.array([0.4, 0.0, 0.4]) for p in wanted if p.place is not None}
+    return grey | places  # type: ignore[no-any-return]  # the only entries that are not float64
 
 
 class Sight:
@@ -45,7 +46,9 @@ class Sight:
     """
 
     def __init__(self, wanted: Sequence[PictureInput], cameras: Mapping[str, Camera]) -> None:
-        find_cameras(wanted, {name: camera.camera for name, camera in cameras.items()}, "the policy")
+        models = {name: camera.camera for name, camera in cameras.items()}
+        find_cameras(wanted, models, "the policy")
+        self._places = places_of(wanted, models)
         self._cameras = cameras
         self._takers = [PictureTaker(picture, cameras[picture.camera].camera) for picture in wanted]
         self._last: dict[str, tuple[float, NDArray[np.uint8]]] = {}
@@ -65,5 +68,5 @@ class Sight:
             # Policies are asked as often as cameras deliver, or oftener.
             if name not in self._last or self._last[name][0] != taken:
                 self._last[name] = (taken, taker(image))
-        seen = {taker.wanted.entry: self._last[taker.wanted.camera][1] for taker in self._takers}
-        return seen  # type: ignore[return-value]  # the only entries that are not float64
+        seen: Any = {taker.wanted.entry: self._last[taker.wanted.camera][1] for taker in self._takers}
+        return seen | self._places  # type: ignore[no-any-return]  # the only entries that are not float64

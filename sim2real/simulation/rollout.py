@@ -105,7 +105,8 @@ def seen_by(policy: Policy, world: World) -> Observation:
     if not wanted:
         return {}
     # The only entries that are not float64.
-    return {key.entry: image for key, (image, _) in world.pictures(wanted).items()}  # type: ignore[misc]
+    seen: Observation = {key.entry: image for key, (image, _) in world.pictures(wanted).items()}  # type: ignore[misc]
+    return seen | world.camera_places(wanted)
 
 
 def _act(policy: Policy, observation: Observation) -> Array:

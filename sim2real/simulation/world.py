@@ -30,7 +30,7 @@ from sim2real.model.kinematics import tool_pose, writable
 from sim2real.objects import ByName, ObjectSpec, checked
 from sim2real.observation import Observation, unseen
 from sim2real.parameters import Draw, Parameter
-from sim2real.pictures import PictureInput
+from sim2real.pictures import PictureInput, places_of
 from sim2real.robot import Robot
 from sim2real.simulation.bullet import bullet, silenced
 from sim2real.simulation.cameras import Cameras
@@ -339,6 +339,10 @@ class World:
 
     def _view(self) -> Snapshot:
         return Snapshot(self.position, self.states())
+
+    def camera_places(self, wanted: Sequence[PictureInput]) -> Observation:
+        """Where the cameras of these pictures stand by their descriptions, as entries of an observation."""
+        return places_of(wanted, {p.camera: self.cameras.described(p.camera) for p in wanted})
 
     def pictures(
         self, wanted: Sequence[PictureInput]

@@ -189,6 +189,46 @@ def test_a_policy_that_sees_runs_in_the_simulation(policy_file: Path) -> None:
         rollout(world, load_policy_file(policy_file), Draw(seed=3), max_seconds=0.3)
 
 
+def test_where_a_camera_stands_is_part_of_what_is_seen(tmp_path: Path) -> None:
+    """In collecting, in a rollout, on an arm alike: by the camera's description."""
+    from sim2real.observation import Feature
+    from sim2real.policies.seeing import Sight as Cut
+
+    features = (*FEATURES, Feature("camera.front", 3))
+    recipe = CollectEpisode(
+        "so101", "lift", Disturbance(), labels="objects", features=features, sight=Sight((TABLE,), 1, 0.05)
+    )
+    draw = Draw(seed=5, values={"camera.azimuth": 0.3, "camera.x": 0.002})
+    rows = recipe()(draw)["observations"]
+    with World(ROBOT, load_task("lift")) as world:
+        world.reset(draw)
+        stands = world.cameras.described("front").position
+        assert not np.allclose(stands, world.camera().position, atol=1e-4)
+        np.testing.assert_allclose(rows[:, 12:15], np.tile(stands, (len(rows), 1)), atol=1e-6)
+        seen = []
+
+        class Looker:
+            horizon, pictures = 5, (TABLE,)
+
+            def reset(self, seed: int) -> None: ...
+
+            def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+                seen.append(observation["camera.front"])
+                return np.tile(ROBOT.home, (5, 1))
+
+        rollout(world, Looker(), draw, max_seconds=0.1)
+    np.testing.assert_array_equal(seen[0], stands)
+
+    class Still:
+        camera = ROBOT.cameras["front"]
+
+        def latest(self) -> tuple[float, np.ndarray]:
+            return 0.0, np.zeros((480, 640, 3), np.uint8)
+
+    entries = Cut((TABLE,), {"front": Still()}).entries()
+    np.testing.assert_array_equal(entries["camera.front"], Still.camera.position)
+
+
 def test_collecting_keeps_pictures_and_truth(policy_file: Path) -> None:
     recipe = CollectEpisode(
         "so101", "lift", Disturbance(student=0.5), student=str(policy_file), labels="objects",
@@ -234,7 +274,12 @@ def test_pretraining_on_pixels_from_the_command_line(
     assert main([*command, "--observe", "pixels"]) == 0
     policy = load_policy_file(out / "policy.onnx")
     assert policy.pictures == (PictureInput("front", 32, 48),) and policy.info.history == 2
-    assert [f.name for f in policy.info.features] == ["joint_position", "joint_command", "goal"]
+    assert [f.name for f in policy.info.features] == [
+        "joint_position",
+        "joint_command",
+        "goal",
+        "camera.front",
+    ]
     space = json.loads((out / "config.json").read_text())["identity"]["space"]
     assert any(column["name"] == "light.azimuth" for column in space["columns"])
 

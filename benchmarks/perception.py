@@ -285,6 +285,8 @@ class Moment:
 EVERY = 6
 """Policy periods between the pictures of a sequence."""
 QUALITY = 80
+LIFTING = 4.0
+"""s of a sequence: until the cube is up."""
 
 
 def lifting(episodes: int, seed: int) -> Iterator[Moment]:
@@ -307,7 +309,7 @@ def lifting(episodes: int, seed: int) -> Iterator[Moment]:
             world.reset(Draw(i, seed + i, values))
             expert = task.expert(robot)
             expert.reset(i)
-            for k in range(int(task.duration * robot.policy_rate)):
+            for k in range(int(LIFTING * robot.policy_rate)):
                 if k % EVERY == 0:
                     picture = np.ascontiguousarray(world.render()[..., ::-1])
                     _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

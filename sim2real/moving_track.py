@@ -26,10 +26,12 @@ CORRELATION = 0.3
 LYING = (0.001, math.radians(1.0))
 PUSHED = (0.003, math.radians(4.0))
 GRIPPED = (0.025, math.radians(25.0))
-HIDDEN = (0.008, math.radians(8.0))
 CARRIED = (0.001, math.radians(2.0))
 """How fast belief fades: standard deviation of place, m, and angle, rad, after one second. Of what lies, has the hand
-beside it, has jaws closing at it, is hidden by who knows what, and is carried."""
+beside it, has jaws closing at it, and is carried."""
+HIDDEN = (0.008, math.radians(8.0))
+"""By how much what is hidden by who knows what may have been moved after one second: said, but no reason to believe
+pictures that show half of it."""
 NEAR = 0.05
 """An object may be pushed by a hand whose tool frame is not further away than this, m."""
 FAR = 0.12
@@ -102,8 +104,8 @@ class MovingTrack:
         self._doubtful: list[Array] = []
         self._doubt = 0.0, 0.0
         """Variances, m² and rad², by which it may be elsewhere until that is decided."""
-        self._clear, self._missed = False, 0
-        """Whether it was seen clearly the last time, and how often in a row not at all."""
+        self._clear, self._cleared, self._missed = False, -math.inf, 0
+        """Whether it was seen clearly the last time, when it last was, and how often in a row it was not seen."""
         self._loose = False
         """Whether it was let go, and not seen since."""
         self._hand: Hand | None = None
@@ -184,15 +186,11 @@ class MovingTrack:
             # On the table behind the hand, or slipped out of it.
             surprise = math.inf
         self._missed = 0
+        at_hand = hand is not None and seen.lifted > 0.5 and math.dist(seen.position, hand.position) < GRASP
         if surprise > SURPRISE:
-            at_hand = (
-                hand is not None and seen.lifted > 0.5 and math.dist(seen.position, hand.position) < GRASP
-            )
             if at_hand or self._believed(seen, lying, taken):
                 self._adopt(seen, taken)
-            if at_hand and hand is not None:
-                self._grip = _Grip(hand, seen.position, seen.yaw)
-                self._grip.carried = True
+                self._take(hand if at_hand else None)
             return
         self._settle()
         moved = None if mean is self._mean else self._mean - mean
@@ -200,12 +198,21 @@ class MovingTrack:
         if moved is not None:
             self._mean[:] = mean + moved
         self._time = max(taken, self._time)
-        self._clear, self._loose = seen.visible >= CLEAR, False
+        self._note(seen, taken)
         if grip is None or not grip.carried:
             self._height = float(best.position[2])
         elif hand is not None:
             height = grip.place(hand)[0][2]
             grip.refine(hand, np.array([mean[0], mean[1], height]), float(mean[2]))
+        if not self.held:
+            self._take(hand if at_hand else None)
+
+    def _take(self, hand: Hand | None) -> None:
+        """It is in this hand."""
+        place = self.position
+        if hand is not None and place is not None:
+            self._grip = _Grip(hand, place, float(self._mean[2]))
+            self._grip.carried = True
 
     def miss(self, taken: float) -> None:
         """A picture of the time `taken`, s, does not show it."""
@@ -221,6 +228,9 @@ class MovingTrack:
         since = max(now - self._until, 0.0)
         place, angle = self._rates
         aside, turned = self._doubt
+        if self._hand is None and not self._clear:
+            hidden = min(max(now - self._cleared, 0.0), 10.0)
+            aside, turned = aside + hidden * HIDDEN[0] ** 2, turned + hidden * HIDDEN[1] ** 2
         spread = _spread(self._covariance, aside + since * place**2, turned + since * angle**2)
         x, y, yaw = self._mean
         return object_entries(self.spec, (x, y, self._height), yaw, now - self._time, spread)
@@ -231,7 +241,7 @@ class MovingTrack:
         if self.held:
             return CARRIED
         if self._hand is None:
-            return LYING if self._clear else HIDDEN
+            return LYING
         away = self._away(self._hand)
         if away < GRASP and self._closing:
             return GRIPPED
@@ -280,9 +290,15 @@ class MovingTrack:
             self._covariance[:2, :2] += 0.25 * np.outer(apart[:2], apart[:2])
         self._height, self._time, self._seen = float(seen.position[2]), taken, True
         self._until = max(taken, self._until)
-        self._clear, self._loose = seen.visible >= CLEAR, False
+        self._note(seen, taken)
         self._settle()
         self._grip, self._widest = None, -math.inf
+
+    def _note(self, seen: Sighting, taken: float) -> None:
+        """It was seen so."""
+        self._clear, self._loose = seen.visible >= CLEAR, False
+        if self._clear or not math.isfinite(self._cleared):
+            self._cleared = taken
 
     def _settle(self) -> None:
         if self._doubtful:

@@ -264,7 +264,7 @@ def _config(settings: FinetuneSettings, task: str, parent: FilePolicy) -> dict[s
 def _labelled(run: _Run, recorded: Demonstrations, summary: dict[str, Any], tell: Say) -> Demonstrations:
     """The recorded pairs with the labels that the settings ask for; notes in the summary which, and failures used."""
     settings, failed = run.settings, np.isin(recorded.episodes, summary["failed"])
-    own = summary["parent_error_deg"] <= OWN
+    own = summary["parent_error_deg"] <= OWN and not summary["corrections"]
     summary["own"] = bool(own)
     wanted = (
         settings.labels == "expert" or settings.failures == "avoid" or (settings.labels == "auto" and own)

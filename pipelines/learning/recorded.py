@@ -107,9 +107,23 @@ def load_recorded(
             f"no episode of {data.root} holds {', '.join(observed)}, which the policy observes: {why}"
         )
 
+    # Of a policy that a person corrected only what the person did says anything new; what it does itself it can.
+    corrected = any(_by_person(part).any() for parts in pieces.values() for part in parts)
+    if corrected:
+        # What a person wants is done at once; only a policy's chunks come late.
+        lead = 0.0 if lead is None else lead
+
     def at(lead: float) -> list[tuple[Demonstrations, int]]:
         return [
-            pairs(piece, info.features, info.horizon, info.policy_rate, position, lead)
+            pairs(
+                piece,
+                info.features,
+                info.horizon,
+                info.policy_rate,
+                position,
+                lead,
+                only=_by_person(piece) if corrected else None,
+            )
             for position, parts in pieces.items()
             for piece in parts
         ]
@@ -137,6 +151,10 @@ def load_recorded(
             f"episodes {spans(odd)} look wrong: what was done in them is further from what the policy would do than in "
             f"the others ({usual:.1f}° there); look at them, and leave them out with --episodes if they are"
         )
+    if corrected:
+        remarks.append(
+            f"a person took over from the policy: only the {len(joined)} frames in which they acted are learned from"
+        )
     cut = sum(len(parts) - 1 for parts in pieces.values())
     if cut:
         remarks.append(f"frames are missing: episodes are cut in {cut} places")
@@ -148,6 +166,7 @@ def load_recorded(
         "pairs": len(joined),
         "dropped_frames": dropped,
         "lead_periods": lead,
+        "corrections": corrected,
         "failed": [i for i in failed if i in pieces],
         "parent_error_deg": float(np.degrees(error)),
         "episode_error_deg": {str(readings.numbers[i]): float(np.degrees(e)) for i, e in errors.items()},
@@ -169,6 +188,10 @@ def contiguous(readings: Readings, position: int) -> list[Episode]:
             episode,
             **{name: getattr(episode, name)[rows] for name in ("time", "state", "action", "executed")},
             features={name: values[rows] for name, values in episode.features.items()},
+            info=episode.info
+            | (
+                {"intervention": episode.info["intervention"][rows]} if "intervention" in episode.info else {}
+            ),
         )
         for rows in np.split(np.arange(len(episode)), missing)
     ]
@@ -235,13 +258,20 @@ def require_features(data: LeRobotDataset, features: Sequence[Feature]) -> None:
 
 
 def pairs(
-    episode: Episode, features: Sequence[Feature], horizon: int, rate: float, number: int, lead: float = 0.0
+    episode: Episode,
+    features: Sequence[Feature],
+    horizon: int,
+    rate: float,
+    number: int,
+    lead: float = 0.0,
+    *,
+    only: NDArray[np.bool_] | None = None,
 ) -> tuple[Demonstrations, int]:
     """One episode as demonstrations with the episode number `number`, and how many frames had to be left out
     because something in them is not finite.
 
     Chunks are taken `lead` periods later than they are due. An episode at another rate than the policy's, Hz,
-    is resampled linearly.
+    is resampled linearly. `only` (T,) says which frames become pairs; chunks go on beyond them.
     """
     command = np.concatenate([episode.state[:1], episode.executed[:-1]])
     columns = {
@@ -259,16 +289,25 @@ def pairs(
     observations, action = np.concatenate(wanted, axis=1), episode.action
     if abs(episode.fps / rate - 1) > 0.01:
         observations, action = (_resampled(values, episode.fps, rate) for values in (observations, action))
+        if only is not None:
+            only = _resampled(only[:, None].astype(float), episode.fps, rate)[:, 0] > 0.5
     rows = np.minimum(np.arange(len(action))[:, None] + np.arange(horizon) + lead, len(action) - 1)
     below = np.floor(rows).astype(int)
     weight = (rows - below)[..., None]
     chunks = (1 - weight) * action[below] + weight * action[np.minimum(below + 1, len(action) - 1)]
-    good = np.isfinite(observations).all(axis=1) & np.isfinite(chunks).all(axis=(1, 2))
+    wanted_rows = np.ones(len(action), np.bool_) if only is None else only
+    good = np.isfinite(observations).all(axis=1) & np.isfinite(chunks).all(axis=(1, 2)) & wanted_rows
     return Demonstrations(
         observations[good].astype(np.float32),
         chunks[good].astype(np.float32),
         np.full(int(good.sum()), number, dtype=np.int64),
-    ), int((~good).sum())
+    ), int((wanted_rows & ~good).sum())
+
+
+def _by_person(episode: Episode) -> NDArray[np.bool_]:
+    """(T,) in which frames a person acted, who had taken over from a policy."""
+    acted = episode.info.get("intervention")
+    return np.zeros(len(episode), np.bool_) if acted is None else np.asarray(acted) == 1
 
 
 def _resampled(values: Array, fps: float, rate: float) -> Array:

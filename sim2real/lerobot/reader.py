@@ -299,7 +299,8 @@ class LeRobotDataset:
 
         `convert` is what `converter` returned, by default for the calibration beside the data. Recordings
         that do not say what was really sent have `executed` equal to `action`; without `commands` both are the
-        states. `info` says which column tells the `time` ("clock"; "": none, it is frame / fps), and "remarks". Raises
+        states. `info` says which column tells the `time` ("clock"; "": none, it is frame / fps), "remarks", and who
+        acted, "intervention" (T,), where that was recorded. Raises
         UserError for missing features, other joints, unclear units, broken files, and an episode without frames.
         """
         convert = convert or self.converter(robot)
@@ -313,6 +314,9 @@ class LeRobotDataset:
         if commands and schema.EXECUTED in self.features:
             executed = convert(self.joints(position, schema.EXECUTED, robot))
         features, lack = self._environment(rows)
+        acted: dict[str, Any] = {}
+        if schema.INTERVENTION in self.features and schema.INTERVENTION in rows.file.names:
+            acted["intervention"] = np.ravel(rows.column(schema.INTERVENTION)).astype(np.int64)
         times = times_of(rows, self.features, self.fps, f"episode {entry.index} of {self.root}")
         return Episode(
             time=times.seconds,
@@ -329,6 +333,7 @@ class LeRobotDataset:
                 "source": str(self.root),
                 "ended": entry.ended,
                 "clock": times.column,
+                **acted,
                 "remarks": (*rows.remarks, *times.remarks, *lack),
             },
         )

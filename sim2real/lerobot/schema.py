@@ -15,6 +15,8 @@ SUCCESS = "next.success"
 IMAGES = "observation.images."
 EXECUTED = "action.executed"
 """What was really sent, where `action` is what was requested. Ours."""
+INTERVENTION = "intervention"
+"""Who acted in a frame, where a person may take over from a policy: 0 the policy, 1 the person, 2 nobody. Ours."""
 TIME = "time"
 """True time of capture, s from the start of the episode; `timestamp` is frame / fps. Ours."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hardware.emulator.assembly import emulated_calibration
 from pipelines.learning.comparing import paired, worse
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
@@ -19,7 +20,8 @@ from pipelines.learning.trainer import TrainerOptions
 from sim2real.calibration import Calibration
 from sim2real.episode import Episode
 from sim2real.errors import UserError
-from sim2real.lerobot.recording import write_episodes
+from sim2real.lerobot.recording import EpisodeRecorder, write_episodes
+from sim2real.lerobot.schema import FeatureSpec
 from sim2real.observation import standard_features
 from sim2real.parameters import Draw
 from sim2real.policies.file import PolicyInfo, load_policy_file
@@ -266,3 +268,33 @@ def test_more_episodes_are_measured_against_a_beginning_from_scratch(
     # What is to be known of the data is told before anything is trained.
     first = next(i for i, line in enumerate(told) if line.startswith("learning from 4 of 5"))
     assert first < next(i for i, line in enumerate(told) if line.startswith("recorded episodes:"))
+
+
+def test_of_a_corrected_policy_only_what_the_person_did_is_learned(tmp_path: Path) -> None:
+    """Frames in which the policy acted, or nobody, teach nothing; chunks that begin with the person go on beyond."""
+    joints = FeatureSpec("float32", (ROBOT.n,), tuple(f"{name}.pos" for name in ROBOT.joint_names))
+    calibration = emulated_calibration(ROBOT)
+    recorder = EpisodeRecorder(
+        tmp_path / "set", ROBOT, calibration, environment={"goal": 3},
+        extra={"intervention": FeatureSpec("int64", (1,)), "policy.action": joints},
+    )  # fmt: skip
+    acted = np.repeat([0, 2, 1, 0], [10, 3, 6, 10])
+    for number in range(2):
+        for t, who in enumerate(acted):
+            recorder.add(
+                time=t / 30, state=ROBOT.home, action=ROBOT.home + 0.01 * t, executed=ROBOT.home + 0.01 * t,
+                environment={"goal": [0.2, 0.0, 0.1]},
+                extra={"intervention": who if number == 0 else 0, "policy.action": np.full(ROBOT.n, np.nan)},
+            )  # fmt: skip
+        recorder.save("reach", True)
+    recorder.close()
+    info = _info(load_task("reach").features, horizon=5)
+    made, summary = load_recorded(tmp_path / "set", info, ROBOT)
+    assert summary["corrections"] is True and len(made) == 6 and set(made.episodes) == {0}
+    assert summary["lead_periods"] == 0.0
+    assert any("only the 6 frames in which they acted" in remark for remark in summary["remarks"])
+    turned = made.chunks[:, :, 0] - ROBOT.home[0]
+    np.testing.assert_allclose(turned, 0.01 * (13 + np.arange(6)[:, None] + np.arange(5)), atol=2e-3)
+    # Where nobody took over, a recording is what it always was.
+    _, summary = load_recorded(tmp_path / "set", info, ROBOT, episodes="1:2")
+    assert summary["corrections"] is False and summary["pairs"] == len(acted)

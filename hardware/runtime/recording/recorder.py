@@ -29,6 +29,7 @@ from hardware.runtime.control.tick import Tick
 from sim2real.calibration import Calibration
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
+from sim2real.lerobot import schema
 from sim2real.lerobot.journal import Recovered
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, object_keys, standard_features
@@ -43,9 +44,6 @@ Image = NDArray[np.uint8]
 
 STATE_FEATURE = "supervisor"
 """Feature that holds the code of the supervisor's state (see `supervisor.CODES`)."""
-
-INTERVENTION = "intervention"
-"""Feature that says who acted in a frame, where a person may take over from a policy: see `corrections.Acting`."""
 
 WANTED = "policy.action"
 """Feature that says what the policy wanted then, in the units of `action`; NaN where it had said nothing."""
@@ -319,7 +317,10 @@ def corrections_features(robot: Robot) -> "dict[str, FeatureSpec]":
     from sim2real.lerobot import FeatureSpec
 
     joints = tuple(f"{joint}.pos" for joint in robot.joint_names)
-    return {INTERVENTION: FeatureSpec("int64", (1,)), WANTED: FeatureSpec("float32", (robot.n,), joints)}
+    return {
+        schema.INTERVENTION: FeatureSpec("int64", (1,)),
+        WANTED: FeatureSpec("float32", (robot.n,), joints),
+    }
 
 
 def _processor_time(pid: int | None) -> int:
@@ -457,7 +458,7 @@ class _Writer:
             environment[name] = record[at : at + size]
             at += size
         if self.config.corrections:
-            extra[INTERVENTION] = int(record[at])
+            extra[schema.INTERVENTION] = int(record[at])
             extra[WANTED] = self.recorder.in_units(record[at + 1 : at + 1 + n])
         images: dict[str, Image | None] = {}
         taken_at: dict[str, float] = {}

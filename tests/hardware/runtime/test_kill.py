@@ -12,3 +12,11 @@ def test_whoever_dies_the_arm_ends_at_rest(tmp_path) -> None:
         trial = bench.trial([("recorder", "kill"), ("inference", "stop")], seed=1)
     assert trial.problems == []
     assert trial.ended.startswith("limp_fault ['policy_late") and trial.ended.endswith("status 1")
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_recording_and_not_the_arm(tmp_path) -> None:
+    with Bench(tmp_path) as bench:
+        trial = bench.trial([("recorder", "fill")], seed=1)
+    assert trial.problems == []
+    assert trial.ended.startswith("limp")

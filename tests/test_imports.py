@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,12 @@ def test_the_check_sees_forbidden_imports_and_circles(tmp_path: Path) -> None:
         ["hardware.a", "hardware.b", "hardware.c"]
     ]
     assert not circles(rooms(arrows, ""))
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_no_public_name_is_that_of_a_module(package: str) -> None:
+    # Importing the module would put it in the name's place.
+    names = import_module(package).__all__
+    here = Path(import_module(package).__file__ or "").parent
+    modules = {path.stem for path in here.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert not modules & set(names)

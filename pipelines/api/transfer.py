@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.sweeps.inputs import RobotLike, TaskLike, robot_name, task_name
-from pipelines.transfer.run import Clock
+from pipelines.transfers.run import Clock
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,9 +64,9 @@ def transfer(
     """
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
-    from pipelines.transfer.methods import Methods
-    from pipelines.transfer.reality import load_realities
-    from pipelines.transfer.run import Asked, method_names, run_transfer
+    from pipelines.transfers.methods import Methods
+    from pipelines.transfers.reality import load_realities
+    from pipelines.transfers.run import Asked, method_names, run_transfer
 
     asked = Asked(
         task=task_name(task),

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _reality(args: argparse.Namespace) -> dict[str, Any]:
     """What `--reality` means for the emulator."""
     from hardware.emulator.world_plant import stage_task
-    from pipelines.transfer.reality import CAMERA, load_reality, parameters_of
+    from pipelines.transfers.reality import CAMERA, load_reality, parameters_of
     from sim2real.robot import Robot
 
     if args.twin is not None or args.engine != "bullet":

@@ -108,7 +108,7 @@ def _given(text: str) -> tuple[str, str]:
 def _listed(as_json: bool) -> int:
     import json
 
-    from pipelines.transfer.reality import load_reality, reality_names
+    from pipelines.transfers.reality import load_reality, reality_names
 
     found = [load_reality(name) for name in reality_names()]
     if as_json:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.transfer.reality import (
+from pipelines.transfers.reality import (
     load_realities,
     load_reality,
     parameters_of,
@@ -59,7 +59,7 @@ def test_nothing_that_trains_imports_them() -> None:
         seen, waiting = {start}, [start]
         while waiting:
             for target in ARROWS.get(waiting.pop(), ()):
-                assert not target.startswith("pipelines.transfer"), (start, target)
+                assert not target.startswith("pipelines.transfers"), (start, target)
                 if target not in seen:
                     seen.add(target)
                     waiting.append(target)

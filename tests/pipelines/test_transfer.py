@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.transfer.methods import narrowed, widened
-from pipelines.transfer.reality import load_reality, parameters_of
-from pipelines.transfer.recording import record_on
-from pipelines.transfer.rig import Rig, start_of
-from pipelines.transfer.run import Asked, run_transfer
+from pipelines.transfers.methods import narrowed, widened
+from pipelines.transfers.reality import load_reality, parameters_of
+from pipelines.transfers.recording import record_on
+from pipelines.transfers.rig import Rig, start_of
+from pipelines.transfers.run import Asked, run_transfer
 from sim2real.errors import UserError
 from sim2real.lerobot.reader import LeRobotDataset
 from sim2real.policies.load import load_policy
@@ -161,7 +161,7 @@ def test_both_renderers_show_the_cube_where_it_is(pictures: str) -> None:
 
 
 def test_spaces_bind_to_what_a_world_declares() -> None:
-    from pipelines.transfer.methods import Methods
+    from pipelines.transfers.methods import Methods
     from randomization.space import Space
 
     robot = Robot.load("so101")
@@ -177,7 +177,7 @@ def test_spaces_bind_to_what_a_world_declares() -> None:
 
 @pytest.mark.slow
 def test_a_policy_is_trained_once_and_measured_in_simulation(tmp_path: Path) -> None:
-    from pipelines.transfer.methods import Methods
+    from pipelines.transfers.methods import Methods
 
     asked = _asked(methods=("none", "forces"), policies={})
     small = {
@@ -203,7 +203,7 @@ def test_a_policy_is_trained_once_and_measured_in_simulation(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_policies_are_adapted_to_a_reality(tmp_path: Path) -> None:
     """Recorded there, identified, fine-tuned; none of it twice."""
-    from pipelines.transfer.methods import Methods
+    from pipelines.transfers.methods import Methods
 
     reality = load_reality("mujoco_crooked")
     asked = _asked(
@@ -260,7 +260,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_report_has_the_table_and_the_warning(tmp_path: Path) -> None:
     from pipelines.reports.report import write_report
     from pipelines.runs import described
-    from pipelines.transfer.summary import summarized
+    from pipelines.transfers.summary import summarized
     from sim2real.files import write_json
 
     def rows(won: int) -> list[dict[str, object]]:

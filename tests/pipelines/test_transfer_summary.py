@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.transfer.summary import cell, gap_closed, paired, ranking, summarized
+from pipelines.transfers.summary import cell, gap_closed, paired, ranking, summarized
 from sim2real.statistics import newcombe_interval, pearson, rank_violation
 
 

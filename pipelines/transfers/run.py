@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from pipelines.runs import claim, described
-from pipelines.transfer.reality import Reality, parameters_of
-from pipelines.transfer.rig import Rig, start_of
-from pipelines.transfer.summary import summarized
+from pipelines.transfers.reality import Reality, parameters_of
+from pipelines.transfers.rig import Rig, start_of
+from pipelines.transfers.summary import summarized
 from randomization.progress import progress_bar
 from randomization.workers import Outcome, run_here, run_local
 from sim2real import __version__
@@ -232,7 +232,7 @@ def _live(
     asked: Asked, reality: Reality, method: str, policy: str, missing: list[int], workers: int
 ) -> Iterator[dict[str, Any]]:
     """One arm after the other, whatever the workers: what they would take from each other is time."""
-    from pipelines.transfer.live import run_live
+    from pipelines.transfers.live import run_live
 
     for trial in run_live(asked.task, asked.robot, reality, policy, asked.seed, missing):
         yield trial.row()

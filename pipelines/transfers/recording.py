@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.runtime.control.tick import Tick
-from pipelines.transfer.reality import Reality, parameters_of
-from pipelines.transfer.rig import Rig, start_of
+from pipelines.transfers.reality import Reality, parameters_of
+from pipelines.transfers.rig import Rig, start_of
 from sim2real.episode import Episode
 from sim2real.files import write_json
 from sim2real.lerobot.recording import write_episodes

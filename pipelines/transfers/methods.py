@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.sweeps.simulated import make_plan
-from pipelines.transfer.reality import CAMERA, Reality, parameters_of
-from pipelines.transfer.recording import record_on
-from pipelines.transfer.run import PER_REALITY, Asked
+from pipelines.transfers.reality import CAMERA, Reality, parameters_of
+from pipelines.transfers.recording import record_on
+from pipelines.transfers.run import PER_REALITY, Asked
 from sim2real.files import read_json, write_json
 from sim2real.parameters import Parameter
 from sim2real.policies.load import kind_of, policy_identity

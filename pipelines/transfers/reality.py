@@ -165,7 +165,7 @@ def read_reality(path: Path) -> Reality:
 
 
 def _folder() -> Any:
-    return resources.files("pipelines.transfer") / "realities"
+    return resources.files("pipelines.transfers") / "realities"
 
 
 def _known(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:

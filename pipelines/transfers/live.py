@@ -14,8 +14,8 @@ from typing import Any
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from pipelines.deployment.request import Options
 from pipelines.deployment.run import run
-from pipelines.transfer.reality import CAMERA, Reality, parameters_of
-from pipelines.transfer.rig import Trial, start_of
+from pipelines.transfers.reality import CAMERA, Reality, parameters_of
+from pipelines.transfers.rig import Trial, start_of
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
 from sim2real.task import Task

@@ -17,7 +17,7 @@ from hardware.cameras.shared import CameraStatus
 from hardware.emulator.view import Viewer
 from hardware.emulator.web import QUALITY
 from hardware.emulator.world_plant import WorldPlant
-from pipelines.transfer.reality import CAMERA, Reality
+from pipelines.transfers.reality import CAMERA, Reality
 from sim2real.clock import SimulatedClock
 from sim2real.observation import Observation
 from sim2real.policies.protocol import Policy

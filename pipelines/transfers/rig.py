@@ -20,8 +20,8 @@ from hardware.runtime.control.loop import ControlLoop, LoopSettings
 from hardware.runtime.control.supervisor import Phase, Request
 from hardware.runtime.control.tick import TickSink
 from hardware.runtime.sources.sources import GoalOnly, LocalPolicy, PerceptionSource
-from pipelines.transfer.eye import Seeing, SteppedCamera
-from pipelines.transfer.reality import Reality
+from pipelines.transfers.eye import Seeing, SteppedCamera
+from pipelines.transfers.reality import Reality
 from sim2real.clock import SimulatedClock
 from sim2real.policies.protocol import Policy
 from sim2real.policies.seeing import wanted_by

@@ -65,8 +65,13 @@ NAMED = ("seed", "policy", "data", "robot", "task", "calibration", "space", "twi
 OWN = 1.5
 """Degrees within which a policy agrees with a recording that it drove itself; people and experts differ by more."""
 
-REFERENCE = 0xDEFA
-"""Separates the draws of rehearsal from those of the narrowed space."""
+TEACHER_EPISODES = 10
+"""Simulated episodes that show whether the expert can do the task with the arm that was found."""
+CAPABLE = 0.6
+"""Share of these in which it must succeed to be believed."""
+
+REFERENCE, TEACHER = 0xDEFA, 0x7EAC
+"""Separate the draws of rehearsal and of the expert's own episodes from the others."""
 
 
 @dataclass
@@ -86,6 +91,8 @@ class _Run:
     recorded: Demonstrations | None = None
     summaries: list[dict[str, Any]] = field(default_factory=list)
     """Of the rounds of collection."""
+    shown: list[Demonstrations] = field(default_factory=list)
+    """The expert's own episodes with the arm that was found."""
     mixed: list[tuple[Demonstrations, float]] = field(default_factory=list)
     """What is mixed in, and the share of what is not recorded."""
 
@@ -130,6 +137,8 @@ def finetune(
     run = _Run(
         settings, task, robot, parent, out, workers, options, None if space == DEFAULT else space, zeros
     )
+    if settings.simulated and (run.space is not None or settings.twin is not None):
+        _check_teacher(run, result, tell)
     result["recorded"] = summary
     recorded = run.recorded = _labelled(run, recorded, summary, tell)
     tell(
@@ -302,8 +311,31 @@ def _labelled(run: _Run, recorded: Demonstrations, summary: dict[str, Any], tell
     return kept
 
 
-def _simulated(run: _Run, space: Any, count: int, student: str, part: int, label: str) -> Demonstrations:
-    """Simulated demonstrations, driven by a policy file in part."""
+def _check_teacher(run: _Run, result: dict[str, Any], tell: Say) -> None:
+    """Let the expert do the task with the arm that was found, knowing the zeros that were found or not: what it cannot
+    do it should not teach. Keeps its episodes, and in `run.zeros` what it is to know."""
+    tried = []
+    for zeros in [run.zeros, np.zeros(run.robot.n)] if run.zeros.any() else [run.zeros]:
+        run.zeros = zeros
+        shown = _simulated(run, run.space, TEACHER_EPISODES, "", TEACHER, "the expert alone", alone=True)
+        tried.append((run.summaries.pop()["success_rate"], zeros, shown))
+        if tried[-1][0] >= CAPABLE:
+            break
+    rate, run.zeros, shown = max(tried, key=lambda each: each[0])
+    result["teacher"] = {"success_rate": rate, "knows_zeros": bool(run.zeros.any())}
+    if rate >= CAPABLE:
+        run.shown = [replace(shown, episodes=shown.episodes + 1_000_000)]
+    else:
+        tell(
+            f"warning: the expert itself succeeds in {rate:.0%} of {TEACHER_EPISODES} simulated episodes with this "
+            "arm; what it teaches may be of little use: compare before and after"
+        )
+
+
+def _simulated(
+    run: _Run, space: Any, count: int, student: str, part: int, label: str, alone: bool = False
+) -> Demonstrations:
+    """Simulated demonstrations, driven by a policy file in part, or by the expert `alone` and undisturbed."""
     settings = run.settings
     plan = _collection_plan(settings, run.task, space, count, part)
     if part == REFERENCE:
@@ -312,8 +344,8 @@ def _simulated(run: _Run, space: Any, count: int, student: str, part: int, label
     episode = CollectEpisode(
         settings.robot,
         run.task,
-        Disturbance(noise=settings.noise, student=settings.student),
-        student=student if settings.student > 0 else None,
+        Disturbance(noise=0.0) if alone else Disturbance(noise=settings.noise, student=settings.student),
+        student=None if alone or settings.student == 0 else student,
         nominal=plan.nominal,
         features=run.parent.info.features,
         zeros=() if part == REFERENCE else tuple(float(zero) for zero in run.zeros),
@@ -349,9 +381,10 @@ def _train(
                 if turn:
                     export_policy(merged(model.network), run.parent.info, run.out / "student.onnx")
                     student = str(run.out / "student.onnx")
-                groups[group] = _simulated(
+                made = _simulated(
                     run, run.space, max(2, per_round), student, turn, f"collect {turn + 1}/{rounds}"
                 )
+                groups[group] = Demonstrations.joined([made, *([] if turn else run.shown)])
         return groups[group]
 
     at_once = len(kinds) - max(rounds - 1, 0)

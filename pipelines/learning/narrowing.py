@@ -43,8 +43,8 @@ ZERO_SPREAD = np.deg2rad(1.5)
 class Narrowed:
     """A space around the arm that a recording shows.
 
-    `space` as `Space.from_dict` takes it; `zeros` (n,) rad, how far the encoders' zeros are off; `moved` what was found
-    to differ from the nominal arm, rows with "parameter", "nominal", "found", "low", "high".
+    `space` as `Space.from_dict` takes it; `zeros` (n,) rad, how far the arm's encoders' zeros are clearly off; `moved`
+    what was found to differ from the nominal arm, rows with "parameter", "nominal", "found", "low", "high".
     """
 
     space: Mapping[str, Any]
@@ -78,9 +78,11 @@ def narrow(
             f"the gripper holds the object at an angle {np.degrees(shift):+.1f}° from where the simulated one does "
             f"(in {count} episodes): its zero is taken to be off by that"
         )
-    zeros = np.array(
-        [np.mean(ranges[n][:2]) if (n := f"servo.{j}.offset") in ranges else 0.0 for j in robot.joint_names]
-    )
+    # A gripper's goals end where its encoder's range does, so its zero cannot be made up for; experts stand it.
+    clear = {str(row["parameter"]): float(row["found"]) for row in moved}
+    zeros = np.array([clear.get(f"servo.{joint}.offset", 0.0) for joint in robot.joint_names])
+    if robot.gripper is not None:
+        zeros[robot.gripper] = 0.0
     told = {
         "mean_before_deg": float(found.before[robot.arm].mean()),
         "mean_deg": float(found.after[robot.arm].mean()),

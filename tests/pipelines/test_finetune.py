@@ -251,6 +251,26 @@ def test_an_episode_that_is_not_like_the_others_is_named(
 
 
 @pytest.mark.slow
+def test_without_a_space_the_recorded_arm_is_identified_and_the_expert_shows_that_it_can(
+    parent: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.learning.narrowing.FRAMES", 200)
+    settings = FinetuneSettings(
+        policy=str(parent), data=str(recording), simulated=4, rounds=2, epochs=3, batches=10, batch_size=64,
+        held_out=0.25, evaluate=2, mix=0.5,
+    )  # fmt: skip
+    told: list[str] = []
+    result = finetune(settings, tmp_path / "tuned", workers=0, options=CPU, say=told.append)
+    # It was recorded with softer servos than the nominal ones.
+    stiffness = [row for row in result["identified"]["moved"] if row["parameter"].endswith(".kp")]
+    assert result["identified"]["found"] and stiffness
+    assert all(row["found"] < row["nominal"] for row in stiffness)
+    assert result["teacher"]["success_rate"] >= 0.6 and len(result["simulated"]["rounds"]) == 3
+    assert result["forgetting"]["before"]["draws"] == 2 and "difference" in result["simulation"]
+    assert not (tmp_path / "tuned" / "student.onnx").exists()
+
+
+@pytest.mark.slow
 def test_more_episodes_are_measured_against_a_beginning_from_scratch(
     parent: Path, recording: Path, tmp_path: Path
 ) -> None:

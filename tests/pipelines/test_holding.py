@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipelines.identification.holding import held, without_held
+from pipelines.identification.holding import held, held_angles, without_held
 from pipelines.identification.logs import ArmLog
 from sim2real.model.batched import ArmRecording
 from sim2real.robot import Robot
@@ -37,3 +37,15 @@ def test_its_frames_are_not_compared_and_the_others_are() -> None:
     assert np.isfinite(without_held(log_of(command, np.full(200, 0.4)), ROBOT).outcome()[:98, 5]).all()
     still = log_of(command, command)
     assert without_held(still, ROBOT) is still
+
+
+def test_where_the_jaw_stands_while_it_holds_is_told_by_episode() -> None:
+    """Two episodes: one grasps at 0.5 rad, the other stays open; a gripper counted 8° lower grasps 8° lower."""
+    command = np.concatenate([np.full(100, 0.8), np.full(100, 0.1), np.full(200, 0.8)])
+    state = np.concatenate([np.full(100, 0.8), np.full(100, 0.5), np.full(200, 0.8)])
+    np.testing.assert_allclose(held_angles(log_of(command, state), ROBOT), [0.5], atol=1e-9)
+    lower = held_angles(log_of(command - 0.14, state - 0.14), ROBOT)
+    np.testing.assert_allclose(lower, [0.36], atol=1e-9)
+    # A moment in which it is stopped is no grasp.
+    state[105:] = 0.1
+    assert not len(held_angles(log_of(command, state), ROBOT))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.reports import figures as draw
+from pipelines.reports.adaptation import adaptation
 from pipelines.reports.page import Section
 from sim2real.files import read_json
 
@@ -17,6 +18,9 @@ def sections(directory: Path) -> list[Section]:
     outcome = _outcome(metrics)
     if outcome is not None:
         result.append(outcome)
+    adapted = adaptation(metrics)
+    if adapted is not None:
+        result.append(adapted)
     if metrics.get("curve"):
         result.append(_curves(metrics["curve"]))
     if metrics.get("learning_curve"):

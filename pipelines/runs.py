@@ -41,6 +41,7 @@ COMMANDS = (
     "play",
     "cost",
     "fleet simulate",
+    "ros2 bridge",
     "transfer",
 )
 """Who makes run directories. (Early ones did not note their versions.)"""

@@ -75,11 +75,15 @@ class Options:
     view: str | None = None
     show_to: str | None = None
     """The camera to which the arm shows a card, as `calibrate-camera` has it do."""
+    ros2: bool = False
+    """Whether goals come from ROS 2."""
 
     @property
     def acts(self) -> str:
-        """Who acts: "policy", "leader", "hand", "keyboard", "episode" (a recorded one) or "survey" (it shows
-        a card to a camera)."""
+        """Who acts: "policy", "leader", "hand", "keyboard", "episode" (a recorded one), "survey" (it shows
+        a card to a camera) or "ros2"."""
+        if self.ros2:
+            return "ros2"
         if self.show_to is not None:
             return "survey"
         if self.dataset is not None:

@@ -76,6 +76,7 @@ def instantiate(spec: str, what: str, needs: tuple[str, ...], **takes: Any) -> A
 
 def source_identity(spec: str, what: str) -> dict[str, str]:
     """The hash of the file that a user's "module:Class" is written in, as JSON; nothing for other names."""
+    spec = spec.partition("[")[0]  # a task's name may go on with its objects
     if ":" not in spec:
         return {}
     import inspect

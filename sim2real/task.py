@@ -29,6 +29,10 @@ Array = NDArray[np.float64]
 CUBE = 0.025
 """Side of the cube that the tasks here are about, m."""
 
+GRASPED = (0.018, 0.04)
+"""Least and largest side of a cube that the tasks here grasp, m: lower the fingertips would rub on the table, and with
+larger ones the gripper does not open far enough to have room for both fingers."""
+
 HOLD = 0.5
 """A task has succeeded when its condition held this long without interruption, s."""
 
@@ -91,6 +95,8 @@ class Task:
     """The zone at which the goal is; None: the goal is not to be seen and has to be given."""
     goal_height: float = 0.0
     """Height of the goal over that zone, m."""
+    sizes: tuple[tuple[str, float, float], ...] = ()
+    """Name, least and largest first measure, m, of the objects that not every size will do for."""
     description: str = ""
     stages: tuple[str, ...] = ()
     """What `stage` may return, from nothing achieved to success."""
@@ -107,13 +113,20 @@ class Task:
     def with_objects(self, objects: Sequence[ObjectSpec]) -> "Task":
         """This task with other objects of the names and kinds that it has: other sizes, colours, masses.
 
-        Raises UserError when a name is unknown or the kind is another one.
+        Raises UserError when a name is unknown, the kind is another one, or the size is none of `sizes`.
         """
         new = {spec.name: spec for spec in checked(objects)}
         for name, spec in new.items():
             if spec.kind != self.object(name).kind:
                 raise UserError(
                     f"in the task '{self.name}', '{name}' is a {self.object(name).kind} and cannot be a {spec.kind}"
+                )
+        for name, low, high in self.sizes:
+            spec = new.get(name, self.object(name))
+            if not low <= spec.measures[0] <= high:
+                raise UserError(
+                    f"in the task '{self.name}', '{name}' may measure {1000 * low:g} to {1000 * high:g} mm, which the "
+                    f"gripper can handle; got {1000 * spec.measures[0]:g} mm"
                 )
         task = copy(self)
         task.objects = tuple(new.get(spec.name, spec) for spec in self.objects)

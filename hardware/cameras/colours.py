@@ -5,23 +5,16 @@ scores of their own that tell them from the hues of arms and tables (orange, woo
 by the direction of their chroma.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.errors import UserError
+from sim2real.colours import chroma, coloured
 from sim2real.objects import COLOURS, ObjectSpec, Rgb
 
 Score = Callable[[NDArray[np.int16]], NDArray[np.float32]]
-
-GREY = 0.15
-"""Colours with less chroma than this, of 1, cannot be told from grey things."""
-ALIKE = math.cos(math.radians(18.0))
-"""Colours whose chromas lie closer in direction cannot be told from each other."""
 
 
 @dataclass(frozen=True)
@@ -34,36 +27,12 @@ class Colour:
 
 def colour_of(spec: ObjectSpec) -> Colour:
     """How to find an object's colour. Raises UserError for grey ones."""
-    if _length(_chroma(spec.rgb)) < GREY:
-        raise UserError(
-            f"a camera cannot tell the object '{spec.name}' by its colour {spec.colour}, which is too close to grey; "
-            f"choose another one, such as {', '.join(_tellable())}"
-        )
+    coloured([spec])
     if spec.rgb == COLOURS["red"]:
         return Colour(_redness, 0.28)
     if spec.rgb == COLOURS["green"]:
         return Colour(_greenness, 0.2)
     return Colour(_towards(spec.rgb), 0.2)
-
-
-def distinguishable(objects: Sequence[ObjectSpec]) -> None:
-    """Raise UserError when two of the objects have colours that a camera takes for one."""
-    for a, b in itertools.combinations(objects, 2):
-        one, other = _chroma(a.rgb), _chroma(b.rgb)
-        if float(one @ other) > ALIKE * _length(one) * _length(other):
-            raise UserError(
-                f"a camera tells objects by their colours, and those of '{a.name}' ({a.colour}) and '{b.name}' "
-                f"({b.colour}) look alike; give one of them another colour"
-            )
-
-
-def _tellable() -> list[str]:
-    return [name for name, rgb in COLOURS.items() if _length(_chroma(rgb)) >= GREY]
-
-
-def _chroma(rgb: Rgb) -> NDArray[np.float64]:
-    values = np.array(rgb, dtype=np.float64)
-    return values - values.mean()
 
 
 def _length(vector: NDArray[np.float64]) -> float:
@@ -72,9 +41,9 @@ def _length(vector: NDArray[np.float64]) -> float:
 
 def _towards(rgb: Rgb) -> Score:
     """Chroma along that of `rgb`, less what is across it, relative to brightness."""
-    chroma = _chroma(rgb)
-    full = np.float32(_length(chroma) / max(rgb))
-    to_red, to_green, to_blue = (chroma / _length(chroma)).astype(np.float32)
+    own = chroma(rgb)
+    full = np.float32(_length(own) / max(rgb))
+    to_red, to_green, to_blue = (own / _length(own)).astype(np.float32)
 
     def score(image: NDArray[np.int16]) -> NDArray[np.float32]:
         b, g, r = (image[..., k].astype(np.float32) for k in range(3))

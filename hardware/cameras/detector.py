@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.cameras.arm_mask import ArmMask, ArmOutlines
-from hardware.cameras.colours import Colour, colour_of, distinguishable
+from hardware.cameras.colours import Colour, colour_of
 from hardware.cameras.cubes import INSET, MIN_FITTING, REACH, CubeFinder
 from hardware.cameras.hull import fit_hull
 from hardware.cameras.silhouette import fit_disc
 from hardware.cameras.spots import Image, Spot, outline_spot
 from sim2real.camera import CameraModel
+from sim2real.colours import distinguishable
 from sim2real.errors import UserError
 from sim2real.objects import ByName, ObjectSpec, checked
 from sim2real.robot import Robot

@@ -49,6 +49,7 @@ def export_policy(
     of = load_task(task, joints=loaded.n)
     info = PolicyInfo(
         task=of.name,
+        objects=tuple(spec.to_json() for spec in of.objects),
         robot=loaded.name,
         joints=loaded.joint_names,
         features=of.features,

@@ -21,6 +21,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "json": {"action": "store_true", "help": "print JSON to standard output"},
     "learning_rate": {"type": float, "metavar": "LR", "help": "largest learning rate"},
+    "object": {
+        "action": "append",
+        "default": [],
+        "metavar": "NAME:KEY=V,…",
+        "help": "another object than the task has: cube:size=0.03,colour=blue (keys size, colour, mass; SI units); "
+        "may be repeated",
+    },
     "out": {"required": True, "metavar": "DIR", "help": "run directory: results and logs"},
     "param": {"action": "append", "default": [], "metavar": "NAME=LO:HI"},
     "policy": {"metavar": "P", "help": "a policy file, expert, zero, random or module:Class"},

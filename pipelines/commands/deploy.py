@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "help": "a policy file, expert, zero, random, module:Class or tcp://HOST:PORT (a policy server)",
         },
     )
-    add(parser, "task")
+    add(parser, "task", "object")
     add(parser, "instruction")
     add_arm_arguments(parser)
     parser.add_argument(
@@ -128,7 +128,7 @@ def options_of(args: argparse.Namespace, command: str, **more: object) -> "Optio
         "view",
     )  # fmt: skip
     values = {name: getattr(args, name) for name in shared} | more
-    values |= {name: tuple(getattr(args, name)) for name in ("camera", "estop")}
+    values |= {name: tuple(getattr(args, name)) for name in ("camera", "estop", "object")}
     return Options(command=command, **values)
 
 

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         twin="parameters of the emulated arm (default: unlike the nominal ones, fixed)",
         seed="for the objects' places",
     )
+    add(parser, "object")
     parser.add_argument(
         "--engine",
         choices=("bullet", "mujoco"),
@@ -86,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{flag} goes with --tell {what}; an emulator is started without it")
     from dataclasses import asdict
 
+    from sim2real.tasks.registry import with_flags
+
+    if args.object:
+        args.task = with_flags(args.task or "push", args.object)
     from hardware.emulator.session import EmulatorOptions, EmulatorSession, leave_on_signals
 
     reality = None if args.reality is None else _reality(args)
@@ -131,6 +136,10 @@ def _tell(args: argparse.Namespace) -> int:
 
     from hardware.emulator.tell import tell
 
+    if args.object:
+        raise UserError(
+            "--object says what lies on the table of an emulator that is started, not with --tell"
+        )
     if not args.link:
         raise UserError("--tell needs --link: the link that the emulator was started with")
     for flag, value, what in (

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "help": "a policy file, expert, zero, random, module:Class, or tcp://HOST:PORT for a policy server",
         },
     )
-    add(parser, "task", draws={"default": 200})
+    add(parser, "task", "object", draws={"default": 200})
     add(parser, "instruction")
     add(parser, "robot", "space", "twin", "cameras", seed="which draws (%(default)s)")
     add(parser, "workers", "sees", "json")
@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from pipelines.api.evaluate import evaluate
+    from pipelines.sweeps.simulated import task_for
 
     result = evaluate(
         args.policy,
-        args.task,
+        task_for(args.task, args.policy, args.robot, args.object),
         args.robot,
         draws=args.draws,
         space=args.space,

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         space="what varies in them: a file, 'default', or 'identified' from the recordings (default, where they tell)",
     )
-    add(parser, "twin", task="task (default: the policy's own); module:Class for yours")
+    add(parser, "twin", "object", task="task (default: the policy's own); module:Class for yours")
     _source.add_reading(parser)
     parser.add_argument(
         "--all-episodes",
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.learning.finetune import FinetuneSettings, finetune
     from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
     from pipelines.reports.report import try_report
-    from pipelines.sweeps.simulated import worker_count
+    from pipelines.sweeps.simulated import task_for, worker_count
 
     def say(line: str) -> None:
         if main_process():
@@ -117,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     for remark in remarks:
         say(f"note: {remark}")
     args.names = _source.names_of(args)
+    if args.object:
+        args.task = task_for(args.task, args.policy, args.robot, args.object)
     result = finetune(
         settings_from(FinetuneSettings, args),
         Path(args.out),

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --suite: only these, '*_in_bowl' (all of the split)",
     )
     add(parser, task={"help": "reach, push, lift, place, stack or module:Class"})
-    add(parser, "out", "robot", "space", "twin", "cameras")
+    add(parser, "object", "out", "robot", "space", "twin", "cameras")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")
     add(parser, "seed")
@@ -106,9 +106,14 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
     from sim2real.errors import UserError
+    from sim2real.tasks.registry import with_flags
 
     if (args.task is None) == (args.suite is None):
         raise UserError("give --task, or --suite for one policy for many tasks")
+    if args.task is not None:
+        args.task = with_flags(args.task, args.object)
+    elif args.object:
+        raise UserError("--object changes the objects of one task: give --task instead of --suite")
     kind = kind_of_settings(args.observe, vars(args), suite=args.suite is not None)
     if args.suite is not None:
         args.task = args.suite

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         param="what to widen, and its outer limits",
         space="what else varies (default: every declared range)",
     )
-    add(parser, "twin", "cameras")
+    add(parser, "object", "twin", "cameras")
     parser.add_argument("--method", choices=("adr", "entropy"), default="adr", help="%(default)s")
     parser.add_argument(
         "--success", type=float, default=0.8, metavar="RATE", help="success to keep (%(default)s)"

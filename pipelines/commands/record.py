@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task="reach, push, lift, place, stack or module:Class; where a person acts, any name or instruction",
         policy="as in deploy (expert)",
     )
+    add(parser, "object")
     add_leader_arguments(parser)
     parser.add_argument("--hand", action="store_true", help="the arm is limp and moved by hand")
     parser.add_argument("--keyboard", action="store_true", help="the arm is moved with keys")

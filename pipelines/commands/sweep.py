@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("default", "task", "nominal"),
         help="what varies besides --space and --param: default ranges, only where the task starts, or nothing",
     )
-    add(parser, param="one range more; may be repeated")
+    add(parser, "object", param="one range more; may be repeated")
     add(parser, "twin", "cameras", seed="which draws (%(default)s)")
     parser.add_argument(
         "--design",
@@ -149,7 +149,7 @@ def _plan_against(args: argparse.Namespace) -> Any:
     from sim2real.errors import UserError
 
     own = args.task is not None and ":" in args.task  # must be named again, see `refuse_code`
-    names = (*(() if own else ("task",)), "space", "base", "twin", "cameras", "param")
+    names = (*(() if own else ("task",)), "object", "space", "base", "twin", "cameras", "param")
     given = [f"--{name}" for name in names if getattr(args, name)]
     if given:
         raise UserError(

@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task="only this one: a name, or your own as module:Class",
         robot="for which robot (default: %(default)s)",
     )
-    add(parser, "json")
+    add(parser, "object", "json")
 
 
 def run(args: argparse.Namespace) -> int:
     from sim2real.errors import UserError
     from sim2real.robot import Robot
-    from sim2real.tasks.registry import load_task, task_names
+    from sim2real.tasks.registry import load_task, task_names, with_flags
 
     if args.suite is not None:
         if args.task is not None:
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--check measures the experts of a suite; add --suite table")
 
     robot = Robot.load(args.robot)
-    specs = [args.task] if args.task else task_names()
+    if args.object and not args.task:
+        raise UserError("--object changes the objects of one task: add --task")
+    specs = [with_flags(args.task, args.object)] if args.task else task_names()
     tasks: list[dict[str, Any]] = []
     for spec in specs:
         task = load_task(spec, joints=robot.n)

@@ -17,7 +17,7 @@ from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.seeing import example_pictures, wanted_by
 from sim2real.robot import Robot
 from sim2real.task import Task
-from sim2real.tasks.registry import load_task, name_from_outside
+from sim2real.tasks.registry import load_task, name_from_outside, trained_with
 
 
 def open_policy(
@@ -34,7 +34,8 @@ def open_policy(
 
         file = load_policy_file(spec, threads)
         arm = Robot.load(robot or file.info.robot)
-        purpose = load_task(task or name_from_outside(file.info.task, f"the policy {spec}"), arm.n)
+        name = task or name_from_outside(file.info.task, f"the policy {spec}")
+        purpose = load_task(trained_with(name, spec), arm.n)
         file.check(arm, purpose)
         return file, purpose, arm
     if threads != 1:

@@ -22,7 +22,15 @@ from sim2real.policies.load import kind_of
 from sim2real.policies.remote import offered
 from sim2real.robot import Robot
 from sim2real.task import Task
-from sim2real.tasks.registry import load_task, name_from_outside, task_names
+from sim2real.tasks.registry import (
+    load_task,
+    name_from_outside,
+    split,
+    task_names,
+    trained_with,
+    with_flags,
+)
+from sim2real.text import printable
 
 Array = NDArray[np.float64]
 
@@ -45,6 +53,8 @@ class Options:
     out: str
     policy: str | None = None
     task: str | None = None
+    object: tuple[str, ...] = ()
+    """What `--object` says."""
     robot: str = "so101"
     calibration: str | None = None
     camera: tuple[str, ...] = ()
@@ -200,6 +210,13 @@ def prepare(options: Options) -> Setup:
         motion, name, policy["dataset"] = _recorded(options, robot)
         return Setup(options, robot, None, name, policy, goal, motion=motion)
     name = options.task or options.acts
+    if options.object:
+        if _known_task(name, robot) is None:
+            raise UserError(
+                f"--object changes the objects of a task, and '{printable(name)}' is none that is known "
+                f"({', '.join(task_names())}); leave it out, or give --task"
+            )
+        name = with_flags(name, options.object)
     pictures = () if options.show_to is None else (options.show_to,)
     return Setup(options, robot, _known_task(name, robot), name, policy, goal, pictures)
 
@@ -226,7 +243,7 @@ def _check_out(options: Options) -> None:
 
 def _known_task(name: str, robot: Robot) -> Task | None:
     """The task of this name; None where it only says what is done."""
-    if name in task_names() or ":" in name:
+    if split(name)[0] in task_names() or ":" in name:
         return load_task(name, robot.n)
     return None
 
@@ -271,6 +288,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
         file = load_policy_file(spec)
         file.check(robot)
         task_name = task_name or name_from_outside(file.info.task, f"the policy {spec}")
+        task_name = with_flags(trained_with(task_name, spec), options.object)
         file.check(robot, load_task(task_name, robot.n))
         policy |= {"sha256": file.sha256, "provenance": dict(file.info.provenance)}
         sees = file.pictures
@@ -286,6 +304,8 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
             f"the policy '{spec}' does not say what it is for: add --task "
             "(policy files, and servers that want to, know their task)"
         )
+    if kind != "file":
+        task_name = with_flags(task_name, options.object)
     task = load_task(task_name, robot.n)
     return Setup(options, robot, task, task_name, policy, goal, pictures, sees)
 

@@ -19,7 +19,7 @@ from sim2real.policies.protocol import Policy
 from sim2real.policies.seeing import wanted_by
 from sim2real.robot import Robot
 from sim2real.task import Task
-from sim2real.tasks.registry import load_task, name_from_outside
+from sim2real.tasks.registry import load_task, name_from_outside, trained_with
 
 MESSAGE_TIMEOUT = 5.0
 """s in which a caller must have said hello, and a message that has begun must be complete."""
@@ -52,6 +52,8 @@ class Served:
             from sim2real.policies.file import load_policy_file
 
             task = name_from_outside(load_policy_file(spec).info.task, f"the policy {spec}")
+        if kind_of(spec) == "file":
+            task = trained_with(task, spec)
         chosen = load_task(task, arm.n)
         policy = load_policy(spec, chosen, arm)
         if wanted_by(policy):

@@ -55,7 +55,7 @@ from sim2real.identity import dataset_hash
 from sim2real.policies.file import FilePolicy
 from sim2real.policies.load import load_policy
 from sim2real.robot import Robot
-from sim2real.tasks.registry import load_task, name_from_outside
+from sim2real.tasks.registry import load_task, name_from_outside, split, trained_with
 
 Say = Callable[[str], None]
 
@@ -119,8 +119,9 @@ def finetune(
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
     task = settings.task or name_from_outside(parent.info.task, f"the policy {settings.policy}")
+    task = trained_with(task, settings.policy)
     _collection_plan(settings, task, None if settings.space in (DEFAULT, IDENTIFIED) else settings.space, 1)
-    parent.check(robot, parent.info.task)
+    parent.check(robot, load_task(task, robot.n) if split(task)[0] == parent.info.task else parent.info.task)
     recorded, summary = _recorded(settings, task, robot, parent)
     for remark in summary["remarks"]:
         tell(f"note: {remark}")

@@ -351,6 +351,7 @@ class Course:
         config = self.described()
         return PolicyInfo(
             task=self.task.name,
+            objects=tuple(spec.to_json() for spec in self.task.objects),
             robot=self.robot.name,
             joints=self.robot.joint_names,
             features=self.features,

@@ -11,6 +11,7 @@ from pipelines.sweeps.given import Given
 from randomization.space import Space
 from sim2real.camera import CameraModel, load_cameras
 from sim2real.camera_placement import check_sight, looking
+from sim2real.changed_objects import name_of
 from sim2real.errors import UserError
 from sim2real.parameters import load_twin
 from sim2real.policies.protocol import Policy
@@ -46,7 +47,7 @@ def task_name(task: TaskLike) -> str:
     kind = type(task)
     where = f"{kind.__module__}:{kind.__qualname__}"
     if _built_in(task):
-        return task.name
+        return name_of(task.name, load_task(task.name).objects, task.objects)
     if kind.__module__ == "__main__" or "." in kind.__qualname__ or not _found(kind):
         raise UserError(
             f"the task '{task.name}' is defined where other processes cannot find it ({where}); put its class into a "
@@ -122,12 +123,19 @@ def label_of(thing: object) -> str:
 
 
 def _built_in(task: Task) -> bool:
-    """Whether a task is what its name gives: of a class that ships with the package, and left as it was made."""
+    """Whether a task is what its name gives, up to the measures of its objects: of a class that ships with the package,
+    and left as it was made."""
     kind = type(task)
     if not (task.name in TASKS or is_suite_task(task.name)) or type(load_task(task.name)) is not kind:
         return False
-    # Features depend on the number of joints, and are what their names say.
-    mine, made = ({k: v for k, v in vars(x).items() if k != "features"} for x in (task, load_task(task.name)))
+    plain = load_task(task.name)
+    if [(spec.name, spec.kind) for spec in task.objects] != [
+        (spec.name, spec.kind) for spec in plain.objects
+    ]:
+        return False
+    # Features depend on the number of joints, and are what their names say; objects have a name of their own.
+    named = ("features", "objects")
+    mine, made = ({k: v for k, v in vars(x).items() if k not in named} for x in (task, plain))
     return pickle.dumps(sorted(mine.items())) == pickle.dumps(sorted(made.items()))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from pipelines.sweeps.given import Given
 from pipelines.sweeps.inputs import (
@@ -24,7 +25,8 @@ from randomization.space import Space
 from sim2real.errors import UserError
 from sim2real.policies.load import kind_of
 from sim2real.policies.seeing import wanted_by
-from sim2real.tasks.registry import name_from_outside
+from sim2real.task import Task
+from sim2real.tasks.registry import name_from_outside, trained_with, with_flags
 
 
 def make_plan(
@@ -39,9 +41,11 @@ def make_plan(
     privileged: bool | None = None,
     rendered: bool | None = None,
     cameras: CamerasLike | None = None,
+    objects: Sequence[str] = (),
 ) -> SweepPlan:
     """A plan whose every part has been checked before anything long begins. `task` None: the policy's own.
 
+    `objects`: other objects than the task or the policy has, as `--object` says them.
     `rendered`: whether pictures are looked at, so that what changes them varies by default (None: the policy's sight).
 
     Raises UserError for an unknown task or robot, a policy made for others, a missing or impossible space, twin or
@@ -50,7 +54,7 @@ def make_plan(
     if draws < 1:
         raise UserError(f"at least one draw is needed, got {draws}")
     where = robot_name(robot)
-    label, spec, objects = given(own_task(policy, where) if task is None else task, policy)
+    label, spec, given_objects = given(task_for(task, policy, where, objects), policy)
     plan = SweepPlan(
         task=label,
         robot=where,
@@ -60,8 +64,8 @@ def make_plan(
         space=space_of(space) or Space(),
         nominal=nominal_of(twin),
         privileged=privileged,
-        given=objects,
-        rendered=_sees(spec, objects) if rendered is None else rendered,
+        given=given_objects,
+        rendered=_sees(spec, given_objects) if rendered is None else rendered,
         cameras=cameras_of(cameras),
     )
     check_policy(plan)
@@ -87,7 +91,24 @@ def plan_from(args: argparse.Namespace, *, draws: int) -> SweepPlan:
         twin=args.twin,
         privileged=None if args.sees is None else args.sees == "truth",
         cameras=args.cameras,
+        objects=args.object,
     )
+
+
+def task_for(
+    task: TaskLike | None, policy: PolicyLike, robot: str = "so101", objects: Sequence[str] = ()
+) -> TaskLike:
+    """The task that is meant: `task`, or the policy's own, with the objects that a policy file was trained with and
+    those that `objects` say (as `--object` does). Raises UserError for what cannot be."""
+    if isinstance(task, Task):
+        if objects:
+            raise UserError("give a task with the objects that you want: task.with_objects([…])")
+        return task
+    spec = policy_name(policy)
+    name = own_task(policy, robot) if task is None else task
+    if spec is not None and kind_of(spec) == "file":
+        name = trained_with(name, spec)
+    return with_flags(name, objects)
 
 
 def own_task(policy: PolicyLike, robot: str) -> str:

@@ -14,10 +14,10 @@ from sim2real.errors import UserError
 from sim2real.experts import grasping, laws
 from sim2real.experts.grasping import GRIP, ROOM
 from sim2real.experts.motion import MotionModel
-from sim2real.experts.pointing import pointing_geometry
+from sim2real.experts.pointing import pointing_geometry, structure_problem
 from sim2real.model.kinematics import link_poses, tool_position
 from sim2real.objects import ObjectSpec
-from sim2real.observation import Observation, object_keys
+from sim2real.observation import MAX_AGE, Observation, object_keys
 from sim2real.policies.protocol import HORIZON
 from sim2real.robot import Robot
 from sim2real.task import CUBE
@@ -167,21 +167,43 @@ def hand_for(robot: Robot, side: float, under: float = 0.0) -> Array:
     return np.array([*grip_angles(robot, side), side, max(LEAST_GRASP, GRASP_SHARE * side), under])
 
 
-def holds_something(observation: Observation, robot: Robot) -> bool:
-    """Whether the gripper is told to close and does not get there: something is between its jaws."""
+def holds_something(observation: Observation, robot: Robot, side: float = CUBE) -> bool:
+    """Whether the hand holds a cube of this `side`, m, by several signs: see `grasping.holding`.
+
+    By the jaw alone for arms that the experts do not know, and where nothing is said of a cube.
+    """
     assert robot.gripper is not None
-    closed, _, held, *_ = grip_angles(robot)
-    return bool(
-        observation["joint_command"][robot.gripper] < closed + 0.1
-        and observation["joint_position"][robot.gripper] > held
-    )
+    q, c, j = observation["joint_position"], observation["joint_command"], robot.gripper
+    if structure_problem(robot):
+        closed, _, held, *_ = grip_angles(robot, side)
+        return bool(c[j] < closed + 0.1 and q[j] > held)
+    scene = np.zeros(laws.SCENE)
+    scene[8] = MAX_AGE
+    if all(key in observation for _, _, key in CUBE_INPUTS):
+        for start, stop, key in CUBE_INPUTS:
+            scene[start:stop] = observation[key]
+        scene[9:11] = observation.get(SPREAD, 0.0)
+    geometry, grip = _hand(robot, side)
+    return bool(grasping.holding(geometry, np.array(q), np.array(c), scene, grip) > 0.5)
 
 
-def hand_is_away(observation: Observation, robot: Robot, place: Array) -> bool:
+def _hand(robot: Robot, side: float) -> tuple[Array, Array]:
+    """The laws' constants of a hand; those of the last one are kept, since a session asks at every tick."""
+    global _last
+    if _last is None or _last[0] is not robot or _last[1] != side:
+        geometry = pointing_geometry(robot, (open_gap(side) / 2, 0.0))
+        _last = robot, side, geometry, hand_for(robot, side)
+    return _last[2], _last[3]
+
+
+_last: tuple[Robot, float, Array, Array] | None = None
+
+
+def hand_is_away(observation: Observation, robot: Robot, place: Array, side: float = CUBE) -> bool:
     """Whether the hand holds nothing and its tool is `AWAY` from a `place` (3,) m, by the joints."""
     tool = tool_position(robot.model, observation["joint_position"])
     away = float(np.linalg.norm(tool - place)) >= AWAY
-    return away and (robot.gripper is None or not holds_something(observation, robot))
+    return away and (robot.gripper is None or not holds_something(observation, robot, side))
 
 
 def seen_on_top(cube: Array, base: Array, upper: ObjectSpec, lower: ObjectSpec) -> bool | None:

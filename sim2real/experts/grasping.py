@@ -21,6 +21,7 @@ GRIP = 8
 """Gripper angles, rad: closed, open, the least that means something is held, at the cube's width, for pushing. Then,
 m: the cube's side, the height of the point that grasps it, how high what it is put upon is."""
 
+ANGLE_ERROR = 0.12  # rad of the jaw beyond which its angle votes with all its weight
 FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
 ABOVE = 0.065  # added to the height of the grasp before the descent
 CARRY_HEIGHT = 0.105
@@ -54,9 +55,33 @@ def told_shut(c: Array, grip: Array, height: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def holding(q: Array, c: Array, grip: Array, height: float) -> float:
-    """Whether the gripper holds something, 0…1, for a hand at this height, m."""
-    return told_shut(c, grip, height) * ramp(q[5], grip[HELD] - 0.03, grip[HELD] + 0.03)
+def holding(g: Array, q: Array, c: Array, scene: Array, grip: Array) -> float:
+    """Whether the gripper holds the cube, 0…1.
+
+    Three signs vote, and none decides alone. The jaw's angle against what the cube's width allows: a gripper's zero may
+    be off by ten degrees, by which an empty hand looks full, or a full one empty. Its lag behind the command: what has
+    got there is stopped by nothing, what has not may be stopped by the cube or, where its zero is off, by its own stop.
+    And the picture, where it can tell: a cube that is seen beside the closed hand, down at the table, is not in it; one
+    that is seen elsewhere while the hand is up may be in it, seen on the table behind.
+    """
+    px, py, pz, _, heading = forward(g, q)
+    shut = told_shut(c, grip, pz)
+    if shut == 0.0:
+        return 0.0
+    angle = clip((q[5] - grip[HELD]) / ANGLE_ERROR, -1.0, 1.0)
+    lag = 1.5 * ramp(q[5] - c[5], 0.015, 0.05) - 1.0
+    reach = ROOM * (1.0 - freedom(q[5], grip))
+    off = math.hypot(scene[3] - px + reach * math.cos(heading), scene[4] - py + reach * math.sin(heading))
+    low = ramp(pz, grip[GRASP] + 0.025, grip[GRASP] + 0.010)
+    known = ramp(scene[8], 0.6, 0.3) * ramp(scene[9], 0.015, 0.005)
+    beside = low * (0.3 - 1.3 * ramp(off, 0.025, 0.040))
+    below = (
+        -0.75
+        * ramp(pz, 0.05, 0.07)
+        * ramp(off, 0.020, 0.010)
+        * ramp(scene[5], 0.8 * grip[SIDE], 0.6 * grip[SIDE])
+    )
+    return shut * ramp(angle + lag + known * (beside + below), -0.1, 0.1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -72,7 +97,7 @@ def lift_law(
 ) -> None:  # fmt: skip
     """Go above the cube, go down around it, close, and carry up what is between the jaws."""
     _, _, pz, _, _ = forward(g, q)
-    if holding(q, c, grip, pz) < 0.5:
+    if holding(g, q, c, scene, grip) < 0.5:
         grasp_into(g, q, c, scene, grip, lower, upper, period, target)
         return
     # What a camera says of a cube between the jaws is not to be trusted; where the arm is, is.
@@ -99,7 +124,7 @@ def set_down_law(
     lowest = grip[GRASP] + grip[UNDER] + (DROP if grip[UNDER] > 0.0 else 0.002)
     roll, shut = c[4], told_shut(c, grip, pz)
     letting_go = shut < 0.5 and off < LETTING_GO and pz < lowest + OVER
-    if holding(q, c, grip, pz) > 0.5:
+    if holding(g, q, c, scene, grip) > 0.5:
         high = lowest + OVER
         # First up, then over, then down: what is put upon another cube must not push it.
         clear = max(ramp(pz, high - 0.020, high - 0.008), ramp(off, 0.020, AT_PLACE))
@@ -157,6 +182,11 @@ def grasp_into(
     ch, sh = math.cos(heading), math.sin(heading)
     along, across = rx * ch + ry * sh, -rx * sh + ry * ch
     turn = abs(roll - q[4])
+    # Coming down around the cube the fingers hide some of it, and what is seen of the rest is turned or moved: the
+    # grasp is finished where it was begun. The fingers have room for that, and align the cube as they close.
+    begun = ramp(pz, grip[SIDE] + 0.030, grip[SIDE] + 0.015) * ramp(abs(across), 0.018, 0.013)
+    turn *= 1.0 - begun
+    roll = c[4] + (1.0 - begun * ramp(abs(roll - q[4]), 0.12, 0.25)) * (roll - c[4])
     # The middle between the fingers moves towards the fixed one as they close.
     free = freedom(q[5], grip)
     off_middle = along + ROOM * (1.0 - free)
@@ -167,7 +197,11 @@ def grasp_into(
     low = grip[GRASP] + 0.006 + 0.006 * closing + 0.008 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
     within = abs(across) < 0.014 and abs(off_middle) < ROOM * free + 0.012
     x, y, z = scene[3], scene[4], grip[GRASP]
-    if shut < 0.5 and pz < low and ((closing > 0.5 and within) or (off < 0.007 and turn < 0.12)):
+    if (
+        shut < 0.5
+        and pz < low
+        and ((closing > 0.5 and within) or (off < 0.007 + 0.004 * begun and turn < 0.12))
+    ):
         # Both fingers come towards the cube: the hand moves by half of what the jaw does.
         shift = ROOM * (1.0 - freedom(c[5], grip))
         x, y = x + shift * ch, y + shift * sh
@@ -175,7 +209,7 @@ def grasp_into(
         gripper = c[5] - period * min(CLOSING_SPEED, 5.0 * (c[5] - grip[CLOSED] + 0.02))
     else:
         still_shut = ramp(q[5], grip[OPEN] - 0.10, grip[OPEN] - 0.25)
-        z += ABOVE * max(ramp(off, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
+        z += ABOVE * max(ramp(off - 0.006 * begun, 0.005, 0.014), still_shut, ramp(turn, 0.10, 0.30))
         high = ramp(pz, grip[SIDE] + REOPEN - 0.01, grip[SIDE] + REOPEN)
         gripper = c[5] + 9.0 * period * high * (grip[OPEN] - c[5])
     z += 2.0 * max(0.0, FLOOR - cz)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,8 @@ class PolicyInfo:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     pictures: tuple[PictureInput, ...] = ()
     history: int = 1
+    objects: tuple[Mapping[str, Any], ...] = ()
+    """What lay on the table in training, as `ObjectSpec.to_json` says it; nothing in files of earlier versions."""
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.policy_rate, self.command_rate, self.history) < 1:
@@ -104,6 +106,7 @@ class PolicyInfo:
             policy_rate=int(table["rates"]["policy"]),
             command_rate=int(table["rates"]["command"]),
             provenance=table["provenance"],
+            objects=tuple(dict(spec) for spec in table.get("objects", ())),
             pictures=tuple(map(PictureInput.from_table, table.get("pictures", ()))),
             history=int(table.get("history", 1)),
         )
@@ -138,6 +141,7 @@ class PolicyInfo:
                 f"use --task {self.task} or another policy"
             )
         if not isinstance(task, str):
+            self._check_objects(task, where)
             known = {feature.name: feature.size for feature in task.features}
             known |= {picture.place: 3 for picture in self.pictures if picture.place is not None}
             for feature in self.features:
@@ -146,6 +150,30 @@ class PolicyInfo:
                         f"{where} observes '{feature.name}' ({feature.size} numbers), the task '{name}' offers "
                         f"{', '.join(f'{key} ({size})' for key, size in known.items())}; train it again"
                     )
+
+    def _check_objects(self, task: "Purpose", where: str) -> None:
+        """Raise UserError where an object is not as large as training let it be. Colours are the camera's business."""
+        trained = {spec.get("name"): spec for spec in self.objects}
+        for spec in task.objects:
+            if (before := trained.get(spec.name)) is None:
+                continue
+            sizes = [float(value) for value in before["size"]]
+            if len(sizes) != len(spec.measures) or any(
+                abs(new - old) > SIZE_SHARE * old + 1e-9 for new, old in zip(spec.measures, sizes)
+            ):
+                raise UserError(
+                    f"{where} was trained with the object '{spec.name}' of {_millimetres(sizes)} mm, here it is "
+                    f"{_millimetres(spec.measures)} mm; leave out its size, or train a policy for it "
+                    f"(pretrain --object {spec.name}:size={'x'.join(f'{value:g}' for value in spec.measures)})"
+                )
+
+
+SIZE_SHARE = 0.1
+"""Training varies the objects' sizes by this share of them (`simulation/parameters.py`)."""
+
+
+def _millimetres(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{1000 * value:g}" for value in sizes)
 
 
 class FilePolicy:

@@ -10,7 +10,7 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, polar, polar_parameters, yaw_parameter
+from sim2real.task import CUBE, GRASPED, Scene, Task, polar, polar_parameters, yaw_parameter
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Policy
@@ -25,8 +25,9 @@ class Lift(Task):
 
     name = "lift"
     duration = 8.0
-    description = "grasp a 25 mm cube and raise it by 5 cm"
+    description = "grasp a cube and raise it by 5 cm"
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02),)
+    sizes = (("cube", *GRASPED),)
     stages = ("approach", "above", "at_cube", "raised", "lifted")
 
     def __init__(self, joints: int = 6) -> None:
@@ -42,6 +43,10 @@ class Lift(Task):
         """Height of the cube's centre where it rests on the table, m."""
         return self.object("cube").rest
 
+    @property
+    def _side(self) -> float:
+        return self.object("cube").measures[0]
+
     def setup(self, values: Mapping[str, float], rng: np.random.Generator) -> Scene:
         v = self.values(values)
         x, y = polar(v["task.cube.radius"], v["task.cube.angle"])
@@ -50,7 +55,9 @@ class Lift(Task):
 
     def satisfied(self, truth: "Truth") -> bool:
         # Near the tool as well: a cube thrown into the air is not lifted.
-        at_tool = math.dist(truth.objects["cube"].position.tolist(), truth.tool_position.tolist()) < 2 * CUBE
+        at_tool = (
+            math.dist(truth.objects["cube"].position.tolist(), truth.tool_position.tolist()) < 2 * self._side
+        )
         return bool(at_tool and truth.objects["cube"].position[2] >= self._rest + RISE)
 
     def estimate(self, observation: Observation, robot: Robot) -> bool | None:
@@ -61,7 +68,7 @@ class Lift(Task):
 
         tool = tool_position(robot.model, observation["joint_position"])
         # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
-        return bool(tool[2] >= self._rest + RISE and holds_something(observation, robot))
+        return bool(tool[2] >= self._rest + RISE and holds_something(observation, robot, self._side))
 
     def stage(self, truth: "Truth") -> str:
         if self.satisfied(truth):
@@ -69,9 +76,9 @@ class Lift(Task):
         cube, tool = truth.objects["cube"].position, truth.tool_position
         if cube[2] > self._rest + 0.01:
             return "raised"
-        if math.hypot(cube[0] - tool[0], cube[1] - tool[1]) > 2 * CUBE:
+        if math.hypot(cube[0] - tool[0], cube[1] - tool[1]) > 2 * self._side:
             return "approach"
-        return "at_cube" if tool[2] < 1.5 * CUBE else "above"
+        return "at_cube" if tool[2] < 1.5 * self._side else "above"
 
     def reward(self, truth: "Truth") -> float:
         """Metres from the tool to the cube, negative, ten times the cube's rise, and 1 when lifted."""
@@ -82,7 +89,7 @@ class Lift(Task):
     def expert(self, robot: Robot) -> "Policy":
         from sim2real.experts.base import LiftExpert
 
-        return LiftExpert(robot, side=self.object("cube").measures[0])
+        return LiftExpert(robot, side=self._side)
 
 
 TASK = Lift

@@ -10,7 +10,7 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, apart, polar, polar_parameters, yaw_parameter
+from sim2real.task import CUBE, GRASPED, Scene, Task, apart, polar, polar_parameters, yaw_parameter
 from sim2real.truth import left_alone
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Place(Task):
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("mark", "zone", 0.03, "green"))
     goal_zone = "mark"
     goal_height = CUBE / 2
+    sizes = (("cube", *GRASPED),)
     stages = ("approach", "at_cube", "raised", "over_mark", "placed")
 
     def __init__(self, joints: int = 6) -> None:
@@ -64,7 +65,7 @@ class Place(Task):
         from sim2real.experts.base import hand_is_away
 
         cube = observation["object.cube.position"]
-        away = hand_is_away(observation, robot, cube)
+        away = hand_is_away(observation, robot, cube, self.object("cube").measures[0])
         return away and _distance(cube, observation["goal"]) <= TOLERANCE
 
     def stage(self, truth: "Truth") -> str:

@@ -32,6 +32,7 @@ class Push(Task):
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("mark", "zone", 0.03, "green"))
     goal_zone = "mark"
     goal_height = CUBE / 2
+    sizes = (("cube", 0.018, 0.06),)
     stages = ("untouched", "closer", "at_mark")
 
     def __init__(self, joints: int = 6) -> None:

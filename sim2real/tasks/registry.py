@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
+from sim2real.changed_objects import changed, name_of, parse, split
 from sim2real.errors import UserError
 from sim2real.loading import instantiate
+from sim2real.objects import ObjectSpec
 from sim2real.task import Task
 from sim2real.tasks.suite.files import file_task, is_task_file
 from sim2real.tasks.suite.registry import is_suite_task, of_suite, suite_task
@@ -35,11 +37,16 @@ def task_names() -> list[str]:
 def load_task(spec: str | Task, joints: int = 6) -> Task:
     """A task by its name, or a user's own as "module:Class"; `joints` is the robot's number of joints.
 
+    Either may name other objects than the task has by itself: "lift[cube.size=0.03]" (`changed_objects.py`).
+
     A user's class is made without arguments; its module is imported, so `spec` must come from the user and never
     from a file, a server or a recording (see `name_from_outside`). Raises UserError that says what there is.
     """
     if isinstance(spec, Task):
         return spec
+    spec, said = split(spec)
+    if said:
+        return changed(load_task(spec, joints), said)
     if spec in TASKS or of_suite(spec):
         return built_in_task(spec, joints)
     if is_task_file(spec):
@@ -48,6 +55,36 @@ def load_task(spec: str | Task, joints: int = 6) -> Task:
         raise UserError(_unknown(spec, task_names()) + "; write your own as my.module:MyTask")
     task: Task = instantiate(spec, "task", NEEDS)
     return task
+
+
+def with_flags(spec: str, flags: Iterable[str]) -> str:
+    """The name of the task `spec` with the objects that `--object` says. Raises UserError for what cannot be."""
+    said = parse(flags)
+    if not said:
+        return spec
+    name, before = split(spec)
+    plain = load_task(name)
+    return name_of(name, plain.objects, changed(changed(plain, before), said).objects)
+
+
+def trained_with(name: str, path: str) -> str:
+    """The task `name` with the objects that the policy in the file at `path` was trained with.
+
+    As it is where the policy is for another task, or `name` says other objects itself. Raises UserError for a file that
+    is none or contradicts itself."""
+    from sim2real.policies.file import load_policy_file
+
+    info = load_policy_file(path).info
+    if info.task != name or not info.objects:
+        return name
+    plain = load_task(name)
+    try:
+        objects = [ObjectSpec(**{**spec, "size": tuple(spec["size"])}) for spec in info.objects]
+    except (TypeError, KeyError):
+        raise UserError(
+            f"the policy {path} does not say properly which objects it was trained with"
+        ) from None
+    return name_of(name, plain.objects, plain.with_objects(objects).objects)
 
 
 def name_from_outside(name: str, where: str) -> str:

@@ -10,7 +10,7 @@ from sim2real.objects import ObjectSpec, Pose
 from sim2real.observation import Feature, Observation, object_keys, standard_features
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
-from sim2real.task import CUBE, Scene, Task, apart, polar, polar_parameters, yaw_parameter
+from sim2real.task import CUBE, GRASPED, Scene, Task, apart, polar, polar_parameters, yaw_parameter
 from sim2real.truth import left_alone
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Stack(Task):
     duration = 15.0
     description = "grasp a cube and set it down on top of another of 30 mm"
     objects = (ObjectSpec("cube", "cube", CUBE, "red", 0.02), ObjectSpec("base", "cube", BASE, "blue", 0.03))
+    sizes = (("cube", *GRASPED), ("base", 0.02, 0.05))
     stages = ("approach", "at_cube", "raised", "over_base", "stacked")
 
     def __init__(self, joints: int = 6) -> None:
@@ -67,7 +68,7 @@ class Stack(Task):
 
         cube, base = observation["object.cube.position"], observation["object.base.position"]
         on_top = seen_on_top(cube, base, self.object("cube"), self.object("base"))
-        return on_top and hand_is_away(observation, robot, cube)
+        return on_top and hand_is_away(observation, robot, cube, self.object("cube").measures[0])
 
     def stage(self, truth: "Truth") -> str:
         if self.satisfied(truth):

@@ -279,6 +279,49 @@ def test_holding_is_told_from_a_gripper_that_does_not_close() -> None:
     assert not holds_something(seen(q, told), ROBOT)
 
 
+TEN_DEGREES = math.radians(10.0)
+
+
+def hand(height: float, angle: float, **others: object) -> Observation:
+    """A hand that is told to be shut, with its jaw reading `angle`, around CUBE or over it."""
+    q = pose(LiftExpert(ROBOT), *CUBE[:2], height, angle)
+    told = q.copy()
+    told[5] = CLOSED
+    heading = forward(LiftExpert(ROBOT)._geometry, q)[4]
+    there = (CUBE[0] - ROOM * math.cos(heading), CUBE[1] - ROOM * math.sin(heading), CUBE[2])
+    return seen(q, told, **{"cube": there, **others})
+
+
+def test_what_is_held_is_told_whatever_the_grippers_zero() -> None:
+    for zero in (-TEN_DEGREES, 0.0, TEN_DEGREES):
+        assert holds_something(hand(LEAST_GRASP, WIDTH + zero), ROBOT), zero
+        # Up in the air it is seen on the table behind, or no longer.
+        for seems in ({"cube": (0.14, -0.06, 0.0125)}, {"cube_age": (1.5,)}):
+            assert holds_something(hand(0.08, WIDTH + zero, **seems), ROBOT), (zero, seems)
+    # A hand that has closed on nothing stops where its fingers meet, or where it is told to.
+    met = max(ROBOT.lower[5] + TEN_DEGREES, CLOSED)
+    for empty in (CLOSED, met):
+        assert not holds_something(hand(LEAST_GRASP, empty, cube=(0.28, 0.08, 0.0125)), ROBOT)
+        below = {"cube_age": (0.0,), "object.cube.spread": (0.001, 0.02)}
+        assert not holds_something(hand(0.08, empty, **below), ROBOT)
+
+
+def test_a_grasp_is_finished_where_it_was_begun() -> None:
+    expert = LiftExpert(ROBOT)
+    level = roll_along_cube(expert)
+    heading = -math.sin(level), math.cos(level)
+    for height in (LEAST_GRASP, 0.03):
+        q = pose(expert, *CUBE[:2], height, OPEN, roll=level)
+        for turn, moved in ((math.radians(30.0), 0.0), (math.radians(-36.0), 0.004), (0.0, 0.006)):
+            yaw = (math.cos(4 * turn), math.sin(4 * turn))
+            place = (CUBE[0] + moved * heading[0], CUBE[1] + moved * heading[1], CUBE[2])
+            chunk = expert.act(seen(q, cube=place, cube_yaw=yaw))
+            assert point(expert, chunk[-1])[2] < height + 0.003, (height, turn, moved)
+            assert abs(chunk[-1, 4] - q[4]) < 0.15, "it does not turn with a cube half hidden by its fingers"
+            if height == LEAST_GRASP:
+                assert chunk[-1, 5] < OPEN - 0.1, "it closes"
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(UserError, match="'goal' in the observation"):
         ReachExpert(ROBOT).act({"joint_position": ROBOT.home, "joint_command": ROBOT.home})

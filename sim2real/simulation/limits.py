@@ -37,6 +37,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "push.*": (0.0, ANY),
     "detector.rate": (0.5, 1000.0),
     "detector.latency": (0.0, ANY),
+    "detector.errors": (0.0, ANY),
     # Errors of calibration; where a camera stands is said otherwise.
     "camera.[xyz]": (-0.02, 0.02),
     "camera.pitch": (-0.04, 0.04),

@@ -230,10 +230,25 @@ _MORE = (
     Parameter("detector.rate", 30.0, "Hz", 15.0, 30.0, description="frames per second"),
     Parameter("detector.latency", 0.06, "s", 0.03, 0.12, description="from the exposure to the result"),
     Parameter(
-        "detector.noise", 0.0005, "m", 0.0002, 0.002, when="step", description="standard deviation per axis"
+        "detector.noise",
+        0.0002,
+        "m",
+        0.0,
+        0.0006,
+        when="step",
+        description="standard deviation from picture to picture",
     ),
     Parameter(
-        "detector.yaw_noise", 0.02, "rad", 0.005, 0.06, when="step", description="standard deviation of yaw"
+        "detector.yaw_noise",
+        0.005,
+        "rad",
+        0.0,
+        0.02,
+        when="step",
+        description="standard deviation of yaw, likewise",
+    ),
+    Parameter(
+        "detector.errors", 1.0, "", 0.7, 1.5, description="factor on its errors, beyond what it says of them"
     ),
     Parameter(
         "detector.bias_x", 0.0, "m", -0.001, 0.001, description="constant error along x (base against table)"

@@ -1,28 +1,30 @@
 """What the arm would know: joint readings as they come over the bus, and objects as its camera finds them.
 
-The detector imitates the one for real cameras, which knows the camera's pose and takes every object for standing
-on the table: it reports where the ray from the camera through the object's origin meets the plane on which such
-origins lie. So a cube that was lifted appears further from the camera than it is. A hidden object is not reported
-at all: the last value stays and its age grows. Whether it can be seen is found by casting rays from the camera
-at points of it. Zones lie still; where they are is known from the first picture on.
+The detector imitates the one for real cameras (`imitation.py`), which knows the camera by its description and takes
+objects for standing on the table: it reports where the ray from the camera through the object's origin meets the plane
+on which such origins lie, but for an object of which it sees that the hand has lifted it. How much is hidden, and of
+which side, is found by casting rays (`visibility.py`). Zones lie still; where they are is known from the first picture
+on.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
-from sim2real.objects import ObjectSpec
+from sim2real.objects import ByName, ObjectSpec
 from sim2real.observation import Observation, object_entries, unseen
-from sim2real.simulation.bullet import bullet
 from sim2real.simulation.cameras import Cameras
 from sim2real.simulation.coupling import Coupling
 from sim2real.simulation.disturbance import BurstLosses
+from sim2real.simulation.imitation import AT_HAND, Imitation, View, measured_errors
 from sim2real.simulation.scene import SceneBodies
+from sim2real.simulation.visibility import Visibility
+from sim2real.tracking import Percept, PerceptTracker, Sighting
 from sim2real.truth import ObjectState
 
 Array = NDArray[np.float64]
@@ -31,12 +33,8 @@ TICK = 2 * math.pi / 4096
 """Resolution of the servos' encoders, rad."""
 SPEED_TICK = TICK
 """Resolution of the servos' speed readings: one encoder step per second, rad/s."""
-VISIBLE = 0.5
-"""Fraction of an object's points that must be seen for a detection."""
-
-_POINTS = 0.4 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float64)
-"""Points of a unit cube that rays are cast at: its centre and every other corner, drawn in a little. For other
-things, of the box around them."""
+PIXEL = 0.001
+"""m that a pixel of a camera measures which nobody has described."""
 
 
 class JointSensor:
@@ -71,19 +69,11 @@ class JointSensor:
         return self._last
 
 
-@dataclass(frozen=True)
-class Detection:
-    """An object as reported: exposure time s, origin (3,) m, yaw rad (known up to its symmetry)."""
-
-    time: float
-    position: Array
-    yaw: float
-
-
 class ObjectDetector:
     """Imitates the camera's detector; `capture` at every frame, `entries` whenever they are asked for.
 
-    It is told the objects as they are declared; what they measure in an episode may differ.
+    What it says goes through the filter that an arm uses (`sim2real/tracking.py`). It is told the objects as they are
+    declared; what they measure in an episode may differ.
     """
 
     def __init__(
@@ -93,44 +83,38 @@ class ObjectDetector:
         bodies: SceneBodies,
         rng: np.random.Generator,
         now: float,
+        tool: Callable[[], Array],
     ) -> None:
+        """`tool` says where the tool frame is, (3,) m."""
         self._values, self._bodies, self._rng, self._drift = values, bodies, rng, cameras.drift
+        self._tool = tool
         name = cameras.detector
         self._camera = None if name is None else cameras.real(name)
         self._described = None if name is None else cameras.described(name)
-        self._spread = values["detector.noise"], values["detector.yaw_noise"]
+        self._visibility = None if self._camera is None else Visibility(bodies, self._camera)
         self._period = 1.0 / values["detector.rate"]
         self._latency = values["detector.latency"]
         self._bias = np.array([values["detector.bias_x"], values["detector.bias_y"], 0.0])
-        self._pending: deque[tuple[float, str, Detection]] = deque()
-        self._latest: dict[str, Detection] = {}
+        self._noise = values["detector.noise"], values["detector.yaw_noise"]
+        self._more = np.diag([self._noise[0] ** 2, self._noise[0] ** 2, self._noise[1] ** 2])
+        moving = [spec for spec in bodies.specs.values() if spec.moves]
+        self._imitations = {
+            spec.name: Imitation(measured_errors(), rng, values["detector.errors"]) for spec in moving
+        }
+        self.tracker = PerceptTracker(moving)
+        self._pending: deque[tuple[float, Percept]] = deque()
+        self._zones: dict[str, Observation] = {}
         # The camera was running before, and saw what there is to see now.
         age = self._latency + self._period * float(rng.random())
         self.next_frame = now - age + self._period
-        for name, state in self._looked_for():
-            seen = self._detect(now - age, state, dropout=0.0)
-            if seen is not None:
-                self._latest[name] = seen
+        self.tracker.add(self.percept(now - age, dropout=0.0))
         while self.next_frame <= now:
             self.capture(self.next_frame)
-
-    def _looked_for(self) -> Iterable[tuple[str, ObjectState]]:
-        return ((name, state) for name, state in self._bodies.states().items() if state.spec.moves)
 
     def capture(self, time: float) -> None:
         """Expose a frame; its result becomes available after the latency."""
         self.next_frame += self._period
-        for name, state in self._looked_for():
-            detection = self._detect(time, state, self._values["detector.dropout"])
-            if detection is not None:
-                self._pending.append((time + self._latency, name, detection))
-
-    def latest(self, name: str, time: float) -> Detection | None:
-        """The newest result about an object that is available at `time`; None when it was never seen."""
-        while self._pending and self._pending[0][0] <= time + 1e-9:
-            _, seen, detection = self._pending.popleft()
-            self._latest[seen] = detection
-        return self._latest.get(name)
+        self._pending.append((time + self._latency, self.percept(time, self._values["detector.dropout"])))
 
     def goal(self, goal: Array) -> Array:
         """A goal (3,) m over a zone, as the camera finds it: with its constant error."""
@@ -138,75 +122,98 @@ class ObjectDetector:
 
     def entries(self, states: Mapping[str, ObjectState], time: float) -> Observation:
         """The observation's entries about every object at `time`; `states` are those that are there."""
+        pending, tracks = self._pending, self.tracker.tracks
+        while pending and pending[0][0] <= time + 1e-9:
+            self.tracker.add(pending.popleft()[1])
         entries: Observation = {}
         for name, spec in self._bodies.specs.items():
-            if not spec.moves:
-                entries |= self._zone(spec, states[name]) if name in states else unseen(spec)
-            elif (seen := self.latest(name, time)) is not None:
-                entries |= object_entries(spec, seen.position, seen.yaw, time - seen.time, self._spread)
-            else:
-                entries |= unseen(spec)
+            entries.update(tracks[name].entries(time) if spec.moves else self._zone(spec, states.get(name)))
         return entries
 
-    def _zone(self, spec: ObjectSpec, state: ObjectState) -> Observation:
-        """A zone, for one who takes the table for being where it should be."""
+    def _zone(self, spec: ObjectSpec, state: ObjectState | None) -> Observation:
+        """A zone, which lies still, for one who takes the table for being where it should be."""
+        if state is None:
+            return unseen(spec)
         x, y, _ = state.position + self._bias
-        return object_entries(spec, (x, y, 0.0), object_yaw(state), 0.0, (self._spread[0], 0.0))
+        return object_entries(spec, (x, y, 0.0), object_yaw(state), 0.0, (self._noise[0], 0.0))
 
     def visible(self, state: ObjectState) -> float:
-        """Fraction of the object's points that the camera sees past everything else; 1 without a camera."""
-        camera = self._camera
-        if camera is None:
-            return 1.0
-        points = state.position + np.array(state.spec.extent) * _POINTS @ state.rotation.T
-        # Without distortion, which matters at the very edge only.
-        local = points @ camera.base_to_camera[:3, :3].T + camera.base_to_camera[:3, 3]
-        x = local[:, 0] * camera.fx / local[:, 2] + camera.cx
-        y = local[:, 1] * camera.fy / local[:, 2] + camera.cy
-        inside = (local[:, 2] > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
-        hits = bullet.rayTestBatch(
-            [camera.position.tolist()] * len(points), points.tolist(), physicsClientId=self._bodies.client
-        )
-        # A ray that meets nothing passed beside a round thing: nothing is in the way.
-        own, owner = state.spec.name, self._bodies.owner
-        clear = [hit[0] == -1 or owner(hit[0]) == own for hit in hits]
-        return sum(free and seen for free, seen in zip(clear, inside.tolist())) / len(points)
+        """Fraction of the object that the camera sees past everything else; 1 without a camera."""
+        return 1.0 if self._visibility is None else self._visibility.look(state)[0]
+
+    def percept(self, time: float, dropout: float = 0.0) -> Percept:
+        """What the detector says of a picture that is taken now, at `time` s; times must rise."""
+        found: ByName[Sighting] = ByName()
+        for name, state in self._bodies.states().items():
+            if state.spec.moves:
+                # Drawn whether or not it is used, so that an episode's noise does not depend on what hides things.
+                noise, lost = self._rng.standard_normal(3), self._rng.random() < dropout
+                seen = self._sighting(name, state, time)
+                if seen is not None and not lost:
+                    found[name] = self._noisy(seen, noise)
+        return Percept(time, found)
+
+    def _sighting(self, name: str, state: ObjectState, time: float) -> Sighting | None:
+        rest, camera = self._bodies.specs[name].rest, self._camera
+        yaw = object_yaw(state)
+        if camera is None or self._visibility is None:
+            place = np.array([state.position[0], state.position[1], rest])
+            view = View(place, yaw, 1.0, (0.0, 0.0), 0.0, False, PIXEL, state.spec.extent[0])
+            return self._imitations[name].sight(view, time, None)
+        visible, shift = self._visibility.look(state)
+        place = self._seen(state.position, rest, time)
+        pixel = math.dist(state.position, camera.position) / math.sqrt(camera.fx * camera.fy)
+        height = float(state.position[2]) - rest
+        at_hand = math.dist(self._tool(), state.position) < AT_HAND
+        view = View(place, yaw, visible, shift, height, at_hand, pixel, state.spec.extent[0])
+        seen = self._imitations[name].sight(view, time, self._described)
+        return seen if seen is None or math.isfinite(seen.position[0]) else None
+
+    def _noisy(self, seen: Sighting, noise: Array) -> Sighting:
+        """With what differs from picture to picture, and what is constantly wrong."""
+        place, turn = self._noise
+        wrong = self._bias + place * np.array([noise[0], noise[1], 0.0])
+        yaw = seen.yaw + self._values["detector.bias_yaw"] + turn * float(noise[2])
+        return replace(seen, position=seen.position + wrong, yaw=yaw, covariance=seen.covariance + self._more)
 
     def _seen(self, position: Array, height: float, time: float) -> Array:
         """Where a point appears on the plane at `height`, m, to one who knows the camera as it is described."""
-        real, described = self._camera, self._described
+        real, described, drift = self._camera, self._described, self._drift
         assert real is not None and described is not None
-        if self._drift:
-            real = self._drift.after(real, time)
-        ray = real.rotation.T @ (position - real.position)
-        ray[:2] *= (real.fx / described.fx, real.fy / described.fy)
-        return described.meet_plane(described.rotation @ ray, height)
+        ratio = np.array([real.fx / described.fx, real.fy / described.fy])
+        return _appearing(  # type: ignore[no-any-return]
+            position, height, real.camera_to_base, drift.velocity * time, drift.turning * time, ratio,
+            described.camera_to_base,
+        )  # fmt: skip
 
-    def _detect(self, time: float, state: ObjectState, dropout: float) -> Detection | None:
-        v = self._values
-        visible = self.visible(state)
-        # Random numbers are drawn whether or not they are used, so that an episode's noise does not depend on
-        # what hides the object.
-        noise = self._rng.standard_normal(3)
-        lost = self._rng.random() < dropout
-        if lost or visible < VISIBLE:
-            return None
-        height = self._bodies.specs[state.spec.name].rest
-        position = state.position
-        if self._camera is not None:
-            position = self._seen(position, height, time)
-            if not math.isfinite(position[0]):
-                return None
-        spread = v["detector.noise"] / visible
-        seen = np.array(
-            [
-                position[0] + v["detector.bias_x"] + spread * noise[0],
-                position[1] + v["detector.bias_y"] + spread * noise[1],
-                height,
-            ]
-        )
-        yaw = object_yaw(state) + v["detector.bias_yaw"] + v["detector.yaw_noise"] / visible * noise[2]
-        return Detection(time, seen, yaw)
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _appearing(
+    position: Array, height: float, real: Array, shift: Array, turn: Array, ratio: Array, described: Array
+) -> Array:
+    """(3,) m on the plane at `height`: where a point seen by a camera at `real` (4, 4) that has moved by `shift` m and
+    turned by `turn` rad about its own axes, with `ratio` times the focal lengths, appears to one who takes it for
+    `described` (4, 4). NaN where its ray never meets the plane."""
+    ray = np.zeros(3)
+    for i in range(3):
+        for j in range(3):
+            ray[i] += real[j, i] * (position[j] - real[j, 3] - shift[j])
+    angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
+    if angle > 0.0:
+        # Rodrigues' formula, turned back.
+        axis = turn / angle
+        cross = np.cross(axis, ray)
+        ray = ray * math.cos(angle) - cross * math.sin(angle) + axis * (axis @ ray) * (1.0 - math.cos(angle))
+    ray[0] *= ratio[0]
+    ray[1] *= ratio[1]
+    away = np.zeros(3)
+    for i in range(3):
+        for j in range(3):
+            away[i] += described[i, j] * ray[j]
+    along = (height - described[2, 3]) / away[2]
+    if not along > 0.0:
+        along = math.nan
+    return described[:3, 3] + along * away
 
 
 def true_entries(spec: ObjectSpec, state: ObjectState) -> Observation:

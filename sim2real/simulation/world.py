@@ -371,7 +371,12 @@ class World:
         """The camera's imitated detector. It watches from the first time in an episode that it is asked."""
         if self._detector is None:
             self._detector = ObjectDetector(
-                self.values, self.cameras, self.bodies, self._detector_rng, self.time
+                self.values,
+                self.cameras,
+                self.bodies,
+                self._detector_rng,
+                self.time,
+                lambda: tool_pose(self.robot.model, self.position)[0],
             )
         return self._detector
 

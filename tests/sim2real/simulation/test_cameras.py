@@ -37,7 +37,7 @@ def test_by_default_it_may_stand_anywhere_and_always_sees_the_workspace(push: Wo
 
 
 def test_the_detector_goes_by_the_description_of_a_camera_that_stands_elsewhere(lift: World) -> None:
-    values = {"detector.noise": 0.0, "detector.yaw_noise": 0.0, "camera.azimuth": -1.0, "camera.yaw": 0.004}
+    values = {"detector.noise": 0.0, "detector.errors": 0.0, "camera.azimuth": -1.0, "camera.yaw": 0.004}
     lift.reset(Draw(seed=1, values=values))
     described, real = lift.cameras.described("front"), lift.camera()
     np.testing.assert_allclose(real.camera_to_base, perturbed(described, lift.values).camera_to_base)

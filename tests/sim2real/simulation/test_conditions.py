@@ -72,13 +72,14 @@ def test_the_batched_model_knows_the_same_conditions(arm: World) -> None:
 def test_a_drifting_camera_is_believed_to_stand_still() -> None:
     """What the detector reports wanders by as much as the picture does."""
     with World("so101", load_task("push")) as world:
-        quiet = {"detector.noise": 0.0, "detector.yaw_noise": 0.0, "detector.latency": 0.0}
+        quiet = {"detector.noise": 0.0, "detector.errors": 0.0}
         where = []
         for drift in ({}, {"camera.drift": 0.004}, {"camera.drift_turn": 0.008}):
             world.reset(Draw(seed=3, values=quiet | drift))
-            first, stood = world.observe()["object.cube.position"], world.camera()
+            first, stood = world.detector.percept(0.0).objects["cube"].position, world.camera()
             world.advance(world.goal, 600)
-            seen, cube = world.observe()["object.cube.position"], world.truth().objects["cube"].position
+            seen = world.detector.percept(world.time).objects["cube"].position
+            cube = world.truth().objects["cube"].position
             # The pixel at which the cube now is, taken by someone who knows the camera as it stood.
             expected = stood.on_plane(world.camera().project(cube), first[2])
             where.append((np.linalg.norm(seen - first), np.linalg.norm(seen - expected)))

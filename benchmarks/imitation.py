@@ -136,7 +136,7 @@ def fit(rows: Array) -> dict[str, Any]:
         table["spread_place"].append(quantiles((r["spread"] / unit)[here]))
         table["spread_angle"].append(quantiles(r["spread_yaw"][here]))
         turned = np.abs(r["error_yaw"])
-        table["place"].append(quantiles((error / unit)[here]))
+        table["place"].append(quantiles((error / (np.sqrt(1e-3 * unit) if high > 1.0 else unit))[here]))
         table["angle"].append(quantiles(turned[here]))
         table["knows_place"].append(round(float(spearmanr(error[here], r["spread"][here])[0]), 3))
         table["knows_angle"].append(round(float(spearmanr(turned[here], r["spread_yaw"][here])[0]), 3))

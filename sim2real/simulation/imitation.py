@@ -24,7 +24,9 @@ from sim2real.tracking import Sighting
 Array = NDArray[np.float64]
 
 FREE = 0.999
-"""An object of which more than this is seen is free: its errors are in pixels, all others' in sides of the object."""
+"""An object of which more than this is seen is free: what is said of its errors is in pixels, and they are in
+√(pixel · mm), with which they were found to grow; all others' are in sides of the object."""
+MILLIMETRE = 0.001
 LATENTS = 9
 """Numbers that wander: spread, size and direction (2) of the place's error, size of the yaw's, found, lifted, height,
 sign of the yaw's."""
@@ -36,10 +38,10 @@ AT_HAND = 0.04
 class Errors:
     """What was measured. `edges` (B + 1) bound bins of the visible fraction, `levels` (Q) are those of all quantiles.
 
-    By bin: `found`, how often; `visible`, what is said to be seen; `place` and `angle` (B, Q),
-    sizes of the errors (pixels where free, sides of the object elsewhere; rad); `spread_place` and `spread_angle`
-    (B, Q), standard deviations that are claimed; `knows_place` and `knows_angle`, how far those tell the errors (rank
-    correlation, −1…1); `toward`, how much of the place's error points to the visible side, 0…1.
+    By bin: `found`, how often; `visible`, what is said to be seen; `place` and `angle` (B, Q), sizes of the errors
+    (√(pixel · mm) where free, sides of the object elsewhere; rad); `spread_place` and `spread_angle` (B, Q), standard
+    deviations that are claimed (pixels, sides; rad); `knows_place` and `knows_angle`, how far those tell the errors
+    (rank correlation, −1…1); `toward`, how much of the place's error points to the visible side, 0…1.
     By height, `heights` (H) m being the bins' lower ends: `lifted`, how often an object at the hand is said to be
     lifted; then `height_error` (mean, standard deviation) m and `height_spread` m, what is claimed.
     `correlation`: s over which errors are alike.
@@ -118,6 +120,8 @@ class Imitation:
         spread = unit * _quantile(table.levels, table.spread_place[k], level)
         turn = _quantile(table.levels, table.spread_angle[k], level)
         likely = _share(_tied(latent[0], latent[1], table.knows_place[k]))
+        if view.visible > FREE:
+            unit = math.sqrt(view.pixel * MILLIMETRE)
         error = self._scale * unit * _quantile(table.levels, table.place[k], likely)
         away = math.hypot(*view.shift) or 1.0
         aside = math.hypot(latent[2], latent[3]) or 1.0

@@ -24,7 +24,7 @@ from sim2real.simulation.disturbance import BurstLosses
 from sim2real.simulation.imitation import AT_HAND, Imitation, View, measured_errors
 from sim2real.simulation.scene import SceneBodies
 from sim2real.simulation.visibility import Visibility
-from sim2real.tracking import Percept, PerceptTracker, Sighting
+from sim2real.tracking import Hand, Percept, PerceptTracker, Sighting
 from sim2real.truth import ObjectState
 
 Array = NDArray[np.float64]
@@ -83,11 +83,11 @@ class ObjectDetector:
         bodies: SceneBodies,
         rng: np.random.Generator,
         now: float,
-        tool: Callable[[], Array],
+        hand: Callable[[], Hand],
     ) -> None:
-        """`tool` says where the tool frame is, (3,) m."""
+        """`hand` says where the arm's hand is now, by its encoders."""
         self._values, self._bodies, self._rng, self._drift = values, bodies, rng, cameras.drift
-        self._tool = tool
+        self._hand = hand
         name = cameras.detector
         self._camera = None if name is None else cameras.real(name)
         self._described = None if name is None else cameras.described(name)
@@ -102,8 +102,7 @@ class ObjectDetector:
             spec.name: Imitation(measured_errors(), rng, values["detector.errors"]) for spec in moving
         }
         self.tracker = PerceptTracker(moving)
-        self._pending: deque[tuple[float, Percept]] = deque()
-        self._zones: dict[str, Observation] = {}
+        self._pending: deque[tuple[float, Percept, Hand]] = deque()
         # The camera was running before, and saw what there is to see now.
         age = self._latency + self._period * float(rng.random())
         self.next_frame = now - age + self._period
@@ -114,20 +113,25 @@ class ObjectDetector:
     def capture(self, time: float) -> None:
         """Expose a frame; its result becomes available after the latency."""
         self.next_frame += self._period
-        self._pending.append((time + self._latency, self.percept(time, self._values["detector.dropout"])))
+        percept = self.percept(time, self._values["detector.dropout"])
+        self._pending.append((time + self._latency, percept, self._hand()))
 
     def goal(self, goal: Array) -> Array:
         """A goal (3,) m over a zone, as the camera finds it: with its constant error."""
         return np.add(goal, self._bias)
 
-    def entries(self, states: Mapping[str, ObjectState], time: float) -> Observation:
-        """The observation's entries about every object at `time`; `states` are those that are there."""
+    def entries(self, states: Mapping[str, ObjectState], time: float, hand: Hand) -> Observation:
+        """The observation's entries about every object at `time`; `states` are those that are there, `hand` is where
+        the hand is by the readings of the joints."""
         pending, tracks = self._pending, self.tracker.tracks
         while pending and pending[0][0] <= time + 1e-9:
-            self.tracker.add(pending.popleft()[1])
+            _, percept, then = pending.popleft()
+            self.tracker.add(percept, then)
         entries: Observation = {}
         for name, spec in self._bodies.specs.items():
             entries.update(tracks[name].entries(time) if spec.moves else self._zone(spec, states.get(name)))
+        # As on an arm, where a cycle ends with telling the filter where the hand is.
+        self.tracker.follow(time, hand)
         return entries
 
     def _zone(self, spec: ObjectSpec, state: ObjectState | None) -> Observation:
@@ -164,7 +168,7 @@ class ObjectDetector:
         place = self._seen(state.position, rest, time)
         pixel = math.dist(state.position, camera.position) / math.sqrt(camera.fx * camera.fy)
         height = float(state.position[2]) - rest
-        at_hand = math.dist(self._tool(), state.position) < AT_HAND
+        at_hand = math.dist(self._hand().position, state.position) < AT_HAND
         view = View(place, yaw, visible, shift, height, at_hand, pixel, state.spec.extent[0])
         seen = self._imitations[name].sight(view, time, self._described)
         return seen if seen is None or math.isfinite(seen.position[0]) else None

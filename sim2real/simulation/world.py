@@ -44,6 +44,7 @@ from sim2real.simulation.scene import SceneBodies
 from sim2real.simulation.sensing import JointSensor, ObjectDetector, true_entries
 from sim2real.simulation.studio import Snapshot
 from sim2real.task import Scene, Task
+from sim2real.tracking import Hand
 from sim2real.truth import ObjectState, Truth
 
 Array = NDArray[np.float64]
@@ -318,7 +319,7 @@ class World:
         else:
             position, velocity = self._sensor.read()
             if self.objects:
-                objects = self.detector.entries(self.states(), time)
+                objects = self.detector.entries(self.states(), time, Hand.of(self.robot, position))
                 if self.task is not None and self.task.goal_zone in self.scene.poses:
                     goal = self.detector.goal(goal)
         return {
@@ -376,7 +377,7 @@ class World:
                 self.bodies,
                 self._detector_rng,
                 self.time,
-                lambda: tool_pose(self.robot.model, self.position)[0],
+                lambda: Hand.of(self.robot, self.sensed_position),
             )
         return self._detector
 

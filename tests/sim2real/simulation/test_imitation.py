@@ -11,13 +11,14 @@ from hardware.cameras.tracking import CameraPerception
 from sim2real.camera import CameraModel
 from sim2real.parameters import Draw
 from sim2real.simulation.imitation import FREE, Imitation, View, measured_errors
+from sim2real.simulation.rollout import rollout
 from sim2real.simulation.visibility import Visibility
 from sim2real.simulation.world import World
-from sim2real.tracking import PerceptTracker
+from sim2real.tracking import Hand, PerceptTracker
 
 ERRORS = measured_errors()
 CAMERA = CameraModel.looking_at((0.6, 0.0, 0.5), (0.2, 0.0, 0.0))
-VIEW = View(np.array([0.2, 0.05, 0.0125]), 0.3, 1.0, (0.0, 0.0), 0.0, False, 0.001, 0.025)
+VIEW = View(np.array([0.2, 0.05, 0.0125]), 0.3, 1.0, (0.0, 0.0), 0.0, False, 0.002, 0.025)
 
 
 def sightings(view: View, count: int = 3000, seed: int = 0) -> list:
@@ -33,7 +34,8 @@ def test_errors_are_those_that_were_measured(visible: float) -> None:
     seen = [one for one in found if one is not None]
     assert len(seen) / len(found) == pytest.approx(ERRORS.found[k], abs=0.03)
     unit = VIEW.pixel if visible > FREE else VIEW.side
-    place = np.array([np.hypot(*(one.position - VIEW.place)[:2]) for one in seen]) / unit
+    grows = math.sqrt(1e-3 * unit) if visible > FREE else unit
+    place = np.array([np.hypot(*(one.position - VIEW.place)[:2]) for one in seen]) / grows
     angle = np.abs([one.yaw - VIEW.yaw for one in seen])
     claimed = np.array([math.sqrt(one.covariance[0, 0]) for one in seen]) / unit
     for values, table in ((place, ERRORS.place), (angle, ERRORS.angle), (claimed, ERRORS.spread_place)):
@@ -97,11 +99,20 @@ def test_what_is_seen_goes_through_the_filter_of_the_arm(lift: World) -> None:
     first = lift.observe()
     assert type(lift.detector.tracker) is PerceptTracker
     assert CameraPerception.__init__.__globals__["PerceptTracker"] is PerceptTracker
+    hand = Hand.of(lift.robot, lift.sensed_position)
     percept = lift.detector.percept(lift.time + 0.2)
     mine = PerceptTracker(lift.detector.tracker.objects)
     for tracker in (mine, lift.detector.tracker):
         tracker.reset()
-        tracker.add(percept)
+        tracker.add(percept, hand)
     assert first.keys() >= mine.entries(0.5).keys()
-    for name, value in lift.detector.entries(lift.states(), 0.5).items():
+    for name, value in lift.detector.entries(lift.states(), 0.5, hand).items():
         assert np.array_equal(value, mine.entries(0.5)[name])
+
+
+def test_the_filter_is_told_where_the_hand_is(lift: World) -> None:
+    draw = Draw(seed=3, values={"detector.errors": 0.0})
+    rollout(lift, lift.task.expert(lift.robot), draw, linger=1.0)
+    cube = lift.truth().objects["cube"].position
+    assert cube[2] > 0.05 and lift.detector.tracker.tracks["cube"].held
+    assert np.linalg.norm(lift.observe()["object.cube.position"] - cube) < 0.02

@@ -20,7 +20,7 @@ NAMES = reality_names()
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("task_name", ["reach", "push", "lift"])
+@pytest.mark.parametrize("task_name", ["reach", "push", "lift", "place", "stack"])
 def test_each_fits_every_task(name: str, task_name: str) -> None:
     robot = Robot.load("so101")
     task = load_task(task_name, robot.n)

@@ -135,6 +135,46 @@ def test_objects_lie_still_where_they_are_put() -> None:
         assert not world.states()
 
 
+class _Table(Task):
+    """One object of every kind that moves."""
+
+    name = "table"
+    objects = (
+        ObjectSpec("cube", "cube", 0.025, "red", 0.02),
+        ObjectSpec("bar", "block", (0.08, 0.02, 0.03), "blue", 0.03),
+        ObjectSpec("can", "cylinder", (0.015, 0.04), "green", 0.03),
+        ObjectSpec("ball", "ball", 0.015, "yellow", 0.01),
+        ObjectSpec("bowl", "bowl", (0.05, 0.03), "orange", 0.05),
+        ObjectSpec("crate", "box", (0.12, 0.08, 0.03), "purple", 0.08),
+    )
+
+
+def test_every_kind_of_object_rests_as_it_is_built() -> None:
+    robot = Robot.load("so101")
+    poses = {
+        "bar": Pose(0.30, 0.10, 0.4),
+        "can": Pose(0.30, 0.0),
+        "ball": Pose(0.30, -0.10),
+        "bowl": Pose(0.18, 0.12),
+        "crate": Pose(0.18, -0.12, 0.7),
+        # In the bowl.
+        "cube": Pose(0.18, 0.12, 0.0, 0.006),
+    }
+    with MujocoWorld(robot, _Table()) as world:
+        world.reset(position=robot.home)
+        world.place(Scene(np.zeros(3), poses))
+        world.advance(robot.home, 1500)
+        found = world.truth().objects
+        for name, pose in poses.items():
+            state = found[name]
+            assert np.hypot(*(state.position[:2] - pose.xy)) < 1.5e-3, name
+            assert state.rotation[2, 2] > 0.999 or name == "ball", f"{name} has fallen over"
+            if name != "cube":
+                assert state.position[2] == pytest.approx(state.spec.rest, abs=5e-4), name
+        assert found["cube"].touches == {"bowl"} and found["cube"].position[2] > 0.0145
+        assert found["bowl"].touches == {"cube", "table"} and found["ball"].touches == {"table"}
+
+
 def test_other_robots_are_carried_over() -> None:
     for name in ("so100", "koch"):
         robot = Robot.load(name)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hardware.runtime.safety.estop_line import reader
 from hardware.runtime.sessions.playback import Trajectory
-from hardware.runtime.sessions.terminal import Terminal
+from hardware.runtime.sessions.terminal import Terminal, input_descriptor
 from hardware.runtime.sources.teleop import check_joints
 from pipelines.runs import require_own, require_unused
 from sim2real.calibration import Calibration
@@ -188,6 +188,11 @@ def prepare(options: Options) -> Setup:
     _check_out(options)
     if options.operator_timeout is not None and not Terminal.available():
         raise UserError("--operator-timeout waits for keys of an operator: start it on a terminal")
+    if options.collect and input_descriptor() < 0:
+        raise UserError(
+            "--collect corrections needs somebody who takes over: start it on a terminal, or with keys as lines on "
+            "standard input, which is neither"
+        )
     for spec in options.estop:
         reader(spec)  # refuses one that cannot be read
     robot = Robot.load(options.robot)

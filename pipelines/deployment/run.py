@@ -97,8 +97,6 @@ def _run(rig: Rig, make: SessionMaker) -> tuple[dict[str, Any], int]:
         raise UserError(
             "nobody can end an episode: standard input is neither a terminal nor open; give --seconds S"
         )
-    if isinstance(operator, Lines) and not operator.open and options.collect:
-        raise UserError("nobody can take over: standard input is neither a terminal nor open")
     recorder = rig.make_recorder(arm, loop) if options.record else None
     view = rig.make_view()
     session = make(rig, loop, plan, arm)

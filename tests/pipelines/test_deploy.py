@@ -50,6 +50,15 @@ KEYS = {
         (["--policy", "expert", "--task", "reach", "--camera", "0"], "name=SOURCE"),
         (["--policy", "expert", "--task", "reach", "--cameras", "no.toml"], "no.toml"),
         (["--policy", "expert", "--task", "reach"], "no serial port /dev/ttyNOT"),
+        (["--policy", "expert", "--task", "reach", "--leader", "/dev/x"], "add --collect corrections"),
+        (
+            ["--policy", "expert", "--task", "reach", "--collect", "corrections"],
+            "needs somebody who takes over",
+        ),
+        (
+            ["--policy", "expert", "--task", "reach", "--collect", "corrections", "--dry-run"],
+            "excludes --dry-run",
+        ),
     ],
 )
 def test_mistakes_cost_one_message(arguments, words, capsys, tmp_path):

@@ -111,6 +111,16 @@ class Screen:
             content = content[os.write(self._descriptor, content) :]
 
 
+def input_descriptor() -> int:
+    """Of standard input, where keys may come from it; -1 where none will."""
+    try:
+        descriptor = -1 if sys.stdin is None or sys.stdin.closed else sys.stdin.fileno()
+    except OSError:
+        return -1  # something else stands in its place
+    nowhere = descriptor < 0 or os.fstat(descriptor).st_rdev == os.stat(os.devnull).st_rdev
+    return -1 if nowhere else descriptor
+
+
 class Lines:
     """Nobody who could decide, but keys may come as lines on standard input: the first letter of each."""
 
@@ -118,14 +128,12 @@ class Lines:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._descriptor = -1 if sys.stdin is None or sys.stdin.closed else sys.stdin.fileno()
+        self._descriptor = input_descriptor()
         self._start = True
 
     @property
     def open(self) -> bool:
         """Whether a key may still come. (What has been closed or is empty can be read at once.)"""
-        if self._descriptor >= 0 and os.fstat(self._descriptor).st_rdev == os.stat(os.devnull).st_rdev:
-            self._descriptor = -1
         return self._descriptor >= 0
 
     def pressed(self) -> str:

@@ -57,6 +57,9 @@ LIKELY = 0.05
 """Angles less likely than this are no solutions of their own,"""
 APART = math.radians(12.0)
 """… nor are those that lie closer to a likelier one than this, rad."""
+SEEN, SEEN_WHOLE, UNEXPLAINED = 0.88, 0.82, 0.2
+"""Doubtful is as well of what less than this fraction of its area is seen or behind the arm (the second: of a spot that
+looks whole, whose edge blur moves inward); as fully when as much again as the third is missing."""
 WHOLE = 0.92
 """Of a spot that looks alike when it is turned by 180°, to this degree, nothing seems to be hidden."""
 UNLIKELY = 0.02
@@ -126,6 +129,10 @@ class _Found:
     def doubt(self) -> float:
         """0…1: how doubtful the pose is for the edges that do not fit."""
         return min(max((FITTING - self.fitting) / (FITTING - DOUBTFUL), 0.0), 1.0)
+
+    def missing(self, seen: float) -> float:
+        """0…1: how doubtful it is for being hidden by unknown things, from `seen` of its area down."""
+        return min(max((seen - self.explained) / UNEXPLAINED, 0.0), 1.0)
 
     @property
     def noise(self) -> float:
@@ -321,7 +328,12 @@ class CubeFinder:
         whole = spot.symmetry > WHOLE
         if whole and not high and best.visible < 0.94 and best.outside < 0.03:
             best, edges = self._shrunk(best, edges, side)
-        if whole and best.outside + 1.0 - best.explained > 0.1 and best.cost > MISFIT:
+        if (
+            whole
+            and best.explained > 0.7
+            and best.outside + 1.0 - best.explained > 0.1
+            and best.cost > MISFIT
+        ):
             # All of a cube that is tilted in the gripper. However a cube is turned, its silhouette is symmetric
             # about its centre, which an upright model that does not fit can only miss.
             best.pose[:2] = self.camera.on_plane(spot.centre, side / 2)[:2]
@@ -342,7 +354,8 @@ class CubeFinder:
         valley = _valleys(costs)
         floor = np.diag([(FLOOR * pixel) ** 2] * 2 + [(2 * FLOOR * pixel / side) ** 2])
         # What hides the cube here is not known, or it is tilted: the edges that do not fit may be the ones that count.
-        floor += best.doubt**2 * np.diag([(0.25 * side) ** 2] * 2 + [TILTED[1] ** 2])
+        doubt = max(best.doubt, best.missing(SEEN_WHOLE if whole else SEEN))
+        floor += doubt**2 * np.diag([(0.25 * side) ** 2] * 2 + [TILTED[1] ** 2])
         if high:
             floor[2, 2] += TILTED[1] ** 2
         masses = {int(label): float(weights[valley == label].sum()) for label in np.unique(valley)}

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -138,6 +139,96 @@ def test_a_finger_in_front(offset: float, width: float) -> None:
     assert 0.5 <= percept.objects["cube"].visible < 0.95
 
 
+def squared(cube: Sighting, picture: Picture) -> float:
+    """Squared Mahalanobis distance of a sighting from the truth, by its own covariance."""
+    assert picture.cube is not None
+    turn = math.remainder(cube.yaw - picture.yaw, math.pi / 2)
+    error = np.array([*(cube.position - np.array(picture.cube))[:2], turn])
+    return float(error @ np.linalg.solve(cube.covariance, error))
+
+
+@pytest.mark.parametrize("size", [(320, 240), (640, 480)])
+def test_errors_lie_in_the_ellipse_also_half_hidden(size: tuple[int, int]) -> None:
+    """At least 95 % of them; compressed as cameras do, a bar of some colour across a part of the cube."""
+    rng, inside, hidden = np.random.default_rng(1), [], 0
+    for _ in range(60):
+        side = rng.uniform(-1.0, 1.0)
+        eye = (0.22 + 0.45 * math.cos(side), 0.45 * math.sin(side), 0.4)
+        camera = CameraModel.looking_at(eye, (0.22, 0, 0), width=size[0], height=size[1], fov=0.85)
+        place = (rng.uniform(0.16, 0.28), rng.uniform(-0.1, 0.1), 0.0125)
+        whole = Picture(camera, place, rng.uniform(0, 1.57), noise=3.0, seed=int(rng.integers(1 << 30)))
+        picture = finger(whole, rng.uniform(-0.9, 0.9), rng.uniform(0.3, 0.9))
+        _, packed = cv2.imencode(".jpg", picture.draw(), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        cube = Detector(camera, OBJECTS).detect(cv2.imdecode(packed, cv2.IMREAD_COLOR)).objects.get("cube")
+        if cube is not None:
+            hidden += cube.visible < 0.8
+            inside.append(squared(cube, picture) < CHI2_95)
+    assert len(inside) > 40 and hidden > 10
+    assert np.mean(inside) >= 0.95
+
+
+def test_a_free_cube_is_known_better_than_a_half_hidden_one() -> None:
+    whole = Picture(CAMERA, CUBE, 0.35)
+    free = look(whole).objects["cube"]
+    half = look(finger(whole, -0.7, 0.9)).objects["cube"]
+    assert free.covariance[0, 0] < 0.001**2 and free.covariance[2, 2] < math.radians(4) ** 2
+    assert half.covariance[0, 0] > 4 * free.covariance[0, 0]
+    assert half.covariance[2, 2] > 4 * free.covariance[2, 2]
+
+
+@pytest.fixture(scope="module")
+def grasping() -> list[tuple[CameraModel, np.ndarray, np.ndarray, np.ndarray, float]]:
+    """Cameras and compressed pictures of the simulator's hand around a cube; joints, the cube's place and yaw."""
+    from sim2real.parameters import Draw
+    from sim2real.simulation.world import World
+
+    task, rng, made = load_task("lift"), np.random.default_rng(5), []
+    robot = Robot.load("so101")
+    for i in range(4):
+        side, up = rng.uniform(-1.0, 1.0), rng.uniform(0.6, 1.0)
+        away = np.array([math.cos(up) * math.cos(side), math.cos(up) * math.sin(side), math.sin(up)])
+        eye = np.array([0.22, 0, 0]) + 0.48 * away
+        camera = CameraModel.looking_at(eye, (0.22, 0, 0.02), width=320, height=240, fov=1.0)
+        with World(robot, task, cameras={"front": camera}) as world:
+            values = {
+                p.name: rng.uniform(p.low, p.high)
+                for p in world.parameters.values()
+                if p.randomized and p.name.split(".")[0] == "task"
+            }
+            world.reset(Draw(i, i, values))
+            expert = task.expert(robot)
+            for k in range(100):
+                cube = world.truth().objects["cube"]
+                close = math.dist(world.truth().tool_position, cube.position) < 0.07
+                if k % 3 == 0 and close:
+                    picture = np.ascontiguousarray(world.render()[..., ::-1])
+                    _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
+                    turn = math.atan2(cube.rotation[1, 0], cube.rotation[0, 0])
+                    image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+                    made.append((world.camera(), image, world.position, np.array(cube.position), turn))
+                world.advance(expert.act(world.observe(privileged=True))[0], 10)
+    return made
+
+
+def test_fingers_are_known_by_the_joints(grasping: list) -> None:
+    robot = Robot.load("so101")
+    inside, errors, lifted = [], [], []
+    for camera, image, joints, place, turn in grasping:
+        cube = Detector(camera, OBJECTS, robot).detect(image, 0.0, joints).objects.get("cube")
+        if cube is None:
+            continue
+        if place[2] > 0.045:
+            lifted.append(cube.lifted > 0.5 and abs(cube.position[2] - place[2]) < 0.025)
+        elif place[2] < 0.0135:
+            error = np.array([*(cube.position - place)[:2], math.remainder(cube.yaw - turn, math.pi / 2)])
+            inside.append(error @ np.linalg.solve(cube.covariance, error) < CHI2_95)
+            errors.append((float(np.hypot(*error[:2])), abs(error[2])))
+    assert len(inside) > 15 and np.mean(inside) >= 0.95
+    off, turned = np.array(errors).T
+    assert np.quantile(off, 0.9) < 0.0025 and np.degrees(np.quantile(turned, 0.9)) < 10
+    assert len(lifted) > 5 and np.mean(lifted) > 0.9
+
+
 def test_a_hidden_cube_is_not_reported() -> None:
     assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.0, 1.2)).objects.get("cube") is None
     assert look(finger(Picture(CAMERA, CUBE, 0.35), 0.1, 3.0)).objects.get("cube") is None
@@ -199,14 +290,17 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
             world.reset(Draw(i, i, spread | quiet))
             imitation = world.observe()
             image = np.ascontiguousarray(world.render()[..., ::-1])
-            percept = Detector(world.camera(), OBJECTS).detect(image)
+            # Both know the camera by its file, not where it really stands.
+            known = world.cameras.described(str(world.cameras.detector))
+            percept = Detector(known, OBJECTS).detect(image)
             tracker = PerceptTracker(OBJECTS)
             tracker.add(percept)
             real = tracker.entries(0.0)
             assert math.dist(real["object.cube.position"], imitation["object.cube.position"]) < 0.002
             np.testing.assert_allclose(real["object.cube.yaw"], imitation["object.cube.yaw"], atol=0.25)
-            assert (mark := mark_of(percept)) is not None and math.dist(
-                mark.position[:2], imitation["goal"][:2]
-            ) < 0.003
+            assert (mark := mark_of(percept)) is not None
+            # Where a third of it is hidden, which the imitation does not imitate, its middle is known less well.
+            limit = 0.003 if mark.visible > 0.8 else 0.006
+            assert math.dist(mark.position[:2], imitation["goal"][:2]) < limit
     finally:
         world.close()

@@ -147,14 +147,13 @@ def squared(cube: Sighting, picture: Picture) -> float:
     return float(error @ np.linalg.solve(cube.covariance, error))
 
 
-@pytest.mark.parametrize("size", [(320, 240), (640, 480)])
-def test_errors_lie_in_the_ellipse_also_half_hidden(size: tuple[int, int]) -> None:
+def test_errors_lie_in_the_ellipse_also_half_hidden() -> None:
     """At least 95 % of them; compressed as cameras do, a bar of some colour across a part of the cube."""
     rng, inside, hidden = np.random.default_rng(1), [], 0
     for _ in range(60):
         side = rng.uniform(-1.0, 1.0)
         eye = (0.22 + 0.45 * math.cos(side), 0.45 * math.sin(side), 0.4)
-        camera = CameraModel.looking_at(eye, (0.22, 0, 0), width=size[0], height=size[1], fov=0.85)
+        camera = CameraModel.looking_at(eye, (0.22, 0, 0), width=320, height=240, fov=0.85)
         place = (rng.uniform(0.16, 0.28), rng.uniform(-0.1, 0.1), 0.0125)
         whole = Picture(camera, place, rng.uniform(0, 1.57), noise=3.0, seed=int(rng.integers(1 << 30)))
         picture = finger(whole, rng.uniform(-0.9, 0.9), rng.uniform(0.3, 0.9))
@@ -298,7 +297,8 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
             real = tracker.entries(0.0)
             assert math.dist(real["object.cube.position"], imitation["object.cube.position"]) < 0.002
             np.testing.assert_allclose(real["object.cube.yaw"], imitation["object.cube.yaw"], atol=0.25)
-            assert (mark := mark_of(percept)) is not None
+            mark = mark_of(percept)
+            assert mark is not None
             # Where a third of it is hidden, which the imitation does not imitate, its middle is known less well.
             limit = 0.003 if mark.visible > 0.8 else 0.006
             assert math.dist(mark.position[:2], imitation["goal"][:2]) < limit

@@ -69,10 +69,11 @@ def _verdict(a: Mapping[str, Any]) -> Section:
 
 def _sentence(a: Mapping[str, Any]) -> str:
     choice = a["decisions"]["automate"]
+    better = "to" if choice["choice"] == "automate" else "not to"
     first = [row["input"].replace("_", " ") for row in a["sobol"]["npv"][:3]]
     decided = f" What decides is {', '.join(first[:-1])} and {first[-1]}." if len(first) == 3 else ""
     return (
-        f"On average it is better to {choice['choice']}: the other choice would have been better in "
+        f"On average it is better {better} automate: the other choice would have been better in "
         f"{choice['probability_of_regret']:.0%} of the draws, and knowing before would be worth "
         f"{money(choice['expected_regret'])}.{decided} One more point of success is worth "
         f"{money(a['point_of_success']['p50'])} over the life; one person can look after "
@@ -186,7 +187,7 @@ def _tornado(a: Mapping[str, Any]) -> str:
                     value, at, "o", color=color, markersize=5, label=f"input {key}" if at == y[0] else None
                 )
         labels = [
-            f"{row['input'].replace('_', ' ')}  {_plain(row['low'], units[row['input']])} … "
+            f"{row['input'].replace('_', ' ')}  {_low(row, units)} … "
             f"{_measured(row['high'], units[row['input']])}"
             for row in rows
         ]
@@ -200,11 +201,20 @@ def _tornado(a: Mapping[str, Any]) -> str:
     return c.uri
 
 
+def _low(row: Mapping[str, Any], units: Mapping[str, str]) -> str:
+    unit = units[row["input"]]
+    return _dollar(unit) + _plain(row["low"], unit)
+
+
 def _measured(value: float, unit: str) -> str:
     """With its unit, as short as it is understood: dollars as such, of others the first word."""
     if unit.startswith("USD"):
-        return f"${_plain(value, unit)}"
+        return _dollar(unit) + _plain(value, unit)
     return _plain(value, unit) + ("" if unit.startswith(("share", "1")) else " " + unit.split("/")[0])
+
+
+def _dollar(unit: str) -> str:
+    return "$" if unit.startswith("USD") else ""
 
 
 def _plain(value: float, unit: str) -> str:

@@ -362,3 +362,31 @@ def test_a_wrong_bridge_is_one_line(words: list[str], said: str, tmp_path: Path)
     )
     assert done.returncode == 2, done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_ros_node_drives_the_arm(bridge: tuple[subprocess.Popen[str], Other, Path]) -> None:
+    """rclpy over Fast DDS, both directions, and not one joint state lost."""
+    python = os.environ.get("SIM2REAL_RCLPY")
+    if not python:
+        pytest.skip(
+            "SIM2REAL_RCLPY names no interpreter with rclpy (an environment of its own: pip install ros-rclpy "
+            "ros-sensor-msgs ros-trajectory-msgs ros-std-msgs ros-rmw-fastrtps-cpp)"
+        )
+    process, _, _ = bridge
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CYCLONEDDS_URI")}
+    environment |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
+    seconds = os.environ.get("SIM2REAL_RCLPY_SECONDS", "5")
+    node = subprocess.run(
+        [python, str(Path(__file__).with_name("rclpy_node.py")), str(DOMAIN), seconds],
+        env=environment, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert node.returncode == 0, node.stderr[-2000:]
+    found = json.loads(node.stdout.splitlines()[-1])
+    assert all(found[what] for what in ("limp", "running", "set-point", "trajectory", "let go")), found
+    output, errors = process.communicate(timeout=60)
+    result = json.loads(output)
+    assert (process.returncode, result["unpublished"], result["refused_commands"]) == (0, 0, 0), errors
+    assert result["taken"] > 1
+    # What was said before it had been found it cannot have heard.
+    assert result["published"] - 300 <= found["heard"] <= result["published"]

@@ -30,10 +30,10 @@ class PixelSettings(PretrainSettings):
     the share of the steps whose pictures are learned from, `backgrounds` files with photographs of an empty table.
     """
 
-    episodes: int = 400
+    episodes: int = 800
     rounds: int = 5
-    epochs: int = 40
-    batches: int = 150
+    epochs: int = 60
+    batches: int = 200
     batch_size: int = 128
     learning_rate: float = 1e-3
     network: str = "cnn"
@@ -41,7 +41,7 @@ class PixelSettings(PretrainSettings):
     pictures: tuple[str, ...] = DEFAULT
     history: int = HISTORY
     channels: int = 24
-    keep: float = 0.4
+    keep: float = 0.3
     backgrounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -15,7 +15,8 @@ HELP = (
     "Run a policy on an arm: a 100 Hz loop behind the safety gate, with a watchdog process, and a defined way "
     "out of every end: hold, lower slowly to rest, let go. On a terminal it asks before the first motion; "
     "q or Ctrl-C stop it, space is an emergency stop (so is 'sim2real estop'). After more than three runs in a row "
-    "that ended in a fault it refuses to go on until --acknowledge. This is not a safety-rated system: keep a power "
+    "that ended in a fault it refuses to go on until --acknowledge. A policy that answers too late for its chunks is "
+    "refused before torque comes on. This is not a safety-rated system: keep a power "
     "switch within reach."
 )
 EXAMPLES = """  sim2real deploy --policy runs/reach/policy.onnx --port emulated --episodes 5 --out runs/deployed

@@ -129,7 +129,11 @@ def main():
         nonlocal episode
         units = Units(arm, args.units)
         if len(arm["joints"]) != made.joints:
-            raise EOFError(f"the checkpoint is for {made.joints} joints, the arm has {len(arm['joints'])}")
+            print(
+                f"hung up: this is for {made.joints} joints, the arm has {len(arm['joints'])}",
+                file=sys.stderr,
+            )
+            raise EOFError
         if fields["episode"] != episode:
             episode = fields["episode"]
             made.reset()

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         space="what varies in them: a file, 'default', or 'identified' from the recordings (default, where they tell)",
     )
-    add(parser, "twin", "object", task="task (default: the policy's own); module:Class for yours")
+    add(parser, "twin", "cameras", "object", task="task (default: the policy's own); module:Class for yours")
     _source.add_reading(parser)
     parser.add_argument(
         "--all-episodes",

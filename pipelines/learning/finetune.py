@@ -59,7 +59,7 @@ from sim2real.tasks.registry import load_task, name_from_outside, split, trained
 
 Say = Callable[[str], None]
 
-NAMED = ("seed", "policy", "data", "robot", "task", "calibration", "space", "twin")
+NAMED = ("seed", "policy", "data", "robot", "task", "calibration", "space", "twin", "cameras")
 """Settings that are not compared as they are: the identity has the seed, and what the names stand for."""
 
 OWN = 1.5
@@ -138,7 +138,7 @@ def finetune(
     run = _Run(
         settings, task, robot, parent, out, workers, options, None if space == DEFAULT else space, zeros
     )
-    if settings.simulated and (run.space is not None or settings.twin is not None):
+    if settings.simulated and (run.space is not None or settings.adapted):
         _check_teacher(run, result, tell)
     result["recorded"] = summary
     recorded = run.recorded = _labelled(run, recorded, summary, tell)
@@ -162,16 +162,16 @@ def finetune(
         merged(model.network), replace(parent.info, provenance=provenance), out / "policy.onnx"
     )
     if finished and settings.evaluate:
-        result["simulation"] = _compared(run, run.space, settings.twin)
-        if run.space is not None or settings.twin is not None:
-            result["forgetting"] = _compared(run, None, None)
+        result["simulation"] = _compared(run, run.space, here=True)
+        if run.space is not None or settings.adapted:
+            result["forgetting"] = _compared(run, None, here=False)
         else:
             result["forgetting"] = result["simulation"]
         result["forgotten"] = worse(result["forgetting"])
     if finished and settings.curve:
         result["episodes_curve"] = learning_curve(
             network, parent.info, robot, recorded, run.mixed, float(result["mix"]["chosen"]), settings,
-            out / "curve", lambda policy: _measured(run, policy, run.space, settings.twin),
+            out / "curve", lambda policy: _measured(run, policy, run.space, here=True),
         )  # fmt: skip
         for line in curve_text(result["episodes_curve"]):
             tell(line)
@@ -228,6 +228,7 @@ def _collection_plan(
         seed=int(np.random.SeedSequence((settings.seed, 0xF17E, part)).generate_state(1)[0]),
         space=space,
         twin=settings.twin,
+        cameras=settings.camera_models,
     )
 
 
@@ -340,7 +341,7 @@ def _simulated(
     settings = run.settings
     plan = _collection_plan(settings, run.task, space, count, part)
     if part == REFERENCE:
-        plan = replace(plan, nominal={})
+        plan = replace(plan, nominal={}, cameras=None)
     draws, _ = plan.make_draws(plan.bind())
     episode = CollectEpisode(
         settings.robot,
@@ -348,6 +349,7 @@ def _simulated(
         Disturbance(noise=0.0) if alone else Disturbance(noise=settings.noise, student=settings.student),
         student=None if alone or settings.student == 0 else student,
         nominal=plan.nominal,
+        cameras=plan.camera_models,
         features=run.parent.info.features,
         zeros=() if part == REFERENCE else tuple(float(zero) for zero in run.zeros),
     )
@@ -362,7 +364,7 @@ def _train(
     """Train on recorded, simulated and rehearsed episodes; the module, and whether it came to its end."""
     settings, recorded = run.settings, run.recorded
     assert recorded is not None
-    adapted = run.space is not None or settings.twin is not None
+    adapted = run.space is not None or settings.adapted
     groups: dict[int, Demonstrations] = {0: recorded}
     rounds = min(settings.rounds, settings.epochs) if settings.simulated else 0
     kinds = ["recorded"]
@@ -487,16 +489,16 @@ def _module(settings: FinetuneSettings, network: PolicyNetwork) -> ChunkCloning:
     return model
 
 
-def _compared(run: _Run, space: Any, twin: Any) -> dict[str, Any]:
+def _compared(run: _Run, space: Any, *, here: bool) -> dict[str, Any]:
     """Parent and result on the same unseen draws of a space, side by side."""
-    before, after = (
-        _measured(run, p, space, twin) for p in (run.settings.policy, str(run.out / "policy.onnx"))
-    )
+    policies = (run.settings.policy, str(run.out / "policy.onnx"))
+    before, after = (_measured(run, policy, space, here=here) for policy in policies)
     return paired(before, after)
 
 
-def _measured(run: _Run, policy: str, space: Any, twin: Any) -> dict[str, Any]:
-    """Success of a policy file, on draws that are the same for every policy of these settings."""
+def _measured(run: _Run, policy: str, space: Any, *, here: bool) -> dict[str, Any]:
+    """Success of a policy file, on draws that are the same for every policy of these settings; `here` with the twin and
+    the cameras of this arm."""
     settings = run.settings
     plan = make_plan(
         task=run.task,
@@ -505,6 +507,7 @@ def _measured(run: _Run, policy: str, space: Any, twin: Any) -> dict[str, Any]:
         draws=max(settings.evaluate, 1),
         seed=10_000 + settings.seed,
         space=space,
-        twin=twin,
+        twin=settings.twin if here else None,
+        cameras=settings.camera_models if here else None,
     )
     return evaluate(plan, workers=run.workers)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 
 Train = Literal["head", "adapters", "all"]
@@ -27,7 +28,7 @@ class FinetuneSettings:
     ("auto": the latter where the policy itself drove, and there is an expert). `failures` in the recordings: "avoid"
     learns what the expert would have done in them, "leave-out" ignores them (None: avoid where the expert labels).
     `space`: a file, its content, "default" or "identified" (found in the recordings; None: that, where they tell
-    something and no `twin` is given).
+    something and no `twin` is given). `cameras`: those of this arm, as `pretrain` takes them (None: anywhere).
     `mix`: the share of every batch that is recorded, or "auto". `rehearsal`: the share of the rest that comes from the
     default space. `train`: "head", "adapters" of rank `rank`, or "all", of which all but the head is frozen until the
     share `thaw` of the training is done. `simulated` episodes are collected in `rounds`; `student` is the share of the
@@ -53,6 +54,7 @@ class FinetuneSettings:
     rounds: int = 2
     space: str | Mapping[str, Any] | None = None
     twin: str | Mapping[str, float] | None = None
+    cameras: str | Mapping[str, Any] | None = None
     seed: int = 0
     mix: float | Literal["auto"] = "auto"
     rehearsal: float = 0.3
@@ -92,6 +94,18 @@ class FinetuneSettings:
             raise UserError(f"the curve takes counts of episodes, 0 or more; got {self.curve}")
         if self.mix == "auto" and self.simulated == 0:
             object.__setattr__(self, "mix", 1.0)
+
+    @property
+    def camera_models(self) -> str | dict[str, CameraModel] | None:
+        """The cameras, or the name of their file."""
+        if self.cameras is None or isinstance(self.cameras, str):
+            return self.cameras
+        return {name: CameraModel.from_table(table, name) for name, table in self.cameras.items()}
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the simulated arm is told to be another than the default one."""
+        return self.twin is not None or self.cameras is not None
 
     @property
     def rate(self) -> float:

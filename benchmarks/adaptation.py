@@ -118,7 +118,9 @@ def record(policy: str, reality: str, episodes: int, out: Path) -> None:
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `path` holds, or what `make` gives, kept there."""
     if not path.exists():
-        write_json(path, make())
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
     return dict(read_json(path))
 
 

@@ -8,6 +8,7 @@ are followed by `moving_track`. Where the hand is helps: it pushes things, hides
 import math
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,16 @@ class PerceptTracker:
         self.tracks: ByName[MovingTrack | StillTrack] = ByName(
             {spec.name: MovingTrack(spec) if spec.moves else StillTrack(spec) for spec in self.objects}
         )
+
+    @staticmethod
+    def warm_up() -> None:
+        """Load what is compiled, which takes up to seconds the first time: before anything waits for an answer."""
+        track = MovingTrack(ObjectSpec("thing", "cube", 0.025, "red", 0.02))
+        one = Sighting(np.array([0.2, 0.0, 0.0125]), 0.0, 1.0, 1.0, np.diag([1e-6, 1e-6, 1e-3]))
+        hand = Hand(np.array([0.2, 0.0, 0.02]), np.eye(3), 0.0)
+        for time in (0.0, 0.1):
+            track.follow(time, hand)
+            track.add(replace(one, alternatives=(one,)), time, hand)
 
     def follow(self, now: float, hand: Hand) -> None:
         """Where the hand is at `now`, s: called as often as it is known, whether or not there are pictures."""

@@ -41,6 +41,10 @@ class CameraPerception:
         self._clock = clock or RealClock()
         self._robot, self._trail = robot, None if robot is None else camera.trail
         self.tracker = PerceptTracker(objects)
+        # The control loop, which asks, cannot wait for a compiler.
+        self.tracker.warm_up()
+        if robot is not None:
+            Hand.of(robot, np.array(robot.home))
         self._goal_zone, self._goal_height = goal_zone, goal_height
         self._taken = 0
         self.begin(goal)

@@ -4,12 +4,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hardware.cameras.joint_trail import JointTrail
 from hardware.cameras.tracking import CameraPerception
+from hardware.runtime.control.tick import TickSink
 from sim2real.moving_track import CONFIRMATIONS
 from sim2real.objects import ByName
 from sim2real.observation import MAX_AGE
+from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
-from sim2real.tracking import Percept, PerceptTracker, Sighting
+from sim2real.tracking import Hand, Percept, PerceptTracker, Sighting
 
 OBJECTS = load_task("push").objects
 MARK = (0.2, 0.1, 0.0)
@@ -97,6 +100,7 @@ class FakeCamera:
 
     def __init__(self) -> None:
         self.count, self.newest, self.closed = 0, None, False
+        self.trail: JointTrail | None = None
         self.reader = SimpleNamespace(percept=self.percept, age=lambda now: now - 100.0)
 
     def percept(self) -> tuple[int, Percept] | None:
@@ -132,3 +136,36 @@ def test_the_source_is_ready_when_all_is_seen_since_the_episode_began() -> None:
     assert entries["object.mark.position"].tolist() == [0.1, 0.2, 0.0], "the zone is where the goal is"
     source.close()
     assert camera.closed
+
+
+def test_ticks_tell_the_camera_and_the_tracker_where_the_arm_is() -> None:
+    robot, camera = Robot.load("so101"), FakeCamera()
+    camera.trail = JointTrail(robot.n, exposed=0.0)
+    source = CameraPerception(camera, OBJECTS, np.zeros(3), robot=robot)  # type: ignore[arg-type]
+    assert isinstance(source, TickSink)
+    home, now = np.array(robot.home), source._since + 1.0
+    assert robot.gripper is not None
+    tool = Hand.of(robot, home).position
+    opened, closed, lower = home.copy(), home.copy(), home.copy()
+    opened[robot.gripper], closed[robot.gripper] = 0.8, 0.4
+    lower[:] = closed
+    lower[1] -= 0.3
+
+    def tick(joints: np.ndarray, valid: bool = True) -> None:
+        reading = SimpleNamespace(time=now, position=joints, valid=np.full(robot.n, valid))
+        source.tick(SimpleNamespace(reading=reading, observation={}))  # type: ignore[arg-type]
+
+    tick(opened, valid=False)
+    assert camera.trail.at(now) is None, "what a joint did not answer is not known"
+    tick(opened)
+    np.testing.assert_allclose(camera.trail.at(now), opened)
+    at_hand = Sighting(tool + 0.005, 0.0, 1.0, 1.0, covariance(1.0))
+    camera.show(Percept(now, ByName(cube=at_hand)))
+    source.entries(now)
+    for joints in (opened, closed, closed, lower):
+        now += 1 / 30
+        tick(joints)
+    moved = Hand.of(robot, lower).position - tool
+    assert math.dist(moved, (0, 0, 0)) > 0.02
+    where = source.entries(now)["object.cube.position"]
+    assert math.dist(where, at_hand.position + moved) < 0.01, "the hand has taken it along"

@@ -188,7 +188,7 @@ def _narrowed(
         found = narrow(
             settings.data,
             robot,
-            load_task(task).name if ":" not in task else task,
+            task,
             settings.policy,
             say=tell,
             calibration=settings.calibration,

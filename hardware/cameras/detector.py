@@ -103,6 +103,8 @@ class Detector:
     def warm_up(self) -> None:
         """Load the compiled parts, which takes seconds the first time."""
         self._cubes.warm_up()
+        if self._arm is not None:
+            self._arm.at(np.array(self._arm.robot.home))
         fit_disc(np.eye(3, 2), np.zeros((1, 2)), 0.03, 0.0, 0.01)
 
     def _sighting(self, spot: Spot, spec: ObjectSpec, arm: ArmOutlines | None) -> Sighting | None:

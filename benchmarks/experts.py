@@ -3,7 +3,7 @@
 Each expert runs on the true state, as teachers and sweeps use it, and on what the arm's sensors and the camera's
 detector say, as on an arm.
 
-    python benchmarks/experts.py [--draws 500] [--seed 0] [--tasks reach push lift] [--workers N] [--json]
+    python benchmarks/experts.py [--draws 500] [--seed 0] [--tasks reach push lift place stack] [--workers N] [--json]
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Every task is trained with `sim2real pretrain` and its defaults, from an empty directory, then measured with
 `sim2real evaluate`. Run it with nothing else on the machine; `cores` says how busy the processes kept it.
 
-    python benchmarks/pretrain.py [--tasks reach push lift] [--draws 500] [--seed 0] [--out DIR] [-- FLAGS…]
+    python benchmarks/pretrain.py [--tasks reach push lift place stack] [--draws 500] [--seed 0] [--out DIR] [-- FLAGS…]
 
 FLAGS after `--` are handed to `pretrain`, for example `-- --max-minutes 2`.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", default=["reach", "push", "lift"])
+    parser.add_argument("--tasks", nargs="+", default=["reach", "push", "lift", "place", "stack"])
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="keep the runs here (default: a temporary directory)")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
-from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, WIDTH, lift_law, set_down_law
+from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, WIDTH, holding, lift_law, set_down_law
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 
@@ -133,8 +133,12 @@ def chunk_into(
         step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
         before_x, before_y, _, _, _ = forward(g, q)
         jaw = q[gripper] if gripper >= 0 else 0.0
+        stopped = kind >= LIFT and holding(g, q, c, known, grip) > 0.5
         follow_into(q, c, lead, period)
-        if kind >= LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
+        if stopped:
+            # What is held stops the jaw, wherever that reads with a zero that is off.
+            q[gripper] = max(q[gripper], jaw)
+        elif kind >= LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
             # The jaw closes on the cube, and stops there.
             q[gripper] = max(q[gripper], min(jaw, grip[WIDTH]))
         if kind == PUSH:

@@ -80,8 +80,9 @@ class Placement:
 
     def camera(self, like: CameraModel) -> CameraModel:
         """The camera that stands so, with the proportions and the name of `like`."""
-        height = round(self.resolution)
-        width = round(height * like.width / like.height)
+        # Even, as videos must be.
+        height = 2 * round(self.resolution / 2)
+        width = 2 * round(height * like.width / like.height / 2)
         focal = height / 2 / math.tan(self.fov / 2)
         level = math.cos(self.elevation)
         toward = np.array(

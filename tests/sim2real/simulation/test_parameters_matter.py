@@ -38,6 +38,8 @@ CONTEXT = {
 }
 # Where there is no default range, or one too small for a short test, a value that a user might give.
 VALUES = {
+    # In a few pictures, one in twenty may well be none.
+    "detector.dropout": 0.5,
     "ki": 2.0,
     "feedforward": 0.7,
     "speed": 0.5,

@@ -61,12 +61,10 @@ def load_recorded(
     Read and checked as by `replay` and `identify` (`open_readings` says what `units`, `episodes`, `arm`, `fps` and
     `names` do): episodes that cannot be read are left out, each is taken at the rate that its time stamps tell, and is
     cut where frames are missing. Only episodes of `task`, where the data set knows it, and only those that were judged
-    a success,
-    unless `every_episode` or none was judged at all; with `failures` those that were judged one come along, by their
-    numbers under "failed" in the summary. `lead` in policy
-    periods; None estimates it by the chunks that `predict` gives, and means 0 without that. Raises UserError
-    naming what the policy observes and the data set lacks, for episodes of another task than `task` (unless None),
-    and when no usable episode is left.
+    a success, unless `every_episode` or none was judged at all; with `failures` those that were judged one come along,
+    by their numbers under "failed" in the summary. `lead` in policy periods; None estimates it by the chunks that
+    `predict` gives, and means 0 without that. Raises UserError naming what the policy observes and the data set lacks,
+    for episodes of another task than `task` (unless None), and when no usable episode is left.
     """
     data = LeRobotDataset.open(root, arm, names)
     require_features(data, info.features)
@@ -78,26 +76,7 @@ def load_recorded(
     readings = open_readings(
         root, robot, calibration=calibration, units=units, episodes=episodes, arm=arm, fps=fps, names=names
     )
-    # Among several tasks those of this one; where none has its name, the names say nothing.
-    named = task is not None and task in data.tasks
-    judged = {
-        position: episode.success
-        for position, episode in readings.episodes.items()
-        if not named or task in data.episodes[position].tasks
-    }
-    chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
-    if not every_episode and all(verdict is None for verdict in judged.values()):
-        chosen = list(judged)
-    failed = [i for i, verdict in judged.items() if failures and verdict is False and not every_episode]
-    if failures:
-        chosen += failed
-    if not chosen:
-        which = f" of {task}" if named else ""
-        unread = f" ({len(readings.broken)} more cannot be read)" if readings.broken else ""
-        raise UserError(
-            f"{data.root} has {len(judged)} episodes{which}{unread}, none of them successful; record some that are, or "
-            "use all with --all-episodes"
-        )
+    judged, chosen, failed = _chosen(data, readings, task, every_episode=every_episode, failures=failures)
     observed = [feature.name for feature in info.features if feature.name not in FROM_JOINTS]
     blind = [i for i in chosen if not set(observed) <= set(readings.episodes[i].features)]
     pieces = {position: contiguous(readings, position) for position in chosen if position not in blind}
@@ -140,24 +119,13 @@ def load_recorded(
     if not parts:
         raise UserError(f"no frame of {data.root} has everything that the policy observes as a finite number")
     joined = Demonstrations.joined(parts)
-    remarks = [*readings.remarks, *readings.lost()]
-    if blind:
-        remarks.append(
-            f"left out: episodes {spans([readings.numbers[i] for i in blind])}, whose observations lack"
-        )
-    if odd:
-        usual = np.degrees(np.median(list(errors.values())))
-        remarks.append(
-            f"episodes {spans(odd)} look wrong: what was done in them is further from what the policy would do than in "
-            f"the others ({usual:.1f}° there); look at them, and leave them out with --episodes if they are"
-        )
-    if corrected:
-        remarks.append(
-            f"a person took over from the policy: only the {len(joined)} frames in which they acted are learned from"
-        )
+    usual = float(np.degrees(np.median(list(errors.values())))) if errors else 0.0
     cut = sum(len(parts) - 1 for parts in pieces.values())
-    if cut:
-        remarks.append(f"frames are missing: episodes are cut in {cut} places")
+    remarks = [
+        *readings.remarks,
+        *readings.lost(),
+        *_remarks([readings.numbers[i] for i in blind], odd, usual, len(joined) if corrected else None, cut),
+    ]
     return joined, {
         "data": str(data.root),
         "episodes": len(np.unique(joined.episodes)),
@@ -175,6 +143,53 @@ def load_recorded(
         "fps": readings.rate,
         "remarks": remarks,
     }
+
+
+def _chosen(
+    data: LeRobotDataset, readings: Readings, task: str | None, *, every_episode: bool, failures: bool
+) -> tuple[dict[int, bool | None], list[int], list[int]]:
+    """How the episodes of the task were judged, by position; which are learned from, and which of those failed."""
+    # Among several tasks those of this one; where none has its name, the names say nothing.
+    named = task is not None and task in data.tasks
+    judged = {
+        position: episode.success
+        for position, episode in readings.episodes.items()
+        if not named or task in data.episodes[position].tasks
+    }
+    chosen = [i for i, verdict in judged.items() if every_episode or verdict is True]
+    if not every_episode and all(verdict is None for verdict in judged.values()):
+        chosen = list(judged)
+    failed = [i for i, verdict in judged.items() if failures and verdict is False and not every_episode]
+    if failures:
+        chosen += failed
+    if not chosen:
+        which = f" of {task}" if named else ""
+        unread = f" ({len(readings.broken)} more cannot be read)" if readings.broken else ""
+        raise UserError(
+            f"{data.root} has {len(judged)} episodes{which}{unread}, none of them successful; record some that are, or "
+            "use all with --all-episodes"
+        )
+    return judged, chosen, failed
+
+
+def _remarks(blind: list[int], odd: list[int], usual: float, corrected: int | None, cut: int) -> list[str]:
+    """What is to be said: numbers of episodes that lack observations, of those that look wrong (`usual` degrees in the
+    others), frames in which a person acted where one did, and how often episodes are cut."""
+    said = []
+    if blind:
+        said.append(f"left out: episodes {spans(blind)}, whose observations lack")
+    if odd:
+        said.append(
+            f"episodes {spans(odd)} look wrong: what was done in them is further from what the policy would do than in "
+            f"the others ({usual:.1f}° there); look at them, and leave them out with --episodes if they are"
+        )
+    if corrected is not None:
+        said.append(
+            f"a person took over from the policy: only the {corrected} frames in which they acted are learned from"
+        )
+    if cut:
+        said.append(f"frames are missing: episodes are cut in {cut} places")
+    return said
 
 
 def contiguous(readings: Readings, position: int) -> list[Episode]:

@@ -137,7 +137,7 @@ class Methods:
         out = self.out / "policies" / f"finetuned.{reality.name}"
         settings = FinetuneSettings(
             policy=self.policy("default", reality), data=str(self._recorded(reality)), robot=self.asked.robot,
-            task=self.asked.task, seed=self.asked.seed, **self.tuning,
+            task=self.asked.task, cameras=self._cameras(reality), seed=self.asked.seed, **self.tuning,
         )  # fmt: skip
         return _finished(out, finetune(settings, out, workers=self.workers))
 

@@ -6,9 +6,11 @@ request, then the port, then the other processes, then (on a terminal) a questio
 
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,8 @@ def run(
         for number in ENDING:
             previous = signal.signal(number, _interrupt)
             stack.callback(signal.signal, number, previous)
+        stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = partial(_told_elsewhere, sys.unraisablehook)
         setup = rig = None
         try:
             setup = prepare(options)
@@ -197,6 +201,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     _ignore_signals()
     _come.append(number)
     raise _Interrupted(number)
+
+
+def _told_elsewhere(hook: Callable[[Any], object], unraisable: Any) -> None:
+    """Leave out what the compiler swallowed of a signal: `_heed_signals` heeds it."""
+    if not isinstance(unraisable.exc_value, _Interrupted):
+        hook(unraisable)
 
 
 def _heed_signals() -> None:

@@ -10,7 +10,7 @@ from pipelines.cli import main
 def test_tasks_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks", "--json"]) == 0
     tasks = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert set(tasks) == {"reach", "push", "lift"}
+    assert set(tasks) == {"reach", "push", "lift", "place", "stack"}
     assert [spec["name"] for spec in tasks["push"]["objects"]] == ["cube", "mark"]
     assert {"name": "goal", "size": 3} in tasks["reach"]["features"]
     radius = next(p for p in tasks["lift"]["parameters"] if p["name"] == "task.cube.radius")
@@ -36,7 +36,7 @@ def test_robots_are_listed_with_their_joints(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["tasks", "--task", "stack"], "known are lift, push, reach"),
+        (["tasks", "--task", "juggle"], "known are lift, place, push, reach, stack"),
         (["robots", "--robot", "so102"], "there is no robot called 'so102'"),
         (["robots", "--robot", "absent.toml"], "absent.toml does not exist"),
     ],

@@ -295,8 +295,10 @@ def test_agrees_with_what_the_simulated_detector_reports() -> None:
             tracker = PerceptTracker(OBJECTS)
             tracker.add(percept)
             real = tracker.entries(0.0)
-            assert math.dist(real["object.cube.position"], imitation["object.cube.position"]) < 0.002
-            np.testing.assert_allclose(real["object.cube.yaw"], imitation["object.cube.yaw"], atol=0.25)
+            # Half hidden, each errs in its own way.
+            place, turn = (0.002, 0.25) if percept.objects["cube"].visible > 0.9 else (0.006, 1.0)
+            assert math.dist(real["object.cube.position"], imitation["object.cube.position"]) < place
+            np.testing.assert_allclose(real["object.cube.yaw"], imitation["object.cube.yaw"], atol=turn)
             mark = mark_of(percept)
             assert mark is not None
             # Where a third of it is hidden, which the imitation does not imitate, its middle is known less well.

@@ -69,9 +69,13 @@ class Predicate(ABC):
     def holds(self, truth: Truth) -> bool:
         """Whether it is so at this instant."""
 
-    @abstractmethod
     def distance(self, truth: Truth) -> float:
         """How far it is from being so, m; 0 where it is. A reward's measure, not a promise."""
+        return 0.0 if self.holds(truth) else self.left(truth) + 1e-3
+
+    def left(self, truth: Truth) -> float:
+        """m that are left to go where it is not so; `distance` adds a little, since more than the place may lack."""
+        raise NotImplementedError
 
     @abstractmethod
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
@@ -137,12 +141,10 @@ class On(Predicate):
         level = abs(a.position[2] - self._height(a.spec, b.spec, float(b.position[2]))) < LEVEL
         return bool(level and _flat(a.position, b.position) <= _half(b.spec) and left_alone(a, truth))
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
+    def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a], truth.objects[self.b]
         top = self._height(a.spec, b.spec, float(b.position[2]))
-        return math.hypot(_flat(a.position, b.position), a.position[2] - top) + 1e-3
+        return math.hypot(_flat(a.position, b.position), a.position[2] - top)
 
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
         a, b = _position(observation, self.a), _position(observation, self.b)
@@ -189,11 +191,9 @@ class In(Predicate):
         below = a.position[2] - (b.position[2] - b.spec.rest) < b.spec.height + 0.5 * a.spec.rest
         return bool(below and _flat(a.position, b.position) < _half(b.spec) - INSIDE and left_alone(a, truth))
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
+    def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a], truth.objects[self.b]
-        return math.hypot(_flat(a.position, b.position), max(a.position[2] - a.spec.rest, 0.0)) + 1e-3
+        return math.hypot(_flat(a.position, b.position), max(a.position[2] - a.spec.rest, 0.0))
 
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
         a, b = _position(observation, self.a), _position(observation, self.b)
@@ -230,11 +230,9 @@ class At(Predicate):
             on_table and _flat(a.position, b.position) <= self._reach(b.spec) and left_alone(a, truth)
         )
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
+    def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a], truth.objects[self.b]
-        return math.hypot(_flat(a.position, b.position), max(a.position[2] - a.spec.rest, 0.0)) + 1e-3
+        return math.hypot(_flat(a.position, b.position), max(a.position[2] - a.spec.rest, 0.0))
 
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
         a, b = _position(observation, self.a), _position(observation, self.b)
@@ -273,11 +271,9 @@ class Near(Predicate):
         on_table = a.position[2] < 1.5 * a.spec.rest
         return bool(on_table and self._beside(a.position, b.position) and left_alone(a, truth))
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
+    def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a].position, truth.objects[self.b].position
-        return math.dist(a[:2].tolist(), self.place(a, b).tolist()) + 1e-3
+        return math.dist(a[:2].tolist(), self.place(a, b).tolist())
 
     def place(self, a: Array, b: Array) -> Array:
         """(2,) m: where `a`, which is at (3,), should go to be near `b`, which is at (3,)."""
@@ -325,11 +321,9 @@ class Raised(Predicate):
         at_tool = math.dist(a.position.tolist(), truth.tool_position.tolist()) < reach
         return bool(at_tool and a.position[2] >= a.spec.rest + RISE)
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
+    def left(self, truth: Truth) -> float:
         a = truth.objects[self.a]
-        return max(a.spec.rest + RISE - float(a.position[2]), 0.0) + 1e-3
+        return max(a.spec.rest + RISE - float(a.position[2]), 0.0)
 
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
         return None  # a camera that knows only the table cannot tell; the hand can, see the tasks
@@ -351,10 +345,8 @@ class Held(Predicate):
     def holds(self, truth: Truth) -> bool:
         return truth.objects[self.a].grasped
 
-    def distance(self, truth: Truth) -> float:
-        if self.holds(truth):
-            return 0.0
-        return math.dist(truth.objects[self.a].position.tolist(), truth.tool_position.tolist()) + 1e-3
+    def left(self, truth: Truth) -> float:
+        return math.dist(truth.objects[self.a].position.tolist(), truth.tool_position.tolist())
 
     def estimate(self, observation: Observation, specs: Specs) -> bool | None:
         return None

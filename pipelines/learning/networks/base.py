@@ -65,6 +65,15 @@ class PolicyNetwork(nn.Module):
         """Set the normalizers from training samples (N, D) and (N, H, n)."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def fit_chunks(self, observation: Tensor, chunk: Tensor) -> None:
+        """Set the chunks' normalizers from training samples (N, D) and (N, H, n)."""
+        offsets = chunk - self.reference(observation)
+        self.output_mean.copy_(offsets.mean(dim=0))
+        # One scale per joint over all rows: every row of the chunk then counts by the size of its error in rad.
+        spread = offsets.flatten(0, 1).std(dim=0, unbiased=False).clamp_min(1e-3)
+        self.output_scale.copy_(spread.expand(self.horizon, self.joints))
+
     def fit_to(self, demonstrations: "Demonstrations") -> None:
         """Set the normalizers from training samples."""
         like = self.output_mean

@@ -211,7 +211,4 @@ class GoalNetwork(PolicyNetwork):
         self.input_mean[-1], self.input_scale[-1] = 0.0, 1.0
         self.observation_mean.copy_(observation.mean(dim=0))
         self.observation_scale.copy_(observation.std(dim=0, unbiased=False))
-        offsets = chunk - self.reference(observation)
-        self.output_mean.copy_(offsets.mean(dim=0))
-        spread = offsets.flatten(0, 1).std(dim=0, unbiased=False).clamp_min(1e-3)
-        self.output_scale.copy_(spread.expand(self.horizon, self.joints))
+        self.fit_chunks(observation, chunk)

@@ -268,11 +268,7 @@ class ChunkMLP(PolicyNetwork):
         encoded = torch.cat([self.encoder(part) for part in observation.split(65536)])
         self.input_mean.copy_(encoded.mean(dim=0))
         self.input_scale.copy_(encoded.std(dim=0, unbiased=False).clamp_min(5e-3))
-        offsets = chunk - self.reference(observation)
-        self.output_mean.copy_(offsets.mean(dim=0))
-        # One scale per joint over all rows: every row of the chunk then counts by the size of its error in rad.
-        spread = offsets.flatten(0, 1).std(dim=0, unbiased=False).clamp_min(1e-3)
-        self.output_scale.copy_(spread.expand(self.horizon, self.joints))
+        self.fit_chunks(observation, chunk)
 
 
 def is_place(name: str, size: int) -> bool:

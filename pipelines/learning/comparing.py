@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from randomization.comparison import compare
 from sim2real.statistics import newcombe_interval
 
 
@@ -12,22 +13,22 @@ def paired(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any
     "difference" of the success rates with its 95 % interval "interval_95", "only_before" and "only_after" (draws that
     succeeded in one of them alone) and "p" (McNemar's exact test, two-sided).
     """
-    from scipy.stats import binomtest
-
-    lost = set(after["failures"]) - set(before["failures"])
-    won = set(before["failures"]) - set(after["failures"])
-    differing = len(lost) + len(won)
-    neither = len(set(before["failures"]) & set(after["failures"]))
-    both = before["draws"] - differing - neither
+    found = compare(_won(before), _won(after))
     return {
         "before": dict(before),
         "after": dict(after),
-        "difference": (len(won) - len(lost)) / before["draws"],
-        "interval_95": list(newcombe_interval(both, len(won), len(lost), neither)),
-        "only_before": len(lost),
-        "only_after": len(won),
-        "p": float(binomtest(len(won), differing).pvalue) if differing else 1.0,
+        "difference": found.difference,
+        "interval_95": list(newcombe_interval(found.both, found.only_b, found.only_a, found.neither)),
+        "only_before": found.only_a,
+        "only_after": found.only_b,
+        "p": found.p_value,
     }
+
+
+def _won(result: Mapping[str, Any]) -> list[bool]:
+    """Of every draw whether it succeeded."""
+    failed = set(result["failures"])
+    return [draw not in failed for draw in range(result["draws"])]
 
 
 def worse(compared: Mapping[str, Any]) -> bool:

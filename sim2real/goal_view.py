@@ -113,7 +113,7 @@ class GoalView:
             [
                 wanted.place, wanted.position, wanted.yaw, observation[age], observation.get(spread, np.zeros(2)),
                 observation[where], observation[since],
-                [min(spec.extent[:2]), spec.height, min(other.extent[:2]), other.height, wanted.under],
+                [spec.width, spec.height, other.width, other.height, wanted.under],
                 [float(way == known) for known in WAYS],
                 [float(spec.kind in ROUND), float(other.kind in ROUND), 1.0],
             ]

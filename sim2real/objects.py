@@ -305,6 +305,11 @@ class ObjectSpec:
         x, y, z = (float(value) for value in np.ptp(points, axis=0))
         return x, y, z
 
+    @property
+    def width(self) -> float:
+        """The smaller of its two measures along the table, m: how far a hand must open around it."""
+        return min(self.extent[0], self.extent[1])
+
     @cached_property
     def _parts(self) -> tuple[Primitive, ...]:
         return KINDS[self.kind].shapes(self.measures)

@@ -139,7 +139,7 @@ class On(Predicate):
     def holds(self, truth: Truth) -> bool:
         a, b = truth.objects[self.a], truth.objects[self.b]
         level = abs(a.position[2] - self._height(a.spec, b.spec, float(b.position[2]))) < LEVEL
-        return bool(level and _flat(a.position, b.position) <= _half(b.spec) and left_alone(a, truth))
+        return bool(level and _flat(a.position, b.position) <= b.spec.width / 2 and left_alone(a, truth))
 
     def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a], truth.objects[self.b]
@@ -152,8 +152,8 @@ class On(Predicate):
             return None
         if a[2] < specs[self.a].rest + 0.5 * specs[self.b].height:
             # A camera that takes everything for lying on the table sees what is up further away than it is.
-            return None if _flat(a, b) < 3.5 * _half(specs[self.b]) else False
-        return _flat(a, b) <= _half(specs[self.b])
+            return None if _flat(a, b) < 3.5 * specs[self.b].width / 2 else False
+        return _flat(a, b) <= specs[self.b].width / 2
 
     def english(self, named: Named) -> str:
         return f"put {named(self.a)} on {named(self.b)}"
@@ -173,11 +173,6 @@ class On(Predicate):
         return height - b.rest + b.height + a.rest
 
 
-def _half(spec: ObjectSpec) -> float:
-    """Half of an object's smaller width, m."""
-    return min(spec.extent[0], spec.extent[1]) / 2
-
-
 @dataclass(frozen=True)
 class In(Predicate):
     """`a` is within the walls of `b`, a bowl or a box, let go and at rest."""
@@ -189,7 +184,9 @@ class In(Predicate):
     def holds(self, truth: Truth) -> bool:
         a, b = truth.objects[self.a], truth.objects[self.b]
         below = a.position[2] - (b.position[2] - b.spec.rest) < b.spec.height + 0.5 * a.spec.rest
-        return bool(below and _flat(a.position, b.position) < _half(b.spec) - INSIDE and left_alone(a, truth))
+        return bool(
+            below and _flat(a.position, b.position) < b.spec.width / 2 - INSIDE and left_alone(a, truth)
+        )
 
     def left(self, truth: Truth) -> float:
         a, b = truth.objects[self.a], truth.objects[self.b]
@@ -201,7 +198,7 @@ class In(Predicate):
             return None
         if a is None:
             return None  # a wall hides what is low inside
-        return _flat(a, b) < _half(specs[self.b])
+        return _flat(a, b) < specs[self.b].width / 2
 
     def english(self, named: Named) -> str:
         return f"put {named(self.a)} into {named(self.b)}"
@@ -210,7 +207,7 @@ class In(Predicate):
         a, b = specs[self.a], specs[self.b]
         if b.kind not in ("bowl", "box"):
             return f"{self.b} is a {b.kind}, and nothing goes in"
-        if max(a.extent[0], a.extent[1]) > 2 * (_half(b) - INSIDE):
+        if max(a.extent[0], a.extent[1]) > 2 * (b.width / 2 - INSIDE):
             return f"{self.a} is wider than {self.b}"
         return _must_move(specs, self.a)
 

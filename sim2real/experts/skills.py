@@ -47,7 +47,7 @@ class SkillExpert:
         self.view = GoalView(objects, goal, constraints)
         self._specs, self._parts = self.view.specs, self.view.parts
         self._hands = {part.objects()[0]: self._hand(part.objects()[0]) for part in self._parts}
-        sides = {width(self._specs[name]) for name in self._hands}
+        sides = {self._specs[name].width for name in self._hands}
         self._movers = {
             side: (PlaceExpert(robot, horizon, side=side), PushExpert(robot, horizon, side=side))
             for side in sides
@@ -68,7 +68,7 @@ class SkillExpert:
 
     def _hand(self, name: str) -> Array:
         spec = self._specs[name]
-        side = width(spec)
+        side = spec.width
         low, high = GRASPABLE
         if spec.kind in ("bowl", "box", "zone") or not low <= side <= high:
             raise UserError(
@@ -111,11 +111,9 @@ class SkillExpert:
         spec, other = self._specs[part.objects()[0]], self._specs[part.objects()[1]]
         off = math.hypot(a[0] - b[0], a[1] - b[1])
         if isinstance(part, On):
-            return (
-                off < min(other.extent[:2]) / 2 and a[2] > b[2] - other.rest + other.height + 0.5 * spec.rest
-            )
+            return off < other.width / 2 and a[2] > b[2] - other.rest + other.height + 0.5 * spec.rest
         if isinstance(part, In):
-            return off < min(other.extent[:2]) / 2 and a[2] < spec.rest + other.height
+            return off < other.width / 2 and a[2] < spec.rest + other.height
         if isinstance(part, Near):
             return bool(part.estimate(observation, self._specs))
         return off < 0.8 * min(0.025, other.measures[0])
@@ -125,7 +123,7 @@ class SkillExpert:
     def _towards(self, part: Predicate, observation: Observation) -> Array:
         wanted = self.view.of(part, observation)
         name, hand = wanted.name, self._hands[wanted.name].copy()
-        put, push = self._movers[width(self._specs[name])]
+        put, push = self._movers[self._specs[name].width]
         seen = {
             "goal": wanted.place,
             "object.cube.position": wanted.position,
@@ -151,8 +149,3 @@ class SkillExpert:
         held = shut and float(observation["joint_position"][n]) > hand[HELD] - 0.02
         # As long as it is to be fetched, where it shall go does not matter.
         return laws.SET_DOWN if held or self.reached(part, observation) else laws.LIFT
-
-
-def width(spec: ObjectSpec) -> float:
-    """m that the hand must open around an object."""
-    return min(spec.extent[0], spec.extent[1])

@@ -19,6 +19,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where nobody computes for half a second the watchdogs of an arm do what they are for, and a test that
+    drives one by the wall's clock sees a fault that is the machine's. It is tried again; one that is really
+    broken fails each time, and every repetition is told in the summary."""
+    for item in items:
+        if item.get_closest_marker("realtime"):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=3))
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """What a test runs in this process may ignore signals from then on, and what later tests start would inherit

@@ -197,6 +197,7 @@ def test_the_other_engine_is_an_arm_to_the_driver() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_a_reality_is_emulated_as_a_program() -> None:
     import json
     import urllib.request

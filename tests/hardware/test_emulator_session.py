@@ -27,7 +27,7 @@ from sim2real.camera import CameraModel
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.realtime]
 ROBOT = Robot.load("so101")
 
 

@@ -129,6 +129,7 @@ def test_time_counts_from_torque_or_from_the_start(rig: BusRig) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_faults_of_a_running_emulator() -> None:
     """Told over its control URL: a servo falls silent, the camera goes black, the port disappears and comes back."""
     with start_emulator("so101") as emulator:

@@ -23,6 +23,8 @@ from sim2real.errors import BusError, PortError, Sim2RealError, UserError
 
 from .conftest import Rig
 
+pytestmark = pytest.mark.realtime
+
 
 class Served(Rig):
     """A rig behind a pty, served by a thread."""

@@ -274,6 +274,7 @@ def bridge(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Other, Path]
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_an_arm_from_enabled_to_let_go(bridge: tuple[subprocess.Popen[str], Other, Path]) -> None:
     process, other, out = bridge
     assert other.until(lambda: "limp" in other.phases, 200), process.stderr and process.poll()
@@ -323,6 +324,7 @@ def test_an_arm_from_enabled_to_let_go(bridge: tuple[subprocess.Popen[str], Othe
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_the_emergency_stop_is_a_topic(bridge: tuple[subprocess.Popen[str], Other, Path]) -> None:
     process, other, _ = bridge
 
@@ -365,6 +367,7 @@ def test_a_wrong_bridge_is_one_line(words: list[str], said: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_a_real_ros_node_drives_the_arm(bridge: tuple[subprocess.Popen[str], Other, Path]) -> None:
     """rclpy over Fast DDS, both directions, and not one joint state lost."""
     python = os.environ.get("SIM2REAL_RCLPY")

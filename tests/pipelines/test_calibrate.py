@@ -19,6 +19,8 @@ from pipelines.cli import main
 from sim2real.calibration import Calibration
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 TRUTH = emulated_calibration(ROBOT)
 PHOSPHO = {

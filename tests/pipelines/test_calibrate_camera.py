@@ -25,6 +25,8 @@ from sim2real.robot import Robot
 from sim2real.simulation.cameras import perturbed
 from sim2real.simulation.world import World
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 
 

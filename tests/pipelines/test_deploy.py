@@ -19,6 +19,8 @@ from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 STUBS = "tests.hardware.runtime.stubs"
 KEYS = {
     "episodes", "successes", "success_rate", "wilson_95", "rate_hz", "period_error_ms", "commands", "clipped",

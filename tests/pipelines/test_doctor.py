@@ -10,6 +10,8 @@ import pytest
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 
 def _doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

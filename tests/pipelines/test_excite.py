@@ -37,6 +37,8 @@ from sim2real.simulation.world import World
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 
 

@@ -13,6 +13,8 @@ import pytest
 from hardware.emulator.launch import EmulatorHandle, start_emulator
 from pipelines.cli import _parser
 
+pytestmark = pytest.mark.realtime
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("first-arm.md", "policy-server.md")
 

@@ -434,6 +434,7 @@ def test_frames_come_from_the_cameras_process_to_the_policy(policy_file: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_deploying_a_policy_that_sees(policy_file: Path, tmp_path: Path) -> None:
     """Refused before anything is opened without its camera; with it, it drives the emulated arm."""
     import subprocess

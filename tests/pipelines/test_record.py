@@ -21,6 +21,8 @@ from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 
 

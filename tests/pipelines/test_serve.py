@@ -249,6 +249,7 @@ def seeing():
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 def test_an_arm_is_driven_by_a_server_that_sees(seeing, tmp_path, capsys):
     """The whole way: camera and servos → inference process → server process → control loop → bytes → physics."""
     with start_emulator("so101", task="reach") as arm:

@@ -15,6 +15,8 @@ from hardware.emulator.wire import EmulatedBus
 from pipelines.cli import main
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 SERVE = """
 import select, sys
 from tests.pipelines.test_setup import line

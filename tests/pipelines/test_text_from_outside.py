@@ -114,6 +114,7 @@ def test_a_server_names_no_code_to_run(
     assert not (here / "ran").exists()
 
 
+@pytest.mark.realtime
 def test_the_emulator_answers_programs_of_this_machine_and_imports_nothing(here: Path) -> None:
     with start_emulator("so101", task="reach") as arm:
 

@@ -26,6 +26,8 @@ from sim2real.robot import Robot
 
 from .test_loop import Wave
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 N = ROBOT.n
 

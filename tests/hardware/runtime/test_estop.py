@@ -22,6 +22,8 @@ from hardware.runtime.safety.estop_line import LineWatcher, reader
 from pipelines.cli import main
 from sim2real.errors import UserError
 
+pytestmark = pytest.mark.realtime
+
 ROOT = Path(__file__).parents[3]
 
 

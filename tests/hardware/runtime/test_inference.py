@@ -15,6 +15,8 @@ from sim2real.errors import UserError
 from sim2real.robot import Robot
 from sim2real.tasks.registry import load_task
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 STUBS = "tests.hardware.runtime.stubs"
 

@@ -4,6 +4,8 @@ import pytest
 
 from pipelines.reliability.kill_trials import Bench
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.slow
 def test_whoever_dies_the_arm_ends_at_rest(tmp_path) -> None:

@@ -23,6 +23,8 @@ from sim2real.tasks.registry import load_task
 
 from .ticks import a_tick
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 CALIBRATION = emulated_calibration(ROBOT)
 LIFT = load_task("lift")

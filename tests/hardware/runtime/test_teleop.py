@@ -15,6 +15,8 @@ from hardware.runtime.sources.teleop import APART, RAMP, Leader, Mapping
 from sim2real.errors import UserError
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 CALIBRATION = emulated_calibration(ROBOT)
 HELD = np.append(ROBOT.home[:5], 0.2)

@@ -24,6 +24,8 @@ from hardware.servos.port_users import programs_on
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 
 

@@ -18,6 +18,7 @@ ALLOWED = {
     "sim2real/policies": {"onnxruntime", "cv2"},
     "randomization": {"sim2real", "numpy", "scipy", "pyarrow", "tqdm", "tomli_w"},
     "hardware/ros2": {"cyclonedds"},
+    "hardware/fleet": {"cryptography", "zenoh"},
     "hardware": {"sim2real", "numpy", "scipy", "pyarrow", "numba", "serial", "cv2", "tomli_w"},
 }
 """Top-level packages from outside and of our own that each package (and room, besides) may import. `pipelines` may

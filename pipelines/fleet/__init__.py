@@ -1,1 +1,1 @@
-"""Many arms: simulated first."""
+"""Many arms."""

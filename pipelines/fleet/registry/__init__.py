@@ -1,0 +1,1 @@
+"""What a fleet knows: policies and their files, robots, episodes, rollouts, and who did what."""

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -91,7 +92,7 @@ class Predicate(ABC):
 
     def objects(self) -> tuple[str, ...]:
         """The names that it speaks of, in order."""
-        return tuple(dict.fromkeys(getattr(self, f.name) for f in fields(self) if f.name in ("a", "b")))
+        return tuple(dict.fromkeys(getattr(self, name) for name in _naming(type(self))))
 
     def parts(self) -> "Iterator[Predicate]":
         """The predicates that must all be so, in order; itself where there is one."""
@@ -111,6 +112,12 @@ class Predicate(ABC):
     def to_dict(self) -> dict[str, Any]:
         """As JSON types; `predicate` reads it back."""
         return {"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@cache
+def _naming(kind: type[Predicate]) -> tuple[str, ...]:
+    """The fields of a predicate that hold names of objects."""
+    return tuple(f.name for f in fields(kind) if f.name in ("a", "b"))
 
 
 def _flat(p: Array, q: Array) -> float:

@@ -50,20 +50,20 @@ class TunedPolicy:
     out: Path
     metrics: Mapping[str, Any] = field(repr=False)
     episodes: int
-    """Recorded episodes that were learned from."""
+    """Recorded or demonstrated episodes that were learned from."""
     held_out_degrees: tuple[float | None, float | None]
     """Mean error on held-out recorded episodes, before and after; None where there was none to hold out."""
     success_rates: tuple[float, float] | None
-    """In simulation of the adapted arm, before and after; None where that was not measured."""
+    """In simulation of the adapted arm, or on new tasks, before and after; None where that was not measured."""
     forgotten: bool
-    """Whether success in the default space fell by more than chance explains."""
+    """Whether success in the default space, or on old tasks, fell by more than chance explains."""
     interrupted: bool
 
     def __repr__(self) -> str:
         before, after = self.held_out_degrees
-        parts = [f"{self.episodes} recorded episodes"]
+        parts = [f"{self.episodes} episodes"]
         if before is not None and after is not None:
-            parts.append(f"error on held-out ones {before:.2f}° → {after:.2f}°")
+            parts.append(f"error {before:.2f}° → {after:.2f}°")
         if self.success_rates is not None:
             parts.append(f"{self.success_rates[0]:.1%} → {self.success_rates[1]:.1%} in simulation")
         return f"TunedPolicy({self.policy}: {', '.join(parts)}{', interrupted' * self.interrupted})"
@@ -168,9 +168,11 @@ def pretrain(
 
 def finetune(
     policy: PolicyLike,
-    data: "LeRobotDataset | str | Path",
+    data: "LeRobotDataset | str | Path | None" = None,
     *,
     out: str | Path,
+    tasks: Sequence[str] | None = None,
+    demonstrations: int | None = None,
     robot: RobotLike | None = None,
     task: TaskLike | None = None,
     space: SpaceLike | None = None,
@@ -210,8 +212,9 @@ def finetune(
     robot and task: the policy's own by default. episodes: which ones, as in "0:4,6". What is None has the default of
     `FinetuneSettings`, which says what it means. mapping, as in ("elbow=elbow_flex", "observation.images.phone=wrist"):
     what features, joints and cameras of the data set are called here. A policy that sees is adapted to the recording
-    alone; steps: how long it is trained (`PixelTuning`). Raises UserError for a policy that cannot be trained further
-    or is for another robot, and for data that lack something.
+    alone; steps: how long it is trained (`PixelTuning`). A policy for many tasks is taught others (`SuiteTuning`):
+    tasks, ids of a suite, of each of which its expert gives so many demonstrations, or what data show. Raises UserError
+    for a policy that cannot be trained further or is for another robot, and for data that lack something.
     """
     from pipelines.identification.source import robot_of
     from pipelines.learning.finetune import FinetuneSettings
@@ -223,9 +226,36 @@ def finetune(
     spec = policy_name(policy)
     if spec is None:
         raise UserError(f"finetune takes a policy file, as pretrain writes them; got {policy!r}")
-    root = str(data if isinstance(data, str | Path) else data.root)
-    if robot is None:
+    root = None if data is None else str(data if isinstance(data, str | Path) else data.root)
+    if robot is None and root is not None:
         robot_of(None, root)  # refuses an arm that is not known
+    if tasks is not None or _is_of_suite(spec):
+        from pipelines.learning.finetune_suite import finetune_suite
+        from pipelines.learning.finetune_suite import settings_of as suite_settings_of
+
+        told = dict(
+            policy=spec, data=root, tasks=None if tasks is None else tuple(tasks), demonstrations=demonstrations,
+            robot=None if robot is None else robot_name(robot), task=None if task is None else task_name(task),
+            space=_plain_space(space), twin=_plain_twin(twin), cameras=cameras, simulated=simulated, units=units,
+            calibration=None if calibration is None else str(calibration), episodes=episodes, fps=fps,
+            arm=arm or getattr(data, "arm", None), names=parse_names(mapping) or None, every_episode=every_episode,
+            lead=lead, labels=labels, failures=failures, mix=mix, rehearsal=rehearsal, train=train, thaw=thaw,
+            patience=patience, steps=steps, curve=curve, seed=seed, epochs=epochs, batches=batches,
+            batch_size=batch_size, learning_rate=learning_rate, evaluate=evaluate,
+        )  # fmt: skip
+        return _tuned(
+            finetune_suite(
+                suite_settings_of(told),
+                Path(out),
+                workers=worker_count(workers),
+                options=TrainerOptions(accelerator, devices, precision),
+            ),
+            Path(out),
+        )
+    if root is None or demonstrations is not None:
+        raise UserError(
+            f"{spec} is for one task and is adapted to recordings: give data, and no demonstrations"
+        )
     if _sees(spec):
         from pipelines.learning.finetune_pixels import finetune_pixels, settings_of
 
@@ -279,7 +309,7 @@ def _tuned(result: Mapping[str, Any], out: Path) -> TunedPolicy:
         policy=out / "policy.onnx",
         out=out,
         metrics=result,
-        episodes=result["recorded"]["episodes"],
+        episodes=result.get("recorded", result.get("demonstrations", {}))["episodes"],
         held_out_degrees=(result["held_out_deg"]["before"], result["held_out_deg"]["after"]),
         success_rates=(
             None
@@ -318,6 +348,12 @@ def _sees(policy: str) -> bool:
     from pipelines.learning.finetune_pixels import sees
 
     return sees(policy)
+
+
+def _is_of_suite(policy: str) -> bool:
+    from pipelines.learning.finetune_suite import is_of_suite
+
+    return is_of_suite(policy)
 
 
 def _robot_of(policy: str) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands import _seeing, _source
+from pipelines.commands import _seeing, _source, _suite
 from pipelines.commands._options import add
 from sim2real.errors import UserError
 
@@ -12,7 +12,9 @@ COMPILES = True
 HELP = (
     "Adapt a pretrained policy to a small LeRobot data set, mixed with simulated episodes so that it does not "
     "forget. Successful episodes only, unless told otherwise. Writes DIR/policy.onnx and metrics.json with the "
-    "error on held-out recorded episodes and the success in simulation, before and after."
+    "error on held-out recorded episodes and the success in simulation, before and after. A policy for many tasks "
+    "(`pretrain --suite`) is taught further ones, by their experts (--tasks) or from a recording, while it rehearses "
+    "the old; what it learned and forgot is measured."
 )
 EXAMPLES = """  sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded --out runs/tuned
   sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded \\
@@ -20,14 +22,28 @@ EXAMPLES = """  sim2real finetune --policy runs/lift/policy.onnx --data runs/rec
   sim2real finetune --policy runs/lift/policy.onnx --data runs/recorded --train all --learning-rate 1e-4 \\
                     --simulated 0 --out runs/tuned
   sim2real finetune --policy runs/pixels/policy.onnx --data recorded --map observation.images.wrist=wrist \
-                    --out runs/tuned        (a policy that sees: on 1, 3, 10 and all episodes, and from scratch)"""
+                    --out runs/tuned        (a policy that sees: on 1, 3, 10 and all episodes, and from scratch)
+  sim2real finetune --policy runs/table/policy.onnx --tasks tile_at_mark --demonstrations 10 --out runs/taught
+  sim2real finetune --policy runs/table/policy.onnx --data recorded --task own.toml#tidy --out runs/taught"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, policy={"required": True, "metavar": "FILE", "help": "the policy to start from"})
-    parser.add_argument("--data", required=True, metavar="DIR", help="a LeRobot data set (v3.0 or v2.x)")
+    parser.add_argument("--data", metavar="DIR", help="a LeRobot data set (v3.0 or v2.x)")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="ID",
+        help="for a policy of a suite, instead of --data: new tasks, which their experts show",
+    )
+    parser.add_argument("--demonstrations", type=int, metavar="N", help="with --tasks: of each (10)")
     add(parser, "out")
-    parser.add_argument("--simulated", type=int, metavar="N", help="simulated episodes to mix in")
+    parser.add_argument(
+        "--simulated",
+        type=int,
+        metavar="N",
+        help="simulated episodes to mix in; for a policy of a suite: of its old tasks",
+    )
     add(
         parser,
         space="what varies in them: a file, 'default', or 'identified' from the recordings (default, where they tell)",
@@ -60,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recorded share of every batch, or auto",
     )
     parser.add_argument(
-        "--rehearsal", type=float, metavar="F", help="share of the rest that comes from the default space"
+        "--rehearsal",
+        type=float,
+        metavar="F",
+        help="share of the rest that comes from the default space; for a policy of a suite: of every batch, from its "
+        "old tasks",
     )
     parser.add_argument("--train", choices=("head", "adapters", "all"), help="what is trained")
     parser.add_argument(
@@ -107,6 +127,13 @@ def run(args: argparse.Namespace) -> int:
         if main_process():
             print(line, file=sys.stderr, flush=True)
 
+    if args.tasks is not None or _suite.is_of_suite(args.policy):
+        return _suite.run(args)
+    if args.data is None or args.demonstrations is not None:
+        raise UserError(
+            f"{args.policy} is for one task and is adapted to recordings: give --data DIR (--tasks and "
+            "--demonstrations are for policies of `sim2real pretrain --suite`)"
+        )
     # Which robot it is, the data say; --robot may be a file, whose name alone the robot does not keep.
     robot, remarks = robot_of(args.robot, args.data)
     args.robot = args.robot or robot.name

@@ -16,12 +16,11 @@ from pipelines.learning.collect import CollectEpisode, Disturbance
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import network_arguments
 from pipelines.learning.pretrain import Course, PretrainSettings, trained_for
-from pipelines.sweeps.evaluate import summary
+from pipelines.sweeps.evaluate import evaluate_several
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.several import Several, numbered
 from pipelines.sweeps.simulated import make_plan
-from randomization.progress import progress_bar
-from randomization.workers import Factory, Outcome, run_here, run_local
+from randomization.workers import Factory
 from sim2real.camera_coverage import CAMERAS
 from sim2real.errors import UserError, nearest
 from sim2real.goal_view import ENTRY, PARTS, SIZE
@@ -57,7 +56,7 @@ class SuiteSettings(PretrainSettings):
     evaluate: int = 264
     tasks: tuple[str, ...] = ()
     split: str = "seen"
-    token: int = 192
+    token: int = 128
     heads: int = 4
 
     def __post_init__(self) -> None:
@@ -213,7 +212,14 @@ class SuiteCourse(Course):
             made, _ = seeded.make_draws(seeded.bind())
             # Indices are never used twice: episodes are told apart by them.
             draws[name] = [replace(draw, index=group * 100_000 + draw.index) for draw in made]
-        return numbered(draws, block=BLOCK)
+        return numbered(draws, block=BLOCK, order=self.turns(group))
+
+    def turns(self, group: int) -> list[int]:
+        """The place of each task in a round's turns: mixed, and begun elsewhere in every round, so that rounds that
+        end early leave out no task every time."""
+        mixed = np.random.default_rng((self.settings.seed, 0x70C5)).permutation(len(self.plans))
+        begin = group * len(mixed) // self.settings.rounds
+        return [int(place) for place in (mixed - begin) % len(mixed)]
 
     def shares(self, episodes: int, rounds: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Episodes of every task in a round, at least two: more where the policy failed in the last one."""
@@ -235,21 +241,7 @@ class SuiteCourse(Course):
         s = self.settings
         each = max(1, s.evaluate // len(self.plans))
         plans = {name: s.plan_of(name, str(policy), draws=each, seed=10_000 + s.seed) for name in self.plans}
-        factory = Several(tuple(plans), tuple(plan.factory for plan in plans.values()))
-        draws = numbered({name: plan.make_draws(plan.bind())[0] for name, plan in plans.items()}, block=BLOCK)
-        engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
-        outcomes: list[Outcome] = []
-        with progress_bar(len(draws), "evaluate", "episode") as bar:
-            for outcome in engine:
-                outcomes.append(outcome)
-                bar.update()
-        outcomes.sort(key=lambda outcome: outcome.draw.index)
-        counts: dict[str, list[int]] = {name: [0, 0] for name in plans}
-        for outcome in outcomes:
-            count = counts[list(plans)[outcome.draw.index % len(plans)]]
-            count[0] += bool(outcome.row.get("success"))
-            count[1] += 1
-        return summary(outcomes) | {"per_task": counts}
+        return evaluate_several(plans, workers=workers, block=BLOCK)
 
 
 _SHARED = ("robot", "robot_sha256", "versions", "policy", "sees", "nominal", "cameras")

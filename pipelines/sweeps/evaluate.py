@@ -1,15 +1,17 @@
 """Measuring a policy in simulation: success on draws that it was not trained on."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipelines.sweeps.plan import SweepPlan
+from pipelines.sweeps.several import Several, numbered
 from randomization.progress import progress_bar
 from randomization.sweep import HOPELESS, hopeless
-from randomization.workers import POLICY_FAULT, Outcome, run_here, run_local
+from randomization.workers import POLICY_FAULT, Factory, Outcome, run_here, run_local
+from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
 
 
@@ -22,8 +24,30 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
     many episodes) and `failures` (indices of the failed draws). The result does not depend on `workers`;
     0 runs in this process. Raises UserError for a policy or space that does not fit.
     """
-    draws, _ = plan.make_draws(plan.bind())
-    engine = run_here(plan.factory, draws) if workers == 0 else run_local(plan.factory, draws, workers)
+    return summary(_outcomes(plan.factory, plan.make_draws(plan.bind())[0], workers, progress))
+
+
+def evaluate_several(
+    plans: Mapping[str, SweepPlan], *, workers: int, block: int | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """`evaluate` on several tasks by name, with as many draws of each; `block` draws of one in a row.
+
+    "per_task" says successes and draws of each; "failures" are numbered as by `several.numbered`.
+    """
+    factory = Several(tuple(plans), tuple(plan.factory for plan in plans.values()))
+    draws = numbered({name: plan.make_draws(plan.bind())[0] for name, plan in plans.items()}, block=block)
+    outcomes = _outcomes(factory, draws, workers, progress)
+    counts: dict[str, list[int]] = {name: [0, 0] for name in plans}
+    for outcome in outcomes:
+        count = counts[list(plans)[outcome.draw.index % len(plans)]]
+        count[0] += bool(outcome.row.get("success"))
+        count[1] += 1
+    return summary(outcomes) | {"per_task": counts}
+
+
+def _outcomes(factory: Factory, draws: Sequence[Draw], workers: int, progress: bool) -> list[Outcome]:
+    """Of all draws, in their order. Raises Sim2RealError where the first ones all end in errors."""
+    engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
     outcomes: list[Outcome] = []
     with progress_bar(len(draws), "evaluate", "episode", shown=progress) as bar:
         successes = 0
@@ -38,8 +62,7 @@ def evaluate(plan: SweepPlan, *, workers: int, progress: bool = True) -> dict[st
                 raise hopeless(len(outcomes), outcome)
             bar.set_postfix_str(f"success {successes / len(outcomes):.1%}", refresh=False)
             bar.update()
-    outcomes.sort(key=lambda outcome: outcome.draw.index)
-    return summary(outcomes)
+    return sorted(outcomes, key=lambda outcome: outcome.draw.index)
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -33,13 +33,17 @@ class Several:
         return run
 
 
-def numbered(draws: Mapping[str, Sequence[Draw]], *, block: int | None = None) -> list[Draw]:
+def numbered(
+    draws: Mapping[str, Sequence[Draw]], *, block: int | None = None, order: Sequence[int] | None = None
+) -> list[Draw]:
     """The draws of every task with indices that say whose they are: trial t of the k-th of K tasks has t·K + k.
 
-    Task by task, or `block` draws of each in turn, so that a run that ends early has seen all tasks.
+    Task by task, or `block` draws of each in turn, so that a run that ends early has seen all tasks. `order`: the
+    place of each task in a turn (as they come).
     """
+    places = range(len(draws)) if order is None else order
     found = [
-        ((0 if block is None else at // block), k, replace(draw, index=draw.index * len(draws) + k))
+        ((0 if block is None else at // block), places[k], replace(draw, index=draw.index * len(draws) + k))
         for k, rows in enumerate(draws.values())
         for at, draw in enumerate(rows)
     ]

@@ -37,7 +37,10 @@ def test_draws_say_whose_they_are_and_none_is_used_twice() -> None:
     rounds = [course.round_draws(group, []) for group in range(2)]
     indices = [draw.index for draws in rounds for draw in draws]
     assert len(set(indices)) == len(indices)
-    assert [draw.index % 2 for draw in rounds[0][:6]] == [0, 0, 0, 1, 1, 1]
+    first = rounds[0][0].index % 2
+    assert [draw.index % 2 for draw in rounds[0][:6]] == [first] * 3 + [1 - first] * 3
+    # A round that ends early leaves out another task than the one before.
+    assert rounds[1][0].index % 2 == 1 - first
     seeds = [draw.seed for draws in rounds for draw in draws if draw.index % 2 == 0]
     assert len(set(seeds)) == len(seeds)
 
@@ -46,6 +49,7 @@ def test_numbering() -> None:
     draws = {name: [Draw(k, k, {}) for k in range(3)] for name in "ab"}
     assert [d.index for d in numbered(draws)] == [0, 2, 4, 1, 3, 5]
     assert [d.index for d in numbered(draws, block=2)] == [0, 2, 1, 3, 4, 5]
+    assert [d.index for d in numbered(draws, block=2, order=[1, 0])] == [1, 3, 0, 2, 5, 4]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class GoalNetwork(PolicyNetwork):
         horizon: int,
         width: int = 256,
         depth: int = 3,
-        token: int = 192,
+        token: int = 128,
         heads: int = 4,
         chain: Sequence[int] = (),
     ) -> None:
@@ -80,6 +80,7 @@ class GoalNetwork(PolicyNetwork):
             "chain": [int(joint) for joint in chain],
         }
         self.joints, self.horizon, self.heads = int(joints), int(horizon), int(heads)
+        self.reduced = False
         sizes = dict(COLUMNS)
         seen = [(name, sizes[column]) for name, column in SEEN_AS]
         self.encoder = ObservationEncoder(
@@ -113,7 +114,7 @@ class GoalNetwork(PolicyNetwork):
         *,
         width: int = 256,
         depth: int = 3,
-        token: int = 192,
+        token: int = 128,
         heads: int = 4,
         **options: Any,
     ) -> dict[str, Any]:
@@ -170,8 +171,19 @@ class GoalNetwork(PolicyNetwork):
             tokens.append(torch.cat([self.encoder(seen), row], dim=1))
         return torch.stack(tokens, dim=1)
 
+    def reduce_precision(self) -> None:
+        """Compute all but the head in bfloat16 while it learns, where this processor is made for it: twice as fast."""
+        self.reduced = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[assignment]
+
     def decode(self, encoded: Tensor) -> Tensor:
         """Tokens (B, PARTS, E + 1) to normalized chunk offsets (B, H, n): what the loss compares."""
+        reduced = self.reduced and self.training and encoded.device.type == "cpu"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+            features = self._features(encoded)
+        return torch.unflatten(self.head(features.to(encoded.dtype)), 1, (self.horizon, self.joints))
+
+    def _features(self, encoded: Tensor) -> Tensor:
+        """Tokens to what the head reads (B, width)."""
         wanted = encoded[..., -1:]
         token = self.read(encoded[..., :-1]) + self.place
         # How much each token heeds each other one; those that are not wanted are heeded by none.
@@ -181,8 +193,8 @@ class GoalNetwork(PolicyNetwork):
         seen = (torch.softmax(score, dim=-1) @ value).transpose(1, 2).flatten(2)
         token = token + self.mix(token + seen)
         share = torch.softmax(self.weigh(token) + (wanted - 1.0) * 1e4, dim=1)
-        features = self.trunk((share * token).sum(dim=1))
-        return torch.unflatten(self.head(features), 1, (self.horizon, self.joints))
+        features: Tensor = self.trunk((share * token).sum(dim=1))
+        return features
 
     def _split(self, attended: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, PARTS, 3·token) to query, key and value (B, heads, PARTS, token / heads)."""

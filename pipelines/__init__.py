@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipelines.api.cost import CostResult, cost
     from pipelines.api.evaluate import Evaluation, evaluate
     from pipelines.api.export import export_policy
+    from pipelines.api.federate import FederationResult, simulate_federation
     from pipelines.api.fleet import FleetResult, simulate_fleet
     from pipelines.api.identify import Twin, identify
     from pipelines.api.learn import TrainedPolicy, TunedPolicy, finetune, pretrain
@@ -22,6 +23,7 @@ __all__ = [
     "CostResult",
     "Deployment",
     "Evaluation",
+    "FederationResult",
     "FleetResult",
     "PolicyBench",
     "Quantization",
@@ -42,6 +44,7 @@ __all__ = [
     "pretrain",
     "quantize_policy",
     "record",
+    "simulate_federation",
     "simulate_fleet",
     "sweep",
     "transfer",
@@ -52,6 +55,7 @@ _WHERE = {
     "Benchmark": "pipelines.api.benchmark",
     "Deployment": "pipelines.api.arm",
     "Evaluation": "pipelines.api.evaluate",
+    "FederationResult": "pipelines.api.federate",
     "FleetResult": "pipelines.api.fleet",
     "PolicyBench": "pipelines.api.bench",
     "Quantization": "pipelines.api.bench",
@@ -72,6 +76,7 @@ _WHERE = {
     "pretrain": "pipelines.api.learn",
     "quantize_policy": "pipelines.api.bench",
     "record": "pipelines.api.arm",
+    "simulate_federation": "pipelines.api.federate",
     "simulate_fleet": "pipelines.api.fleet",
     "sweep": "pipelines.api.sweep",
     "transfer": "pipelines.api.transfer",

@@ -40,6 +40,7 @@ COMMANDS = (
     "deploy",
     "play",
     "cost",
+    "federate simulate",
     "fleet simulate",
     "ros2 bridge",
     "transfer",

@@ -110,6 +110,12 @@ def _transfer(folder: Path) -> list[Section]:
     return transfer.sections(folder)
 
 
+def _federation(folder: Path) -> list[Section]:
+    from pipelines.reports import federation
+
+    return federation.sections(folder)
+
+
 def _fleet(folder: Path) -> list[Section]:
     from pipelines.reports import fleet
 
@@ -134,6 +140,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], list[Section]]]] = {
     "excite": ("Excitation", _arm),
     "deploy": ("Deployment", _arm),
     "cost": ("What it costs and brings", _cost),
+    "federate simulate": ("Learning together", _federation),
     "fleet simulate": ("A simulated fleet", _fleet),
 }
 """What can be reported, by the command that wrote the directory: title and maker of its sections."""

@@ -1,0 +1,1 @@
+"""Learning from many arms without pooling their data (docs/federated.md)."""

@@ -14,8 +14,22 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
-from sim2real.observation import AXIS, Observation, object_keys
-from sim2real.predicates import At, Held, In, Near, Not, On, Predicate, Raised
+from sim2real.observation import AXIS, Observation, joint_key, object_keys
+from sim2real.predicates import (
+    At,
+    Closed,
+    Held,
+    In,
+    Inserted,
+    JointPredicate,
+    Near,
+    Not,
+    On,
+    Open,
+    Predicate,
+    Raised,
+    Turned,
+)
 
 Array = NDArray[np.float64]
 
@@ -24,13 +38,20 @@ APART = 0.042
 CLEAR = 0.004
 """m over the rim of a bowl or box at which something is let go into it."""
 
+ARRIVED = 0.05
+"""Share of a joint's way within which it is left alone, inside of what a goal asks for."""
+AHEAD = 0.02
+"""m at least that the place is ahead of a handle that has not arrived."""
+
 PARTS = 3
 """How many parts a goal may have for a policy that observes it."""
 ENTRY = "goal_parts"
 """The entry of an observation with all rows, one after the other; rows that are not needed are zero."""
-WAYS = ("raised", "held", "at", "on", "in", "near", "pushed")
+WAYS = (
+    "raised", "held", "at", "on", "in", "near", "pushed", "inserted", "open", "closed", "pressed", "turned",
+)  # fmt: skip
 """How an object is wanted: the kinds of predicates that there are skills for, and At along the table."""
-ROUND = ("cylinder", "ball", "bowl", "zone")
+ROUND = ("cylinder", "ball", "bowl", "zone", "ring", "pole")
 COLUMNS: tuple[tuple[str, int], ...] = (
     ("place", 3),
     ("position", 3),
@@ -42,12 +63,15 @@ COLUMNS: tuple[tuple[str, int], ...] = (
     ("size", 4),
     ("under", 1),
     ("way", len(WAYS)),
+    ("joint", 2),
     ("round", 2),
     ("wanted", 1),
 )
 """What a row says, and in how many numbers: where the object shall be, where it is (m, base frame), its yaw as the hand
 takes it, how old and how certain that is; where what it is put on or beside is, and how old that is; width and height
-of both, m; how high it is put down; how it is wanted; which of them are round; 1 (0 in rows that are not needed)."""
+of both, m; how high it is put down; how it is wanted; how far its joint has gone and shall go, shares of its way (0 for
+what has no joint); which of them are round; 1 (0 in rows that are not needed). Of what moves on a joint `position` is
+where its handle is, and `place` is in the direction in which that is to be pushed, as far away as it has to go."""
 ROW = sum(size for _, size in COLUMNS)
 SIZE = PARTS * ROW
 
@@ -76,12 +100,14 @@ class GoalView:
             said.one.a for said in constraints if isinstance(said, Not) and isinstance(said.one, Raised)
         )
         for part in self.parts:
-            if not isinstance(part, On | In | At | Near | Raised | Held):
+            if not isinstance(part, On | In | At | Near | Raised | Held | Inserted | JointPredicate):
                 raise UserError(f"there is no skill that brings about {part}; give a policy")
 
     def of(self, part: Predicate, observation: Observation) -> Wanted:
         """What one part means by this observation. Raises KeyError when that lacks an object."""
         name = part.objects()[0]
+        if isinstance(part, JointPredicate):
+            return self._handle(part, observation)
         position = observation[f"object.{name}.position"]
         place, under = self._place(part, observation)
         return Wanted(name, position, place, under, self._yaw(self.specs[name], observation, position))
@@ -109,12 +135,16 @@ class GoalView:
         _, _, age, spread = object_keys(names[0])
         where, _, since, _ = object_keys(names[-1])
         way = "pushed" if names[0] in self.pushed else part.kind
+        joint = [0.0, 0.0]
+        if isinstance(part, JointPredicate):
+            joint = [float(observation[joint_key(names[0])][0]), part.aim]
         return np.concatenate(
             [
                 wanted.place, wanted.position, wanted.yaw, observation[age], observation.get(spread, np.zeros(2)),
                 observation[where], observation[since],
                 [spec.width, spec.height, other.width, other.height, wanted.under],
                 [float(way == known) for known in WAYS],
+                joint,
                 [float(spec.kind in ROUND), float(other.kind in ROUND), 1.0],
             ]
         )  # fmt: skip
@@ -133,7 +163,38 @@ class GoalView:
             return b, foot + other.height
         if isinstance(part, In):
             return b + self._slot(part, observation), foot + other.height + CLEAR
+        if isinstance(part, Inserted):
+            return b, foot + other.height + CLEAR
         return b, 0.0
+
+    def arrived(self, part: JointPredicate, observation: Observation) -> bool:
+        """Whether a joint is where the hand may leave it alone: well within what the part asks for."""
+        share = float(observation[joint_key(part.a)][0])
+        if isinstance(part, Open):
+            return share >= min(part.q + ARRIVED, 0.97)
+        if isinstance(part, Turned):
+            return abs(share - part.q) <= 2 * ARRIVED
+        return share <= ARRIVED if isinstance(part, Closed) else part.within(share)
+
+    def _handle(self, part: JointPredicate, observation: Observation) -> Wanted:
+        """The handle of what moves on a joint, and the place straight ahead of it as far away as it has to go."""
+        spec = self.specs[part.a]
+        joint = spec.joint
+        assert joint is not None
+        cos, sin = observation[f"object.{part.a}.yaw"]
+        turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        share = float(observation[joint_key(part.a)][0])
+        base = observation[f"object.{part.a}.position"]
+        position = base + turn @ joint.handle_at(share * joint.travel)
+        way, per_unit = joint.direction_at(share * joint.travel)
+        left = (part.aim - share) * joint.travel * per_unit
+        if not joint.pressed:
+            way = way * (1.0, 1.0, 0.0)  # a crank tips: the hand pushes along the table
+            # Whoever has not arrived goes on, against the stop if need be.
+            left = 0.0 if self.arrived(part, observation) else math.copysign(max(abs(left), AHEAD), left)
+        return Wanted(
+            part.a, position, position + turn @ way * left, joint.under, observation[f"object.{part.a}.yaw"]
+        )
 
     def _slot(self, part: In, observation: Observation) -> Array:
         """(3,) m from the middle of a bowl or box: where in it this object goes, if it has to hold several."""

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
+from sim2real.mechanisms import MECHANISMS, Joint
+from sim2real.primitives import Primitive
 
 Array = NDArray[np.float64]
 Rgb = tuple[float, float, float]
@@ -53,75 +55,13 @@ COLOURS: Mapping[str, Rgb] = {
 
 
 @dataclass(frozen=True)
-class Primitive:
-    """One primitive that an object is made of, in the object's frame, turned by `yaw` rad about z.
-
-    `size`, m: a box's edges along x, y and z; a cylinder's radius and length along z; a sphere's radius.
-    """
-
-    form: Literal["box", "cylinder", "sphere"]
-    size: tuple[float, ...]
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    yaw: float = 0.0
-
-    @property
-    def volume(self) -> float:
-        """m³"""
-        if self.form == "box":
-            return self.size[0] * self.size[1] * self.size[2]
-        if self.form == "cylinder":
-            return math.pi * self.size[0] ** 2 * self.size[1]
-        return 4 / 3 * math.pi * self.size[0] ** 3
-
-    @property
-    def extent(self) -> tuple[float, float, float]:
-        """Edges of the box around it, in its own frame, m."""
-        if self.form == "box":
-            return self.size[0], self.size[1], self.size[2]
-        if self.form == "cylinder":
-            return 2 * self.size[0], 2 * self.size[0], self.size[1]
-        return (2 * self.size[0],) * 3
-
-    def inertia(self, mass: float) -> tuple[float, float, float]:
-        """Principal moments about its own centre and axes, kg·m²."""
-        if self.form == "box":
-            x, y, z = self.size
-            return mass * (y * y + z * z) / 12, mass * (x * x + z * z) / 12, mass * (x * x + y * y) / 12
-        if self.form == "cylinder":
-            r, length = self.size
-            across = mass * (3 * r * r + length * length) / 12
-            return across, across, mass * r * r / 2
-        return (0.4 * mass * self.size[0] ** 2,) * 3
-
-    def corners(self) -> Array:
-        """(k, 3) points whose convex hull is the shape (round ones: a good approximation), object's frame."""
-        if self.form == "box":
-            signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-            points = signs * np.array(self.size) / 2
-        else:
-            turn = np.linspace(0.0, 2 * math.pi, 24, endpoint=False)
-            ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1) * self.size[0]
-            if self.form == "cylinder":
-                end = np.array([0.0, 0.0, self.size[1] / 2])
-                points = np.concatenate([ring - end, ring + end])
-            else:
-                up = np.linspace(-math.pi / 2, math.pi / 2, 9)
-                points = np.concatenate(
-                    [ring * (math.cos(a), math.cos(a), 1) + (0, 0, self.size[0] * math.sin(a)) for a in up]
-                )
-        c, s = math.cos(self.yaw), math.sin(self.yaw)
-        turned = points @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
-        return np.asarray(turned + np.array(self.position))
-
-
-@dataclass(frozen=True)
 class Kind:
     """What objects of one kind have in common.
 
     `measures`: what the numbers of `size` mean, m. `shapes`: what it is made of for a size, standing on z = 0.
     `symmetry`: into how many equal turns a full turn about the vertical falls; 0: it looks the same from all
-    sides. `moves`: whether it is a body; otherwise it is painted on the table. `hollow`: whether things go in.
-    `rolls`: whether it rolls, which something must slow down.
+    sides. `moves`: whether it lies loose on the table; otherwise it stays where it is. `hollow`: whether things go in.
+    `rolls`: whether it rolls, which something must slow down. `joint`: how a part of it moves, for a size.
     """
 
     measures: tuple[str, ...]
@@ -130,6 +70,7 @@ class Kind:
     moves: bool = True
     hollow: bool = False
     rolls: bool = False
+    joint: Callable[[tuple[float, ...]], Joint] | None = None
 
 
 def _cube(size: tuple[float, ...]) -> tuple[Primitive, ...]:
@@ -181,8 +122,46 @@ def _bowl(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     return (*floor, *walls)
 
 
+def _ring(size: tuple[float, ...]) -> tuple[Primitive, ...]:
+    """A bowl without a floor."""
+    radius, height = size
+    edge, out = 2 * radius * math.tan(math.pi / SIDES), radius - WALL / 2
+    return tuple(
+        Primitive("box", (WALL, edge, height), (out * math.cos(a), out * math.sin(a), height / 2), a)
+        for a in (2 * math.pi * k / SIDES for k in range(SIDES))
+    )
+
+
+def _pole(size: tuple[float, ...]) -> tuple[Primitive, ...]:
+    """A rod on a round foot."""
+    radius, height = size
+    foot = 0.006
+    return (
+        Primitive("cylinder", (radius + 0.022, foot), (0.0, 0.0, foot / 2)),
+        Primitive("cylinder", (radius, height - foot), (0.0, 0.0, (height + foot) / 2)),
+    )
+
+
+def _socket(size: tuple[float, ...]) -> tuple[Primitive, ...]:
+    """A block with a square hole through its middle: four thick walls."""
+    side, hole, height = size
+    wall = (side - hole) / 2
+    off, middle = (hole + wall) / 2, height / 2
+    return (
+        Primitive("box", (wall, side, height), (off, 0.0, middle)),
+        Primitive("box", (wall, side, height), (-off, 0.0, middle)),
+        Primitive("box", (hole, wall, height), (0.0, off, middle)),
+        Primitive("box", (hole, wall, height), (0.0, -off, middle)),
+    )
+
+
 def _nothing(size: tuple[float, ...]) -> tuple[Primitive, ...]:
     return ()
+
+
+def _mechanism(name: str, *measures: str) -> Kind:
+    make = MECHANISMS[name]
+    return Kind(measures, lambda size: make(size)[0], 1, moves=False, joint=lambda size: make(size)[1])
 
 
 KINDS: Mapping[str, Kind] = {
@@ -192,9 +171,20 @@ KINDS: Mapping[str, Kind] = {
     "ball": Kind(("radius",), _ball, rolls=True),
     "bowl": Kind(("radius", "height"), _bowl, hollow=True),
     "box": Kind(("length", "width", "height"), _open_box, symmetry=2, hollow=True),
+    "ring": Kind(("radius", "height"), _ring),
+    "pole": Kind(("radius", "height"), _pole),
+    "socket": Kind(("side", "hole", "height"), _socket, symmetry=4),
     "zone": Kind(("radius",), _nothing, moves=False),
+    "drawer": _mechanism("drawer", "length", "width", "height"),
+    "slider": _mechanism("slider", "length", "width", "height"),
+    "lever": _mechanism("lever", "radius", "height"),
+    "knob": _mechanism("knob", "radius", "height"),
+    "lid": _mechanism("lid", "length", "width", "height"),
+    "button": _mechanism("button", "radius", "height"),
 }
-"""All kinds of objects by name. A bowl and a box are open at the top; a zone is a disc painted on the table."""
+"""All kinds of objects by name. A bowl and a box are open at the top; a pole stands on a foot, and a ring goes around
+it; a socket has a square hole, for pegs; a zone is a disc painted on the table. What moves on a joint is in
+`mechanisms.py`: it is fixed to the table, and its mass is that of the part that moves."""
 
 
 @dataclass(frozen=True)
@@ -247,9 +237,11 @@ class ObjectSpec:
                     f"the largest at least 0.02; got {self.colour}"
                 )
             object.__setattr__(self, "colour", rgb)
-        if self.moves and not 1e-3 <= self.mass <= 10.0:
+        if self.kind == "socket" and size[0] < size[1] + 4 * WALL:
+            raise UserError(f"{where}: it must be {4 * WALL} m wider than its hole, got {self.size}")
+        if self.solid and not 1e-3 <= self.mass <= 10.0:
             raise UserError(f"{where}: its mass must be 0.001 … 10 kg, got {self.mass}")
-        if not self.moves and self.mass:
+        if not self.solid and self.mass:
             raise UserError(f"{where}, is painted on the table and has no mass, got {self.mass} kg")
 
     @property
@@ -260,8 +252,23 @@ class ObjectSpec:
 
     @property
     def moves(self) -> bool:
-        """Whether the object is a body, not only painted on the table."""
+        """Whether the object lies loose on the table, so that it can be taken away."""
         return KINDS[self.kind].moves
+
+    @property
+    def solid(self) -> bool:
+        """Whether it can be touched; a zone is only painted on the table."""
+        return self.moves or self.joint is not None
+
+    @cached_property
+    def joint(self) -> Joint | None:
+        """How a part of it moves; None for what has no joint."""
+        make = KINDS[self.kind].joint
+        return None if make is None else make(self.measures)
+
+    def share(self, value: float) -> float:
+        """A joint's value, m or rad, as a share of its way, 0 … 1; 0 for what has no joint."""
+        return 0.0 if self.joint is None else min(max(value / self.joint.travel, 0.0), 1.0)
 
     @property
     def rgb(self) -> Rgb:
@@ -287,7 +294,7 @@ class ObjectSpec:
     def rest(self) -> float:
         """Height of the object's origin over what it stands on, m."""
         volume = sum(shape.volume for shape in self._parts)
-        if volume == 0.0:
+        if volume == 0.0 or self.joint is not None:
             return 0.0
         return sum(shape.volume / volume * shape.position[2] for shape in self._parts)
 
@@ -302,12 +309,21 @@ class ObjectSpec:
         if not self._parts:
             return 2 * self.measures[0], 2 * self.measures[0], 0.0
         points = np.concatenate([shape.corners() for shape in self._parts])
+        if self.joint is not None:
+            # The room that it takes, wherever its part is.
+            ends = [self.joint.handle_at(share * self.joint.travel) for share in (0.0, 0.5, 1.0)]
+            around = np.array([(x, y, 0.0) for x in (-0.012, 0.012) for y in (-0.012, 0.012)])
+            grips = [end + corner for end in ends for corner in around]
+            points = np.concatenate([points, grips])
         x, y, z = (float(value) for value in np.ptp(points, axis=0))
         return x, y, z
 
     @property
     def width(self) -> float:
-        """The smaller of its two measures along the table, m: how far a hand must open around it."""
+        """The smaller of its two measures along the table, m: how far a hand must open around it; of what moves on a
+        joint, the handle's."""
+        if self.joint is not None:
+            return self.joint.width
         return min(self.extent[0], self.extent[1])
 
     @cached_property
@@ -350,16 +366,19 @@ class ObjectSpec:
 @dataclass(frozen=True)
 class Pose:
     """Where an object is put: x, y in m in the base frame, turned by `yaw` rad, its underside `above` m over the
-    table. Raises UserError for numbers that are not finite."""
+    table, its joint (if it has one) at `joint`, a share of its way, 0 … 1. Raises UserError for other numbers."""
 
     x: float
     y: float
     yaw: float = 0.0
     above: float = 0.0
+    joint: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in (self.x, self.y, self.yaw, self.above)):
             raise UserError(f"a pose needs finite numbers, got {self}")
+        if not 0.0 <= self.joint <= 1.0:
+            raise UserError(f"a pose has a joint at 0 … 1 of its way, got {self.joint}")
 
     @property
     def xy(self) -> tuple[float, float]:
@@ -388,6 +407,16 @@ def checked(objects: Sequence[ObjectSpec]) -> tuple[ObjectSpec, ...]:
     if twice:
         raise UserError(f"two objects are called '{twice[0]}'; every object needs a name of its own")
     return tuple(objects)
+
+
+def without_joints(objects: Iterable[ObjectSpec], who: str) -> None:
+    """Raise UserError when one of the objects has a joint, which `who` does not know of."""
+    for spec in objects:
+        if spec.joint is not None:
+            raise UserError(
+                f"'{spec.name}' is a {spec.kind}, and {who}: tasks with things that move on joints run in the "
+                "simulation of training only, where a sensor says how far they have gone"
+            )
 
 
 def _numbers(value: object, what: str) -> tuple[float, ...]:

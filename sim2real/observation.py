@@ -12,6 +12,7 @@ Standard keys (SI units, base frame; n = number of joints):
 | `object.<name>.yaw` | 2 | cos kψ, sin kψ of its rotation ψ about the vertical, k its symmetry; (1, 0) for round ones |
 | `object.<name>.age` | 1 | seconds since it was last seen, at most `MAX_AGE`; 0 for a zone, which lies still |
 | `object.<name>.spread` | 2 | standard deviation of its position, m, and of its yaw, rad; see `MAX_SPREAD` |
+| `object.<name>.joint` | 1 | how far its joint has gone, as a share of its way, 0 … 1; only of what has a joint |
 
 Objects come in the order in which the task names them.
 """
@@ -58,7 +59,7 @@ STANDARD = ("joint_position", "joint_velocity", "joint_command", "goal")
 """What every arm can tell a policy; what it sees of objects comes on top."""
 
 _SIZES = {"goal": 3}
-_OBJECT = {"position": 3, "yaw": 2, "age": 1, "spread": 2}
+_OBJECT = {"position": 3, "yaw": 2, "age": 1, "spread": 2, "joint": 1}
 _OBJECT_KEY = re.compile(rf"object\.([a-z][a-z0-9_]*)\.({'|'.join(_OBJECT)})")
 
 
@@ -68,6 +69,17 @@ def object_keys(name: str) -> tuple[str, str, str, str]:
     return f"object.{name}.position", f"object.{name}.yaw", f"object.{name}.age", f"object.{name}.spread"
 
 
+def joint_key(name: str) -> str:
+    """The entry of an observation about an object's joint."""
+    return f"object.{name}.joint"
+
+
+def keys_of(spec: ObjectSpec) -> tuple[str, ...]:
+    """All entries of an observation about one object."""
+    keys = object_keys(spec.name)
+    return keys if spec.joint is None else (*keys, joint_key(spec.name))
+
+
 def is_spread(name: str) -> bool:
     """Whether an entry says how well something is known: what recordings of earlier versions do not have."""
     return name.startswith("object.") and name.endswith(".spread")
@@ -75,7 +87,7 @@ def is_spread(name: str) -> bool:
 
 def observed_names(objects: Iterable[ObjectSpec]) -> tuple[str, ...]:
     """Everything that an arm can tell a policy when these objects lie on its table, in this order."""
-    return (*STANDARD, *(key for spec in objects for key in object_keys(spec.name)))
+    return (*STANDARD, *(key for spec in objects for key in keys_of(spec)))
 
 
 def object_entries(
@@ -84,14 +96,17 @@ def object_entries(
     yaw: float,
     age: float,
     spread: tuple[float, float] = (0.0, 0.0),
+    joint: float = 0.0,
 ) -> Observation:
     """The entries about one object at `position` (3,) m, turned by `yaw` rad, last seen `age` s ago.
 
-    `spread`: standard deviations of its position, m (root mean square over x and y), and of its yaw, rad.
+    `spread`: standard deviations of its position, m (root mean square over x and y), and of its yaw, rad. `joint`: how
+    far its joint has gone, 0 … 1, if it has one.
     """
     where, turn, when, how_well = object_keys(spec.name)
     k = spec.symmetry
-    return {
+    moved = {} if spec.joint is None else {joint_key(spec.name): np.array([joint])}
+    return moved | {
         where: np.array(position, dtype=np.float64),
         turn: np.array([math.cos(k * yaw), math.sin(k * yaw)]),
         when: np.array([min(max(age, 0.0), MAX_AGE)]),

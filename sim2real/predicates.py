@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError, nearest
-from sim2real.objects import ObjectSpec
-from sim2real.observation import Observation
+from sim2real.objects import WALL, ObjectSpec
+from sim2real.observation import Observation, joint_key
 from sim2real.text import printable
 from sim2real.truth import Truth, left_alone
 
@@ -42,6 +42,13 @@ RISE = 0.05
 """m by which a raised object is above where it rests."""
 UPRIGHT = math.radians(15.0)
 """How far an upright object may be tilted."""
+INSERTED = 0.4
+"""Share of the height of a socket or pole above whose foot what is inserted may still be."""
+LEAST_ROOM, SLACK = 0.004, 0.004
+"""m on every side that an arm needs to insert something, and by which contacts and tilt may let it be beside that."""
+SHUT, DOWN, TURNED, OPENED, HALF = 0.1, 0.6, 0.15, 0.2, 0.5
+"""Shares of a joint's way: up to which it is closed, from which a button is pressed, by which it may be off, by which
+more than is asked for it is opened, and up to which a sentence says half way."""
 SEEN = 1.0
 """s: what was last seen longer ago than this, nobody can vouch for."""
 DIRECTIONS: Mapping[str, tuple[float, float]] = {
@@ -171,8 +178,10 @@ class On(Predicate):
             return "a ball rolls off, and nothing stays on one"
         if b.kind in ("bowl", "box"):
             return f"{self.b} is open at the top; say In"
-        if not b.moves:
+        if b.kind == "zone":
             return f"{self.b} is painted on the table; say At"
+        if b.kind in ("ring", "pole", "socket") or b.joint is not None:
+            return f"nothing lies flat on a {b.kind}"
         return _must_move(specs, self.a) or ("nothing lies on itself" if self.a == self.b else "")
 
     @staticmethod
@@ -247,7 +256,7 @@ class At(Predicate):
 
     def refusal(self, specs: Specs) -> str:
         b = specs[self.b]
-        return f"{self.b} is a {b.kind}, not a zone" if b.moves else _must_move(specs, self.a)
+        return f"{self.b} is a {b.kind}, not a zone" if b.solid else _must_move(specs, self.a)
 
     @staticmethod
     def _reach(zone: ObjectSpec) -> float:
@@ -391,6 +400,179 @@ class Upright(Predicate):
 
 
 @dataclass(frozen=True)
+class Inserted(Predicate):
+    """`a`, a peg, stands in the hole of the socket `b`; or `a`, a ring, lies around the pole `b`; let go, at rest."""
+
+    a: str
+    b: str
+    kind: ClassVar[str] = "inserted"
+
+    def holds(self, truth: Truth) -> bool:
+        a, b = truth.objects[self.a], truth.objects[self.b]
+        foot = b.position[2] - b.spec.rest
+        deep = a.position[2] - foot < a.spec.rest + INSERTED * b.spec.height
+        near = _flat(a.position, b.position) < self.room(a.spec, b.spec) + SLACK
+        return bool(deep and near and left_alone(a, truth))
+
+    def left(self, truth: Truth) -> float:
+        a, b = truth.objects[self.a], truth.objects[self.b]
+        return math.hypot(_flat(a.position, b.position), max(a.position[2] - a.spec.rest, 0.0))
+
+    def estimate(self, observation: Observation, specs: Specs) -> bool | None:
+        a, b = _position(observation, self.a), _position(observation, self.b)
+        if a is None or b is None:
+            return None
+        # Whether it has gone in or stands on the rim no camera tells that takes everything for lying on the table.
+        return None if _flat(a, b) < specs[self.b].width / 2 else False
+
+    def english(self, named: Named) -> str:
+        return f"insert {named(self.a)} into {named(self.b)}"
+
+    def refusal(self, specs: Specs) -> str:
+        a, b = specs[self.a], specs[self.b]
+        if why := _must_move(specs, self.a):
+            return why
+        if (a.kind == "ring") != (b.kind == "pole") or b.kind not in ("pole", "socket"):
+            return "a peg goes into a socket, and a ring around a pole"
+        if a.kind == "ball":
+            return "a ball is no peg"
+        if self.room(a, b) < LEAST_ROOM:
+            return f"{self.a} needs {1000 * LEAST_ROOM:g} mm of room on every side, in or around {self.b}"
+        if a.kind != "ring" and a.height < b.height + 0.01:
+            return f"{self.a} is so short that nobody could hold it in {self.b}"
+        return ""
+
+    @staticmethod
+    def room(a: ObjectSpec, b: ObjectSpec) -> float:
+        """m that there is on every side between the peg and the hole, or the ring and the pole."""
+        if a.kind == "ring":
+            return a.measures[0] - WALL - b.measures[0]
+        return (b.measures[1] - max(a.extent[:2])) / 2
+
+
+@dataclass(frozen=True)
+class JointPredicate(Predicate):
+    """What is said of the joint of `a`."""
+
+    a: str
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The kinds of objects of which it can be said."""
+
+    @abstractmethod
+    def within(self, share: float) -> bool:
+        """Whether it is so where the joint is at this share of its way."""
+
+    @property
+    @abstractmethod
+    def aim(self) -> float:
+        """The share of its way to which whoever brings it about moves the joint."""
+
+    def __post_init__(self) -> None:
+        q = getattr(self, "q", 0.0)
+        if not isinstance(q, int | float) or not 0.0 <= q <= 1.0:
+            raise UserError(f"q is a share of a joint's way, 0 … 1; got {q}")
+
+    def holds(self, truth: Truth) -> bool:
+        return self.within(truth.objects[self.a].share)
+
+    def left(self, truth: Truth) -> float:
+        a = truth.objects[self.a]
+        joint = a.spec.joint
+        assert joint is not None
+        return abs(self.aim - a.share) * joint.travel * joint.direction_at(a.joint)[1]
+
+    def estimate(self, observation: Observation, specs: Specs) -> bool | None:
+        share = observation.get(joint_key(self.a))
+        return None if share is None else self.within(float(share[0]))
+
+    def refusal(self, specs: Specs) -> str:
+        kind = specs[self.a].kind
+        return (
+            "" if kind in self.needs else f"{self.a} is a {kind}; it is said of a {' or a '.join(self.needs)}"
+        )
+
+
+@dataclass(frozen=True)
+class Open(JointPredicate):
+    """The drawer or lid `a` is open, by the share `q` of its way or more."""
+
+    q: float = 0.7
+    kind: ClassVar[str] = "open"
+    needs: ClassVar[tuple[str, ...]] = ("drawer", "lid")
+
+    def within(self, share: float) -> bool:
+        return share >= self.q
+
+    @property
+    def aim(self) -> float:
+        return min(self.q + OPENED, 1.0)
+
+    def english(self, named: Named) -> str:
+        return f"open {named(self.a)}{'' if self.q > HALF else ' half way'}"
+
+    def refusal(self, specs: Specs) -> str:
+        if not 0.1 < self.q <= 0.9:
+            return "open is 0.1 to 0.9 of the way: the rest is play"
+        return super().refusal(specs)
+
+
+@dataclass(frozen=True)
+class Closed(JointPredicate):
+    """The drawer or lid `a` is closed."""
+
+    kind: ClassVar[str] = "closed"
+    needs: ClassVar[tuple[str, ...]] = ("drawer", "lid")
+
+    def within(self, share: float) -> bool:
+        return share <= SHUT
+
+    @property
+    def aim(self) -> float:
+        return 0.0
+
+    def english(self, named: Named) -> str:
+        return f"close {named(self.a)}"
+
+
+@dataclass(frozen=True)
+class Pressed(JointPredicate):
+    """The button `a` is down: it springs back when it is let go."""
+
+    kind: ClassVar[str] = "pressed"
+    needs: ClassVar[tuple[str, ...]] = ("button",)
+
+    def within(self, share: float) -> bool:
+        return share >= DOWN
+
+    @property
+    def aim(self) -> float:
+        return 1.0
+
+    def english(self, named: Named) -> str:
+        return f"press {named(self.a)}"
+
+
+@dataclass(frozen=True)
+class Turned(JointPredicate):
+    """The knob, lever or slider `a` is at the share `q` of its way."""
+
+    q: float = 1.0
+    kind: ClassVar[str] = "turned"
+    needs: ClassVar[tuple[str, ...]] = ("knob", "lever", "slider")
+
+    def within(self, share: float) -> bool:
+        return abs(share - self.q) <= TURNED
+
+    @property
+    def aim(self) -> float:
+        return self.q
+
+    def english(self, named: Named) -> str:
+        where = "back" if self.q < TURNED else "half way" if self.q <= HALF else "all the way"
+        return f"turn {named(self.a)} {where}"
+
+
+@dataclass(frozen=True)
 class And(Predicate):
     """All of them, which `all` holds in the order in which they are best brought about."""
 
@@ -417,6 +599,8 @@ class And(Predicate):
         return f"{', '.join(first)} and {last}"
 
     def refusal(self, specs: Specs) -> str:
+        if any(isinstance(part, Pressed) for part in self.all[:-1]):
+            return "a button springs back when the hand goes on; say Pressed last"
         return next((why for part in self.all if (why := part.refusal(specs))), "")
 
     def objects(self) -> tuple[str, ...]:
@@ -461,7 +645,8 @@ class Not(Predicate):
 
 
 KINDS: Mapping[str, type[Predicate]] = {
-    kind.kind: kind for kind in (On, In, At, Near, Raised, Held, Upright, And, Not)
+    kind.kind: kind
+    for kind in (On, In, At, Near, Raised, Held, Upright, Inserted, Open, Closed, Pressed, Turned, And, Not)
 }
 """All kinds of predicates by name."""
 
@@ -493,11 +678,17 @@ def predicate(said: object, depth: int = 0) -> Predicate:
         return And(tuple(predicate(part, depth + 1) for part in parts))
     if name == "not":
         return Not(predicate(given.get("one"), depth + 1))
-    needed = sorted(known - {"direction"} - set(given))
+    number = given.pop("q", None)
+    if number is not None:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise UserError(
+                f"'q' of a goal '{name}' is a share of the way, 0 … 1; got {printable(str(number)[:40])}"
+            )
+    needed = sorted(known - {"direction", "q"} - set(given))
     if needed:
         raise UserError(f"a goal '{name}' needs {', '.join(needed)}")
     if wrong := [key for key, value in given.items() if not isinstance(value, str)]:
         raise UserError(
             f"'{wrong[0]}' of a goal '{name}' is a name, got {printable(str(given[wrong[0]])[:40])}"
         )
-    return kind(**given)
+    return kind(**given, **({} if number is None else {"q": float(number)}))

@@ -17,7 +17,8 @@ class ObjectState:
     of the origin, angular velocity (3,) rad/s, and what it is with the size that it has in this episode.
 
     `touches` names what it touches: other objects, "table", "finger" (the fixed one), "jaw" (the moving one) and
-    "arm" (the rest of it). A zone lies still and touches nothing.
+    "arm" (the rest of it). A zone lies still and touches nothing. `joint` (m or rad, 0 … its travel) is where the
+    moving part of what has a joint is, `joint_speed` (m/s or rad/s) how fast that moves; 0 for everything else.
     """
 
     spec: ObjectSpec
@@ -27,6 +28,13 @@ class ObjectState:
     velocity: Array = field(default_factory=lambda: np.zeros(3))
     angular_velocity: Array = field(default_factory=lambda: np.zeros(3))
     touches: frozenset[str] = frozenset()
+    joint: float = 0.0
+    joint_speed: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """How far its joint has gone, as a share of its way, 0 … 1; 0 for what has no joint."""
+        return self.spec.share(self.joint)
 
     @property
     def grasped(self) -> bool:

@@ -28,7 +28,7 @@ from hardware.cameras.spots import Image, Spot, outline_spot
 from sim2real.camera import CameraModel
 from sim2real.colours import distinguishable
 from sim2real.errors import UserError
-from sim2real.objects import ByName, ObjectSpec, checked
+from sim2real.objects import ByName, ObjectSpec, checked, without_joints
 from sim2real.robot import Robot
 from sim2real.tracking import Percept, Sighting
 
@@ -52,7 +52,7 @@ class Detector:
     """Finds objects in the pictures of one camera. Keeps nothing from picture to picture.
 
     `robot`: the arm in the pictures, if its joint angles can be given. Raises UserError for a camera that cannot see
-    the table, for colours that cannot be told from grey, and for objects that look alike.
+    the table, for colours that cannot be told from grey, for objects that look alike, and for what moves on a joint.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Detector:
     ) -> None:
         self.camera = camera
         self.objects = checked(objects)
+        without_joints(self.objects, "no camera tells where its joint is")
         self._colours = {spec.name: colour_of(spec) for spec in self.objects}
         distinguishable(self.objects)
         self._cubes = CubeFinder(camera)

@@ -26,7 +26,8 @@ from hardware.drawing.sheet import Sheet, paint
 from sim2real.camera import CameraModel
 from sim2real.carried import in_base
 from sim2real.model.kinematics import link_poses
-from sim2real.objects import ObjectSpec, Primitive
+from sim2real.objects import ObjectSpec
+from sim2real.primitives import Primitive
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]

@@ -22,6 +22,7 @@ from hardware.emulator.plant import DUTY, OFF, POSITION, Drive
 from hardware.emulator.wire import PROTECTION_PERIOD, STALL
 from hardware.servos.family import joint_models
 from sim2real.calibration import Calibration
+from sim2real.objects import without_joints
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.crosssim.world import MujocoWorld
@@ -82,6 +83,7 @@ class WorldPlant:
         seed: int = 0,
         engine: Engine = "bullet",
     ) -> None:
+        without_joints(task.objects, "an emulated arm's camera does not tell where its joint is")
         self.robot = robot
         self.task = task
         self.seed = seed

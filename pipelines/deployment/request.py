@@ -16,7 +16,7 @@ from pipelines.runs import require_own, require_unused
 from sim2real.calibration import Calibration
 from sim2real.errors import UserError
 from sim2real.lerobot.schema import NOTES_FILE
-from sim2real.objects import ObjectSpec
+from sim2real.objects import ObjectSpec, without_joints
 from sim2real.pictures import PictureInput
 from sim2real.policies.load import kind_of
 from sim2real.policies.remote import offered
@@ -312,6 +312,7 @@ def _prepare_policy(options: Options, robot: Robot, goal: Array | None) -> Setup
     if kind != "file":
         task_name = with_flags(task_name, options.object)
     task = load_task(task_name, robot.n)
+    without_joints(task.objects, "no camera tells where its joint is")
     return Setup(options, robot, task, task_name, policy, goal, pictures, sees)
 
 

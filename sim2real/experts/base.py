@@ -113,6 +113,12 @@ class PushExpert(Expert):
         return pointing_geometry(self.robot, (FORK_GAP / 2, 0.0))
 
 
+class PressExpert(PushExpert):
+    """Presses a button with both fingertips."""
+
+    kind = laws.PRESS
+
+
 class LiftExpert(Expert):
     """Grasps the cube and carries it up."""
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
-from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, WIDTH, holding, lift_law, set_down_law
+from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, UNDER, WIDTH, holding, lift_law, set_down_law
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 
 Array = NDArray[np.float64]
 
-REACH, PUSH, LIFT, SET_DOWN = range(4)
+REACH, PUSH, PRESS, LIFT, SET_DOWN = range(5)
 SCENE = 11
 
 # Push.
@@ -34,6 +34,8 @@ PUSH_HEIGHT = 0.015
 PUSH_OVER = 0.030  # clears a cube by this
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
+PRESSING = 0.004  # told to be so far below where a button shall be: the arm gives way
+PRESS_OVER = 0.030  # waits so far above a button
 DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while pushing, once the tool has left
 LANE, LANE_HIGH = 0.014, 0.006  # sideways error: still pushing, fit to start
 
@@ -50,20 +52,24 @@ def push_law(
     g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
     target: Array,
 ) -> None:  # fmt: skip
-    """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside."""
+    """Go behind the cube, go down, push; go up again when the cube is there or has slipped aside.
+
+    With `grip[UNDER]` it is a handle that stands on something so high.
+    """
     px, py, pz, _, _ = forward(g, q)
     cx, cy, cz, _, _ = forward(g, c)
     contact = 0.5 * grip[SIDE] + TIP
-    behind, over = contact + BEHIND, grip[SIDE] + PUSH_OVER
+    push_height = PUSH_HEIGHT + grip[UNDER]
+    behind, over = contact + BEHIND, grip[SIDE] + PUSH_OVER + grip[UNDER]
     dx, dy = scene[0] - scene[3], scene[1] - scene[4]
     distance = math.hypot(dx, dy)
     ux, uy = dx / max(distance, 1e-6), dy / max(distance, 1e-6)
     # The point as seen from the cube: along the push (negative is behind) and to its left.
     rx, ry = px - scene[3], py - scene[4]
     along, aside = rx * ux + ry * uy, -rx * uy + ry * ux
-    high = ramp(pz, PUSH_HEIGHT + 0.008, PUSH_HEIGHT + 0.025)
+    high = ramp(pz, push_height + 0.008, push_height + 0.025)
     lane = LANE + (LANE_HIGH - LANE) * high
-    low = PUSH_HEIGHT + 0.004 + 0.010 * ramp(along, -behind + 0.006, -behind + 0.016)
+    low = push_height + 0.004 + 0.010 * ramp(along, -behind + 0.006, -behind + 0.016)
     # Told to be on the table and not getting there: what the joints say is a little off.
     low += 0.010 * ramp(cz, FLOOR + 0.002, FLOOR - 0.001)
     ready = pz < low and abs(aside) < lane
@@ -84,17 +90,37 @@ def push_law(
         ahead = min(left, CARROT)
         x = px + ahead * ux + aside * uy
         y = py + ahead * uy - aside * ux
-        z = PUSH_HEIGHT
+        z = push_height
     else:
         bx, by = scene[3] - behind * ux, scene[4] - behind * uy
         off = math.hypot(px - bx, py - by)
         lift = ramp(off, 0.007, 0.030)
         # Low and not behind the cube: first up, then over.
-        clear = max(ramp(pz, 0.030, 0.045), ramp(along, -contact, -contact - 0.012))
+        clear = max(
+            ramp(pz, 0.030 + grip[UNDER], 0.045 + grip[UNDER]), ramp(along, -contact, -contact - 0.012)
+        )
         x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
-        z = PUSH_HEIGHT + (over - PUSH_HEIGHT) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
+        z = push_height + (over - push_height) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
     # The command runs away from a tool that rubs on the table: lift it a little.
     z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
+    inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
+    target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def press_law(
+    g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
+    target: Array,
+) -> None:  # fmt: skip
+    """Go above the button, which has its top in the cube's place, and down to where its goal is, and stay there."""
+    px, py, pz, _, _ = forward(g, q)
+    cx, cy, _, _, _ = forward(g, c)
+    top, bottom = scene[5], scene[2] - PRESSING
+    off = math.hypot(px - scene[3], py - scene[4])
+    clear = max(ramp(pz, top + 0.010, top + 0.025), ramp(off, 0.020, 0.010))
+    x, y = cx + clear * (scene[3] - cx), cy + clear * (scene[4] - cy)
+    z = bottom + (top + PRESS_OVER - bottom) * ramp(off, 0.006, 0.014)
+    roll = clip(c[4], -1.6, 1.6)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
 
@@ -126,6 +152,8 @@ def chunk_into(
             reach_law(g, q, c, known, lower, upper, target)
         elif kind == PUSH:
             push_law(g, q, c, known, grip, lower, upper, dt, target)
+        elif kind == PRESS:
+            press_law(g, q, c, known, grip, lower, upper, dt, target)
         elif kind == LIFT:
             lift_law(g, q, c, known, grip, lower, upper, dt, target)
         else:
@@ -144,7 +172,7 @@ def chunk_into(
         if kind == PUSH:
             x, y, z, _, _ = forward(g, q)
             dx, dy = known[3] - x, known[4] - y
-            if z < 0.03 and math.hypot(dx, dy) < 0.5 * grip[SIDE] + TIP:
+            if z < 0.03 + grip[UNDER] and math.hypot(dx, dy) < 0.5 * grip[SIDE] + TIP:
                 # The cube keeps its distance: it is pushed ahead.
                 known[3], known[4] = known[3] + x - before_x, known[4] + y - before_y
         for j in range(n):

@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.experts import laws
-from sim2real.experts.base import PlaceExpert, PushExpert, hand_for
+from sim2real.experts.base import PlaceExpert, PressExpert, PushExpert, hand_for
 from sim2real.experts.grasping import CLOSED, GRASP, HELD, OPEN, UNDER
 from sim2real.goal_view import GoalView
 from sim2real.model.kinematics import tool_position
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation
 from sim2real.policies.protocol import HORIZON
-from sim2real.predicates import Held, In, Near, On, Predicate, Raised
+from sim2real.predicates import (
+    INSERTED,
+    SLACK,
+    Held,
+    In,
+    Inserted,
+    JointPredicate,
+    Near,
+    On,
+    Predicate,
+    Raised,
+)
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -46,7 +57,11 @@ class SkillExpert:
         self.robot, self.horizon = robot, horizon
         self.view = GoalView(objects, goal, constraints)
         self._specs, self._parts = self.view.specs, self.view.parts
-        self._hands = {part.objects()[0]: self._hand(part.objects()[0]) for part in self._parts}
+        taken = [part.objects()[0] for part in self._parts if not isinstance(part, JointPredicate)]
+        self._hands = {name: self._hand(name) for name in taken}
+        self._joints = {
+            part.a: self._pusher(part.a, horizon) for part in self._parts if isinstance(part, JointPredicate)
+        }
         sides = {self._specs[name].width for name in self._hands}
         self._movers = {
             side: (PlaceExpert(robot, horizon, side=side), PushExpert(robot, horizon, side=side))
@@ -66,11 +81,17 @@ class SkillExpert:
                 f"the expert needs {error} in the observation; it has {sorted(observation)}"
             ) from None
 
+    def _pusher(self, name: str, horizon: int) -> PushExpert:
+        joint = self._specs[name].joint
+        assert joint is not None
+        law = PressExpert if joint.pressed else PushExpert
+        return law(self.robot, horizon, side=joint.width, under=joint.under)
+
     def _hand(self, name: str) -> Array:
         spec = self._specs[name]
         side = spec.width
         low, high = GRASPABLE
-        if spec.kind in ("bowl", "box", "zone") or not low <= side <= high:
+        if not spec.moves or spec.kind in ("bowl", "box", "pole", "socket") or not low <= side <= high:
             raise UserError(
                 f"the hand cannot take {name} ({spec.kind}, {1000 * side:.0f} mm): it takes solid things of "
                 f"{1000 * low:.0f} to {1000 * high:.0f} mm"
@@ -89,14 +110,18 @@ class SkillExpert:
         assert n is not None
         told, angle = float(observation["joint_command"][n]), float(observation["joint_position"][n])
         tool = tool_position(self.robot.model, observation["joint_position"])
-        nearest = min(self._parts, key=lambda part: self._away(part, tool, observation))
+        left = next((part for part in self._parts if not self.reached(part, observation)), self._parts[-1])
+        things = [part for part in self._parts if not isinstance(part, JointPredicate)]
+        if not things:
+            return left
+        nearest = min(things, key=lambda part: self._away(part, tool, observation))
         hand = self._hands[nearest.objects()[0]]
         near = self._away(nearest, tool, observation) < NEARBY
         if near and told < hand[CLOSED] + 0.1 and angle > hand[HELD]:
             return nearest  # it is in the hand
         if near and self.reached(nearest, observation) and (told < hand[OPEN] - 0.05 or tool[2] < 0.06):
             return nearest  # it is being let go
-        return next((part for part in self._parts if not self.reached(part, observation)), self._parts[-1])
+        return left
 
     @staticmethod
     def _away(part: Predicate, tool: Array, observation: Observation) -> float:
@@ -106,12 +131,16 @@ class SkillExpert:
         """Whether a part is so by what is seen, whatever the hand does."""
         if isinstance(part, Raised | Held):
             return False
+        if isinstance(part, JointPredicate):
+            return self.view.arrived(part, observation)
         a = observation[f"object.{part.objects()[0]}.position"]
         b = observation[f"object.{part.objects()[1]}.position"]
         spec, other = self._specs[part.objects()[0]], self._specs[part.objects()[1]]
         off = math.hypot(a[0] - b[0], a[1] - b[1])
         if isinstance(part, On):
             return off < other.width / 2 and a[2] > b[2] - other.rest + other.height + 0.5 * spec.rest
+        if isinstance(part, Inserted):
+            return off < part.room(spec, other) + SLACK and a[2] < spec.rest + INSERTED * other.height
         if isinstance(part, In):
             return off < other.width / 2 and a[2] < spec.rest + other.height
         if isinstance(part, Near):
@@ -122,8 +151,7 @@ class SkillExpert:
 
     def _towards(self, part: Predicate, observation: Observation) -> Array:
         wanted = self.view.of(part, observation)
-        name, hand = wanted.name, self._hands[wanted.name].copy()
-        put, push = self._movers[self._specs[name].width]
+        name = wanted.name
         seen = {
             "goal": wanted.place,
             "object.cube.position": wanted.position,
@@ -134,6 +162,10 @@ class SkillExpert:
         }
         if (spread := observation.get(f"object.{name}.spread")) is not None:
             seen["object.cube.spread"] = spread
+        if isinstance(part, JointPredicate):
+            return self._joints[name].act(seen)
+        hand = self._hands[name].copy()
+        put, push = self._movers[self._specs[name].width]
         # What must not be raised is pushed.
         if name in self.view.pushed:
             return push.act(seen)

@@ -21,6 +21,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "object.*.mass": (1e-3, ANY),
     "object.*.friction": (0.0, ANY),
     "object.*.restitution": (0.0, 1.0),
+    "object.*.joint_*": (0.0, ANY),
     "gripper.friction": (0.0, ANY),
     # Delay lines and what is kept of past readings have a length.
     "gripper.lag": (0.0, 0.25),

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from sim2real.camera import CameraModel
 from sim2real.camera_placement import DETECTOR_CAMERA, Placement, looking
+from sim2real.mechanisms import Joint
 from sim2real.model.servo import FIELD_INDEX, SERVO_FIELDS, SLIDING_FIELDS, nominal_parameters
 from sim2real.objects import KINDS, ObjectSpec
 from sim2real.parameters import Parameter
@@ -27,7 +28,9 @@ SIZES = (0.9, 1.0, 1.1)
 
 
 def pool(spec: ObjectSpec) -> tuple[float, ...]:
-    """The first measure of the object in each of its sizes, m."""
+    """The first measure of the object in each of its sizes, m; what has a joint has one."""
+    if spec.joint is not None:
+        return (spec.measures[0],)
     return tuple(round(share * spec.measures[0], 12) for share in SIZES)
 
 
@@ -53,7 +56,7 @@ def world_parameters(
 
 
 def _object(spec: ObjectSpec) -> Iterator[Parameter]:
-    if not spec.moves:
+    if not spec.solid:
         return
     name, what, sizes = f"object.{spec.name}", f"the {spec.name}", pool(spec)
     mass = [round(share * spec.mass, 12) for share in (0.5, 1.0, 1.7)]
@@ -76,6 +79,25 @@ def _object(spec: ObjectSpec) -> Iterator[Parameter]:
     yield Parameter(
         f"{name}.restitution", 0.0, "", 0.0, 0.5, description=f"coefficient of restitution of {what}"
     )
+    if spec.joint is not None:
+        yield from _joint(name, what, spec.joint)
+
+
+def _joint(name: str, what: str, joint: Joint) -> Iterator[Parameter]:
+    force, unit = ("N", "m") if joint.form == "slide" else ("N·m", "rad")
+    for field, value, of, low, high, description in (
+        ("friction", joint.friction, force, 0.4, 2.0, "friction of its joint"),
+        ("damping", joint.damping, f"{force}·s/{unit}", 0.3, 3.0, "damping of its joint"),
+        ("stiffness", joint.stiffness, f"{force}/{unit}", 0.6, 1.5, "stiffness of its joint's spring"),
+    ):
+        if value:
+            yield Parameter(
+                f"{name}.joint_{field}", value, of, low * value, high * value, scale="log",
+                description=f"{what}: {description}",
+            )  # fmt: skip
+    most = joint.play * 2.0
+    about = f"{what}: so far its joint is loose where it is closed"
+    yield Parameter(f"{name}.joint_play", joint.play, unit, 0.0, most, description=about)
 
 
 def _colour(spec: ObjectSpec) -> Parameter:

@@ -7,7 +7,7 @@ are used: they restore bit-identically. What is only looked at is in `studio.py`
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from sim2real.compiled import njit
 from sim2real.errors import UserError
-from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, Primitive, unknown
+from sim2real.objects import KINDS, ByName, ObjectSpec, Pose, unknown
+from sim2real.primitives import Primitive
 from sim2real.robot import Robot
 from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
+from sim2real.simulation.jointed import Jointed
 from sim2real.simulation.parameters import pool
 from sim2real.truth import ObjectState
 
@@ -45,10 +47,12 @@ class _Placed:
     body: int | None
     position: tuple[float, float, float]
     yaw: float
+    joint: float = 0.0
+    """m or rad, of what has one."""
 
     @cached_property
     def lying(self) -> ObjectState:
-        """The state of an object without a body: it stays where it was put."""
+        """The state of what stays where it was put."""
         turn = _about_z(self.yaw)
         return ObjectState(self.spec, np.array(self.position), rotation_from_quaternion(*turn), turn)
 
@@ -93,13 +97,21 @@ class SceneBodies:
             if spec.moves
         }
         """The bodies of every object, one for each size."""
+        self._jointed = {spec.name: Jointed(client, spec) for spec in objects if spec.joint is not None}
+        self.driven: list[Jointed] = []
+        """The mechanisms that are there in this episode, whose joints something acts on in every step."""
         self._names = {body: name for name, sizes in self._pools.items() for _, body in sizes}
+        self._mechanisms = {jointed.body: name for name, jointed in self._jointed.items()}
         self._placed: dict[str, _Placed] = {}
         # One body made of one shape has nothing to be out of order with.
         several = sum(len(spec.shapes) for spec in objects) > 1
-        self._forgetting = FORGETTING[0] + FORGETTING[1] * len(self._pools) if several else 1
+        bodies = len(self._pools) + len(self._jointed)
+        self._forgetting = FORGETTING[0] + FORGETTING[1] * bodies if several else 1
         for body in self._names:
             self._park(body)
+        for jointed in self._jointed.values():
+            jointed.put((PARKED + jointed.body, PARKED, -PARKED), _about_z(0.0), 0.0)
+        self._names |= self._mechanisms
         bullet.resetBasePositionAndOrientation(
             self.table, (*TABLE_CENTRE, -TABLE_HALF[2]), (0, 0, 0, 1), physicsClientId=client
         )
@@ -180,10 +192,15 @@ class SceneBodies:
         bullet.restoreState(self._saved, physicsClientId=self.client)
 
     def _clear(self) -> None:
-        for placed in self._placed.values():
-            if placed.body is not None:
+        for name, placed in self._placed.items():
+            if name in self._jointed:
+                self._jointed[name].put(
+                    (PARKED + self._jointed[name].body, PARKED, -PARKED), _about_z(0.0), 0.0
+                )
+            elif placed.body is not None:
                 self._park(placed.body)
         self._placed = {}
+        self.driven = []
 
     def set_up(self, values: Mapping[str, float], poses: Mapping[str, Pose], gravity: Array) -> None:
         """Place everything for an episode, after `restore`.
@@ -222,6 +239,13 @@ class SceneBodies:
                 self._placed[name] = self._set_up(spec, poses[name], values, height)
 
     def _set_up(self, spec: ObjectSpec, pose: Pose, values: Mapping[str, float], height: float) -> _Placed:
+        if (jointed := self._jointed.get(spec.name)) is not None:
+            jointed.set_up(values)
+            self.driven.append(jointed)
+            value = pose.joint * jointed.joint.travel
+            placed = _Placed(spec, jointed.body, (pose.x, pose.y, height + pose.above), pose.yaw, value)
+            jointed.put(placed.position, _about_z(pose.yaw), value)
+            return placed
         if not spec.moves:
             return _Placed(spec, None, (pose.x, pose.y, height + pose.above), pose.yaw)
         wanted = values[f"object.{spec.name}.size"]
@@ -253,21 +277,26 @@ class SceneBodies:
         of the episode before are forgotten only by and by, and with them the order in which several between two bodies
         (a bowl has many plates) are solved: until then nothing must touch anything, not even the table.
         """
-        bodies = [placed for placed in self._placed.values() if placed.body is not None]
+        bodies = [(name, placed) for name, placed in self._placed.items() if placed.body is not None]
         place, turn = bullet.getBasePositionAndOrientation(self.table, self.client)
         for step in range(self._forgetting if bodies else 0):
             if step == 0:
                 self._place(self.table, (place[0], place[1], -PARKED))
-            for i, placed in enumerate(bodies):
-                assert placed.body is not None
+            for i, (name, placed) in enumerate(bodies):
                 x, y, _ = placed.position
                 # So far apart that none touches another. Bullet only looks for what to forget when something moved.
-                self._put(placed.body, (x, y, PARKED + 2 * i + step % 2), placed.yaw)
+                self._return(name, placed, (x, y, PARKED + 2 * i + step % 2))
             bullet.stepSimulation(physicsClientId=self.client)
         bullet.resetBasePositionAndOrientation(self.table, place, turn, physicsClientId=self.client)
-        for placed in bodies:
-            assert placed.body is not None
-            self._put(placed.body, placed.position, placed.yaw)
+        for name, placed in bodies:
+            self._return(name, placed, placed.position)
+
+    def _return(self, name: str, placed: _Placed, position: tuple[float, float, float]) -> None:
+        """Put what an episode has there as it begins, but at `position`."""
+        if name in self._jointed:
+            self._jointed[name].put(position, _about_z(placed.yaw), placed.joint)
+        elif placed.body is not None:
+            self._put(placed.body, position, placed.yaw)
 
     def make_skeleton(self, inertia: Array, mass: Array) -> None:
         """Give the moving links `inertia` (L,) kg·m² about every axis and `mass` (L,) kg; see coupling.py."""
@@ -300,6 +329,10 @@ class SceneBodies:
             if placed.body is None:
                 found[name] = placed.lying
                 continue
+            if (jointed := self._jointed.get(name)) is not None:
+                value, speed = jointed.state()
+                found[name] = replace(placed.lying, joint=value, joint_speed=speed)
+                continue
             position, quaternion = bullet.getBasePositionAndOrientation(placed.body, self.client)
             rotation = rotation_from_quaternion(*quaternion)
             found[name] = ObjectState(placed.spec, np.array(position), rotation, quaternion)
@@ -310,7 +343,9 @@ class SceneBodies:
         found: ByName[ObjectState] = ByName()
         for name, state in states.items():
             body = self._placed[name].body
-            if body is not None:
+            if name in self._jointed and body is not None:
+                found[name] = replace(state, touches=self._touched(body))
+            elif body is not None:
                 velocity, spin = bullet.getBaseVelocity(body, self.client)
                 found[name] = ObjectState(
                     state.spec, state.position, state.rotation, state.quaternion,

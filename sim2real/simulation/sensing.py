@@ -33,6 +33,8 @@ TICK = 2 * math.pi / 4096
 """Resolution of the servos' encoders, rad."""
 SPEED_TICK = TICK
 """Resolution of the servos' speed readings: one encoder step per second, rad/s."""
+JOINT_NOISE = 0.01
+"""Standard deviation of what the sensor of an object's joint says, as a share of the joint's way."""
 PIXEL = 0.001
 """m that a pixel of a camera measures which nobody has described."""
 
@@ -87,6 +89,8 @@ class ObjectDetector:
     ) -> None:
         """`hand` says where the arm's hand is now, by its encoders."""
         self._values, self._bodies, self._rng, self._drift = values, bodies, rng, cameras.drift
+        # Of its own: how often somebody asks must not change what the camera says.
+        self._joint_rng = rng.spawn(1)[0]
         self._hand = hand
         name = cameras.detector
         self._camera = None if name is None else cameras.real(name)
@@ -135,11 +139,17 @@ class ObjectDetector:
         return entries
 
     def _zone(self, spec: ObjectSpec, state: ObjectState | None) -> Observation:
-        """A zone, which lies still, for one who takes the table for being where it should be."""
+        """A zone or a mechanism, which stay where they are, for one who takes the table for being where it should be.
+        No camera tells where a joint is: an imitated sensor of its own does."""
         if state is None:
             return unseen(spec)
         x, y, _ = state.position + self._bias
-        return object_entries(spec, (x, y, 0.0), object_yaw(state), 0.0, (self._noise[0], 0.0))
+        joint = 0.0
+        if spec.joint is not None:
+            joint = state.share + JOINT_NOISE * float(self._joint_rng.standard_normal())
+        return object_entries(
+            spec, (x, y, 0.0), object_yaw(state), 0.0, (self._noise[0], 0.0), min(max(joint, 0.0), 1.0)
+        )
 
     def visible(self, state: ObjectState) -> float:
         """Fraction of the object that the camera sees past everything else; 1 without a camera."""
@@ -222,7 +232,7 @@ def _appearing(
 
 def true_entries(spec: ObjectSpec, state: ObjectState) -> Observation:
     """The entries about an object that is known as it is."""
-    return object_entries(spec, state.position, object_yaw(state), 0.0)
+    return object_entries(spec, state.position, object_yaw(state), 0.0, joint=state.share)
 
 
 def object_yaw(state: ObjectState) -> float:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.objects import ObjectSpec, Primitive
+from sim2real.objects import ObjectSpec
+from sim2real.primitives import Primitive
 from sim2real.robot import Robot
 from sim2real.simulation.arm_loading import load_arm
 from sim2real.simulation.bullet import bullet
@@ -23,6 +24,9 @@ Array = NDArray[np.float64]
 
 AWAY = (50.0, 50.0, -50.0)
 """Where things wait that are not to be seen, m."""
+
+HOUSING = (0.62, 0.60, 0.57)
+"""Colour of what does not move of a mechanism."""
 
 _BLOCK_COLOURS = (
     (0.15, 0.35, 0.75, 1.0),
@@ -42,9 +46,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Look:
-    """How an object of one size looks: a body for each of its shapes (a zone: the disc, with no shape)."""
+    """How an object of one size looks: a body for each of its shapes (a zone: the disc, with no shape), and for each of
+    those that move on its joint."""
 
     parts: tuple[tuple[int, Primitive | None], ...]
+    moved: tuple[tuple[int, Primitive], ...] = ()
 
 
 class Studio:
@@ -57,7 +63,7 @@ class Studio:
         self._joints = joint_indices(self.client, self.arm, robot)
         self._looks = {spec.name: dict(self._sizes(spec)) for spec in objects}
         """Of every object by its name and its first measure."""
-        zones = [spec.name for spec in objects if not spec.moves]
+        zones = [spec.name for spec in objects if not spec.solid]
         self.painted = [body for name in zones for body in self.bodies(name)]
         """Bodies of what is painted on the table and throws no shadow."""
         self.blocks = [
@@ -70,17 +76,22 @@ class Studio:
 
     def bodies(self, name: str) -> list[int]:
         """The bodies that an object is drawn with, of all its sizes."""
-        return [body for look in self._looks[name].values() for body, _ in look.parts]
+        return [body for look in self._looks[name].values() for body, _ in (*look.parts, *look.moved)]
 
     def _sizes(self, spec: ObjectSpec) -> Iterator[tuple[float, _Look]]:
         colour = (*spec.rgb, 1.0)
-        if not spec.moves:
+        if not spec.solid:
             yield spec.measures[0], _Look(((self._disc(spec.measures[0], colour), None),))
             return
         for scaled in map(spec.scaled, pool(spec)):
+            moved = () if scaled.joint is None else scaled.joint.shapes
+            housing = colour if scaled.joint is None else (*HOUSING, 1.0)
             yield (
                 scaled.measures[0],
-                _Look(tuple((self._solid(shape, colour), shape) for shape in scaled.shapes)),
+                _Look(
+                    tuple((self._solid(shape, housing), shape) for shape in scaled.shapes),
+                    tuple((self._solid(shape, colour), shape) for shape in moved),
+                ),
             )
 
     def _solid(self, shape: Primitive, colour: tuple[float, ...]) -> int:
@@ -172,14 +183,18 @@ class Studio:
             elif shape is None:
                 # Just above the table, or the two surfaces would flicker through each other.
                 self._place(body, (float(state.position[0]), float(state.position[1]), height + 4e-4))
-            elif len(look.parts) == 1:
+            elif len(look.parts) == 1 and not look.moved:
                 self._place(body, tuple(state.position.tolist()), state.quaternion)
             else:
-                turn = (0.0, 0.0, math.sin(shape.yaw / 2), math.cos(shape.yaw / 2))
-                place = bullet.multiplyTransforms(
-                    state.position.tolist(), state.quaternion, shape.position, turn
-                )
-                self._place(body, *place)
+                self._place(body, *_on(shape, state.position.tolist(), state.quaternion))
+        if state is None or state.spec.joint is None:
+            for body, _ in look.moved:
+                self._place(body, AWAY)
+            return
+        joint = state.spec.joint.placed(state.joint)
+        frame = bullet.multiplyTransforms(state.position.tolist(), state.quaternion, *joint)
+        for body, part in look.moved:
+            self._place(body, *_on(part, *frame))
 
     def _scatter(self, count: int, layout: float, height: float) -> None:
         """`count` of the blocks around the edge of the workspace; `layout` 0..1 says how."""
@@ -199,3 +214,12 @@ class Studio:
         quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0),
     ) -> None:
         bullet.resetBasePositionAndOrientation(body, position, quaternion, physicsClientId=self.client)
+
+
+def _on(
+    shape: Primitive, position: Sequence[float], quaternion: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, float, float, float]]:
+    """Where a shape is whose frame is there: position (3,) m and quaternion (x, y, z, w)."""
+    turn = (0.0, 0.0, math.sin(shape.yaw / 2), math.cos(shape.yaw / 2))
+    place, turned = bullet.multiplyTransforms(position, quaternion, shape.position, turn)
+    return place, turned

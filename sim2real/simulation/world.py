@@ -230,11 +230,13 @@ class World:
         position, velocity, step = self._measured_position, self._measured_velocity, self._coupling.step
         drive, simulate, read = bullet.setJointMotorControlArray, bullet.stepSimulation, bullet.getJointStates
         mode, pushes, detector = bullet.TORQUE_CONTROL, self._pushes or None, self._detector
-        feed = self._feed
+        feed, driven = self._feed, self.bodies.driven
         for count in range(self._steps, self._steps + steps):
             if pushes is not None:
                 pushes.apply(self.bodies, count * dt)
             drive(arm, joints, mode, forces=step(), physicsClientId=client)
+            for jointed in driven:
+                jointed.drive()
             simulate(client)
             i = 0
             for angle, speed, _, _ in read(arm, joints, client):

@@ -32,7 +32,7 @@ from sim2real.errors import Sim2RealError, UserError
 from sim2real.lerobot import schema
 from sim2real.lerobot.journal import Recovered
 from sim2real.objects import ObjectSpec
-from sim2real.observation import Observation, object_keys, standard_features
+from sim2real.observation import Observation, keys_of, standard_features
 from sim2real.robot import Robot
 from sim2real.spawning import context
 
@@ -100,7 +100,7 @@ class RecorderConfig:
     @property
     def environment(self) -> dict[str, int]:
         """What goes into `observation.environment_state`, in this order, and how many numbers each has."""
-        names = ("goal", *(key for spec in self.objects for key in object_keys(spec.name)))
+        names = ("goal", *(key for spec in self.objects for key in keys_of(spec)))
         return {feature.name: feature.size for feature in standard_features(names, 0)}
 
     def width(self, robot: Robot) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
-from sim2real.objects import KINDS, ObjectSpec, Primitive
+from sim2real.objects import KINDS, ObjectSpec
+from sim2real.primitives import Primitive
 from sim2real.robot import Robot
 from sim2real.urdf_file import UrdfFile
 

@@ -39,7 +39,7 @@ from sim2real.model.servo import (
     nominal_command,
     reset_into,
 )
-from sim2real.objects import ByName, ObjectSpec, checked, unknown
+from sim2real.objects import ByName, ObjectSpec, checked, unknown, without_joints
 from sim2real.parameters import Parameter
 from sim2real.robot import Robot
 from sim2real.simulation.coupling import ServoBank, sag_into
@@ -94,6 +94,7 @@ class MujocoWorld:
         self.robot = Robot.load(robot)
         self.task = task
         self.objects: tuple[ObjectSpec, ...] = checked(task.objects) if task is not None else ()
+        without_joints(self.objects, "the other engine does not have those")
         self.parameters: dict[str, Parameter] = world_parameters(self.robot, self.objects)
         if task is not None:
             self.parameters |= task.parameters(self.robot)

@@ -129,7 +129,7 @@ def _object(thing: Any) -> ObjectSpec:
 
 
 def _region(entry: Any) -> Region:
-    _known(entry, ("radius", "angle"), "a start")
+    _known(entry, ("radius", "angle", "yaw", "joint"), "a start")
     limits: dict[str, tuple[float, float]] = {}
     for key, value in entry.items():
         if not isinstance(value, list) or len(value) != 2:

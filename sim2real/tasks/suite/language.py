@@ -12,23 +12,45 @@ from dataclasses import dataclass
 
 from sim2real.errors import UserError, nearest
 from sim2real.objects import COLOURS, ObjectSpec
-from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
+from sim2real.predicates import (
+    And,
+    At,
+    Closed,
+    In,
+    Inserted,
+    Near,
+    Not,
+    On,
+    Open,
+    Predicate,
+    Pressed,
+    Raised,
+    Turned,
+)  # fmt: skip
 from sim2real.text import printable
 
 MOST_CHARACTERS, MOST_PARTS = 300, 3
 
-PUT, PUSH, LIFT = "put", "push", "lift"
+PUT, PUSH, LIFT, INSERT = "put", "push", "lift", "insert"
+OPEN, CLOSE, PRESS, TURN = "open", "close", "press", "turn"
+OF_JOINTS = (OPEN, CLOSE, PRESS, TURN)
 VERBS: Mapping[str, str] = {
     **dict.fromkeys(
         ("put", "place", "set", "lay", "drop", "move", "bring", "stack", "stow", "deposit", "leave"), PUT
     ),
     **dict.fromkeys(("push", "slide", "shove", "nudge"), PUSH),
+    **dict.fromkeys(("insert", "plug", "thread", "stick"), INSERT),
+    **dict.fromkeys(("open", "pull"), OPEN),
+    **dict.fromkeys(("close", "shut"), CLOSE),
+    **dict.fromkeys(("press", "hit"), PRESS),
+    **dict.fromkeys(("turn", "rotate", "flip", "swing", "switch"), TURN),
     **dict.fromkeys(("lift", "raise", "pick", "grab", "take", "grasp", "hold"), LIFT),
 }
 """What each verb asks the hand to do."""
 
 WHERE: tuple[tuple[str, str], ...] = (
-    ("on top of", "on"), ("on to", "on"), ("onto", "on"), ("upon", "on"), ("over", "on"), ("on", "on"),
+    ("on top of", "on"), ("on to", "on"), ("onto", "on"), ("upon", "on"), ("over", "on"),
+    ("around", "on"), ("round", "on"), ("on", "on"),
     ("inside of", "in"), ("inside", "in"), ("into", "in"), ("within", "in"),
     ("in front of", "before"), ("before", "before"), ("in", "in"),
     ("to the left side of", "left"), ("to the left of", "left"), ("on the left of", "left"), ("left of", "left"),
@@ -41,10 +63,19 @@ WHERE: tuple[tuple[str, str], ...] = (
 NOUNS: Mapping[str, tuple[str, ...]] = {
     "cube": ("cube", "dice", "die", "block"),
     "block": ("block", "brick", "tower", "tile", "plate", "slab"),
-    "cylinder": ("cylinder", "can", "tin", "post", "roll", "puck"),
+    "cylinder": ("cylinder", "can", "tin", "post", "roll", "puck", "peg"),
     "ball": ("ball", "sphere", "marble"),
     "bowl": ("bowl", "dish", "basin"),
     "box": ("box", "tray", "container", "bin", "crate"),
+    "ring": ("ring", "hoop", "washer"),
+    "pole": ("pole", "rod", "stick"),
+    "socket": ("socket", "hole"),
+    "drawer": ("drawer",),
+    "slider": ("slider", "slide", "fader"),
+    "lever": ("lever", "handle"),
+    "knob": ("knob", "dial", "crank"),
+    "lid": ("lid", "cover", "flap"),
+    "button": ("button", "key", "buzzer"),
     "zone": ("zone", "mark", "dot", "spot", "circle", "disc", "patch", "area", "target", "marker"),
 }
 """What objects of each kind are called."""
@@ -55,12 +86,23 @@ FILLERS = frozenset(
 _POLITE = re.compile(r"^(please|could you|can you|would you|kindly|now|robot)[, ]+", re.I)
 
 
+AMOUNTS: tuple[tuple[str, float], ...] = (
+    ("all the way", 1.0), ("to the end", 1.0), ("to the far end", 1.0), ("fully", 1.0), ("completely", 1.0),
+    ("half way", 0.5), ("halfway", 0.5), ("half", 0.5), ("to the middle", 0.5),
+    ("all the way back", 0.0), ("back", 0.0), ("to the start", 0.0), ("off", 0.0), ("on", 1.0),
+)  # fmt: skip
+"""How far a joint shall go, as it is said at the end of a clause, and the share of its way that this is."""
+
+
 @dataclass(frozen=True)
 class _Clause:
+    """`amount`: how far a joint shall go, None where nothing is said of it."""
+
     verb: str
     objects: str
     where: str
     target: str
+    amount: float | None = None
 
 
 def understand(sentence: str, objects: Sequence[ObjectSpec]) -> tuple[Predicate, tuple[Predicate, ...]]:
@@ -89,7 +131,7 @@ def understand(sentence: str, objects: Sequence[ObjectSpec]) -> tuple[Predicate,
         # "pick up the cube and put it …" is one thing to do.
         parts = [part for part in parts if not (isinstance(part, Raised) and part.a in moved)]
         parts += made
-        constraints += [Not(Raised(name)) for name in moved if clause.verb == PUSH]
+        constraints += [Not(Raised(name)) for name in moved if clause.verb == PUSH and specs[name].moves]
         before = moved
     if len(parts) > MOST_PARTS:
         raise UserError(
@@ -124,20 +166,30 @@ def _clause(text: str) -> _Clause:
         )
     verb = VERBS[first]
     rest = re.sub(r"^(up|down)\b ?", "", rest)
+    amount = None
+    if verb in (*OF_JOINTS, PUSH):
+        for phrase, share in sorted(AMOUNTS, key=lambda pair: -len(pair[0])):
+            if rest.endswith(f" {phrase}"):
+                rest, amount = rest[: -len(phrase)].strip(), share
+                break
+    if verb in OF_JOINTS:
+        return _Clause(verb, rest, "", "", amount)
     found: list[tuple[int, int, str]] = []
     for phrase, meaning in WHERE:
         at = re.search(rf"\b{phrase}\b", rest)
         if at:
             found.append((at.start(), -len(phrase), meaning))
     if not found:
-        return _Clause(verb, rest, "", "")
+        return _Clause(verb, rest, "", "", amount)
     start, length, meaning = min(found)
-    return _Clause(verb, rest[:start].strip(), meaning, rest[start - length :].strip())
+    return _Clause(verb, rest[:start].strip(), meaning, rest[start - length :].strip(), amount)
 
 
 def _part(
     clause: _Clause, name: str, specs: Mapping[str, ObjectSpec], objects: Sequence[ObjectSpec]
 ) -> Predicate:
+    if specs[name].joint is not None or clause.verb in OF_JOINTS:
+        return _of_joint(clause, specs[name])
     if not clause.where:
         if clause.verb == LIFT:
             return Raised(name)
@@ -148,6 +200,10 @@ def _part(
         )
     target = _one(clause.target, [spec for spec in objects if spec.name != name])
     kind = specs[target].kind
+    if kind in ("socket", "pole") and (clause.verb == INSERT or clause.where in ("in", "on", "to")):
+        return Inserted(name, target)
+    if clause.verb == INSERT:
+        raise UserError(f"nothing is inserted into {said(specs[target])}; {_possible(objects)}")
     if clause.where in ("left", "right", "behind", "before"):
         return Near(name, target, clause.where)
     if clause.where == "near":
@@ -160,6 +216,23 @@ def _part(
     if kind in ("bowl", "box"):
         return In(name, target)
     return In(name, target) if clause.where == "in" else On(name, target)
+
+
+def _of_joint(clause: _Clause, spec: ObjectSpec) -> Predicate:
+    """What is wanted of a thing with a joint."""
+    name, kind, amount = spec.name, spec.kind, clause.amount
+    if kind == "button" and clause.verb in (PRESS, PUSH) and amount is None:
+        return Pressed(name)
+    if kind in Open.needs and clause.verb == OPEN:
+        return Open(name) if amount in (None, 1.0) else Open(name, 0.4)
+    if kind in Closed.needs and clause.verb in (CLOSE, PUSH) and amount in (None, 0.0, 1.0):
+        return Closed(name)
+    if kind in Turned.needs and clause.verb in (TURN, PUSH, OPEN):
+        return Turned(name, 1.0 if amount is None else amount)
+    can = {"button": "press", "drawer": "open or close", "lid": "open or close"}
+    if spec.joint is None:
+        raise UserError(f"{said(spec)} has no joint, and nobody can {clause.verb} it")
+    raise UserError(f"{said(spec)}: say {can.get(kind, 'turn … back, half way or all the way')}")
 
 
 def _is_pronoun(text: str) -> bool:
@@ -221,9 +294,11 @@ def _there_is(objects: Sequence[ObjectSpec]) -> str:
 def _possible(objects: Sequence[ObjectSpec]) -> str:
     """Some of what can be asked for in this scene."""
     specs = {spec.name: spec for spec in objects}
-    goals: list[Predicate] = [Raised(name) for name in specs]
+    goals: list[Predicate] = [
+        kind(name) for name in specs for kind in (Raised, Open, Closed, Pressed, Turned)
+    ]
     for a in specs:
-        goals += [kind(a, b) for b in specs if b != a for kind in (At, In, On, Near)]
+        goals += [kind(a, b) for b in specs if b != a for kind in (At, In, Inserted, On, Near)]
     can = [goal for goal in goals if not goal.refusal(specs)]
     return "possible are, for example: " + "; ".join(
         goal.english(lambda name: said(specs[name])) for goal in can[:4]

@@ -16,7 +16,7 @@ from sim2real.errors import UserError
 from sim2real.goal_view import GoalView
 from sim2real.identity import content_hash
 from sim2real.objects import ObjectSpec, Pose, checked
-from sim2real.observation import Feature, Observation, object_keys, standard_features
+from sim2real.observation import AXIS, Feature, Observation, keys_of, standard_features
 from sim2real.parameters import Draw, Parameter
 from sim2real.predicates import Predicate, Raised
 from sim2real.robot import Robot
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SPLITS = ("seen", "L1", "L2", "L3")
 """For training; with objects of other sizes and kinds; other combinations of goals and objects; another family."""
 
+REACH, PAN = (0.08, 0.36), 1.8
+"""m from the pan axis and rad from straight ahead where arms for a table get."""
 FREE = 0.10
 """m between the middles of things where an episode begins: the open hand has room around each."""
 BESIDE_WIDE = 0.05
@@ -45,10 +47,23 @@ LIFTED = 0.01
 
 @dataclass(frozen=True)
 class Region:
-    """Where a thing may lie when an episode begins: polar, around the pan axis (m, rad)."""
+    """Where a thing may lie when an episode begins: polar, around the pan axis (m, rad). Of what has a joint also how
+    far x of its frame is turned from outward (rad), and where its joint is (share of its way, 0 … 1)."""
 
     radius: tuple[float, float] = (0.17, 0.27)
     angle: tuple[float, float] = (-0.9, 0.9)
+    yaw: tuple[float, float] = (-math.pi / 4, math.pi / 4)
+    joint: tuple[float, float] = (0.0, 0.0)
+
+    def refusal(self) -> str:
+        """Why nothing can start there; "" where it can."""
+        if not REACH[0] <= self.radius[0] <= self.radius[1] <= REACH[1]:
+            return f"is out of reach: {REACH[0]:g} … {REACH[1]:g} m from the pan axis can be, got {_range(self.radius)}"
+        if not -PAN <= self.angle[0] <= self.angle[1] <= PAN:
+            return f"is out of reach: {-PAN:g} … {PAN:g} rad from straight ahead can be, got {_range(self.angle)}"
+        if not 0.0 <= self.joint[0] <= self.joint[1] <= 1.0:
+            return f"has a joint at 0 … 1 of its way, got {_range(self.joint)}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,9 @@ class TaskSpec:
             raise UserError(f"task '{self.id}': the horizon is 1 … 300 s, got {self.horizon:g}")
         if unknown := sorted(set(self.start) - set(specs)):
             raise UserError(f"task '{self.id}' says where '{unknown[0]}' starts, which is not in its scene")
+        for name, region in self.start.items():
+            if why := region.refusal():
+                raise UserError(f"task '{self.id}': where '{name}' starts {why}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that decides its episodes, as JSON types."""
@@ -92,7 +110,12 @@ class TaskSpec:
             "goal": self.goal.to_dict(),
             "constraints": [wanted.to_dict() for wanted in self.constraints],
             "start": {
-                name: {"radius": list(region.radius), "angle": list(region.angle)}
+                name: {
+                    key: list(value)
+                    for key, value in vars(region).items()
+                    # Tasks without joints are what they always were.
+                    if key in ("radius", "angle") or value != vars(Region())[key]
+                }
                 for name, region in self.start.items()
             },
             "horizon": self.horizon,
@@ -130,7 +153,7 @@ class SpecTask(Task):
             "raised",
             *(f"goal_{k}" for k in range(1, len(self.parts) + 1)),
         )
-        keys = [key for thing in spec.scene for key in object_keys(thing.name)]
+        keys = [key for thing in spec.scene for key in keys_of(thing)]
         self.features: tuple[Feature, ...] = standard_features(
             ("joint_position", "joint_command", *keys), joints
         )
@@ -166,7 +189,9 @@ class SpecTask(Task):
                 radius,
                 Parameter(angle.name, nominal, "rad", low, high, description=angle.description),
             ]
-            if thing.symmetry:
+            if thing.joint is not None:
+                found += _of_joint(thing.name, region)
+            elif thing.symmetry:
                 found.append(yaw_parameter(thing.name))
         return tuple(found)
 
@@ -182,10 +207,17 @@ class SpecTask(Task):
                 f"task '{self.name}': its {len(self.objects)} things have no room beside each other; give them "
                 "wider regions, or fewer of them"
             )
-        poses = {name: Pose(*place, v.get(f"task.{name}.yaw", 0.0)) for name, place in placed.items()}
+        poses = {name: self._pose(name, place, v) for name, place in placed.items()}
         first = self.parts[0].objects()
         target = first[-1]
         return Scene(np.array([*placed[target], self.object(target).rest]), poses)
+
+    def _pose(self, name: str, place: tuple[float, float], values: Mapping[str, float]) -> Pose:
+        yaw = values.get(f"task.{name}.yaw", 0.0)
+        if self.object(name).joint is None:
+            return Pose(*place, yaw)
+        outward = math.atan2(place[1] - AXIS[1], place[0] - AXIS[0])
+        return Pose(*place, outward + yaw, joint=values[f"task.{name}.joint"])
 
     def _placed(
         self,
@@ -230,7 +262,7 @@ class SpecTask(Task):
         if done:
             return f"goal_{done}"
         names = {part.objects()[0] for part in self.parts}
-        things = [truth.objects[name] for name in names]
+        things = [truth.objects[name] for name in sorted(names)]
         if any(thing.position[2] > thing.spec.rest + LIFTED for thing in things):
             return "raised"
         near = min(
@@ -250,3 +282,18 @@ class SpecTask(Task):
         from sim2real.experts.skills import SkillExpert
 
         return SkillExpert(robot, self.objects, self.spec.goal, self.spec.constraints)
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"{limits[0]:g} … {limits[1]:g}"
+
+
+def _of_joint(name: str, region: Region) -> tuple[Parameter, Parameter]:
+    """`task.<name>.yaw` and `.joint`: how a mechanism stands, and where its joint is."""
+    return tuple(  # type: ignore[return-value]
+        Parameter(f"task.{name}.{what}", (low + high) / 2, unit, low, high, description=f"{name}: {about}")
+        for what, (low, high), unit, about in (
+            ("yaw", region.yaw, "rad", "how far it is turned from outward"),
+            ("joint", region.joint, "", "how far its joint has gone, a share of its way"),
+        )
+    )

@@ -5,10 +5,24 @@ sizes and kinds (`L1`), with combinations of goals that training does not have (
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 
 from sim2real.objects import ObjectSpec
-from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
+from sim2real.predicates import (
+    And,
+    At,
+    Closed,
+    In,
+    JointPredicate,
+    Near,
+    Not,
+    On,
+    Open,
+    Predicate,
+    Pressed,
+    Raised,
+)
 from sim2real.tasks.suite.spec import Region, TaskSpec
 
 NAME = "table"
@@ -39,11 +53,18 @@ TARGETS = {
     "post": ObjectSpec("post", "cylinder", (0.018, 0.04), "green", 0.08),
 }
 """What things are put on, into or beside."""
+JOINTED = {
+    "drawer": ObjectSpec("drawer", "drawer", (0.08, 0.07, 0.03), "orange", 0.06),
+    "button": ObjectSpec("button", "button", (0.016, 0.03), "red", 0.02),
+}
+"""What moves on joints."""
 SAID = {
     "cube": "the red cube", "big_cube": "the orange cube", "small_cube": "the pink cube", "tower": "the yellow tower",
     "can": "the purple can", "ball": "the turquoise ball", "tile": "the red tile", "tin": "the purple tin",
     "mid_cube": "the small orange cube", "marble": "the turquoise marble", "mark": "the green mark",
-    "dot": "the blue dot", "bowl": "the blue bowl", "tray": "the green tray", "plate": "the green plate",
+    "dot": "the blue dot",
+    "drawer": "the orange drawer", "button": "the red button",
+    "bowl": "the blue bowl", "tray": "the green tray", "plate": "the green plate",
     "base": "the blue cube", "post": "the green post",
 }  # fmt: skip
 """What each is called in a sentence."""
@@ -55,6 +76,8 @@ WIDE = {
     "tray": Region((0.19, 0.25), (-0.9, 0.9)),
     "plate": Region((0.18, 0.26), (-0.9, 0.9)),
 }
+NEAR_BY = Region((0.20, 0.23), (-0.6, 0.6), yaw=(-0.6, 0.6))
+"""Where a mechanism stands: the hand gets to both sides of its handle."""
 POST = {
     "left": Region((0.17, 0.23), (-0.7, 0.4)),
     "right": Region((0.17, 0.23), (-0.4, 0.7)),
@@ -81,6 +104,9 @@ def tasks() -> Iterator[TaskSpec]:
     for moved in ("cube", "big_cube", "small_cube"):
         for zone in ("mark", "dot"):
             yield _spec(f"push_{moved}_to_{zone}", "push", At(moved, zone), pushed=moved)
+    yield _spec("open_drawer", "joints", Open("drawer"))
+    yield _spec("close_drawer", "joints", Closed("drawer"))
+    yield _spec("press_button", "joints", Pressed("button"))
     for first, second in combinations(MOVED, 2):
         yield _spec(f"{first}_and_{second}_in_tray", "sort", And((In(first, "tray"), In(second, "tray"))))
         goal = And((At(first, "mark"), In(second, "bowl")))
@@ -102,7 +128,7 @@ def tasks() -> Iterator[TaskSpec]:
 
 
 def _spec(name: str, family: str, goal: Predicate, *, split: str = "seen", pushed: str = "") -> TaskSpec:
-    known = MOVED | OTHERS | TARGETS
+    known = MOVED | OTHERS | TARGETS | JOINTED
     names = goal.objects()
     said = goal.english(lambda thing: SAID[thing])
     if pushed:
@@ -110,6 +136,9 @@ def _spec(name: str, family: str, goal: Predicate, *, split: str = "seen", pushe
     start = {thing: WIDE[thing] for thing in names if thing in WIDE}
     if isinstance(goal, Near) and goal.direction:
         start[goal.b] = POST[goal.direction]
+    for part in goal.parts():
+        if isinstance(part, JointPredicate):
+            start[part.a] = replace(NEAR_BY, joint=(0.8, 1.0) if part.aim < 0.5 else (0.0, 0.1))
     parts = len({part.objects()[0] for part in goal.parts()})
     return TaskSpec(
         id=f"{NAME}/{name}",

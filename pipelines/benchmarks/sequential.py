@@ -65,21 +65,40 @@ class Bet:
 
     def verdict(self, outcomes: Iterable[float]) -> tuple[Verdict, int]:
         """What the outcomes say in the order in which they came, and after how many that was clear."""
-        goal = math.log(2 / self.alpha)
+        game = Game(self)
+        for x in outcomes:
+            if game.add(x) != "open":
+                break
+        return game.verdict, game.count
+
+
+class Game:
+    """A `Bet` as outcomes come in, one at a time. A verdict stays, whatever comes later."""
+
+    def __init__(self, bet: Bet) -> None:
+        self.bet = bet
+        self.verdict: Verdict = "open"
+        self.count = 0
+        """Outcomes until the verdict, or so far."""
         # Half an outcome beforehand at the claimed rate, so that the first stake is not all or nothing.
-        total, squares, seen = 0.5 * self.rate, 0.25 * 0.5, 0.5
-        up = down = 0.0
-        count = 0
-        for count, x in enumerate(outcomes, 1):
-            mean, variance = total / seen, squares / seen
-            edge = (mean - self.rate) / (variance + (mean - self.rate) ** 2)
-            # At most half of what could be lost in one game.
-            up += math.log1p(min(max(edge, 0.0), 0.5 / self.rate) * (x - self.rate))
-            down += math.log1p(min(max(-edge, 0.0), 0.5 / (1 - self.rate)) * (self.rate - x))
-            if up >= goal:
-                return "above", count
-            if down >= goal:
-                return "below", count
-            total, seen = total + x, seen + 1
-            squares += (x - total / seen) ** 2
-        return "open", count
+        self._total, self._squares, self._seen = 0.5 * bet.rate, 0.25 * 0.5, 0.5
+        self._up = self._down = 0.0
+
+    def add(self, x: float) -> Verdict:
+        """Take in the next outcome, 0…1."""
+        if self.verdict != "open":
+            return self.verdict
+        rate, goal = self.bet.rate, math.log(2 / self.bet.alpha)
+        self.count += 1
+        mean, variance = self._total / self._seen, self._squares / self._seen
+        edge = (mean - rate) / (variance + (mean - rate) ** 2)
+        # At most half of what could be lost in one game.
+        self._up += math.log1p(min(max(edge, 0.0), 0.5 / rate) * (x - rate))
+        self._down += math.log1p(min(max(-edge, 0.0), 0.5 / (1 - rate)) * (rate - x))
+        self._total, self._seen = self._total + x, self._seen + 1
+        self._squares += (x - self._total / self._seen) ** 2
+        if self._up >= goal:
+            self.verdict = "above"
+        elif self._down >= goal:
+            self.verdict = "below"
+        return self.verdict

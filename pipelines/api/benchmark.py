@@ -1,12 +1,16 @@
 """`benchmark`: a policy on a suite of tasks, with intervals, a comparison, and why trials fail."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 from sim2real.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.benchmarks.run import Entry, Trials
+    from pipelines.sweeps.plan import SweepPlan
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,11 +69,11 @@ def benchmark(
 
     Raises UserError for what does not fit together, before anything long begins.
     """
-    from pipelines.benchmarks.run import Entry, run_benchmark
-    from pipelines.benchmarks.suites import load_suite
+    from pipelines.benchmarks.run import run_benchmark
+    from pipelines.metaworld.suite import is_metaworld
     from pipelines.reports.report import try_report
     from pipelines.sweeps.plan import engine_of
-    from pipelines.sweeps.simulated import make_plan, workers_for
+    from pipelines.sweeps.simulated import worker_count
 
     if suite is not None and task is not None:
         raise UserError("give --suite or --task, not both")
@@ -77,41 +81,23 @@ def benchmark(
         raise UserError("--split is of a suite; add --suite")
     if trials < 2:
         raise UserError(f"at least two trials are needed, got {trials}")
-    privileged = None if sees is None else sees == "truth"
-    tasks: list[tuple[TaskLike | None, str, str]]
-    if suite is not None:
-        tasks = [(found.id, found.family, found.split) for found in load_suite(suite, split)]
+    if suite is not None and is_metaworld(suite):
+        if robot != "so101" or any(given is not None for given in (space, twin, sees)):
+            raise UserError(
+                f"{suite} has an arm and a world of its own, in which nothing is drawn but its goals: leave out "
+                "--robot, --space, --twin and --sees"
+            )
+        entries, others = _metaworld(suite, split or "seen", policy, against, trials, seed)
+        processes = worker_count(0 if engine == "ray" and workers is None else workers)
     else:
-        several = (
-            [task] if task is None or isinstance(task, str) or not isinstance(task, Sequence) else list(task)
-        )
-        tasks = [(one, "", "seen") for one in several]
-
-    def plan(which: PolicyLike, what: TaskLike | None) -> Any:
-        made = make_plan(
-            task=what, robot=robot, policy=which, draws=trials, seed=seed, space=space, twin=twin,
-            privileged=privileged,
+        entries, others, processes = _simulated(
+            policy, task, robot, suite, split, against, trials, seed, space, twin, sees,
+            0 if engine == "ray" and workers is None else workers,
         )  # fmt: skip
-        # Independent draws: that is what intervals and tests take trials for.
-        return replace(made, design="independent")
-
-    entries = []
-    for what, family, of in tasks:
-        made = plan(policy, what)
-        entries.append(Entry(made.task, family or made.task, of, made))
-    names = [entry.id for entry in entries]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"--task {', '.join(twice)} is given twice")
-    others = (
-        None
-        if against is None
-        else {entry.id: plan(against, entry.plan.given.task or entry.id) for entry in entries}
-    )
     out = Path(out)
     summary = run_benchmark(
         entries, out, suite=suite or "tasks", split=split or "seen", trials=trials, seed=seed, against=others,
-        at_least=at_least, workers=workers_for(entries[0].plan, 0 if engine == "ray" and workers is None else workers),
-        engine=engine_of(engine), progress=progress,
+        at_least=at_least, workers=processes, engine=engine_of(engine), progress=progress,
     )  # fmt: skip
     low, high = summary["interval_95"]
     return Benchmark(
@@ -128,6 +114,76 @@ def benchmark(
     )
 
 
+def _simulated(
+    policy: PolicyLike,
+    task: TaskLike | Sequence[TaskLike] | None,
+    robot: RobotLike,
+    suite: str | None,
+    split: str | None,
+    against: PolicyLike | None,
+    trials: int,
+    seed: int,
+    space: SpaceLike | None,
+    twin: TwinLike | None,
+    sees: str | None,
+    workers: int | None,
+) -> "tuple[list[Entry], dict[str, Trials] | None, int]":
+    """The tasks in this project's own simulation, how the other policy is tried on them, and in how many processes."""
+    from pipelines.benchmarks.run import Entry
+    from pipelines.benchmarks.simulated import SimulatedTrials
+    from pipelines.benchmarks.suites import load_suite
+    from pipelines.sweeps.simulated import make_plan, workers_for
+
+    privileged = None if sees is None else sees == "truth"
+    tasks: list[tuple[TaskLike | None, str, str]]
+    if suite is not None:
+        tasks = [(found.id, found.family, found.split) for found in load_suite(suite, split)]
+    else:
+        several = (
+            [task] if task is None or isinstance(task, str) or not isinstance(task, Sequence) else list(task)
+        )
+        tasks = [(one, "", "seen") for one in several]
+
+    def plan(which: PolicyLike, what: TaskLike | None) -> "SweepPlan":
+        return make_plan(
+            task=what, robot=robot, policy=which, draws=trials, seed=seed, space=space, twin=twin,
+            privileged=privileged,
+        )  # fmt: skip
+
+    entries, plans = [], {}
+    for what, family, of in tasks:
+        made = plan(policy, what)
+        if made.task in plans:
+            raise UserError(f"--task {made.task} is given twice")
+        plans[made.task] = made
+        entries.append(Entry(made.task, family or made.task, of, SimulatedTrials(made)))
+    others: dict[str, Trials] | None = None
+    if against is not None:
+        others = {
+            name: SimulatedTrials(plan(against, made.given.task or name)) for name, made in plans.items()
+        }
+    return entries, others, workers_for(next(iter(plans.values())), workers)
+
+
+def _metaworld(
+    suite: str, split: str, policy: PolicyLike, against: PolicyLike | None, trials: int, seed: int
+) -> "tuple[list[Entry], dict[str, Trials] | None]":
+    from pipelines.benchmarks.metaworld import metaworld_entries
+    from pipelines.metaworld.episodes import BUILT_IN
+    from pipelines.sweeps.inputs import policy_name
+
+    found = []
+    for which in (policy, against):
+        if which is None:
+            continue
+        name = policy_name(which)
+        if name is None:
+            raise UserError(f"on {suite} a policy is a file, or one of {', '.join(BUILT_IN)}, not an object")
+        found.append(metaworld_entries(suite, split, name, trials, seed))
+    others = {entry.id: entry.trials for entry in found[1]} if len(found) > 1 else None
+    return found[0], others
+
+
 def text(summary: Mapping[str, Any]) -> str:
     """What the command prints."""
     low, high = summary["interval_95"]
@@ -135,11 +191,12 @@ def text(summary: Mapping[str, Any]) -> str:
         f"{summary['success_rate']:.1%} [{low:.1%}, {high:.1%}] over {summary['tasks']} "
         f"task{'s' if summary['tasks'] != 1 else ''} and {summary['trials']} trials ({summary['method']})"
     ]
+    wide = max(14, *(len(task["id"]) for task in summary["per_task"]))
     for task in summary["per_task"]:
         a, b = task["wilson_95"]
         why = ", ".join(f"{cause} {count}" for cause, count in task["failure"].items())
         lines.append(
-            f"  {task['id']:14} {task['successes']:4} of {task['trials']:4} [{a:.1%}, {b:.1%}]"
+            f"  {task['id']:{wide}} {task['successes']:4} of {task['trials']:4} [{a:.1%}, {b:.1%}]"
             f"{'  failed: ' + why if why else ''}"
         )
     if (found := summary.get("at_least")) is not None:

@@ -132,7 +132,7 @@ def pretrain(
     what = suite if task is None else task_name(task)
     if what is None or (task is not None and suite is not None):
         raise UserError("give a task, or suite= for one policy for many tasks")
-    settings = kind_of_settings(observe, sight | many, suite=suite is not None)(
+    settings = kind_of_settings(observe, sight | many, suite=suite)(
         task=what,
         robot=robot_name(robot),
         space=_plain_space(space),

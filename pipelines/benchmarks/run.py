@@ -9,21 +9,20 @@ summary.json         rates, intervals, tests, reasons
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipelines.benchmarks.diagnosis import Trace, diagnose
 from pipelines.benchmarks.sequential import Bet
 from pipelines.benchmarks.statistics import holm, mean_rate
 from pipelines.runs import claim, described
-from pipelines.sweeps.plan import SweepPlan, TaskRollout, row_of
 from pipelines.sweeps.several import Several, numbered
 from randomization.comparison import compare
 from randomization.sweep import run_sweep
+from randomization.workers import Factory
 from sim2real.files import write_json
 from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
@@ -38,39 +37,31 @@ LOOK = 10
 """Trials of each task between two looks of a benchmark that ends as soon as it can tell."""
 
 
+class Trials(Protocol):
+    """How a policy is tried on one task."""
+
+    @property
+    def policy(self) -> str:
+        """What the policy is called."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides how trials end, as JSON types."""
+
+    def draws(self, count: int) -> list[Draw]:
+        """The first so many trials; the k-th does not depend on the count."""
+
+    def recipe(self) -> Factory:
+        """A picklable recipe of trials, whose rows have `success`, `stage`, `failure`, `cause` and `seconds`."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One task of a benchmark: its name, what kind of task it is, and how a policy is tried on it."""
+    """One task of a benchmark: its name, what kind of task it is, and how the policy is tried on it."""
 
     id: str
     family: str
     split: str
-    plan: SweepPlan
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A picklable recipe of a trial: a rollout whose row also says why it failed."""
-
-    recipe: TaskRollout
-
-    def __call__(self) -> Callable[[Draw], dict[str, Any]]:
-        from sim2real.simulation.rollout import rollout
-
-        world, policy = self.recipe.open()
-        assert world.task is not None
-        task, robot = world.task, world.robot
-
-        def run(draw: Draw) -> dict[str, Any]:
-            trace = Trace(task, tuple(int(j) for j in robot.arm))
-            episode = rollout(
-                world, policy, draw, privileged=self.recipe.privileged,
-                on_step=lambda step, observation, chunk: trace.add(world.truth(), observation, robot.gripper),
-            )  # fmt: skip
-            row = row_of(episode)
-            return row | {"cause": "" if row["success"] else diagnose(trace, episode.info)}
-
-        return run
+    trials: Trials
 
 
 def run_benchmark(
@@ -81,7 +72,7 @@ def run_benchmark(
     split: str,
     trials: int,
     seed: int,
-    against: Mapping[str, SweepPlan] | None = None,
+    against: Mapping[str, Trials] | None = None,
     at_least: float | None = None,
     workers: int = 1,
     engine: "Engine | None" = None,
@@ -89,25 +80,22 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Run or go on with a benchmark in `out`; returns what summary.json says.
 
-    against: plans of another policy by task, for the same draws. at_least: end as soon as the trials tell whether the
-    mean success is above or below this (a bet, 5 %), at the latest after `trials`.
+    against: how another policy is tried, by task, on the same draws. at_least: end as soon as the trials tell whether
+    the mean success is above or below this (a bet, 5 %), at the latest after `trials`.
     """
     bet = Bet(at_least) if at_least is not None else None
-    sides = {"policy": {entry.id: entry.plan for entry in entries}}
+    sides = {"policy": {entry.id: entry.trials for entry in entries}}
     if against is not None:
         sides["against"] = dict(against)
     identity = {
         "suite": suite,
         "split": split,
         "at_least": at_least,
-        **{
-            side: {task: plan.identity(plan.bind()) for task, plan in plans.items()}
-            for side, plans in sides.items()
-        },
+        **{side: {task: tried.identity() for task, tried in tasks.items()} for side, tasks in sides.items()},
     }
     settings = {
         "suite": suite, "split": split, "tasks": len(entries), "trials": trials, "at_least": at_least,
-        "policy": entries[0].plan.policy,
+        "policy": entries[0].trials.policy,
     }  # fmt: skip
     if against is not None:
         settings["against"] = next(iter(against.values())).policy
@@ -116,8 +104,8 @@ def run_benchmark(
     verdict, used = "open", 0
     counts = range(min(LOOK, trials), trials + LOOK, LOOK) if bet else [trials]
     for count in (min(c, trials) for c in counts):
-        for side, plans in sides.items():
-            rows[side] = _trials(plans, out / side, count, workers, engine, progress)
+        for side, tasks in sides.items():
+            rows[side] = _trials(tasks, out / side, count, seed, workers, engine, progress)
         if bet is not None:
             rounds = np.mean([_won(table) for table in rows["policy"].values()], axis=0)
             verdict, used = bet.verdict(rounds.tolist())
@@ -132,9 +120,10 @@ def run_benchmark(
 
 
 def _trials(
-    plans: Mapping[str, SweepPlan],
+    tasks: Mapping[str, Trials],
     out: Path,
     count: int,
+    seed: int,
     workers: int,
     engine: "Engine | None",
     progress: bool,
@@ -142,17 +131,14 @@ def _trials(
     """The first `count` trials of one policy on every task; those that are there already are not run again."""
     import pyarrow.compute as pc
 
-    rollout = Several(tuple(plans), tuple(Trial(plan.factory) for plan in plans.values()))
-    bound = {name: plan.bind() for name, plan in plans.items()}
-    draws = {name: replace(plan, draws=count).make_draws(bound[name])[0] for name, plan in plans.items()}
-    first = next(iter(plans.values()))
+    rollout = Several(tuple(tasks), tuple(tried.recipe() for tried in tasks.values()))
     table = run_sweep(
-        rollout, numbered(draws), out,
-        identity={name: plan.identity(bound[name]) for name, plan in plans.items()},
-        about=described("trials", seed=first.seed) | {"policy": first.policy},
+        rollout, numbered({name: tried.draws(count) for name, tried in tasks.items()}), out,
+        identity={name: tried.identity() for name, tried in tasks.items()},
+        about=described("trials", seed=seed) | {"policy": next(iter(tasks.values())).policy},
         workers=workers, engine=engine, progress=progress,
     )  # fmt: skip
-    return {name: table.filter(pc.equal(pc.field("task"), name)) for name in plans}
+    return {name: table.filter(pc.equal(pc.field("task"), name)) for name in tasks}
 
 
 def _won(table: "pa.Table") -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from pipelines.metaworld import suite as metaworld
 from sim2real.errors import UserError, nearest
 from sim2real.tasks.registry import TASKS
 from sim2real.tasks.suite import registry
@@ -21,11 +23,19 @@ def _single() -> list[SuiteTask]:
     return [SuiteTask(name, name) for name in sorted(TASKS)]
 
 
+def _metaworld(suite: str) -> list[SuiteTask]:
+    return [SuiteTask(name, name.removesuffix("-v3")) for name in metaworld.task_names(suite)]
+
+
 def _table() -> list[SuiteTask]:
     return [SuiteTask(spec.id, spec.family, spec.split) for spec in registry.load_suite("table").values()]
 
 
-SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {"tasks": _single, "table": _table}
+SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {
+    "tasks": _single,
+    "table": _table,
+    **{suite: partial(_metaworld, suite) for suite in metaworld.SIZES},
+}
 """Makers of suites by name; `tasks` are those that have a class of their own."""
 
 

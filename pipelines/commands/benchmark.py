@@ -17,6 +17,7 @@ EXAMPLES = """  sim2real benchmark --policy runs/lift/policy.onnx --trials 200 -
   sim2real benchmark --policy runs/tuned/policy.onnx --against runs/lift/policy.onnx --trials 200 --out runs/better
   sim2real benchmark --policy expert --suite tasks --trials 50 --out runs/experts
   sim2real benchmark --policy runs/lift/policy.onnx --at-least 0.9 --trials 400 --out runs/enough  # ends when clear
+  sim2real benchmark --policy runs/mt10/policy.onnx --suite metaworld-mt10 --trials 50 --out runs/mt10-measured
   sim2real benchmark --plan --from 0.8 --to 0.9"""
 
 
@@ -24,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "policy")
     parser.add_argument("--against", metavar="P", help="another policy, tried on the same draws")
     add(parser, task={"action": "append", "help": "may be repeated (default: the policy's own)"})
-    parser.add_argument("--suite", metavar="S", help="a suite of tasks instead of --task: tasks")
+    parser.add_argument(
+        "--suite",
+        metavar="S",
+        help="a suite of tasks instead of --task: tasks, table, metaworld-mt10, metaworld-mt50",
+    )
     parser.add_argument("--split", metavar="S", help="only the tasks of this part of the suite")
     parser.add_argument("--trials", type=int, default=50, metavar="N", help="of each task (%(default)s)")
     parser.add_argument(

@@ -19,13 +19,16 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --cameras cameras.toml --out runs/lift     (for your own camera, where it stands)
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
   sim2real pretrain --suite table --minutes 60 --out runs/table          (one policy for many tasks)
+  sim2real pretrain --suite metaworld-mt10 --minutes 15 --out runs/mt10  (on the tables of Meta-World)
   sim2real pretrain --task lift --observe pixels --out runs/lift-pixels
   sim2real pretrain --task lift --out runs/lift   (again after Ctrl-C: goes on where it was)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--suite", metavar="S", help="one policy for the tasks of a suite, instead of --task: table"
+        "--suite",
+        metavar="S",
+        help="one policy for the tasks of a suite, instead of --task: table, metaworld-mt10, metaworld-mt50",
     )
     parser.add_argument("--split", metavar="S", help="with --suite: which part of it (seen)")
     parser.add_argument(
@@ -114,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         args.task = with_flags(args.task, args.object)
     elif args.object:
         raise UserError("--object changes the objects of one task: give --task instead of --suite")
-    kind = kind_of_settings(args.observe, vars(args), suite=args.suite is not None)
+    kind = kind_of_settings(args.observe, vars(args), suite=args.suite)
     if args.suite is not None:
         args.task = args.suite
     for name in ("pictures", "backgrounds", "tasks"):
@@ -141,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
         low, high = result["evaluation"]["wilson_95"]
         rate, draws = result["evaluation"]["success_rate"], result["evaluation"]["draws"]
         print(
-            f"success in simulation: {rate:.1%} [{low:.0%}, {high:.0%}] of {draws} unseen draws",
+            f"success in simulation: {rate:.1%} [{low:.0%}, {high:.0%}] of {draws} "
+            f"{result['evaluation'].get('on', 'unseen draws')}",
             file=sys.stderr,
         )
     if main_process():

@@ -69,7 +69,7 @@ class ChunkCloning(L.LightningModule):
         return chunk
 
     def errors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss, mean absolute error in rad, what else the network measures) of a batch."""
+        """(loss, mean absolute error in the unit of actions, what else the network measures) of a batch."""
         loss, error, extra = self.network.losses(batch)
         return loss, (error * self.network.output_scale).mean(), extra
 
@@ -77,9 +77,10 @@ class ChunkCloning(L.LightningModule):
         loss, radians, _ = self.errors(batch)
         size = len(batch[0])
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        name, error = self._named(radians)
         self.log(
-            "train_error_deg",
-            torch.rad2deg(radians),
+            f"train_{name}",
+            error,
             on_step=False,
             on_epoch=True,
             batch_size=size,
@@ -93,7 +94,12 @@ class ChunkCloning(L.LightningModule):
         for name, value in extra.items():
             self.log(f"val_{name}", value, batch_size=size, sync_dist=True)
         self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
-        self.log("val_error_deg", torch.rad2deg(radians), batch_size=size, sync_dist=True)
+        name, error = self._named(radians)
+        self.log(f"val_{name}", error, batch_size=size, sync_dist=True)
+
+    def _named(self, error: Tensor) -> tuple[str, Tensor]:
+        """What an error of actions is called, and its value: in degrees where actions are angles."""
+        return ("error_deg", torch.rad2deg(error)) if self.network.unit == "rad" else ("error", error)
 
     def configure_optimizers(self) -> Any:
         parameters = [value for value in self.parameters() if value.requires_grad]

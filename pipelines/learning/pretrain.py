@@ -187,7 +187,7 @@ def pretrain(
         total_steps=settings.total_epochs * settings.batches,
         learning_rate=settings.learning_rate,
     )
-    model.network.set_robot(course.robot)
+    course.equip(model.network)
     if options.precision == TrainerOptions().precision:
         model.network.reduce_precision()
     model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
@@ -331,6 +331,10 @@ class Course:
             load_policy(self.plan.policy, self.task, self.robot).horizon,
             self.settings.network_options(self.task),
         )
+
+    def equip(self, network: PolicyNetwork) -> None:
+        """Fill in what the network knows of the arm."""
+        network.set_robot(self.robot)
 
     def described(self) -> dict[str, Any]:
         """The run's config.json."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.metaworld.suite import is_metaworld
 from sim2real.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ Observe = Literal["state", "pixels"]
 
 
 def kind_of_settings(
-    observe: str, given: Mapping[str, Any], *, suite: bool = False
+    observe: str, given: Mapping[str, Any], *, suite: str | None = None
 ) -> "type[PretrainSettings]":
     """The class of the settings; `given` are the values by name, None where nothing was said.
 
@@ -22,7 +23,16 @@ def kind_of_settings(
     from pipelines.learning.pretrain import PretrainSettings
     from pipelines.learning.suite import SUITE_ONLY, SuiteSettings
 
-    if suite:
+    if suite is not None and is_metaworld(suite):
+        from pipelines.learning.metaworld import MetaworldSettings
+
+        if said := [name for name in (*SUITE_ONLY, *PIXELS_ONLY) if given.get(name) is not None]:
+            flags = ", ".join("--" + name for name in said)
+            raise UserError(f"{flags}: policies for {suite} do not have this; leave it out")
+        if observe != "state":
+            raise UserError(f"a policy for {suite} observes states; leave --observe out")
+        return MetaworldSettings
+    if suite is not None:
         if observe != "state":
             raise UserError("a policy for a suite observes the objects' places; leave --observe out")
         return SuiteSettings

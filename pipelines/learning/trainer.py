@@ -155,6 +155,8 @@ class _Lines(L.Callback):
         for name, label in (("train_error_deg", "error"), ("val_error_deg", "held out")):
             if name in metrics:
                 parts.append(f"{label} {float(metrics[name]):.2f}°")
+            elif (plain := name.removesuffix("_deg")) in metrics:
+                parts.append(f"{label} {float(metrics[plain]):.4f}")
         if "val_seen_mm" in metrics:
             parts.append(f"objects {float(metrics['val_seen_mm']):.1f} mm")
         print("  ".join(parts), file=sys.stderr, flush=True)

@@ -51,7 +51,8 @@ def _outcome(metrics: Mapping[str, Any]) -> Section | None:
     section = Section("Result")
     tiles = []
     if isinstance(metrics.get("evaluation"), Mapping):
-        tiles.append(rate_tile(metrics["evaluation"], "success in simulation on unseen draws"))
+        measured = metrics["evaluation"]
+        tiles.append(rate_tile(measured, f"success in simulation on {measured.get('on', 'unseen draws')}"))
     simulation, error = metrics.get("simulation") or {}, metrics.get("held_out_deg") or {}
     for when in ("before", "after"):
         if isinstance(simulation.get(when), Mapping):

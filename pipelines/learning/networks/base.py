@@ -32,6 +32,8 @@ class PolicyNetwork(nn.Module):
     output_mean: Tensor
     output_scale: Tensor
     """(H, n) rad: mean and unit of normalized chunks."""
+    unit: str = "rad"
+    """Of what chunks are made of; empty where they have none."""
     pictures: tuple[PictureInput, ...] = ()
     """What it sees, in the order of its arguments."""
     history: int = 1

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NETWORKS = {
     "mlp": "pipelines.learning.networks.mlp:ChunkMLP",
     "goals": "pipelines.learning.networks.goals:GoalNetwork",
+    "states": "pipelines.learning.networks.states:StatesNetwork",
     "cnn": "pipelines.learning.networks.cnn:PixelCNN",
 }
 

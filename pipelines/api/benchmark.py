@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 from sim2real.errors import UserError
+from sim2real.text import printable
 
 if TYPE_CHECKING:
-    from pipelines.benchmarks.run import Entry, Trials
+    from pipelines.benchmarks.protocol import Entry, Trials
     from pipelines.sweeps.plan import SweepPlan
 
 
@@ -49,7 +50,7 @@ def benchmark(
     *,
     suite: str | None = None,
     split: str | None = None,
-    against: PolicyLike | None = None,
+    against: PolicyLike | Sequence[PolicyLike] | None = None,
     trials: int = 50,
     out: str | Path,
     seed: int = 0,
@@ -57,18 +58,24 @@ def benchmark(
     twin: TwinLike | None = None,
     sees: Literal["sensors", "truth"] | None = None,
     at_least: float | None = None,
+    robustness: bool = False,
+    speed: bool = False,
+    clips: int = 3,
     workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
     progress: bool = True,
 ) -> Benchmark:
     """Try a policy `trials` times on every task, into the directory `out`; a benchmark that is there already goes on.
 
-    task: one or several (default: the policy's own), or `suite` with its `split`. against: another policy, tried on
-    the same draws. at_least: end as soon as the trials tell whether the mean success is above or below this rate, at
-    the latest after `trials`. The rest as in `sweep`.
+    task: one or several (default: the policy's own), or `suite` with its `split`. against: another policy, or several,
+    tried on the same draws. robustness: each group of randomization alone besides. speed: chunks, rate, latency and the
+    arm's speed changed, one at a time. clips: of so many causes of failure a trial as a moving picture.
+    at_least: end as soon as the trials tell whether the mean success is above or below this rate, at the latest after
+    `trials`. The rest as in `sweep`.
 
     Raises UserError for what does not fit together, before anything long begins.
     """
+    from pipelines.benchmarks.clips import add_clips
     from pipelines.benchmarks.run import run_benchmark
     from pipelines.metaworld.suite import is_metaworld
     from pipelines.reports.report import try_report
@@ -81,24 +88,32 @@ def benchmark(
         raise UserError("--split is of a suite; add --suite")
     if trials < 2:
         raise UserError(f"at least two trials are needed, got {trials}")
+    policies: list[PolicyLike] = [policy]
+    if isinstance(against, list | tuple):
+        policies += against
+    elif against is not None:
+        policies.append(against)  # type: ignore[arg-type]  # one that is no list
     if suite is not None and is_metaworld(suite):
-        if robot != "so101" or any(given is not None for given in (space, twin, sees)):
+        if robot != "so101" or any((space, twin, sees, robustness, speed)):
             raise UserError(
                 f"{suite} has an arm and a world of its own, in which nothing is drawn but its goals: leave out "
-                "--robot, --space, --twin and --sees"
+                "--robot, --space, --twin, --sees, --robustness and --speed"
             )
-        entries, others = _metaworld(suite, split or "seen", policy, against, trials, seed)
+        entries, tried = _metaworld(suite, split or "seen", policies, trials, seed)
         processes = worker_count(0 if engine == "ray" and workers is None else workers)
     else:
-        entries, others, processes = _simulated(
-            policy, task, robot, suite, split, against, trials, seed, space, twin, sees,
+        entries, tried, processes = _simulated(
+            policies, task, robot, suite, split, trials, seed, space, twin, sees,
             0 if engine == "ray" and workers is None else workers,
         )  # fmt: skip
     out = Path(out)
     summary = run_benchmark(
-        entries, out, suite=suite or "tasks", split=split or "seen", trials=trials, seed=seed, against=others,
-        at_least=at_least, workers=processes, engine=engine_of(engine), progress=progress,
+        entries, out, suite=suite or "tasks", split=split or "seen", trials=trials, seed=seed, against=tried,
+        by_group=robustness, by_speed=speed, at_least=at_least, workers=processes, engine=engine_of(engine),
+        progress=progress,
     )  # fmt: skip
+    if clips:
+        summary = add_clips(entries, out, summary, clips)
     low, high = summary["interval_95"]
     return Benchmark(
         out=out,
@@ -115,21 +130,20 @@ def benchmark(
 
 
 def _simulated(
-    policy: PolicyLike,
+    policies: Sequence[PolicyLike],
     task: TaskLike | Sequence[TaskLike] | None,
     robot: RobotLike,
     suite: str | None,
     split: str | None,
-    against: PolicyLike | None,
     trials: int,
     seed: int,
     space: SpaceLike | None,
     twin: TwinLike | None,
     sees: str | None,
     workers: int | None,
-) -> "tuple[list[Entry], dict[str, Trials] | None, int]":
-    """The tasks in this project's own simulation, how the other policy is tried on them, and in how many processes."""
-    from pipelines.benchmarks.run import Entry
+) -> "tuple[list[Entry], list[Mapping[str, Trials]], int]":
+    """The tasks in this project's own simulation, how other policies are tried, and in how many processes."""
+    from pipelines.benchmarks.protocol import Entry
     from pipelines.benchmarks.simulated import SimulatedTrials
     from pipelines.benchmarks.suites import load_suite
     from pipelines.sweeps.simulated import make_plan, workers_for
@@ -152,36 +166,32 @@ def _simulated(
 
     entries, plans = [], {}
     for what, family, of in tasks:
-        made = plan(policy, what)
+        made = plan(policies[0], what)
         if made.task in plans:
             raise UserError(f"--task {made.task} is given twice")
         plans[made.task] = made
         entries.append(Entry(made.task, family or made.task, of, SimulatedTrials(made)))
-    others: dict[str, Trials] | None = None
-    if against is not None:
-        others = {
-            name: SimulatedTrials(plan(against, made.given.task or name)) for name, made in plans.items()
-        }
+    others: list[Mapping[str, Trials]] = [
+        {name: SimulatedTrials(plan(other, made.given.task or name)) for name, made in plans.items()}
+        for other in policies[1:]
+    ]
     return entries, others, workers_for(next(iter(plans.values())), workers)
 
 
 def _metaworld(
-    suite: str, split: str, policy: PolicyLike, against: PolicyLike | None, trials: int, seed: int
-) -> "tuple[list[Entry], dict[str, Trials] | None]":
+    suite: str, split: str, policies: Sequence[PolicyLike], trials: int, seed: int
+) -> "tuple[list[Entry], list[Mapping[str, Trials]]]":
     from pipelines.benchmarks.metaworld import metaworld_entries
     from pipelines.metaworld.episodes import BUILT_IN
     from pipelines.sweeps.inputs import policy_name
 
     found = []
-    for which in (policy, against):
-        if which is None:
-            continue
+    for which in policies:
         name = policy_name(which)
         if name is None:
             raise UserError(f"on {suite} a policy is a file, or one of {', '.join(BUILT_IN)}, not an object")
         found.append(metaworld_entries(suite, split, name, trials, seed))
-    others = {entry.id: entry.trials for entry in found[1]} if len(found) > 1 else None
-    return found[0], others
+    return found[0], [{entry.id: entry.trials for entry in other} for other in found[1:]]
 
 
 def text(summary: Mapping[str, Any]) -> str:
@@ -209,5 +219,31 @@ def text(summary: Mapping[str, Any]) -> str:
         lines.append(
             f"against the other policy ({other['success_rate']:.1%}): {other['difference']:+.1%} [{a:+.1%}, {b:+.1%}], "
             f"p = {other['p']:.3g} ({other['only_this']} trials only this one, {other['only_other']} only the other)"
+        )
+    for row in summary.get("policies", ()):
+        a, b = row["interval_95"]
+        lines.append(
+            f"  {row['letters']:4} {row['success_rate']:6.1%} [{a:.1%}, {b:.1%}]  {printable(row['policy'])}"
+        )
+    if "policies" in summary:
+        lines.append("policies that share a letter cannot be told apart (5 %, Holm)")
+    if "robustness" in summary:
+        lines.append("each group of randomization alone, against nothing but the starts varying:")
+    for row in summary.get("robustness", ()):
+        a, b = row["interval_95"]
+        cost = row.get("against_nothing")
+        lines.append(
+            f"  {row['group']:12} {row['success_rate']:6.1%} [{a:.1%}, {b:.1%}]"
+            + (f"  {cost['difference']:+.1%}, p = {cost['p']:.3g}" if cost else "")
+        )
+    if "speed" in summary:
+        lines.append("one setting changed (* no other one is both as successful and as fast):")
+    for row in summary.get("speed", ()):
+        a, b = row["interval_95"]
+        value = "" if row["value"] is None else f" {row['value']:g}"
+        seconds = row["seconds_to_success"]
+        lines.append(
+            f"{'*' if row['pareto'] else ' '} {row['setting'] + value:16} {row['success_rate']:6.1%} "
+            f"[{a:.1%}, {b:.1%}]  " + ("never" if seconds is None else f"{seconds:.2f} s to success")
         )
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.benchmarks.run import Entry
+from pipelines.benchmarks.protocol import Entry
 from pipelines.metaworld.episodes import BUILT_IN, MetaworldTrial, check_policy
 from pipelines.metaworld.suite import GOALS, SEEDS, task_names, version
 from randomization.workers import Factory
@@ -14,7 +14,7 @@ from sim2real.policies.load import policy_identity
 
 @dataclass(frozen=True)
 class MetaworldTrials:
-    """How a policy is tried on one task of Meta-World. Satisfies `run.Trials`."""
+    """How a policy is tried on one task of Meta-World. Satisfies `protocol.Trials`."""
 
     suite: str
     task: str

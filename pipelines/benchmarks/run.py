@@ -1,30 +1,35 @@
 """Running a benchmark: the same trials for every policy, kept safe as they come, and what they add up to.
 
 config.json          what it is: policy by content, suite, tasks, seed
-policy/TASK/         a sweep a task: the trials of the policy
-against/TASK/        of the one that it is compared with, on the same draws
+policy/              a sweep: the trials of the policy on all tasks
+against/             of the one that it is compared with, on the same draws (against-2/ and so on, of further ones)
+alone/GROUP/         of the policy, with one group of randomization alone
+speed/SETTING/       of the policy, with one setting changed
 trials.parquet       all of them, a row each
 summary.json         rates, intervals, tests, reasons
+clips/               how typical trials failed, as moving pictures
 """
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.benchmarks.comparisons import compared_with, profile_of
+from pipelines.benchmarks.outcomes import won
+from pipelines.benchmarks.protocol import Entry, Trials
+from pipelines.benchmarks.robustness import alone, counted, robustness
 from pipelines.benchmarks.sequential import Bet
-from pipelines.benchmarks.statistics import holm, mean_rate
+from pipelines.benchmarks.simulated import SimulatedTrials
+from pipelines.benchmarks.speed import changed, speed_against_quality
+from pipelines.benchmarks.statistics import interquartile_mean, mean_rate
 from pipelines.runs import claim, described
 from pipelines.sweeps.several import Several, numbered
-from randomization.comparison import compare
 from randomization.sweep import run_sweep
-from randomization.workers import Factory
 from sim2real.files import write_json
-from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
 
 if TYPE_CHECKING:
@@ -33,35 +38,9 @@ if TYPE_CHECKING:
     from randomization.sweep import Engine
 
 TRIALS, SUMMARY = "trials.parquet", "summary.json"
+OWN, OTHER = "policy", "against"
 LOOK = 10
 """Trials of each task between two looks of a benchmark that ends as soon as it can tell."""
-
-
-class Trials(Protocol):
-    """How a policy is tried on one task."""
-
-    @property
-    def policy(self) -> str:
-        """What the policy is called."""
-
-    def identity(self) -> dict[str, Any]:
-        """What decides how trials end, as JSON types."""
-
-    def draws(self, count: int) -> list[Draw]:
-        """The first so many trials; the k-th does not depend on the count."""
-
-    def recipe(self) -> Factory:
-        """A picklable recipe of trials, whose rows have `success`, `stage`, `failure`, `cause` and `seconds`."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One task of a benchmark: its name, what kind of task it is, and how the policy is tried on it."""
-
-    id: str
-    family: str
-    split: str
-    trials: Trials
 
 
 def run_benchmark(
@@ -72,7 +51,9 @@ def run_benchmark(
     split: str,
     trials: int,
     seed: int,
-    against: Mapping[str, Trials] | None = None,
+    against: Sequence[Mapping[str, Trials]] = (),
+    by_group: bool = False,
+    by_speed: bool = False,
     at_least: float | None = None,
     workers: int = 1,
     engine: "Engine | None" = None,
@@ -80,13 +61,19 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Run or go on with a benchmark in `out`; returns what summary.json says.
 
-    against: how another policy is tried, by task, on the same draws. at_least: end as soon as the trials tell whether
-    the mean success is above or below this (a bet, 5 %), at the latest after `trials`.
+    against: how other policies are tried, by task, on the same draws. by_group: each group of randomization alone
+    besides; by_speed: with settings changed that make a policy or the arm slower or faster. at_least: end as soon as
+    the trials tell whether the mean success is above or below this (a bet, 5 %), at the latest after `trials`.
     """
     bet = Bet(at_least) if at_least is not None else None
-    sides = {"policy": {entry.id: entry.trials for entry in entries}}
-    if against is not None:
-        sides["against"] = dict(against)
+    own = {entry.id: entry.trials for entry in entries}
+    others = {OTHER if k == 0 else f"{OTHER}-{k + 1}": dict(tasks) for k, tasks in enumerate(against)}
+    sides: dict[str, dict[str, Trials]] = {OWN: own, **others}
+    simulated = {name: tried for name, tried in own.items() if isinstance(tried, SimulatedTrials)}
+    if by_group:
+        sides |= {f"alone/{group}": dict(tasks) for group, tasks in alone(simulated).items()}
+    if by_speed:
+        sides |= {f"speed/{key}": dict(tasks) for key, tasks in changed(simulated).items()}
     identity = {
         "suite": suite,
         "split": split,
@@ -97,8 +84,9 @@ def run_benchmark(
         "suite": suite, "split": split, "tasks": len(entries), "trials": trials, "at_least": at_least,
         "policy": entries[0].trials.policy,
     }  # fmt: skip
-    if against is not None:
-        settings["against"] = next(iter(against.values())).policy
+    names = {side: _name_of(tasks) for side, tasks in others.items()}
+    if names:
+        settings["against"] = next(iter(names.values())) if len(names) == 1 else list(names.values())
     claim(out, described("benchmark", seed=seed, settings=settings, identity=identity))
     rows: dict[str, dict[str, pa.Table]] = {side: {} for side in sides}
     verdict, used = "open", 0
@@ -107,16 +95,31 @@ def run_benchmark(
         for side, tasks in sides.items():
             rows[side] = _trials(tasks, out / side, count, seed, workers, engine, progress)
         if bet is not None:
-            rounds = np.mean([_won(table) for table in rows["policy"].values()], axis=0)
+            rounds = np.mean([won(table) for table in rows[OWN].values()], axis=0)
             verdict, used = bet.verdict(rounds.tolist())
             if verdict != "open":
                 break
     _write(out / TRIALS, entries, rows)
-    summary = summarize(entries, rows, suite=suite, split=split)
+    summary = summarize(entries, rows[OWN], suite=suite, split=split)
+    if others:
+        compared = [(names[side], rows[side]) for side in others]
+        summary |= compared_with(entries, entries[0].trials.policy, rows[OWN], compared)
+    if by_group:
+        found = {side.removeprefix("alone/"): rows[side] for side in sides if side.startswith("alone/")}
+        summary["robustness"] = robustness(rows[OWN], found, counted(list(simulated.values())))
+    if by_speed:
+        found = {side.removeprefix("speed/"): rows[side] for side in sides if side.startswith("speed/")}
+        summary["speed"] = speed_against_quality(
+            rows[OWN], found, {names[side]: rows[side] for side in others}
+        )
     if bet is not None:
         summary["at_least"] = {"rate": at_least, "verdict": verdict, "rounds": used, "alpha": bet.alpha}
     write_json(out / SUMMARY, summary)
     return summary
+
+
+def _name_of(tasks: Mapping[str, Trials]) -> str:
+    return next(iter(tasks.values())).policy
 
 
 def _trials(
@@ -141,10 +144,6 @@ def _trials(
     return {name: table.filter(pc.equal(pc.field("task"), name)) for name in tasks}
 
 
-def _won(table: "pa.Table") -> np.ndarray:
-    return np.asarray(table["success"].to_numpy(zero_copy_only=False), dtype=bool)
-
-
 def _write(path: Path, entries: Sequence[Entry], rows: Mapping[str, Mapping[str, "pa.Table"]]) -> None:
     """All trials in one table: policy, task, trial, outcome. What was drawn stays with the sweeps."""
     import pyarrow as pa
@@ -166,20 +165,19 @@ def _write(path: Path, entries: Sequence[Entry], rows: Mapping[str, Mapping[str,
 
 
 def summarize(
-    entries: Sequence[Entry], rows: Mapping[str, Mapping[str, "pa.Table"]], *, suite: str, split: str
+    entries: Sequence[Entry], own: Mapping[str, "pa.Table"], *, suite: str, split: str
 ) -> dict[str, Any]:
     """What the trials add up to, as JSON types."""
-    own = rows["policy"]
-    won = {entry.id: int(_won(own[entry.id]).sum()) for entry in entries}
+    good = {entry.id: int(won(own[entry.id]).sum()) for entry in entries}
     of = {entry.id: own[entry.id].num_rows for entry in entries}
-    mean = mean_rate(list(won.values()), list(of.values()))
+    mean = mean_rate(list(good.values()), list(of.values()))
     per_task = [_task_summary(entry, own[entry.id]) for entry in entries]
     families: dict[str, list[str]] = {}
     for entry in entries:
         families.setdefault(entry.family, []).append(entry.id)
     per_family = []
     for family, names in families.items():
-        rate = mean_rate([won[name] for name in names], [of[name] for name in names])
+        rate = mean_rate([good[name] for name in names], [of[name] for name in names])
         per_family.append(
             {
                 "family": family,
@@ -204,21 +202,23 @@ def summarize(
         "hardest": [task["id"] for task in hardest if task["successes"] < task["trials"]],
         "failures": dict(causes.most_common()),
     }
-    if "against" in rows:
-        summary["against"] = _against(entries, own, rows["against"])
+    if len(entries) > 1:
+        rates = [good[name] / of[name] for name in good]
+        summary["interquartile_mean"] = interquartile_mean(rates)
+        summary["profile"] = profile_of(rates)
     return summary
 
 
 def _task_summary(entry: Entry, table: "pa.Table") -> dict[str, Any]:
-    won = int(_won(table).sum())
+    good = int(won(table).sum())
     stages = Counter(stage for stage in table["stage"].to_pylist() if stage)
     causes = Counter(_causes(table))
     return {
         "id": entry.id,
         "family": entry.family,
         "trials": table.num_rows,
-        "successes": won,
-        "wilson_95": list(wilson_interval(won, table.num_rows)),
+        "successes": good,
+        "wilson_95": list(wilson_interval(good, table.num_rows)),
         "stage_reached": dict(stages.most_common()),
         "failure": dict(causes.most_common()),
     }
@@ -229,32 +229,8 @@ def _causes(table: "pa.Table") -> list[str]:
     failures = table["failure"].to_pylist()
     causes = table["cause"].to_pylist() if "cause" in table.column_names else [None] * len(failures)
     return [
-        cause or "error" for cause, failure, won in zip(causes, failures, _won(table)) if not won and failure
+        cause or "error" for cause, failure, good in zip(causes, failures, won(table)) if not good and failure
     ]
-
-
-def _against(
-    entries: Sequence[Entry], own: Mapping[str, "pa.Table"], other: Mapping[str, "pa.Table"]
-) -> dict[str, Any]:
-    """This policy against the other one, pair by pair: over all tasks, and task by task with Holm's correction."""
-    pairs = {e.id: (_won(other[e.id]), _won(own[e.id])) for e in entries}
-    before, after = (np.concatenate([pair[k] for pair in pairs.values()]) for k in (0, 1))
-    together = compare(before, after)
-    each = {name: compare(*pair) for name, pair in pairs.items()}
-    corrected = holm([c.p_value for c in each.values()]) if len(each) > 1 else [together.p_value]
-    mean = mean_rate([int(a.sum()) for a, _ in pairs.values()], [len(a) for a, _ in pairs.values()])
-    return {
-        "difference": together.difference,
-        "interval_95": [together.low, together.high],
-        "p": together.p_value,
-        "method": "paired by draw: McNemar exact, interval of Bonett and Price",
-        "success_rate": mean.value,
-        "only_this": together.only_b,
-        "only_other": together.only_a,
-        "per_task": [
-            {"id": name, "difference": c.difference, "p": p} for (name, c), p in zip(each.items(), corrected)
-        ],
-    }
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks.diagnosis import Trace, diagnose
 from pipelines.sweeps.plan import SweepPlan, TaskRollout, row_of
+from randomization.space import BoundSpace
 from randomization.workers import Factory
+from sim2real.identity import content_hash
 from sim2real.parameters import Draw
+
+if TYPE_CHECKING:
+    from sim2real.policies.protocol import Policy
+    from sim2real.simulation.world import World
 
 
 @dataclass(frozen=True)
@@ -17,9 +24,12 @@ class Trial:
     recipe: TaskRollout
 
     def __call__(self) -> Callable[[Draw], dict[str, Any]]:
+        return self.trials(*self.recipe.open())
+
+    def trials(self, world: "World", policy: "Policy") -> Callable[[Draw], dict[str, Any]]:
+        """The function that runs one draw with this policy in this world."""
         from sim2real.simulation.rollout import rollout
 
-        world, policy = self.recipe.open()
         assert world.task is not None
         task, robot = world.task, world.robot
 
@@ -37,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SimulatedTrials:
-    """How the policy of a plan is tried on its task. Satisfies `run.Trials`."""
+    """How the policy of a plan is tried on its task. Satisfies `protocol.Trials`."""
 
     plan: SweepPlan
 
@@ -46,12 +56,21 @@ class SimulatedTrials:
         return self.plan.policy
 
     def identity(self) -> dict[str, Any]:
-        return self.plan.identity(self.plan.bind())
+        return self.plan.identity(self._bound)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of `identity`, for trials that are derived from these."""
+        return content_hash(self.identity())
+
+    @cached_property
+    def _bound(self) -> BoundSpace:
+        return self.plan.bind()
 
     def draws(self, count: int) -> list[Draw]:
         # Independent draws: that is what intervals and tests take trials for.
         plan = replace(self.plan, draws=count, design="independent")
-        return plan.make_draws(plan.bind())[0]
+        return plan.make_draws(self._bound)[0]
 
     def recipe(self) -> Factory:
         return Trial(self.plan.factory)

@@ -17,13 +17,19 @@ EXAMPLES = """  sim2real benchmark --policy runs/lift/policy.onnx --trials 200 -
   sim2real benchmark --policy runs/tuned/policy.onnx --against runs/lift/policy.onnx --trials 200 --out runs/better
   sim2real benchmark --policy expert --suite tasks --trials 50 --out runs/experts
   sim2real benchmark --policy runs/lift/policy.onnx --at-least 0.9 --trials 400 --out runs/enough  # ends when clear
+  sim2real benchmark --policy runs/lift/policy.onnx --robustness --out runs/alone     # each randomization alone
   sim2real benchmark --policy runs/mt10/policy.onnx --suite metaworld-mt10 --trials 50 --out runs/mt10-measured
   sim2real benchmark --plan --from 0.8 --to 0.9"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "policy")
-    parser.add_argument("--against", metavar="P", help="another policy, tried on the same draws")
+    parser.add_argument(
+        "--against",
+        metavar="P",
+        action="append",
+        help="another policy, tried on the same draws; may be repeated",
+    )
     add(parser, task={"action": "append", "help": "may be repeated (default: the policy's own)"})
     parser.add_argument(
         "--suite",
@@ -37,6 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="P",
         help="end as soon as it is clear whether the mean success is above P",
+    )
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also with each group of randomization alone: servo, sensing, delay, objects, camera, …",
+    )
+    parser.add_argument(
+        "--speed",
+        action="store_true",
+        help="also with shorter chunks, lower rates, more latency, a slower arm, one at a time",
+    )
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=3,
+        metavar="N",
+        help="moving pictures of so many causes of failure (%(default)s)",
     )
     add(parser, "robot", "space", "twin", "seed", "sees", "workers")
     parser.add_argument(
@@ -89,6 +112,9 @@ def run(args: argparse.Namespace) -> int:
         twin=args.twin,
         sees=args.sees,
         at_least=args.at_least,
+        robustness=args.robustness,
+        speed=args.speed,
+        clips=args.clips,
         workers=args.workers,
         engine=args.engine,
     )

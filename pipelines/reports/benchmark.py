@@ -1,6 +1,7 @@
 """The report of a benchmark: how often, on what, why not, and whether it is better than another."""
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,16 @@ def sections(directory: Path) -> list[Section]:
         result.append(_tasks(summary))
     if summary["failures"]:
         result.append(_failures(summary))
+    if summary.get("clips"):
+        result.append(_clips(directory, summary["clips"]))
     if "against" in summary:
         result.append(_against(summary))
+    if "policies" in summary:
+        result.append(_policies(summary["policies"]))
+    if "robustness" in summary:
+        result.append(_robustness(summary["robustness"]))
+    if "speed" in summary:
+        result.append(_speed(summary["speed"]))
     return result
 
 
@@ -112,6 +121,124 @@ def _failures(summary: Mapping[str, Any]) -> Section:
     ]
     section.table(stages, folded="How far trials came")
     return section
+
+
+def _clips(directory: Path, clips: Sequence[Mapping[str, Any]]) -> Section:
+    """Moving pictures of typical failures; those whose file is gone are left out."""
+    section = Section("How it looked")
+    images = []
+    for clip in clips:
+        file = directory / clip["file"]
+        if file.is_file() and file.suffix == ".gif" and file.resolve().is_relative_to(directory.resolve()):
+            uri = "data:image/gif;base64," + base64.b64encode(file.read_bytes()).decode()
+            words = f"{clip['cause']}: {clip['task']}, trial {clip['trial']}"
+            images.append((uri, f"Moving picture of a failed trial, {words}", words))
+    if images:
+        section.figures(images)
+    section.text("One failed trial of each of the most frequent causes, replayed from its draw.", "note")
+    return section
+
+
+def _policies(rows: Sequence[Mapping[str, Any]]) -> Section:
+    section = Section("All policies")
+    section.table(
+        [
+            {
+                "policy": row["policy"],
+                "success": f"{row['success_rate']:.1%}",
+                "95 % interval": "{:.1%} – {:.1%}".format(*row["interval_95"]),
+                "letters": row["letters"],
+            }
+            for row in rows
+        ]
+    )
+    section.text(
+        "Policies that share a letter cannot be told apart (McNemar's exact test of every pair, Holm's correction, "
+        "5 %).",
+        "note",
+    )
+    if all("profile" in row for row in rows):
+        thresholds = [100 * point[0] for point in rows[0]["profile"]]
+        section.figure(
+            draw.lines(
+                thresholds,
+                [(row["policy"], [100 * point[1] for point in row["profile"]]) for row in rows],
+                x_label="success, %", y_label="tasks above it, %",
+            ),
+            "Performance profiles: the share of tasks whose success is above each level.",
+            "Performance profiles: the higher, the better.",
+        )  # fmt: skip
+    return section
+
+
+def _robustness(rows: Sequence[Mapping[str, Any]]) -> Section:
+    section = Section("Which randomization costs how much")
+    section.text(
+        "The trials again, each with one group of parameters varying and all others at their nominal values. The "
+        "starts are those of the whole benchmark, so differences are paired."
+    )
+    table = []
+    for row in rows:
+        cost = row.get("against_nothing")
+        table.append(
+            {
+                "varies": "starts alone" if row["group"] == "nothing" else row["group"],
+                "parameters": row["parameters"],
+                "success": f"{row['success_rate']:.1%}",
+                "95 % interval": "{:.1%} – {:.1%}".format(*row["interval_95"]),
+                "against starts alone": f"{cost['difference']:+.1%}" if cost else "",
+                "its interval": "{:+.1%} – {:+.1%}".format(*cost["interval_95"]) if cost else "",
+                "p (Holm)": f"{cost['p']:.2g}" if cost else "",
+            }
+        )
+    section.table(table)
+    return section
+
+
+def _speed(rows: Sequence[Mapping[str, Any]]) -> Section:
+    section = Section("Speed against quality")
+    shown = [row for row in rows if row["seconds_to_success"] is not None]
+    if shown:
+        with draw.Canvas(7.6, 3.4) as canvas:
+            axes = canvas.axes[0]
+            for row in shown:
+                color = draw.ACCENT if row["pareto"] else draw.SOFT
+                axes.plot([row["seconds_to_success"]], [row["success_rate"]], "o", color=color, markersize=6)
+                axes.annotate(
+                    _setting(row), (row["seconds_to_success"], row["success_rate"]), fontsize=7,
+                    xytext=(5, 4), textcoords="offset points",
+                )  # fmt: skip
+            axes.set_xlabel("median time to success, s")
+            axes.set_ylabel("success")
+        section.figure(
+            canvas.uri,
+            "Success over the time to success, one point a setting; the front is in colour.",
+            "In colour: no other setting is both as successful and as fast.",
+        )
+    section.table(
+        [
+            {
+                "setting": _setting(row),
+                "success": f"{row['success_rate']:.1%}",
+                "95 % interval": "{:.1%} – {:.1%}".format(*row["interval_95"]),
+                "s to success": row["seconds_to_success"],
+                "on the front": row["pareto"],
+            }
+            for row in rows
+        ]
+    )
+    return section
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    value = row["value"]
+    if value is None:
+        return str(row["setting"])
+    if row["setting"] == "chunk":
+        return "one action of a chunk" if value == 0 else f"{value:.0%} of a chunk"
+    if row["setting"] == "latency":
+        return f"latency {1000 * value:.0f} ms"
+    return f"{row['setting']} {value:.0%}"
 
 
 def _against(summary: Mapping[str, Any]) -> Section:

@@ -70,7 +70,7 @@ def test_trials_go_on_where_they_ended(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_better_policy_is_found_better(tmp_path: Path) -> None:
     found = benchmark(
-        "expert", "reach", against="zero", trials=8, out=tmp_path / "b", workers=0, progress=False
+        "expert", "reach", against="zero", trials=8, out=tmp_path / "b", workers=0, clips=0, progress=False
     )
     other = found.summary["against"]
     assert other["difference"] > 0.8 and other["p"] < 0.05
@@ -81,7 +81,7 @@ def test_a_better_policy_is_found_better(tmp_path: Path) -> None:
 
 def test_it_ends_when_the_trials_tell(tmp_path: Path) -> None:
     found = benchmark(
-        "zero", "reach", at_least=0.6, trials=200, out=tmp_path / "b", workers=0, progress=False
+        "zero", "reach", at_least=0.6, trials=200, out=tmp_path / "b", workers=0, clips=0, progress=False
     )
     assert found.summary["at_least"]["verdict"] == "below"
     assert found.trials < 60

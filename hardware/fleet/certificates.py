@@ -6,6 +6,7 @@ P-256 keys throughout, which every TLS library speaks. A robot's folder holds `r
 
 import datetime
 import ipaddress
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ class Authority:
         self.folder = folder
         if create and not (folder / "ca.crt").exists():
             key = _new_key()
-            name = _name("sim2real fleet")
+            # Named by chance, so that another fleet's certificate is told to be of an unknown issuer.
+            name = _name(f"sim2real fleet {secrets.token_hex(4)}")
             certificate = (
                 _builder(name, name, key.public_key(), AUTHORITY_DAYS)
                 .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

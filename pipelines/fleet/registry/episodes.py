@@ -1,7 +1,7 @@
 """What robots tell: kept once each, however often it comes."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines.fleet.registry import sql, tables
@@ -14,13 +14,17 @@ from sim2real.text import printable
 class Episodes(Robots):
     """The registry's episodes and events."""
 
-    def ingest(self, batches: Iterable[tuple[str, str, Sequence[Arrived]]]) -> int:
+    def ingest(
+        self,
+        batches: Iterable[tuple[str, str, Sequence[Arrived]]],
+        known: Mapping[str, RobotRecord] | None = None,
+    ) -> int:
         """Keep (robot, outbox, messages) in one transaction. Returns how many were new: what came before is not
-        kept twice. When this returns they are on the disk.
+        kept twice. When this returns they are on the disk. `known`: the enrolled robots, where they are known already.
 
         Raises UserError for a robot that is not enrolled, Sim2RealError as the database does: nothing is kept then.
         """
-        robots = {robot.name: robot for robot in self.robots()}
+        robots = {robot.name: robot for robot in self.robots()} if known is None else known
         now = round(time.time(), 3)
         rows: dict[str, list[dict[str, Any]]] = {"episodes": [], "events": []}
         for name, outbox, messages in batches:

@@ -1,0 +1,1 @@
+"""The hub: answers robots, keeps what they tell, offers what they are to run."""

@@ -1,0 +1,258 @@
+"""The hub of a fleet: one process beside the store, that robots ask.
+
+Zenoh's threads take questions in and check them; one thread keeps what came, many questions in one transaction, and
+answers when it is on the disk. What is refused is one line in the log.
+"""
+
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hardware.fleet.certificates import Authority
+from hardware.fleet.link import Endpoint, key, open_hub
+from hardware.fleet.messages import PIECE, Answer, Batch, Refused, Request
+from pipelines.fleet.hub.desk import Desk
+from pipelines.fleet.registry.records import Arrived, Reported
+from pipelines.fleet.registry.registry import Registry
+from sim2real.errors import Sim2RealError
+from sim2real.text import printable
+
+AT_ONCE = 500
+"""Questions answered by one transaction at most."""
+WAITING = 20_000
+"""Questions that may wait; further ones are asked again by their robots."""
+LOOK = 0.5
+"""s between two looks at what robots are to be told, and between two notes of their heartbeats."""
+ANOTHER = 3.0
+"""s after which another agent may speak for a robot whose former one has fallen silent."""
+AGAIN = 30.0
+"""s in which a refusal is not logged twice."""
+FILES = 4
+"""Policy files kept in memory."""
+
+Asked = tuple[str, Batch, Any]
+
+
+class Hub:
+    """Answers as soon as it is made; `run` keeps until `stop`. Raises Sim2RealError where it cannot listen."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        listen: Sequence[Endpoint],
+        hosts: Sequence[str] = (),
+        log: Callable[[str], None] = print,
+    ) -> None:
+        self.registry = registry
+        self.log = log
+        self._listen = list(listen)
+        self._hosts = [*dict.fromkeys([*(endpoint.host for endpoint in listen), *hosts])]
+        self._asked: queue.Queue[Asked] = queue.Queue(WAITING)
+        self._reports: dict[str, tuple[float, Reported]] = {}
+        self._speakers: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._broken = False
+        self._stop = threading.Event()
+        self.kept = 0
+        """Messages that were new."""
+        self.desk = Desk.look(registry)
+        self._session: Any = None
+        self._open()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self) -> None:
+        """Keep and answer until `stop`."""
+        watcher = threading.Thread(target=self._watch, name="fleet desk", daemon=True)
+        watcher.start()
+        while not self._stop.is_set():
+            self._keep()
+        watcher.join(timeout=10)
+        self._session.close()
+        self._note_reports()
+
+    # The link
+
+    def _open(self) -> None:
+        names = sorted(self.desk.robots)
+        tls = None
+        if any(endpoint.scheme == "tls" for endpoint in self._listen):
+            authority = Authority(Path(self.registry.store) / "ca", create=True)
+            tls = (authority.folder / "ca.crt", *authority.hub(self._hosts))
+        self._session = open_hub(self._listen, tls, names)
+        self._serving = [
+            declared
+            for name in names
+            for declared in (
+                self._session.declare_queryable(key(name, "in"), self._hear),
+                self._session.declare_queryable(key(name, "policy"), self._give),
+                self._session.liveliness().declare_subscriber(
+                    key(name, "alive"), self._presence, history=True
+                ),
+            )
+        ]
+
+    def _watch(self) -> None:
+        """Look again at what robots are to be told, and serve those that were enrolled meanwhile."""
+        while not self._stop.wait(LOOK):
+            try:
+                self._note_reports()
+                desk = Desk.look(self.registry)
+                new = set(desk.robots) - set(self.desk.robots)
+                self.desk = desk
+                if new:
+                    self.log(f"enrolled: {', '.join(sorted(new))}")
+                    self._session.close()
+                    self._open()
+            except Sim2RealError as error:
+                self._tell(f"cannot look into the registry: {error}")
+
+    def _presence(self, sample: Any) -> None:
+        name = str(sample.key_expr).split("/")[1]
+        here = str(sample.kind).endswith("PUT")
+        self.log(f"{name} is {'here' if here else 'gone'}")
+        if not here:
+            with self._lock:
+                self._speakers.pop(name, None)
+                last = self._reports.get(name)
+                robot = self.desk.robots.get(name)
+                policy = last[1].policy if last else robot.policy if robot else None
+                when = last[0] if last else (robot.last_seen if robot and robot.last_seen else time.time())
+                self._reports[name] = (when, Reported("offline", policy))
+
+    # Questions
+
+    def _hear(self, query: Any) -> None:
+        name = str(query.key_expr).split("/")[1]
+        try:
+            batch = Batch.decode(bytes(query.payload) if query.payload is not None else b"")
+            self._check_speaker(name, batch)
+        except Refused as error:
+            self._tell(f"refused from {name}: {error}")
+            _reply(query, Answer(refused=str(error), sequence=error.sequence).encode())
+            return
+        try:
+            self._asked.put_nowait((name, batch, query))
+        except queue.Full:
+            self._tell("more is asked than can be answered; robots will ask again")
+
+    def _check_speaker(self, name: str, batch: Batch) -> None:
+        """Raise Refused unless this agent may speak for the robot now."""
+        robot = self.desk.robots.get(name)
+        if robot is None:
+            raise Refused(f"no robot '{name}' is enrolled")
+        if robot.fingerprint and batch.certificate != robot.fingerprint:
+            raise Refused(
+                f"the certificate {batch.certificate[:12]} is not the one that '{name}' was last enrolled with "
+                f"({robot.fingerprint[:12]})"
+            )
+        now = time.monotonic()
+        with self._lock:
+            session, when = self._speakers.get(name, (batch.session, now))
+            if session != batch.session and now - when < ANOTHER:
+                raise Refused(f"another agent speaks for '{name}' already")
+            self._speakers[name] = (batch.session, now)
+
+    def _give(self, query: Any) -> None:
+        """A piece of a policy file."""
+        try:
+            request = Request.decode(bytes(query.payload) if query.payload is not None else b"")
+            content = self._content(request.digest)
+        except (Refused, Sim2RealError) as error:
+            self._tell(f"refused to {str(query.key_expr).split('/')[1]}: {error}")
+            _reply(query, b"")
+            return
+        _reply(query, content[request.offset : request.offset + PIECE])
+
+    def _content(self, digest: str) -> bytes:
+        with self._lock:
+            if digest in self._files:
+                self._files.move_to_end(digest)
+                return self._files[digest]
+        content = self.registry.content(self.registry.policy(digest).digest)
+        with self._lock:
+            self._files[digest] = content
+            while len(self._files) > FILES:
+                self._files.popitem(last=False)
+        return content
+
+    # Keeping
+
+    def _keep(self) -> None:
+        """Keep what was asked, in one transaction, and answer."""
+        try:
+            asked = [self._asked.get(timeout=0.2)]
+        except queue.Empty:
+            return
+        while len(asked) < AT_ONCE:
+            try:
+                asked.append(self._asked.get_nowait())
+            except queue.Empty:
+                break
+        desk = self.desk
+        batches = [
+            (name, batch.outbox, [Arrived(m.sequence, m.kind, m.time, m.body) for m in batch.messages])
+            for name, batch, _ in asked
+            if batch.messages
+        ]
+        try:
+            if batches:
+                self.kept += self.registry.ingest(batches, desk.robots)
+            if self._broken:
+                self.log("what comes is kept again")
+            self._broken = False
+        except Sim2RealError as error:
+            # Nothing of it was kept, so that nothing is acknowledged; the robots have it still.
+            self._broken = True
+            self._tell(f"what comes cannot be kept: {error}")
+            for _, _, query in asked:
+                _reply(query, Answer(refused="the hub cannot write what comes").encode())
+            return
+        now = time.time()
+        for name, batch, query in asked:
+            with self._lock:
+                report = Reported(batch.state, batch.policy, batch.firmware, batch.camera, batch.details)
+                self._reports[name] = (now, report)
+            robot = desk.robots[name]
+            answer = Answer(
+                acknowledged=batch.messages[-1].sequence if batch.messages else None,
+                offer=desk.offers.get(name),
+                stop=robot.stop,
+            )
+            _reply(query, answer.encode())
+
+    def _note_reports(self) -> None:
+        with self._lock:
+            reports, self._reports = self._reports, {}
+        try:
+            self.registry.seen(reports)
+        except Sim2RealError as error:
+            self._tell(f"heartbeats cannot be noted: {error}")
+
+    def _tell(self, text: str) -> None:
+        """One line, not again within half a minute."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged.get(text, -AGAIN) < AGAIN:
+                return
+            if len(self._logged) > 1000:
+                self._logged.clear()
+            self._logged[text] = now
+        self.log(printable(text, 500))
+
+
+def _reply(query: Any, payload: bytes) -> None:
+    """Answer; who asked may be gone by now, and will ask again."""
+    try:
+        query.reply(query.key_expr, payload)
+        query.drop()
+    except Exception:
+        # Whatever zenoh says: nobody waits for this answer any more.
+        pass

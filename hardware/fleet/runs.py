@@ -84,10 +84,12 @@ def results(
 ) -> Iterator[tuple[str, list[dict[str, Any]], float, tuple[str, ...]]]:
     """(name, episodes as messages, time, faults) of each run in `folder` that is not `known` and has a result."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name not in known)
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
     except OSError:
         return
     for name in names:
+        if name in known:
+            continue
         path = folder / name / "result.json"
         try:
             if path.stat().st_size > LARGEST:

@@ -98,7 +98,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
 def leave_result(folder: Path, name: str, **trial: Any) -> None:
     """What a run of `deploy` leaves, as far as an agent reads it."""
     rows = [{"episode": 0, "success": True, "judge": "estimate", "seconds": 3.0, "interventions": 0, **trial}]
-    part = folder / f"{name}.part"
+    part = folder / f".{name}.part"
     part.mkdir(parents=True)
     (part / "result.json").write_text(json.dumps({"task": "reach", "trials": rows, "faults": []}))
     part.rename(folder / name)

@@ -99,6 +99,7 @@ def pretrain(
     suite: str | None = None,
     split: str | None = None,
     tasks: Sequence[str] | None = None,
+    balance: float | None = None,
     evaluate: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
@@ -128,7 +129,7 @@ def pretrain(
         keep=keep,
         backgrounds=None if backgrounds is None else tuple(map(str, backgrounds)),
     )
-    many = _given(split=split, tasks=None if tasks is None else tuple(tasks))
+    many = _given(split=split, tasks=None if tasks is None else tuple(tasks), balance=balance)
     what = suite if task is None else task_name(task)
     if what is None or (task is not None and suite is not None):
         raise UserError("give a task, or suite= for one policy for many tasks")

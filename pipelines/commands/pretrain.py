@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="with --suite: only these, '*_in_bowl' (all of the split)",
     )
+    parser.add_argument(
+        "--balance",
+        type=float,
+        metavar="F",
+        help="with --suite: share of a round's episodes that goes where the policy failed (0.7)",
+    )
     add(parser, task={"help": "reach, push, lift, place, stack or module:Class"})
     add(parser, "object", "out", "robot", "space", "twin", "cameras")
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")

@@ -33,10 +33,10 @@ from sim2real.robot import Robot
 from sim2real.task import Task
 from sim2real.tasks.suite.registry import load_suite
 
+GOALS = "goals"
+"""The kind of network that reads a goal's parts as tokens."""
 BLOCK = 3
 """Episodes of a task in a row: opening a world takes about as long as one."""
-LEAST = 0.3
-"""Share of a round's episodes that goes to all tasks alike; the rest goes where the policy failed."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,27 @@ class SuiteSettings(PretrainSettings):
     """Everything that decides a policy that was pretrained on a suite, whose name is `task`.
 
     `tasks`: patterns of ids, "table/*_in_bowl" (all when empty); `split`: one of the suite's splits; `token` and
-    `heads` of the network's attention.
+    `heads` of the network's attention; `balance`: the share of a round's episodes that goes where the policy failed in
+    the one before, the rest goes to all tasks alike.
     """
 
     episodes: int = 2640
     rounds: int = 6
     epochs: int = 60
     batches: int = 300
-    network: str = "goals"
+    network: str = GOALS
     width: int = 384
     evaluate: int = 264
     tasks: tuple[str, ...] = ()
     split: str = "seen"
     token: int = 128
     heads: int = 4
+    balance: float = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.balance < 1:
+            raise UserError(f"the share of balance lies in 0..1 (not 1), got {self.balance}")
         object.__setattr__(self, "tasks", tuple(self.tasks))
         if self.expert != "expert":
             raise UserError(
@@ -101,8 +105,10 @@ class SuiteSettings(PretrainSettings):
         joints = task.features[0].size
         return (*standard_features(("joint_position", "joint_command"), joints), Feature(ENTRY, SIZE))
 
-    def network_options(self, task: Task) -> dict[str, Any]:
-        return super().network_options(task) | {"token": self.token, "heads": self.heads}
+    def network_options(self, task: Task | None = None) -> dict[str, Any]:
+        """`token` and `heads` are those of networks that have tokens."""
+        own = {"token": self.token, "heads": self.heads} if self.network == GOALS else {}
+        return {"width": self.width, "depth": self.depth} | own
 
     def course(self) -> "SuiteCourse":
         return SuiteCourse(self)
@@ -149,9 +155,8 @@ class SuiteCourse(Course):
 
     def arguments(self) -> dict[str, Any]:
         s = self.settings
-        options = {"width": s.width, "depth": s.depth, "token": s.token, "heads": s.heads}
         named = [(feature.name, feature.size) for feature in self.features]
-        return network_arguments(s.network, named, self.robot, HORIZON, options)
+        return network_arguments(s.network, named, self.robot, HORIZON, s.network_options())
 
     def identity(self) -> dict[str, Any]:
         known = load_suite(self.settings.task)
@@ -230,10 +235,10 @@ class SuiteCourse(Course):
             for won, of in [counts.get(name, (0, 0))]
         }
         total = sum(failed.values())
-        alike = LEAST * episodes / len(self.plans)
+        balance = self.settings.balance
+        alike = (1 - balance) * episodes / len(self.plans)
         return {
-            name: max(2, round(alike + (1 - LEAST) * episodes * share / total))
-            for name, share in failed.items()
+            name: max(2, round(alike + balance * episodes * share / total)) for name, share in failed.items()
         }
 
     def measure(self, policy: Path, workers: int) -> dict[str, Any]:

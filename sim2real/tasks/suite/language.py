@@ -26,7 +26,8 @@ from sim2real.predicates import (
     Pressed,
     Raised,
     Turned,
-)  # fmt: skip
+)
+from sim2real.tasks.suite.phrasing import plain
 from sim2real.text import printable
 
 MOST_CHARACTERS, MOST_PARTS = 300, 3
@@ -36,16 +37,24 @@ OPEN, CLOSE, PRESS, TURN = "open", "close", "press", "turn"
 OF_JOINTS = (OPEN, CLOSE, PRESS, TURN)
 VERBS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("put", "place", "set", "lay", "drop", "move", "bring", "stack", "stow", "deposit", "leave"), PUT
+        (
+            "put", "place", "set", "lay", "drop", "move", "bring", "stack", "stow", "deposit", "leave", "position",
+            "carry", "stand", "transfer", "get", "relocate", "shift", "toss", "throw", "balance", "pile", "hide", "tidy",
+            "deliver", "store", "pop", "arrange", "roll", "rest", "park", "dump", "collect", "gather", "load", "serve",
+            "sit", "send", "locate", "keep", "return", "fit",
+        ),
+        PUT,
     ),
-    **dict.fromkeys(("push", "slide", "shove", "nudge"), PUSH),
+    **dict.fromkeys(("push", "slide", "shove", "nudge", "drag"), PUSH),
     **dict.fromkeys(("insert", "plug", "thread", "stick"), INSERT),
     **dict.fromkeys(("open", "pull"), OPEN),
     **dict.fromkeys(("close", "shut"), CLOSE),
     **dict.fromkeys(("press", "hit"), PRESS),
     **dict.fromkeys(("turn", "rotate", "flip", "swing", "switch"), TURN),
-    **dict.fromkeys(("lift", "raise", "pick", "grab", "take", "grasp", "hold"), LIFT),
-}
+    **dict.fromkeys(
+        ("lift", "raise", "pick", "grab", "take", "grasp", "hold", "hoist", "elevate", "heave", "seize"), LIFT
+    ),
+}  # fmt: skip
 """What each verb asks the hand to do."""
 
 WHERE: tuple[tuple[str, str], ...] = (
@@ -83,7 +92,6 @@ LARGE, SMALL = ("big", "bigger", "large", "larger"), ("small", "smaller", "littl
 FILLERS = frozenset(
     "the a an please now carefully gently then up down it them that one robot arm could can you would kindly".split()
 ) - {"can"}  # fmt: skip
-_POLITE = re.compile(r"^(please|could you|can you|would you|kindly|now|robot)[, ]+", re.I)
 
 
 AMOUNTS: tuple[tuple[str, float], ...] = (
@@ -115,14 +123,11 @@ def understand(sentence: str, objects: Sequence[ObjectSpec]) -> tuple[Predicate,
         raise UserError(
             f"an instruction is a sentence of up to {MOST_CHARACTERS} characters, got {len(words)}"
         )
-    words = re.sub(r"[.!?]+$", "", words)
-    while _POLITE.match(words):
-        words = _POLITE.sub("", words)
     specs = {spec.name: spec for spec in objects}
     parts: list[Predicate] = []
     constraints: list[Predicate] = []
     before: list[str] = []
-    for text in _clauses(words):
+    for text in plain(words, tuple(VERBS), tuple(phrase for phrase, _ in WHERE)):
         clause = _clause(text)
         moved = before if _is_pronoun(clause.objects) else _several(clause.objects, objects)
         if not moved:
@@ -151,18 +156,12 @@ def said(spec: ObjectSpec) -> str:
     return f"the {colour}{NOUNS[spec.kind][0]}"
 
 
-def _clauses(words: str) -> list[str]:
-    """The sentence cut where another verb begins."""
-    cut = re.split(rf"(?:,? and then |,? then |,? and |; ?|, )(?=(?:{'|'.join(VERBS)})\b)", words)
-    return [part.strip(" ,") for part in cut if part.strip(" ,")]
-
-
 def _clause(text: str) -> _Clause:
     first, _, rest = text.partition(" ")
     if first not in VERBS:
         raise UserError(
             f"'{printable(first)}' is nothing that the arm can do{nearest(first, VERBS)}; an instruction begins with "
-            f"one of {', '.join(VERBS)}"
+            f"a verb like {', '.join(dict.fromkeys(VERBS.values()))}"
         )
     verb = VERBS[first]
     rest = re.sub(r"^(up|down)\b ?", "", rest)
@@ -202,8 +201,6 @@ def _part(
     kind = specs[target].kind
     if kind in ("socket", "pole") and (clause.verb == INSERT or clause.where in ("in", "on", "to")):
         return Inserted(name, target)
-    if clause.verb == INSERT:
-        raise UserError(f"nothing is inserted into {said(specs[target])}; {_possible(objects)}")
     if clause.where in ("left", "right", "behind", "before"):
         return Near(name, target, clause.where)
     if clause.where == "near":
@@ -269,10 +266,11 @@ def _one(phrase: str, objects: Sequence[ObjectSpec]) -> str:
             (max if any(word in LARGE for word in words) else min)(found, key=lambda spec: max(spec.extent))
         ]
     if len(found) > 1:
-        # Who says a name of its own means that thing, though others are of its kind.
+        # Who says a name of its own, as can, means that thing, though others are of its kind.
         names = {spec.name: set(spec.name.split("_")) for spec in found}
+        kinds = {names[0] for names in NOUNS.values()}
         named = [
-            spec for spec in found if nouns.isdisjoint(names[spec.name]) and names[spec.name] <= set(words)
+            spec for spec in found if kinds.isdisjoint(names[spec.name]) and names[spec.name] <= set(words)
         ]
         found = named or found
     if len(found) == 1:

@@ -55,7 +55,44 @@ def test_what_is_asked_for(sentence: str, goal: Predicate | None) -> None:
     assert understand(sentence, SCENE)[0] == goal
 
 
+@pytest.mark.parametrize(
+    ("sentence", "goal"),
+    [
+        ("I would like the can to be in the orange bowl, please.", In("can", "bowl")),
+        ("Would you mind carrying the red cube over to the green mark?", At("cube", "mark")),
+        ("Make sure that the can ends up to the right-hand side of the bowl", Near("can", "bowl", "right")),
+        ("the red cube must go on the mark", At("cube", "mark")),
+        ("let the can stand at the bowl's left", Near("can", "bowl", "left")),
+        ("At the back of the bowl, set down the can", Near("can", "bowl", "behind")),
+        ("get the can off the table", Raised("can")),
+        ("get hold of the can and raise it up in the air", Raised("can")),
+        ("take the can to the bowl", In("can", "bowl")),
+        (
+            "First the can into the bowl, then the red cube",
+            None,  # nothing says what to do with it
+        ),
+        ("put the can in the bowl and the red cube too", And((In("can", "bowl"), In("cube", "bowl")))),
+        ("put the can on the mark; the red cube into the bowl", And((At("can", "mark"), In("cube", "bowl")))),
+        ("the red cube and the can belong in the bowl", And((In("cube", "bowl"), In("can", "bowl")))),
+        ("stack the red cube right on top of the blue one", On("cube", "other")),
+        ("put the can next to the bowl, next to the can put the red cube", None),
+        ("put the can into the bowl, but not the red cube", None),
+        ("don't lift the can", None),
+        ("put the can into the bowl or onto the mark", None),
+        ("put the can between the bowl and the red cube", None),
+    ],
+)
+def test_other_ways_of_saying_it(sentence: str, goal: Predicate | None) -> None:
+    if goal is None:
+        with pytest.raises(UserError):
+            understand(sentence, SCENE)
+        return
+    assert understand(sentence, SCENE) == (goal, ())
+
+
 def test_pushing_is_not_lifting() -> None:
+    goal, constraints = understand("without lifting it, bring the red cube to the mark", SCENE)
+    assert goal == At("cube", "mark") and constraints == (Not(Raised("cube")),)
     goal, constraints = understand("push the red cube to the green mark", SCENE)
     assert goal == At("cube", "mark") and constraints == (Not(Raised("cube")),)
 

@@ -39,9 +39,9 @@ VERBS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "put", "place", "set", "lay", "drop", "move", "bring", "stack", "stow", "deposit", "leave", "position",
-            "carry", "stand", "transfer", "get", "relocate", "shift", "toss", "throw", "balance", "pile", "hide", "tidy",
-            "deliver", "store", "pop", "arrange", "roll", "rest", "park", "dump", "collect", "gather", "load", "serve",
-            "sit", "send", "locate", "keep", "return", "fit",
+            "carry", "stand", "transfer", "get", "relocate", "shift", "toss", "throw", "balance", "pile", "hide",
+            "tidy", "deliver", "store", "pop", "arrange", "roll", "rest", "park", "dump", "collect", "gather", "load",
+            "serve", "sit", "send", "locate", "keep", "return", "fit",
         ),
         PUT,
     ),

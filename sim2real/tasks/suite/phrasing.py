@@ -134,7 +134,7 @@ def _commanded(segment: str, verbs: tuple[str, ...], place: re.Pattern[str]) -> 
             if stated := re.match(form, head):
                 return f"put {stated.group('what')} {tail}"
     going = place.search(segment)
-    if first == "take" and going is not None and going.group() in _GOING:
+    if first == "take" and going is not None and going.group() in _GOING and not _CUT.search(segment):
         return f"put {rest}"
     return segment
 

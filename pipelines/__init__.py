@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.api.fleet import FleetResult, simulate_fleet
     from pipelines.api.identify import Twin, identify
     from pipelines.api.learn import TrainedPolicy, TunedPolicy, finetune, pretrain
+    from pipelines.api.scaling import Scaling, scaling
     from pipelines.api.sweep import SweepResult, sweep
     from pipelines.api.transfer import Transfer, transfer
 
@@ -44,6 +45,7 @@ __all__ = [
     "pretrain",
     "quantize_policy",
     "record",
+    "scaling",
     "simulate_federation",
     "simulate_fleet",
     "sweep",
@@ -62,6 +64,7 @@ _WHERE = {
     "Recording": "pipelines.api.arm",
     "SweepResult": "pipelines.api.sweep",
     "TrainedPolicy": "pipelines.api.learn",
+    "Scaling": "pipelines.api.scaling",
     "Transfer": "pipelines.api.transfer",
     "TunedPolicy": "pipelines.api.learn",
     "Twin": "pipelines.api.identify",
@@ -79,6 +82,7 @@ _WHERE = {
     "simulate_federation": "pipelines.api.federate",
     "simulate_fleet": "pipelines.api.fleet",
     "sweep": "pipelines.api.sweep",
+    "scaling": "pipelines.api.scaling",
     "transfer": "pipelines.api.transfer",
 }
 """The module of each public name, which is imported when the name is used."""

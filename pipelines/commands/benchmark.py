@@ -19,6 +19,7 @@ EXAMPLES = """  sim2real benchmark --policy runs/lift/policy.onnx --trials 200 -
   sim2real benchmark --policy runs/lift/policy.onnx --at-least 0.9 --trials 400 --out runs/enough  # ends when clear
   sim2real benchmark --policy runs/lift/policy.onnx --robustness --out runs/alone     # each randomization alone
   sim2real benchmark --policy runs/mt10/policy.onnx --suite metaworld-mt10 --trials 50 --out runs/mt10-measured
+  sim2real benchmark --scaling runs/lift-*/ --out runs/scaling      # error = a N^-b + c, the largest held out
   sim2real benchmark --plan --from 0.8 --to 0.9"""
 
 
@@ -68,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("local", "ray"),
         help="this machine, or the cluster that RAY_ADDRESS names",
     )
+    laws = parser.add_argument_group("how an error falls with demonstrations, tasks, network size or time")
+    laws.add_argument(
+        "--scaling",
+        nargs="+",
+        metavar="DIR",
+        help="fit laws over the policies that these run directories (of benchmark, or of pretrain with its "
+        "evaluation) measured, and run nothing",
+    )
     plan = parser.add_argument_group("how many trials a question needs")
     plan.add_argument("--plan", action="store_true", help="say so, and run nothing")
     plan.add_argument("--from", dest="before", type=float, metavar="P", help="success of the one policy")
@@ -91,11 +100,19 @@ def run(args: argparse.Namespace) -> int:
         needed = plan_trials(args.before, args.after, alpha=args.alpha, power=args.power)
         print(json.dumps(needed.to_dict()) if args.json else needed)
         return 0
+    if args.scaling is not None:
+        from pipelines.api.scaling import scaling
+
+        if args.policy is not None or args.task or args.suite is not None:
+            raise UserError("--scaling reads runs that are there; leave out --policy, --task and --suite")
+        laws = scaling(args.scaling, out=args.out)
+        print(json.dumps(dict(laws.summary)) if args.json else laws)
+        return 0
     if args.before is not None or args.after is not None:
         raise UserError("--from and --to say what --plan is to plan; add --plan")
     for flag, value in (("--policy", args.policy), ("--out", args.out)):
         if value is None:
-            raise UserError(f"{flag} is missing (only --plan does without)")
+            raise UserError(f"{flag} is missing (only --plan and --scaling do without)")
     from pipelines.api.benchmark import benchmark
 
     result = benchmark(

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.reports import figures as draw
 from pipelines.reports.page import Section
+from pipelines.reports.scaling import scaling_sections
 from sim2real.files import read_json
 
 _MOST = 60
@@ -16,6 +17,8 @@ _MOST = 60
 def sections(directory: Path) -> list[Section]:
     """All sections of one benchmark's report."""
     summary = read_json(directory / "summary.json")
+    if "scaling" in summary:
+        return scaling_sections(summary)
     result = [_overview(summary)]
     if summary["tasks"] > 1:
         result.append(_tasks(summary))

@@ -29,6 +29,7 @@ __all__ = [
     "PolicyBench",
     "Quantization",
     "Recording",
+    "Scaling",
     "SweepResult",
     "TrainedPolicy",
     "Transfer",

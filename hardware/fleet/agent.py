@@ -112,6 +112,8 @@ class Agent:
         self._told = self._reason = ""
         self._next_reason = 0.0
         self._ending = False
+        self._full = False
+        """Whether results wait for room in the outbox."""
 
     def stop(self) -> None:
         """End what runs, tell what came of it, and end."""
@@ -242,9 +244,7 @@ class Agent:
         return digest
 
     def _begin(self, now: float) -> None:
-        if self.settings.port is None or self.memory.held or (digest := self.chosen) is None:
-            return
-        if self.outbox.size > self.outbox.quota:
+        if self.settings.port is None or self.memory.held or self._full or (digest := self.chosen) is None:
             return
         try:
             policy = self.shelf.take(digest)
@@ -291,6 +291,7 @@ class Agent:
                 try:
                     self.outbox.add_all(messages, run=name)
                 except OutboxFull:
+                    self._full = True
                     return
                 except Refused as error:
                     self.say(f"the result in {self.settings.folder / name} is not told: {error}")
@@ -299,6 +300,7 @@ class Agent:
                     self._next_ask = 0.0
                 self._count(episodes, faults)
             self._known.add(name)
+        self._full = False
 
     def _count(self, episodes: Sequence[dict[str, Any]], faults: Sequence[str]) -> None:
         if self.settings.port is None:

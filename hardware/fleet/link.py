@@ -8,7 +8,7 @@ that the hub answers; the hub never asks, nor pushes.
 import ipaddress
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ def open_robot(hub: Endpoint, tls: tuple[Path, Path, Path] | None) -> Any:
             "verify_name_on_connect": True,
         }
     return _open(settings, f"connect to {hub}")
+
+
+def direct(callback: Callable[[Any], object]) -> Any:
+    """A callback that zenoh calls in its own thread, instead of one thread for each callback."""
+    return extra("zenoh.handlers", "eclipse-zenoh").Callback(callback, indirect=False)
 
 
 def log_refusals() -> None:

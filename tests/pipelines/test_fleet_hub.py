@@ -289,3 +289,13 @@ def test_an_outbox_drops_what_is_unimportant_and_old_and_never_an_episode(tmp_pa
     box.add("episode", {"seconds": 2.0})
     assert box.next(1)[0].sequence > left[-1].sequence and len(box) == 1  # a number is given once
     box.close()
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_there_twice_when_hub_agents_and_link_die(tmp_path: Path) -> None:
+    """More of it: benchmarks/fleet_kills.py."""
+    from pipelines.reliability.fleet_kills import fleet_kills
+
+    result = fleet_kills(tmp_path, kills=4, seed=0, robots=1, pause=0.5)
+    assert sum(result["kills"].values()) == 4 and result["episodes"] > 4
+    assert result["lost"] == result["twice"] == 0

@@ -1,7 +1,7 @@
 """The hub of a fleet: one process beside the store, that robots ask.
 
-Zenoh's threads take questions in and check them; one thread keeps what came, many questions in one transaction, and
-answers when it is on the disk. What is refused is one line in the log.
+Zenoh's threads only queue what comes; one thread checks it, keeps it (many questions in one transaction), and answers
+when it is on the disk. What is refused is one line in the log.
 """
 
 import queue
@@ -9,11 +9,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hardware.fleet.certificates import Authority
-from hardware.fleet.link import Endpoint, key, open_hub
+from hardware.fleet.link import Endpoint, direct, key, open_hub
 from hardware.fleet.messages import PIECE, Answer, Batch, Refused, Request
 from pipelines.fleet.hub.desk import Desk
 from pipelines.fleet.registry.records import Arrived, Reported
@@ -34,8 +35,6 @@ AGAIN = 30.0
 FILES = 4
 """Policy files kept in memory."""
 
-Asked = tuple[str, Batch, Any]
-
 
 class Hub:
     """Answers as soon as it is made; `run` keeps until `stop`. Raises Sim2RealError where it cannot listen."""
@@ -51,7 +50,7 @@ class Hub:
         self.log = log
         self._listen = list(listen)
         self._hosts = [*dict.fromkeys([*(endpoint.host for endpoint in listen), *hosts])]
-        self._asked: queue.Queue[Asked] = queue.Queue(WAITING)
+        self._inbox: queue.Queue[tuple[str, str, Any]] = queue.Queue(WAITING)
         self._reports: dict[str, tuple[float, Reported]] = {}
         self._speakers: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -87,17 +86,14 @@ class Hub:
             authority = Authority(Path(self.registry.store) / "ca", create=True)
             tls = (authority.folder / "ca.crt", *authority.hub(self._hosts))
         self._session = open_hub(self._listen, tls, names)
-        self._serving = [
-            declared
-            for name in names
-            for declared in (
-                self._session.declare_queryable(key(name, "in"), self._hear),
-                self._session.declare_queryable(key(name, "policy"), self._give),
-                self._session.liveliness().declare_subscriber(
-                    key(name, "alive"), self._presence, history=True
-                ),
-            )
-        ]
+        self._serving = []
+        for name in names:
+            for part in ("in", "policy"):
+                told = direct(partial(self._came, name, part))
+                self._serving.append(self._session.declare_queryable(key(name, part), told))
+            told = direct(partial(self._came, name, "alive"))
+            alive = self._session.liveliness().declare_subscriber(key(name, "alive"), told, history=True)
+            self._serving.append(alive)
 
     def _watch(self) -> None:
         """Look again at what robots are to be told, and serve those that were enrolled meanwhile."""
@@ -114,34 +110,37 @@ class Hub:
             except Sim2RealError as error:
                 self._tell(f"cannot look into the registry: {error}")
 
-    def _presence(self, sample: Any) -> None:
-        name = str(sample.key_expr).split("/")[1]
+    def _came(self, name: str, part: str, what: Any) -> None:
+        """In a thread of zenoh's, which must not be held up: a thread of its own for each robot would be too many."""
+        try:
+            self._inbox.put_nowait((name, part, what))
+        except queue.Full:
+            self._tell("more is asked than can be answered; robots will ask again")
+
+    def _presence(self, name: str, sample: Any) -> None:
         here = str(sample.kind).endswith("PUT")
         self.log(f"{name} is {'here' if here else 'gone'}")
         if not here:
+            self._speakers.pop(name, None)
+            robot = self.desk.robots.get(name)
             with self._lock:
-                self._speakers.pop(name, None)
                 last = self._reports.get(name)
-                robot = self.desk.robots.get(name)
                 policy = last[1].policy if last else robot.policy if robot else None
                 when = last[0] if last else (robot.last_seen if robot and robot.last_seen else time.time())
                 self._reports[name] = (when, Reported("offline", policy))
 
     # Questions
 
-    def _hear(self, query: Any) -> None:
-        name = str(query.key_expr).split("/")[1]
+    def _heard(self, name: str, query: Any) -> Batch | None:
+        """What a robot says, if it may; it is told why not."""
         try:
             batch = Batch.decode(bytes(query.payload) if query.payload is not None else b"")
             self._check_speaker(name, batch)
         except Refused as error:
             self._tell(f"refused from {name}: {error}")
             _reply(query, Answer(refused=str(error), sequence=error.sequence).encode())
-            return
-        try:
-            self._asked.put_nowait((name, batch, query))
-        except queue.Full:
-            self._tell("more is asked than can be answered; robots will ask again")
+            return None
+        return batch
 
     def _check_speaker(self, name: str, batch: Batch) -> None:
         """Raise Refused unless this agent may speak for the robot now."""
@@ -154,49 +153,52 @@ class Hub:
                 f"({robot.fingerprint[:12]})"
             )
         now = time.monotonic()
-        with self._lock:
-            session, when = self._speakers.get(name, (batch.session, now))
-            if session != batch.session and now - when < ANOTHER:
-                raise Refused(f"another agent speaks for '{name}' already")
-            self._speakers[name] = (batch.session, now)
+        session, when = self._speakers.get(name, (batch.session, now))
+        if session != batch.session and now - when < ANOTHER:
+            raise Refused(f"another agent speaks for '{name}' already")
+        self._speakers[name] = (batch.session, now)
 
-    def _give(self, query: Any) -> None:
+    def _give(self, name: str, query: Any) -> None:
         """A piece of a policy file."""
         try:
             request = Request.decode(bytes(query.payload) if query.payload is not None else b"")
             content = self._content(request.digest)
         except (Refused, Sim2RealError) as error:
-            self._tell(f"refused to {str(query.key_expr).split('/')[1]}: {error}")
+            self._tell(f"refused to {name}: {error}")
             _reply(query, b"")
             return
         _reply(query, content[request.offset : request.offset + PIECE])
 
     def _content(self, digest: str) -> bytes:
-        with self._lock:
-            if digest in self._files:
-                self._files.move_to_end(digest)
-                return self._files[digest]
-        content = self.registry.content(self.registry.policy(digest).digest)
-        with self._lock:
-            self._files[digest] = content
+        if digest not in self._files:
+            self._files[digest] = self.registry.content(self.registry.policy(digest).digest)
             while len(self._files) > FILES:
                 self._files.popitem(last=False)
-        return content
+        self._files.move_to_end(digest)
+        return self._files[digest]
 
     # Keeping
 
     def _keep(self) -> None:
         """Keep what was asked, in one transaction, and answer."""
         try:
-            asked = [self._asked.get(timeout=0.2)]
+            came = [self._inbox.get(timeout=0.2)]
         except queue.Empty:
             return
-        while len(asked) < AT_ONCE:
+        while len(came) < AT_ONCE:
             try:
-                asked.append(self._asked.get_nowait())
+                came.append(self._inbox.get_nowait())
             except queue.Empty:
                 break
         desk = self.desk
+        asked: list[tuple[str, Batch, Any]] = []
+        for name, part, what in came:
+            if part == "alive":
+                self._presence(name, what)
+            elif part == "policy":
+                self._give(name, what)
+            elif (batch := self._heard(name, what)) is not None and name in desk.robots:
+                asked.append((name, batch, what))
         batches = [
             (name, batch.outbox, [Arrived(m.sequence, m.kind, m.time, m.body) for m in batch.messages])
             for name, batch, _ in asked

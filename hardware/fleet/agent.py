@@ -10,6 +10,7 @@ import fcntl
 import secrets
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Settings:
     arguments: tuple[str, ...] = ()
     episodes: int = 5
     """Of one run."""
+    record: bool = False
+    """Whether each run is recorded as a data set."""
     runs: Path | None = None
     quota: int = QUOTA
     heartbeat: float = HEARTBEAT
@@ -255,9 +258,21 @@ class Agent:
         self._remember(runs=number)
         folder = self.settings.folder / f"{number:06d}"
         arguments = ["--policy", str(policy), "--port", self.settings.port, "--yes"]
-        arguments += ["--episodes", str(self.settings.episodes), *self.settings.arguments]
+        if self.settings.record:
+            arguments += ["--task", self.shelf.offer(digest).manifest.task]
+        # Goals that are drawn differ from run to run and from robot to robot.
+        seed = zlib.crc32(self.settings.identity.name.encode()) % 100_000 + number
+        arguments += [
+            "--episodes",
+            str(self.settings.episodes),
+            "--seed",
+            str(seed),
+            *self.settings.arguments,
+        ]
         try:
-            self._run = Run.start(self._note, folder, arguments)
+            self._run = Run.start(
+                self._note, folder, "record" if self.settings.record else "deploy", arguments
+            )
         except OSError as error:
             self.say(f"cannot start a run: {error}")
             self._wait_until = now + PATIENCE[1]

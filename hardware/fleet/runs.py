@@ -25,12 +25,14 @@ class Run:
         self.asked = False
 
     @classmethod
-    def start(cls, note: Path, folder: Path, arguments: Sequence[str]) -> "Run":
-        """`sim2real deploy` in a session of its own: it ends well whatever becomes of us. Raises OSError."""
+    def start(cls, note: Path, folder: Path, command: str, arguments: Sequence[str]) -> "Run":
+        """`sim2real deploy`, or `record`, in a session of its own: it ends well whatever becomes of us.
+
+        Raises OSError."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".log"), "ab") as log:
             process = start_module(
-                "pipelines", "deploy", *arguments, "--out", str(folder), "--json",
+                "pipelines", command, *arguments, "--out", str(folder), "--json",
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
         write_json(note, {"pid": process.pid, "folder": str(folder)})

@@ -40,13 +40,20 @@ class Shelf:
         write_json(path.with_suffix(".json"), offer.to_json())
         return path
 
+    def offer(self, digest: str) -> Offer:
+        """What was offered with it. Raises SignatureError where that cannot be read."""
+        try:
+            return Offer.from_json(json.loads(self.path(digest).with_suffix(".json").read_text()))
+        except (OSError, ValueError, Refused) as error:
+            raise SignatureError(f"policy {digest[:12]} cannot be read: {error}") from None
+
     def take(self, digest: str) -> Path:
         """Its file, checked once more. Raises SignatureError for one that has changed on the disk or is not there."""
         path = self.path(digest)
+        offer = self.offer(digest)
         try:
-            offer = Offer.from_json(json.loads(path.with_suffix(".json").read_text()))
             content = path.read_bytes()
-        except (OSError, ValueError, Refused) as error:
+        except OSError as error:
             raise SignatureError(f"policy {digest[:12]} cannot be read: {error}") from None
         try:
             self.check(offer)

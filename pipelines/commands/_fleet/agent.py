@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", metavar="PORT", help="serial port, or 'emulated'; without it nothing is run"
     )
     parser.add_argument("--episodes", type=int, default=5, metavar="N", help="of one run (%(default)s)")
+    parser.add_argument(
+        "--record", action="store_true", help="record each run as a data set: `record`, not `deploy`"
+    )
     parser.add_argument("--runs", metavar="DIR", help="tell of the runs in this folder (default: STATE/runs)")
     parser.add_argument(
         "--quota", type=float, default=QUOTA / 2**20, metavar="MB",
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         arguments=tuple(rest),
         episodes=args.episodes,
+        record=args.record,
         runs=None if args.runs is None else Path(args.runs),
         quota=int(args.quota * 2**20),
         heartbeat=args.heartbeat,

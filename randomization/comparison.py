@@ -1,6 +1,5 @@
 """Two policies on the same draws: paired, so that what the draws have in common cancels out."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sim2real.errors import UserError
+from sim2real.statistics import newcombe_interval
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Comparison:
 def compare(success_a: ArrayLike, success_b: ArrayLike, confidence: float = 0.95) -> Comparison:
     """Compare booleans (N,) of the same N draws.
 
-    The interval is Bonett and Price's adjusted Wald interval for paired proportions (Statistics in Medicine
-    31, 2012). Raises UserError for unequal lengths or none at all.
+    The interval is Newcombe's for paired proportions (`sim2real.statistics.newcombe_interval`). Raises UserError
+    for unequal lengths or none at all.
     """
-    from scipy.stats import binomtest, norm
+    from scipy.stats import binomtest
 
     a, b = np.asarray(success_a, bool), np.asarray(success_b, bool)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
@@ -49,10 +49,7 @@ def compare(success_a: ArrayLike, success_b: ArrayLike, confidence: float = 0.95
     n = len(a)
     both, only_a = int((a & b).sum()), int((a & ~b).sum())
     only_b, neither = int((~a & b).sum()), int((~a & ~b).sum())
-    p12, p21 = (only_b + 1) / (n + 2), (only_a + 1) / (n + 2)
-    z = float(norm.ppf(0.5 + confidence / 2))
-    half = z * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / (n + 2))
-    middle = p12 - p21
+    low, high = newcombe_interval(both, only_b, only_a, neither, confidence)
     discordant = only_a + only_b
     p_value = float(binomtest(only_b, discordant, 0.5).pvalue) if discordant else 1.0
     return Comparison(
@@ -61,7 +58,7 @@ def compare(success_a: ArrayLike, success_b: ArrayLike, confidence: float = 0.95
         only_b,
         neither,
         (only_b - only_a) / n,
-        max(-1.0, middle - half),
-        min(1.0, middle + half),
+        low,
+        high,
         p_value,
     )

@@ -82,7 +82,7 @@ def _against(
         "difference": together.difference,
         "interval_95": [together.low, together.high],
         "p": together.p_value,
-        "method": "paired by draw: McNemar exact, interval of Bonett and Price",
+        "method": "paired by draw: McNemar exact, Newcombe's interval",
         "success_rate": mean.value,
         "only_this": together.only_b,
         "only_other": together.only_a,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from randomization.comparison import compare
-from sim2real.statistics import newcombe_interval
 
 
 def paired(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def paired(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any
         "before": dict(before),
         "after": dict(after),
         "difference": found.difference,
-        "interval_95": list(newcombe_interval(found.both, found.only_b, found.only_a, found.neither)),
+        "interval_95": [found.low, found.high],
         "only_before": found.only_a,
         "only_after": found.only_b,
         "p": found.p_value,

@@ -68,7 +68,7 @@ def comparison(first: Path, second: Path) -> Section:
     )
     section.text(
         "Both ran the same draws with the same noise, so only the draws on which they differ count "
-        "(McNemar's exact test; interval of Bonett and Price).",
+        "(McNemar's exact test; Newcombe's interval).",
         "note",
     )
     return section

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from randomization.comparison import compare
-from sim2real.statistics import newcombe_interval, pearson, rank_violation, wilson_interval
+from sim2real.statistics import pearson, rank_violation, wilson_interval
 
 Rows = Sequence[Mapping[str, Any]]
 Cells = Mapping[tuple[str, str], Rows]
@@ -70,10 +70,9 @@ def paired(cells: Cells, before: str, after: str, realities: Sequence[str]) -> d
         return None
     a, b = zip(*outcomes)
     found = compare(a, b)
-    low, high = newcombe_interval(found.both, found.only_b, found.only_a, found.neither)
     return {
         "before": before, "after": after, "pairs": len(outcomes), "difference": found.difference,
-        "newcombe_95": [low, high], "mcnemar_p": found.p_value, "only_before": found.only_a,
+        "newcombe_95": [found.low, found.high], "mcnemar_p": found.p_value, "only_before": found.only_a,
         "only_after": found.only_b,
     }  # fmt: skip
 

@@ -107,6 +107,8 @@ def pretrain(
     accelerator: str = "auto",
     devices: str = "auto",
     precision: str = "32-true",
+    nodes: int = 1,
+    strategy: str = "auto",
 ) -> TrainedPolicy:
     """Train a policy in simulation under randomization, into the directory `out`.
 
@@ -114,7 +116,8 @@ def pretrain(
     pictures, as ("front=table", "wrist=frame:112x84"), instead of what a detector finds in them (`PixelSettings` has
     the defaults, and what pictures, history, channels, keep and backgrounds mean). suite: one policy for the tasks of
     a suite, all of its `split` or those whose ids fit the patterns `tasks` (`SuiteSettings`). max_minutes: fit
-    collection and training into this. accelerator, devices and precision are Lightning's. Raises UserError for settings
+    collection and training into this. accelerator, devices, precision, nodes and
+    strategy are Lightning's (docs/learning.md). Raises UserError for settings
     that do not fit together, and for an `out` that holds something else.
     """
     from pipelines.learning.pretrain import pretrain as run
@@ -151,7 +154,7 @@ def pretrain(
         settings,
         Path(out),
         workers=worker_count(workers),
-        options=TrainerOptions(accelerator, devices, precision),
+        options=TrainerOptions(accelerator, devices, precision, nodes, strategy),
         max_minutes=max_minutes,
         resume=resume,
     )
@@ -207,6 +210,8 @@ def finetune(
     accelerator: str = "auto",
     devices: str = "auto",
     precision: str = "32-true",
+    nodes: int = 1,
+    strategy: str = "auto",
 ) -> TunedPolicy:
     """Adapt a policy file to a LeRobot data set, mixed with simulated episodes, into the directory `out`.
 
@@ -249,7 +254,7 @@ def finetune(
                 suite_settings_of(told),
                 Path(out),
                 workers=worker_count(workers),
-                options=TrainerOptions(accelerator, devices, precision),
+                options=TrainerOptions(accelerator, devices, precision, nodes, strategy),
             ),
             Path(out),
         )
@@ -298,7 +303,7 @@ def finetune(
         settings,
         Path(out),
         workers=worker_count(workers),
-        options=TrainerOptions(accelerator, devices, precision),
+        options=TrainerOptions(accelerator, devices, precision, nodes, strategy),
     )
     return _tuned(result, Path(out))
 
@@ -372,7 +377,7 @@ def _robot_of(policy: str) -> str:
 
 def _report(out: str | Path, result: Mapping[str, Any]) -> None:
     """Write the report, as the commands do, where a run has ended by itself."""
-    from pipelines.learning.trainer import main_process
+    from pipelines.learning.ranks import main_process
     from pipelines.reports.report import try_report
 
     if main_process() and not result["interrupted"]:

@@ -21,6 +21,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "json": {"action": "store_true", "help": "print JSON to standard output"},
     "learning_rate": {"type": float, "metavar": "LR", "help": "largest learning rate"},
+    "nodes": {
+        "type": int,
+        "default": 1,
+        "metavar": "N",
+        "help": "computers that train together, on each of which torchrun or srun starts this command (%(default)s)",
+    },
     "object": {
         "action": "append",
         "default": [],
@@ -51,6 +57,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 1.0,
         "metavar": "F",
         "help": "scales the gate's limits (%(default)s)",
+    },
+    "strategy": {
+        "default": "auto",
+        "metavar": "S",
+        "help": "how several devices train, as in Lightning, or ddp_fp16, ddp_powersgd: smaller messages (%(default)s)",
     },
     "task": {
         "metavar": "T",

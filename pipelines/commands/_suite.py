@@ -19,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.commands import _source
     from pipelines.identification.source import robot_of
     from pipelines.learning.finetune_suite import finetune_suite, settings_of
-    from pipelines.learning.trainer import TrainerOptions, main_process
+    from pipelines.learning.ranks import main_process
+    from pipelines.learning.trainer import options_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         settings,
         Path(args.out),
         workers=worker_count(args.workers),
-        options=TrainerOptions(args.accelerator, args.devices, args.precision),
+        options=options_from(args),
         say=say,
     )
     for line in told(result):

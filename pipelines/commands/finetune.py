@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--curve", type=counts, metavar="0,5,10", help="measure success after so many recorded episodes, too"
     )
     add(parser, "epochs", "learning_rate", "evaluate", "seed", "workers")
-    add(parser, "accelerator", "devices", "precision")
+    add(parser, "accelerator", "devices", "nodes", "strategy", "precision")
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.identification.source import robot_of
     from pipelines.learning.comparing import change_text
     from pipelines.learning.finetune import FinetuneSettings, finetune
-    from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
+    from pipelines.learning.ranks import main_process
+    from pipelines.learning.trainer import options_from, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import task_for, worker_count
 
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         settings_from(FinetuneSettings, args),
         Path(args.out),
         workers=worker_count(args.workers),
-        options=TrainerOptions(args.accelerator, args.devices, args.precision),
+        options=options_from(args),
         say=say,
     )
     before, after = result["held_out_deg"]["before"], result["held_out_deg"]["after"]

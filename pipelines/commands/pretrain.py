@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "workers")
     parser.add_argument("--resume", action="store_true", help="go on in DIR, and refuse to begin anew")
-    add(parser, "accelerator", "devices", "precision")
+    add(parser, "accelerator", "devices", "nodes", "strategy", "precision")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipelines.learning.pretrain import pretrain
+    from pipelines.learning.ranks import main_process
     from pipelines.learning.settings import kind_of_settings
-    from pipelines.learning.trainer import TrainerOptions, main_process, settings_from
+    from pipelines.learning.trainer import options_from, settings_from
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
     from sim2real.errors import UserError
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         settings_from(kind, args),
         Path(args.out),
         workers=worker_count(args.workers),
-        options=TrainerOptions(args.accelerator, args.devices, args.precision),
+        options=options_from(args),
         max_minutes=args.max_minutes,
         resume=args.resume,
     )

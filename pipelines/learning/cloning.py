@@ -35,6 +35,8 @@ class ChunkCloning(L.LightningModule):
         self.network = build_network(network)
         self.total_steps = total_steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.trained: tuple[str, int, float] | None = None
+        """What `train_only` was told."""
         self._thawing: list[torch.nn.Parameter] = []
         self._thaw_at = 0.0
         self.progress: Callable[[int], float] = lambda step: step / max(1, self.total_steps)
@@ -45,6 +47,7 @@ class ChunkCloning(L.LightningModule):
 
         With "all", everything but the head stays frozen until the share `thaw` of the training is done.
         """
+        self.trained = (what, rank, thaw)
         if what == "adapters":
             add_adapters(self.network, rank)
             return
@@ -54,6 +57,11 @@ class ChunkCloning(L.LightningModule):
             self._thawing = [value for value in whole if not value.requires_grad]
             self._thaw_at = thaw
             self._thaw(True)
+
+    @property
+    def thaws(self) -> bool:
+        """Whether some weights take no part at first."""
+        return bool(self._thawing)
 
     def on_train_epoch_start(self) -> None:
         if self._thawing:
@@ -76,7 +84,9 @@ class ChunkCloning(L.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss, radians, _ = self.errors(batch)
         size = len(batch[0])
-        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log(
+            "train_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size, sync_dist=True
+        )
         name, error = self._named(radians)
         self.log(
             f"train_{name}",

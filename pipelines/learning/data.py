@@ -65,7 +65,11 @@ class RandomBatches(Sampler[Tensor]):
         batches: int,
         seed: int,
         expired: Callable[[], bool] | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        """`part` (rank, of how many): of every batch this process has an equal share, the others the rest."""
+        self.part = part
         if not groups or any(len(group) == 0 for group in groups):
             raise ValueError("every group of rows needs at least one row")
         self.groups, self.seed, self.batches, self.epoch = groups, seed, batches, 0
@@ -89,7 +93,8 @@ class RandomBatches(Sampler[Tensor]):
                 group[torch.randint(len(group), (int(count),), generator=generator)]
                 for group, count in zip(self.groups, self.counts)
             ]
-            yield torch.cat(parts)
+            rank, of = self.part
+            yield torch.cat(parts)[rank::of]
 
 
 class GroupSchedule:
@@ -105,6 +110,17 @@ class GroupSchedule:
     def expired(self, have: int) -> bool:
         """Whether an epoch on `have` groups should end early."""
         return False
+
+
+class GroupTable(GroupSchedule):
+    """How many groups every epoch wants, as a list says."""
+
+    def __init__(self, wanted: Sequence[int], groups: int) -> None:
+        super().__init__(groups)
+        self.table = list(wanted)
+
+    def wanted(self, epoch: int, have: int) -> int:
+        return self.table[min(epoch, len(self.table) - 1)]
 
 
 class ChunkDataModule(L.LightningDataModule):
@@ -152,11 +168,6 @@ class ChunkDataModule(L.LightningDataModule):
         """Have at least `count` groups."""
         while len(self.training) < count:
             group = len(self.training)
-            if self.trainer is not None and self.trainer.world_size > 1:
-                # One process makes the group and stores it; the others wait, then all read it.
-                if self.trainer.is_global_zero:
-                    self.source(group)
-                self.trainer.strategy.barrier(f"group {group}")
             wanted = self.validated is None or group < self.validated
             held_out = self.held_out if wanted else 0.0
             training, validation = self.source(group).split(held_out, self.seed + group)
@@ -193,14 +204,14 @@ class ChunkDataModule(L.LightningDataModule):
     def _batches(self, count: int) -> RandomBatches:
         sizes = np.cumsum([0, *(len(data) for data in self._datasets)])
         rows = [torch.arange(start, stop) for start, stop in pairwise(sizes)]
-        rank = 0 if self.trainer is None else self.trainer.global_rank
         return RandomBatches(
             rows,
             self.shares(count),
             self.batch_size,
             self.batches_per_epoch,
-            self.seed + 7919 * rank,
+            self.seed,
             lambda: self.pace.expired(count),
+            part=(0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size),
         )
 
 

@@ -33,6 +33,7 @@ from pipelines.learning.finetune_settings import DEFAULT, IDENTIFIED, FinetuneSe
 from pipelines.learning.mixing import RATIOS, chosen_mix
 from pipelines.learning.narrowing import Narrowed, narrow
 from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.ranks import follow
 from pipelines.learning.recorded import load_recorded
 from pipelines.learning.relabelling import KnownZeros, relabelled
 from pipelines.learning.stopping import KeepBest
@@ -43,7 +44,6 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
-    main_process,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
@@ -115,7 +115,13 @@ def finetune(
     something.
     """
     options, tell = options or TrainerOptions(), say or (lambda _: None)
-    check_options(options)
+    check_options(options, settings.batch_size)
+    if follow(out):
+        return {
+            "interrupted": False,
+            "held_out_deg": {"before": None, "after": None},
+            "recorded": {"episodes": 0},
+        }
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
     task = settings.task or name_from_outside(parent.info.task, f"the policy {settings.policy}")
@@ -150,8 +156,6 @@ def finetune(
     torch.manual_seed(settings.seed)
     history = History(out / "metrics.json")
     model, finished = _train(run, network, result, history, tell)
-    if not main_process():
-        return result | {"interrupted": not finished, "held_out_deg": {"before": None, "after": None}}
     provenance = {
         **{key: config[key] for key in ("command", "settings", "versions", "created")},
         "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},

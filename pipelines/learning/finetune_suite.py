@@ -24,6 +24,7 @@ from pipelines.learning.data import ChunkDataModule, GroupSchedule, error_degree
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.ranks import follow
 from pipelines.learning.recorded import load_recorded
 from pipelines.learning.trainer import (
     History,
@@ -32,7 +33,6 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
-    main_process,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate_several
@@ -170,7 +170,13 @@ def finetune_suite(
     task or cannot be trained further, unknown tasks, and data that lack something.
     """
     options, tell = options or TrainerOptions(), say or (lambda _: None)
-    check_options(options)
+    check_options(options, settings.batch_size)
+    if follow(out):
+        return {
+            "interrupted": False,
+            "held_out_deg": {"before": None, "after": None},
+            "recorded": {"episodes": 0},
+        }
     network, parent = load_network(settings.policy)
     if not takes_goals(parent):
         raise UserError(
@@ -237,8 +243,6 @@ def finetune_suite(
         settings, network, groups, shares, held_out, out, options, history
     )
     result["interrupted"] = not finished
-    if not main_process():
-        return result
     config = _config(settings, parent, plans)
     provenance = {
         **{key: config[key] for key in ("command", "settings", "versions", "created")},

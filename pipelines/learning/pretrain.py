@@ -22,6 +22,7 @@ from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import network_arguments
+from pipelines.learning.ranks import follow
 from pipelines.learning.trainer import (
     Budget,
     Deadline,
@@ -31,7 +32,6 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
-    main_process,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
@@ -173,7 +173,9 @@ def pretrain(
         if options.devices not in ("auto", "1"):
             raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
         options = replace(options, devices="1")
-    check_options(options)
+    check_options(options, settings.batch_size)
+    if follow(out):
+        return {"interrupted": False, "rounds": []}
     # Before the directory is claimed: a mistake in the request leaves nothing there.
     course = settings.course()
     arguments = course.arguments()
@@ -221,8 +223,6 @@ def pretrain(
     if not data.training:
         # Ctrl-C before there was anything to learn from.
         raise KeyboardInterrupt
-    if not main_process():
-        return {"interrupted": not finished, "rounds": collector.rounds}
     model.to("cpu")
     result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
     if finished and settings.evaluate:

@@ -50,9 +50,9 @@ def launched() -> bool:
 
 def launch() -> str:
     """What is the same in all processes that were started together, and in no others."""
-    names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
-    names += ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return "/".join(os.environ.get(name, "") for name in names)
+    torchrun = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+    slurm = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    return "/".join(os.environ.get(name, "") for name in (*torchrun, *slurm))
 
 
 def world() -> tuple[int, int] | None:
@@ -142,14 +142,14 @@ class Helpers:
                 there.close()
                 self.processes.append(process)
                 heard.append(here)
-            for here, process in zip(heard, self.processes):
+            for here, started in zip(heard, self.processes):
                 try:
                     if not here.poll(STARTING):
                         raise EOFError
                     here.recv()
                 except (EOFError, OSError):
                     raise Sim2RealError(
-                        f"a training process did not start (exit status {process.exitcode})"
+                        f"a training process did not start (exit status {started.exitcode})"
                     ) from None
         except BaseException:
             self.__exit__()

@@ -33,7 +33,6 @@ from pipelines.learning.finetune_settings import DEFAULT, IDENTIFIED, FinetuneSe
 from pipelines.learning.mixing import RATIOS, chosen_mix
 from pipelines.learning.narrowing import Narrowed, narrow
 from pipelines.learning.networks.base import PolicyNetwork
-from pipelines.learning.ranks import follow
 from pipelines.learning.recorded import load_recorded
 from pipelines.learning.relabelling import KnownZeros, relabelled
 from pipelines.learning.stopping import KeepBest
@@ -44,6 +43,7 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
+    follow,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate

@@ -24,7 +24,6 @@ from pipelines.learning.data import ChunkDataModule, GroupSchedule, error_degree
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.base import PolicyNetwork
-from pipelines.learning.ranks import follow
 from pipelines.learning.recorded import load_recorded
 from pipelines.learning.trainer import (
     History,
@@ -33,6 +32,7 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
+    follow,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate_several

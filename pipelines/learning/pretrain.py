@@ -22,7 +22,6 @@ from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import network_arguments
-from pipelines.learning.ranks import follow
 from pipelines.learning.trainer import (
     Budget,
     Deadline,
@@ -32,6 +31,7 @@ from pipelines.learning.trainer import (
     check_options,
     finished_before,
     fit,
+    follow,
 )
 from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate

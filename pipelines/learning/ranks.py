@@ -11,12 +11,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from sim2real.errors import Sim2RealError, UserError
+from sim2real.errors import Sim2RealError
 from sim2real.files import write_json
 from sim2real.spawning import context
 
@@ -114,7 +114,9 @@ class Helpers:
     """The other processes on this machine; a context in which this one is rank 0. Nothing where there are none, or
     where another program has started them."""
 
-    def __init__(self, out: Path, count: int) -> None:
+    def __init__(self, out: Path, count: int, work: Callable[[Path], None]) -> None:
+        """`work(out)` is what they do: a function of a module."""
+        self.work = work
         self.out, self.count = out, 0 if launched() else count
         self.processes: list[BaseProcess] = []
         self._kept: dict[str, str | None] = {}
@@ -135,7 +137,7 @@ class Helpers:
                 here, there = context.Pipe(duplex=False)
                 process = context.Process(
                     target=_help,
-                    args=(str(self.out), {**where, "LOCAL_RANK": str(number)}, there),
+                    args=(self.work, self.out, {**where, "LOCAL_RANK": str(number)}, there),
                     daemon=True,
                 )
                 process.start()
@@ -179,37 +181,23 @@ class Helpers:
         self.processes, self._kept = [], {}
 
 
-def _help(out: str, where: Mapping[str, str], ready: Any) -> None:
+def _help(work: Callable[[Path], None], out: Path, where: Mapping[str, str], ready: Any) -> None:
     """A helper's whole life."""
     import signal
 
     # Ctrl-C is for rank 0, which ends the training in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(where)
-    from pipelines.learning.trainer import train_along
-
     ready.send(True)
-    train_along(Path(out))
+    work(out)
 
 
-def follow(out: Path) -> bool:
-    """In a process that torchrun or SLURM started besides rank 0: train along until the training has ended, or rank 0
-    has said that there is none. False in rank 0, which has everything else to do."""
-    if main_process():
-        return False
-    if not launched():
-        raise UserError(
-            "LOCAL_RANK is set, but nothing has started several processes: unset it, or use torchrun"
-        )
-    from pipelines.learning.trainer import train_along
-
+def wait_for_plan(out: Path) -> bool:
+    """In a process that another program has started, until rank 0 says whether it trains."""
     path = out / FOLDER / PLAN
     while True:
         if path.exists():
             plan = json.loads(path.read_text())
             if plan.get("launch") == launch():
-                break
+                return not plan.get("ended")
         time.sleep(LOOKING)
-    if not plan.get("ended"):
-        train_along(out)
-    return True

@@ -32,9 +32,11 @@ from pipelines.learning.ranks import (
     end_plan,
     group_file,
     launched,
+    main_process,
     read_plan,
     told_to_end,
     wait_for,
+    wait_for_plan,
     world,
     write_plan,
 )
@@ -215,7 +217,7 @@ def fit(
     for attempt in range(RESTARTS + 1):
         if processes > 1:
             write_plan(out, {**plan, "resume": resume, "ready": len(data.training)}, start)
-        with Helpers(out, processes - 1) as helpers, quiet_lightning():
+        with Helpers(out, processes - 1, train_along) as helpers, quiet_lightning():
             trainer = _fitting(
                 options,
                 model,
@@ -390,6 +392,20 @@ def train_along(out: Path) -> None:
         )
         trainer.fit(model, data, ckpt_path=str(last) if plan["resume"] else None, weights_only=True)
     _leave_group()
+
+
+def follow(out: Path) -> bool:
+    """In a process that torchrun or SLURM started besides rank 0: train along until the training has ended, or rank 0
+    has said that there is none. False in rank 0, which has everything else to do."""
+    if main_process():
+        return False
+    if not launched():
+        raise UserError(
+            "LOCAL_RANK is set, but nothing has started several processes: unset it, or use torchrun"
+        )
+    if wait_for_plan(out):
+        train_along(out)
+    return True
 
 
 def _leave_group() -> None:

@@ -63,6 +63,8 @@ def benchmark(
     clips: int = 3,
     workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
+    port: str | None = None,
+    yes: bool = False,
     progress: bool = True,
 ) -> Benchmark:
     """Try a policy `trials` times on every task, into the directory `out`; a benchmark that is there already goes on.
@@ -71,14 +73,15 @@ def benchmark(
     tried on the same draws. robustness: each group of randomization alone besides. speed: chunks, rate, latency and the
     arm's speed changed, one at a time. clips: of so many causes of failure a trial as a moving picture.
     at_least: end as soon as the trials tell whether the mean success is above or below this rate, at the latest after
-    `trials`. The rest as in `sweep`.
+    `trials`. port: on the arm there ("emulated" starts one), in sessions of `deploy`, which ask before the first motion
+    unless `yes`. The rest as in `sweep`.
 
     Raises UserError for what does not fit together, before anything long begins.
     """
     from pipelines.benchmarks.clips import add_clips
     from pipelines.benchmarks.run import run_benchmark
+    from pipelines.benchmarks.suites import load_suite
     from pipelines.metaworld.suite import is_metaworld
-    from pipelines.reports.report import try_report
     from pipelines.sweeps.plan import engine_of
     from pipelines.sweeps.simulated import worker_count
 
@@ -88,6 +91,17 @@ def benchmark(
         raise UserError("--split is of a suite; add --suite")
     if trials < 2:
         raise UserError(f"at least two trials are needed, got {trials}")
+    if port is not None:
+        if any((against, space, twin, sees, at_least, robustness, speed)) or engine != "local":
+            raise UserError(
+                "on an arm (--port) nothing is drawn and one policy is tried at a time: leave out --against, --space, "
+                "--twin, --sees, --at-least, --robustness, --speed and --engine"
+            )
+        if suite is not None and is_metaworld(suite):
+            raise UserError(f"{suite} has an arm of its own, in its simulator: leave out --port")
+        if suite is not None:
+            task = [found.id for found in load_suite(suite, split)]
+        return _on_arm(policy, task, robot, port, trials, Path(out), seed, yes)
     policies: list[PolicyLike] = [policy]
     if isinstance(against, list | tuple):
         policies += against
@@ -114,6 +128,13 @@ def benchmark(
     )  # fmt: skip
     if clips:
         summary = add_clips(entries, out, summary, clips)
+    return _found(out, summary)
+
+
+def _found(out: Path, summary: Mapping[str, Any]) -> Benchmark:
+    """The result of a benchmark in `out`, whose report is written here."""
+    from pipelines.reports.report import try_report
+
     low, high = summary["interval_95"]
     return Benchmark(
         out=out,
@@ -126,6 +147,42 @@ def benchmark(
         method=summary["method"],
         failures=summary["failures"],
         report=try_report(out),
+    )
+
+
+def _on_arm(
+    policy: PolicyLike,
+    task: TaskLike | Sequence[TaskLike] | None,
+    robot: RobotLike,
+    port: str,
+    trials: int,
+    out: Path,
+    seed: int,
+    yes: bool,
+) -> Benchmark:
+    from pipelines.api.arm import deploy
+    from pipelines.benchmarks.on_arm import benchmark_on_arm
+    from pipelines.sweeps.inputs import policy_name, robot_name, task_name
+    from pipelines.sweeps.simulated import own_task
+
+    name = policy_name(policy)
+    if name is None:
+        raise UserError(
+            "on an arm a policy runs in a process of its own: give a file or a name, not an object"
+        )
+    several = [task] if isinstance(task, str) or not isinstance(task, Sequence) else list(task)
+    tasks = [own_task(policy, robot_name(robot)) if one is None else task_name(one) for one in several]
+    if len(set(tasks)) < len(tasks):
+        raise UserError(
+            f"--task {', '.join(sorted({t for t in tasks if tasks.count(t) > 1}))} is given twice"
+        )
+
+    def session(what: str, where: Path, episodes: int, starts: int) -> None:
+        deploy(policy, port=port, out=where, task=what, robot=robot, episodes=episodes, seed=starts, yes=yes)
+
+    return _found(
+        out,
+        benchmark_on_arm(name, tasks, out, port=port, trials=trials, seed=seed, session=session),
     )
 
 

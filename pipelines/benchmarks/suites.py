@@ -51,5 +51,7 @@ def load_suite(name: str, split: str | None = None) -> list[SuiteTask]:
         return tasks
     splits = sorted({task.split for task in tasks})
     if split not in splits:
-        raise UserError(f"the suite '{name}' has no split '{split}'; it has {', '.join(splits)}")
+        raise UserError(
+            f"the suite '{name}' has no split '{split}'{nearest(split, splits)}; it has {', '.join(splits)}"
+        )
     return [task for task in tasks if task.split == split]

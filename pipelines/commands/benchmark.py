@@ -19,6 +19,7 @@ EXAMPLES = """  sim2real benchmark --policy runs/lift/policy.onnx --trials 200 -
   sim2real benchmark --policy runs/lift/policy.onnx --at-least 0.9 --trials 400 --out runs/enough  # ends when clear
   sim2real benchmark --policy runs/lift/policy.onnx --robustness --out runs/alone     # each randomization alone
   sim2real benchmark --policy runs/mt10/policy.onnx --suite metaworld-mt10 --trials 50 --out runs/mt10-measured
+  sim2real benchmark --policy runs/lift/policy.onnx --port emulated --trials 20 --out runs/on-the-arm
   sim2real benchmark --scaling runs/lift-*/ --out runs/scaling      # error = a N^-b + c, the largest held out
   sim2real benchmark --plan --from 0.8 --to 0.9"""
 
@@ -69,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("local", "ray"),
         help="this machine, or the cluster that RAY_ADDRESS names",
     )
+    arm = parser.add_argument_group("on an arm instead of in simulation")
+    arm.add_argument(
+        "--port", metavar="P", help="of the arm, or 'emulated': sessions of `deploy`, which go on"
+    )
+    arm.add_argument("--yes", action="store_true", help="do not ask before the first motion")
     laws = parser.add_argument_group("how an error falls with demonstrations, tasks, network size or time")
     laws.add_argument(
         "--scaling",
@@ -134,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
         clips=args.clips,
         workers=args.workers,
         engine=args.engine,
+        port=args.port,
+        yes=args.yes,
     )
     print(json.dumps(dict(result.summary)) if args.json else result)
     return 0

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from sim2real.changed_objects import changed, name_of, parse, split
-from sim2real.errors import UserError
+from sim2real.errors import UserError, nearest
 from sim2real.loading import instantiate
 from sim2real.objects import ObjectSpec
 from sim2real.task import Task
@@ -117,4 +117,5 @@ def built_in_task(name: str, joints: int = 6) -> Task:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    return f"there is no task called '{printable(name)}'; known are {', '.join(known)}"
+    names = list(known)
+    return f"there is no task called '{printable(name)}'{nearest(name, names) or ';'} known are {', '.join(names)}"

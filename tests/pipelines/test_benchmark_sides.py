@@ -14,6 +14,7 @@ from pipelines.benchmarks.speed import Hurried, pareto
 from pipelines.cli import main
 from pipelines.sweeps.plan import all_parameters
 from pipelines.sweeps.simulated import make_plan
+from sim2real.identity import differences
 from sim2real.observation import Observation
 
 
@@ -109,3 +110,27 @@ def test_speed_against_quality(tmp_path: Path) -> None:
     slow, whole = rows["arm", 0.5], rows["as it is", None]
     assert slow["seconds_to_success"] is None or slow["seconds_to_success"] > whole["seconds_to_success"]
     assert "Speed against quality" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_another_version_of_a_task_is_another_benchmark(tmp_path: Path) -> None:
+    """Results of a task whose declaration has changed are never mixed in."""
+    text = """[[task]]
+id = "tidy"
+goal = {kind = "raised", a = "cube"}
+language = "lift the red cube"
+horizon = 14.0
+
+    [[task.object]]
+    name = "cube"
+    kind = "cube"
+    size = 0.025
+    colour = "red"
+    mass = 0.02
+"""
+    identities = []
+    for version in (text, text.replace("mass = 0.02", "mass = 0.03")):
+        (tmp_path / "own.toml").write_text(version)
+        plan = make_plan(task=str(tmp_path / "own.toml"), policy="expert", draws=2)
+        identities.append(SimulatedTrials(plan).identity())
+    assert identities[0]["task"] == identities[1]["task"]
+    assert list(differences(*identities))

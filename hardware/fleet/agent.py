@@ -30,6 +30,8 @@ from sim2real.text import printable
 
 HEARTBEAT = 1.0
 """s between two questions to the hub."""
+LEFT = 50
+"""Policies that were left, remembered at most."""
 KNOCKS = 10.0
 """s between two tries to find out why there is no answer."""
 PATIENCE = (5.0, 60.0)
@@ -114,6 +116,7 @@ class Agent:
         self._online: bool | None = None
         self._told = self._reason = ""
         self._next_reason = 0.0
+        self._said: set[str] = set()
         self._ending = False
         self._full = False
         """Whether results wait for room in the outbox."""
@@ -127,7 +130,12 @@ class Agent:
         if self._run is not None:
             self.say(f"a run that an earlier agent started goes on in {self._run.folder}")
         while not self._ending:
-            self.step(time.monotonic())
+            try:
+                self.step(time.monotonic())
+            except Sim2RealError as error:
+                # A disk that is full may have room later; what runs meanwhile runs without us.
+                self._say_once(str(error))
+                time.sleep(1.0)
             time.sleep(0.1)
         self._end()
 
@@ -216,7 +224,8 @@ class Agent:
             self.say(f"policy {digest[:12]} did not come: {error}")
             return
         except (SignatureError, UserError) as error:
-            self._leave(digest, str(error))
+            # Not the policy is to blame but the offer: the policy may come with a better one.
+            self._say_once(f"policy {digest[:12]} is refused: {error}")
             return
         except OSError as error:
             self.say(f"policy {digest[:12]} cannot be kept: {error}")
@@ -225,9 +234,20 @@ class Agent:
         self.say(f"policy {digest[:12]} ({printable(offer.manifest.name)}) is taken up with the next run")
         self._event("state", {"took": digest})
 
+    def _say_once(self, text: str) -> None:
+        """Tell people and the hub something that may be so again and again."""
+        if text in self._said:
+            return
+        if len(self._said) > 100:
+            self._said.clear()
+        self._said.add(text)
+        self.say(printable(text))
+        self._event("state", {"said": printable(text)})
+
     def _leave(self, digest: str, why: str) -> None:
         self.say(f"policy {digest[:12]} is refused: {why}")
-        self._remember(left={**self.memory.left, digest: printable(why)})
+        left = {**self.memory.left, digest: printable(why)}
+        self._remember(left=dict(list(left.items())[-LEFT:]))
         self._event("state", {"left": digest, "why": printable(why)})
 
     # What runs
@@ -361,8 +381,8 @@ class Agent:
     def _event(self, kind: str, body: dict[str, Any]) -> None:
         try:
             self.outbox.add(kind, body)
-        except OutboxFull:
-            pass  # that is the end of what is unimportant
+        except Sim2RealError:
+            pass  # unimportant, and told to people here already
 
     def _batch(self, messages: tuple[Any, ...]) -> Batch:
         running = self._run is not None

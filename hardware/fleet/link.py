@@ -20,6 +20,9 @@ from sim2real.text import printable
 DEFAULT = "tls/127.0.0.1:7447"
 """Where a hub listens and is looked for unless told otherwise: on this computer alone."""
 
+LONGEST = 4 << 20
+"""Bytes of the longest message that is received at all, whoever sends it."""
+
 LEASE = 4.0
 """s without a sign of life after which a link counts as cut."""
 
@@ -129,6 +132,7 @@ def _closed() -> dict[str, Any]:
         "transport/link/tx/lease": int(LEASE * 1000),
         # Memory that other processes of this computer could read.
         "transport/shared_memory/enabled": False,
+        "transport/link/rx/max_message_size": LONGEST,
         "adminspace/enabled": False,
     }
 

@@ -270,6 +270,9 @@ def _opened(data: bytes) -> dict[str, Any]:
         raise Refused(f"a message of {len(data)} bytes is larger than {LARGEST}")
     try:
         raw = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+        # Written out again: half a character, which no file can hold, and nesting that only reading bears, end here.
+        if b"\\u0000" in json.dumps(raw, ensure_ascii=False).encode():
+            raise ValueError("a text holds the character 0, which databases do not keep")
     except (ValueError, RecursionError) as error:
         raise Refused(f"a message is no JSON: {error}") from None
     if not isinstance(raw, dict) or raw.pop("v", None) != VERSION:

@@ -26,7 +26,7 @@ from hardware.fleet.talk import Talk
 from pipelines.fleet.enrolling import enroll
 from pipelines.fleet.hub.hub import Hub
 from pipelines.fleet.registry.registry import Registry
-from sim2real.errors import UserError
+from sim2real.errors import Sim2RealError, UserError
 from tests.pipelines.small_policy import small_policy
 
 WAIT = 30.0
@@ -143,7 +143,22 @@ def test_a_policy_is_taken_up_only_with_its_publishers_signature(fleet: Fleet) -
     agent.shelf.path(good.digest).write_bytes(b"something else")
     with pytest.raises(Exception, match="what came is"):
         agent.shelf.take(good.digest)
-    fleet.until(lambda: any("left" in event.body for event in fleet.registry.events(robot="a1")), agent)
+    fleet.until(lambda: any("said" in event.body for event in fleet.registry.events(robot="a1")), agent)
+    agent._end()
+
+
+def test_a_disk_that_is_full_costs_nothing_that_was_told(fleet: Fleet) -> None:
+    said: list[str] = []
+    agent = fleet.agent("a1", said)
+    fleet.until(lambda: agent._online, agent)
+    (pages,) = agent.outbox._base.execute("PRAGMA page_count").fetchone()
+    agent.outbox._base.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(40):
+        leave_result(agent.settings.folder, str(number), note="x" * 300)
+    with pytest.raises(Sim2RealError, match="full"):
+        agent._read_results()
+    agent.outbox._base.execute("PRAGMA max_page_count = 100000")
+    fleet.until(lambda: len(fleet.registry.episodes()) == 40, agent)
     agent._end()
 
 
@@ -264,6 +279,14 @@ def test_what_is_not_as_agreed_is_refused(change: Callable[[dict[str, Any]], Any
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
     with pytest.raises(Refused):
         Batch.decode(data)
+
+
+def test_texts_that_a_database_would_not_keep_are_refused() -> None:
+    for text in ("\\u0000", "\\ud800"):
+        data = BATCH.encode().replace(b'"idle"', f'"x{text}"'.encode())
+        with pytest.raises(Refused, match="no JSON"):
+            Batch.decode(data)
+    assert Batch.decode(replace(BATCH, state="grüße 🦾").encode()).state == "grüße 🦾"
 
 
 def test_an_outbox_drops_what_is_unimportant_and_old_and_never_an_episode(tmp_path: Path) -> None:

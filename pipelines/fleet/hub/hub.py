@@ -35,6 +35,9 @@ AGAIN = 30.0
 FILES = 4
 """Policy files kept in memory."""
 
+Asked = tuple[str, Batch, Any]
+"""A robot's name, what it says, and zenoh's query, by which it is answered."""
+
 
 class Hub:
     """Answers as soon as it is made; `run` keeps until `stop`. Raises Sim2RealError where it cannot listen."""
@@ -56,7 +59,6 @@ class Hub:
         self._lock = threading.Lock()
         self._logged: dict[str, float] = {}
         self._files: OrderedDict[str, bytes] = OrderedDict()
-        self._broken = False
         self._stop = threading.Event()
         self.kept = 0
         """Messages that were new."""
@@ -86,6 +88,7 @@ class Hub:
             authority = Authority(Path(self.registry.store) / "ca", create=True)
             tls = (authority.folder / "ca.crt", *authority.hub(self._hosts))
         self._session = open_hub(self._listen, tls, names)
+        self._served = set(names)
         self._serving = []
         for name in names:
             for part in ("in", "policy"):
@@ -100,11 +103,11 @@ class Hub:
         while not self._stop.wait(LOOK):
             try:
                 self._note_reports()
-                desk = Desk.look(self.registry)
-                new = set(desk.robots) - set(self.desk.robots)
-                self.desk = desk
+                self.desk = Desk.look(self.registry)
+                new = set(self.desk.robots) - self._served
                 if new:
                     self.log(f"enrolled: {', '.join(sorted(new))}")
+                    self._served = set()
                     self._session.close()
                     self._open()
             except Sim2RealError as error:
@@ -191,7 +194,7 @@ class Hub:
             except queue.Empty:
                 break
         desk = self.desk
-        asked: list[tuple[str, Batch, Any]] = []
+        asked: list[Asked] = []
         for name, part, what in came:
             if part == "alive":
                 self._presence(name, what)
@@ -199,36 +202,48 @@ class Hub:
                 self._give(name, what)
             elif (batch := self._heard(name, what)) is not None and name in desk.robots:
                 asked.append((name, batch, what))
-        batches = [
-            (name, batch.outbox, [Arrived(m.sequence, m.kind, m.time, m.body) for m in batch.messages])
-            for name, batch, _ in asked
-            if batch.messages
-        ]
-        try:
-            if batches:
-                self.kept += self.registry.ingest(batches, desk.robots)
-            if self._broken:
-                self.log("what comes is kept again")
-            self._broken = False
-        except Sim2RealError as error:
-            # Nothing of it was kept, so that nothing is acknowledged; the robots have it still.
-            self._broken = True
-            self._tell(f"what comes cannot be kept: {error}")
-            for _, _, query in asked:
-                _reply(query, Answer(refused="the hub cannot write what comes").encode())
-            return
+        kept = self._write(asked, desk)
         now = time.time()
-        for name, batch, query in asked:
+        for number, (name, batch, query) in enumerate(asked):
+            if number not in kept:
+                # It is not acknowledged; the robot has it still.
+                _reply(query, Answer(refused="the hub cannot write what comes").encode())
+                continue
             with self._lock:
                 report = Reported(batch.state, batch.policy, batch.firmware, batch.camera, batch.details)
                 self._reports[name] = (now, report)
-            robot = desk.robots[name]
             answer = Answer(
                 acknowledged=batch.messages[-1].sequence if batch.messages else None,
                 offer=desk.offers.get(name),
-                stop=robot.stop,
+                stop=desk.robots[name].stop,
             )
             _reply(query, answer.encode())
+
+    def _write(self, asked: Sequence[Asked], desk: Desk) -> set[int]:
+        """Which of them are on the disk now: all in one transaction, or as many as can be, one by one."""
+        batches = {
+            number: (
+                name,
+                batch.outbox,
+                [Arrived(m.sequence, m.kind, m.time, m.body) for m in batch.messages],
+            )
+            for number, (name, batch, _) in enumerate(asked)
+            if batch.messages
+        }
+        kept = set(range(len(asked))) - set(batches)
+        try:
+            if batches:
+                self.kept += self.registry.ingest(batches.values(), desk.robots)
+            return kept | set(batches)
+        except Sim2RealError as error:
+            self._tell(f"what comes cannot be kept: {error}")
+        for number, batch in batches.items():
+            try:
+                self.kept += self.registry.ingest([batch], desk.robots)
+                kept.add(number)
+            except Sim2RealError as error:
+                self._tell(f"what comes from {batch[0]} cannot be kept: {error}")
+        return kept
 
     def _note_reports(self) -> None:
         with self._lock:

@@ -1,4 +1,5 @@
-"""The part of a report that says what fine-tuning did: on this arm, elsewhere, from what, and to which parameters."""
+"""The part of a report that says what fine-tuning did: on this arm or new tasks, elsewhere, from what, and to which
+parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +10,19 @@ from pipelines.reports.page import Section
 
 def adaptation(metrics: Mapping[str, Any]) -> Section | None:
     """What `metrics.json` of a fine-tuning says; None for other runs."""
+    taught = metrics.get("tasks") or ()
+    places = (
+        {"simulation": "the new tasks", "forgetting": "a sample of the old tasks"}
+        if taught
+        else {"simulation": "this arm, simulated", "forgetting": "the default space"}
+    )
     rows = [
         {
             "where": where,
             "success before → after": change_text(metrics[key]),
             "p (McNemar)": f"{metrics[key]['p']:.3g}",
         }
-        for key, where in (("simulation", "this arm, simulated"), ("forgetting", "the default space"))
+        for key, where in places.items()
         if isinstance(metrics.get(key), Mapping) and "interval_95" in metrics[key]
     ]
     curve, identified = metrics.get("episodes_curve"), metrics.get("identified") or {}
@@ -25,7 +32,10 @@ def adaptation(metrics: Mapping[str, Any]) -> Section | None:
     section = Section("Adaptation")
     section.table(rows, empty="success was not measured")
     if metrics.get("forgotten"):
-        section.text("The policy has forgotten some of what it could in the default space.", "bad")
+        section.text(f"The policy has forgotten some of what it could: {places['forgetting']}.", "bad")
+    if taught and "simulation" in metrics:
+        section.heading("The new tasks")
+        section.table(_by_task(metrics["simulation"]))
     if mix := metrics.get("mix"):
         section.text(f"Share of recorded data in a batch: {mix['chosen']:.0%}, by {mix['by']}.")
     if curve:
@@ -66,6 +76,15 @@ def adaptation(metrics: Mapping[str, Any]) -> Section | None:
             folded=f"{len(errors)} episodes, {len(odd)} of which look wrong",
         )
     return section
+
+
+def _by_task(compared: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Successes of each task before and after."""
+    before, after = (compared[when]["per_task"] for when in ("before", "after"))
+    return [
+        {"task": name, "before": f"{before[name][0]} of {before[name][1]}", "after": f"{won} of {of}"}
+        for name, (won, of) in after.items()
+    ]
 
 
 def _rate(row: Mapping[str, Any] | None) -> str:

@@ -45,3 +45,21 @@ def test_it_says_what_changed_where_and_what_moved() -> None:
     ):
         assert wanted in text
     assert adaptation({"curve": []}) is None
+
+
+def test_it_says_which_tasks_were_taught_and_what_became_of_the_old_ones() -> None:
+    before = {"draws": 40, "failures": list(range(2, 40)), "success_rate": 0.05, "per_task": {"own": [2, 40]}}
+    after = {"draws": 40, "failures": [1], "success_rate": 0.975, "per_task": {"own": [39, 40]}}
+    section = adaptation(
+        {
+            "tasks": ["own"],
+            "simulation": paired(before, after),
+            "forgetting": paired(after, before),
+            "forgotten": True,
+        }
+    )
+    assert section is not None
+    text = "".join(section.blocks)
+    for wanted in ("the new tasks", "39 of 40", "forgotten some of what it could: a sample of the old tasks"):
+        assert wanted in text
+    assert "default space" not in text

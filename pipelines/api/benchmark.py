@@ -69,7 +69,7 @@ def benchmark(
 ) -> Benchmark:
     """Try a policy `trials` times on every task, into the directory `out`; a benchmark that is there already goes on.
 
-    task: one or several (default: the policy's own), or `suite` with its `split`. against: another policy, or several,
+    task: one or several, or `suite` with its `split` (default: the policy's own). against: another policy, or several,
     tried on the same draws. robustness: each group of randomization alone besides. speed: chunks, rate, latency and the
     arm's speed changed, one at a time. clips: of so many causes of failure a trial as a moving picture.
     at_least: end as soon as the trials tell whether the mean success is above or below this rate, at the latest after
@@ -80,13 +80,15 @@ def benchmark(
     """
     from pipelines.benchmarks.clips import add_clips
     from pipelines.benchmarks.run import run_benchmark
-    from pipelines.benchmarks.suites import load_suite
+    from pipelines.benchmarks.suites import load_suite, own_suite
     from pipelines.metaworld.suite import is_metaworld
     from pipelines.sweeps.plan import engine_of
     from pipelines.sweeps.simulated import worker_count
 
     if suite is not None and task is not None:
         raise UserError("give --suite or --task, not both")
+    if suite is None and task is None:
+        suite = own_suite(policy)
     if suite is None and split is not None:
         raise UserError("--split is of a suite; add --suite")
     if trials < 2:

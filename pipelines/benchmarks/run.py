@@ -25,7 +25,7 @@ from pipelines.benchmarks.robustness import alone, counted, robustness
 from pipelines.benchmarks.sequential import Bet
 from pipelines.benchmarks.simulated import SimulatedTrials
 from pipelines.benchmarks.speed import changed, speed_against_quality
-from pipelines.benchmarks.statistics import interquartile_mean, mean_rate
+from pipelines.benchmarks.statistics import check_statsmodels, interquartile_mean, mean_rate
 from pipelines.runs import claim, described
 from pipelines.sweeps.several import Several, numbered
 from randomization.sweep import run_sweep
@@ -65,6 +65,8 @@ def run_benchmark(
     besides; by_speed: with settings changed that make a policy or the arm slower or faster. at_least: end as soon as
     the trials tell whether the mean success is above or below this (a bet, 5 %), at the latest after `trials`.
     """
+    if by_group or len(against) > 1 or (against and len(entries) > 1):
+        check_statsmodels()
     bet = Bet(at_least) if at_least is not None else None
     own = {entry.id: entry.trials for entry in entries}
     others = {OTHER if k == 0 else f"{OTHER}-{k + 1}": dict(tasks) for k, tasks in enumerate(against)}

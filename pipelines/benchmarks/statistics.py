@@ -194,5 +194,10 @@ class _Statsmodels:
         self.multitest, self.proportion, self.StratifiedTable = multitest, proportion, StratifiedTable
 
 
+def check_statsmodels() -> None:
+    """Raise UserError where statsmodels is missing: before trials are run that could not be compared."""
+    _statsmodels()
+
+
 def _statsmodels() -> _Statsmodels:
     return _Statsmodels()

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipelines.metaworld import suite as metaworld
+from pipelines.sweeps.inputs import PolicyLike, policy_name
 from sim2real.errors import UserError, nearest
+from sim2real.policies.load import kind_of
 from sim2real.tasks.registry import TASKS
 from sim2real.tasks.suite import registry
 
@@ -37,6 +39,17 @@ SUITES: dict[str, Callable[[], Sequence[SuiteTask]]] = {
     **{suite: partial(_metaworld, suite) for suite in metaworld.SIZES},
 }
 """Makers of suites by name; `tasks` are those that have a class of their own."""
+
+
+def own_suite(policy: PolicyLike) -> str | None:
+    """The suite that a policy file says it is for; None where it is for a single task, or says nothing."""
+    from sim2real.policies.file import load_policy_file
+
+    spec = policy_name(policy)
+    if spec is None or kind_of(spec) != "file":
+        return None
+    task = load_policy_file(spec).info.task
+    return task if task in SUITES else None
 
 
 def load_suite(name: str, split: str | None = None) -> list[SuiteTask]:

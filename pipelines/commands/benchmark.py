@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="another policy, tried on the same draws; may be repeated",
     )
-    add(parser, task={"action": "append", "help": "may be repeated (default: the policy's own)"})
+    add(
+        parser, task={"action": "append", "help": "may be repeated (default: the policy's own task or suite)"}
+    )
     parser.add_argument(
         "--suite",
         metavar="S",

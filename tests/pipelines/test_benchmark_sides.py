@@ -72,6 +72,7 @@ def test_a_clip_moves(tmp_path: Path) -> None:
         assert image.n_frames == 4 and image.size == (24, 18)
 
 
+@pytest.mark.slow
 def test_groups_settings_policies_and_clips_in_one_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +102,7 @@ def test_groups_settings_policies_and_clips_in_one_report(
     assert "data:image/gif" in report and "Which randomization costs how much" in report
 
 
+@pytest.mark.slow
 def test_speed_against_quality(tmp_path: Path) -> None:
     found = benchmark(
         "expert", "reach", speed=True, trials=2, out=tmp_path / "b", workers=0, clips=0, progress=False

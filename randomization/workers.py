@@ -141,60 +141,85 @@ def run_here(factory: Factory, draws: Sequence[Draw]) -> Iterator[Outcome]:
 def run_local(
     factory: Factory, draws: Sequence[Draw], workers: int, timeout: float = 600.0
 ) -> Iterator[Outcome]:
-    """Apply the factory's function to every draw in `workers` processes.
+    """`LocalWorkers.run` with processes that live for this once. Closing the generator stops every worker."""
+    with LocalWorkers(factory, workers, timeout) as pool:
+        yield from pool.run(draws)
+
+
+class LocalWorkers:
+    """Processes that apply the factory's function to draws, and live until `close`.
 
     `timeout` (s) is how long one draw may take before its worker counts as hung and is killed; `STARTING` is for
-    the start of a worker. Raises
-    UserError or Sim2RealError when the factory itself fails, and UserError when a rollout raises one: then
-    no draw can work. Closing the generator stops every worker.
+    the start of a worker.
     """
-    if workers < 1:
-        raise ValueError(f"need at least one worker, got {workers}")
-    recipe = pickle.dumps(factory)
-    todo = deque(draws)
-    attempts: dict[int, int] = {}
-    pool: list[_Worker] = []
-    left = len(todo)
-    stillborn = 0
-    try:
-        while left:
-            while len(pool) < min(workers, left):
-                pool.append(_start(recipe))
-            for worker in pool:
-                _feed(worker, todo)
-            _wait(pool)
-            for worker in list(pool):
-                outcomes, alive = _collect(worker, timeout)
-                for outcome in outcomes:
-                    stillborn = 0
-                    left -= 1
-                    yield outcome
-                if alive:
-                    continue
-                pool.remove(worker)
-                code = _stop(worker)
-                if not worker.ready:
-                    # Once may be a machine short of memory; again and again it is the simulation.
-                    stillborn += 1
-                    if stillborn >= STARTS:
-                        raise Sim2RealError(
-                            f"worker processes die while they start (exit code {code}); run with --workers 0 "
-                            "to see why"
-                        )
-                    todo.extendleft(reversed(worker.assigned))
-                elif worker.assigned:
-                    # The first one was being worked on; the rest is innocent.
-                    culprit = worker.assigned.popleft()
-                    todo.extendleft(reversed(worker.assigned))
-                    attempts[culprit.index] = attempts.get(culprit.index, 0) + 1
-                    if attempts[culprit.index] < ATTEMPTS:
-                        todo.appendleft(culprit)
-                    else:
+
+    def __init__(self, factory: Factory, workers: int, timeout: float = 600.0) -> None:
+        if workers < 1:
+            raise ValueError(f"need at least one worker, got {workers}")
+        self.workers, self.timeout = workers, timeout
+        self._recipe = pickle.dumps(factory)
+        self._pool: list[_Worker] = []
+
+    def run(self, draws: Sequence[Draw]) -> Iterator[Outcome]:
+        """Outcomes of these draws. Closing the generator before its end stops every worker; a later run starts others.
+
+        Raises UserError or Sim2RealError when the factory itself fails, and UserError when a rollout raises one: then
+        no draw can work.
+        """
+        todo, pool = deque(draws), self._pool
+        attempts: dict[int, int] = {}
+        left = len(todo)
+        stillborn = 0
+        try:
+            while left:
+                while len(pool) < min(self.workers, left):
+                    pool.append(_start(self._recipe))
+                for worker in pool:
+                    _feed(worker, todo)
+                _wait(pool)
+                for worker in list(pool):
+                    outcomes, alive = _collect(worker, self.timeout)
+                    for outcome in outcomes:
+                        stillborn = 0
                         left -= 1
-                        yield Outcome(culprit, {}, f"worker died twice (exit code {code})")
-    finally:
-        for worker in pool:
-            _stop(worker)
+                        yield outcome
+                    if alive:
+                        continue
+                    pool.remove(worker)
+                    code = _stop(worker)
+                    if not worker.ready:
+                        # Once may be a machine short of memory; again and again it is the simulation.
+                        stillborn += 1
+                        if stillborn >= STARTS:
+                            raise Sim2RealError(
+                                f"worker processes die while they start (exit code {code}); run with --workers 0 "
+                                "to see why"
+                            )
+                        todo.extendleft(reversed(worker.assigned))
+                    elif worker.assigned:
+                        # The first one was being worked on; the rest is innocent.
+                        culprit = worker.assigned.popleft()
+                        todo.extendleft(reversed(worker.assigned))
+                        attempts[culprit.index] = attempts.get(culprit.index, 0) + 1
+                        if attempts[culprit.index] < ATTEMPTS:
+                            todo.appendleft(culprit)
+                        else:
+                            left -= 1
+                            yield Outcome(culprit, {}, f"worker died twice (exit code {code})")
+        finally:
+            if left:
+                self.close()
+
+    def close(self) -> None:
+        """Stop every worker."""
+        while self._pool:
+            _stop(self._pool.pop())
+
+    def __enter__(self) -> "LocalWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _start(recipe: bytes) -> _Worker:

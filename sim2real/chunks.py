@@ -75,6 +75,10 @@ class ChunkPlayer:
         """The goal (n,), rad, at `time`."""
         return _sample(self._buffer, float(time))  # type: ignore[no-any-return]
 
+    def ahead(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The goals (K, n), rad, at `times` (K,) from now on, if no other chunk comes. Nothing is played by that."""
+        return _ahead(self._buffer, times)  # type: ignore[no-any-return]
+
     def remaining(self, time: float) -> float:
         """Seconds until the last known action is due; negative once the player has run dry."""
         active = int(self._buffer[_ACTIVE])
@@ -141,6 +145,18 @@ def _sample(buffer: NDArray[np.float64], time: float) -> NDArray[np.float64]:
         _interpolate_into(buffer, 1 - active, time, before)
         for j in range(n):
             out[j] = (1 - weight) * before[j] + weight * out[j]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _ahead(buffer: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    # To sample ends a blending that is over by then.
+    blending = buffer[_BLENDING]
+    out = np.empty((len(times), int(buffer[_N])))
+    for k in range(len(times)):
+        buffer[_BLENDING] = blending
+        out[k] = _sample(buffer, times[k])
+    buffer[_BLENDING] = blending
     return out
 
 

@@ -77,6 +77,9 @@ def pretrain(
     space: SpaceLike | None = None,
     twin: TwinLike | None = None,
     cameras: CamerasLike | None = None,
+    algorithm: str | None = None,
+    practice: int | None = None,
+    latency: float | None = None,
     expert: str | None = None,
     seed: int = 0,
     episodes: int | None = None,
@@ -114,11 +117,13 @@ def pretrain(
 
     What is None has the default of `PretrainSettings`, which says what it means. observe "pixels": the policy is given
     pictures, as ("front=table", "wrist=frame:112x84"), instead of what a detector finds in them (`PixelSettings` has
-    the defaults, and what pictures, history, channels, keep and backgrounds mean). suite: one policy for the tasks of
-    a suite, all of its `split` or those whose ids fit the patterns `tasks` (`SuiteSettings`). max_minutes: fit
-    collection and training into this. accelerator, devices, precision, nodes and
-    strategy are Lightning's (docs/learning.md). Raises UserError for settings
-    that do not fit together, and for an `out` that holds something else.
+    the defaults, and what pictures, history, channels, keep and backgrounds mean). algorithm: "cloning", "ppo",
+    "cloning+ppo", or a class of your own that practises, as "my.module:MyAlgorithm"; practice: how many episodes.
+    latency: s that an answer may take, for policies that are told what is committed until then. suite: one policy for
+    the tasks of a suite, all of its `split` or those whose ids fit the patterns `tasks` (`SuiteSettings`). max_minutes:
+    fit collection and training into this. accelerator, devices, precision, nodes and strategy are Lightning's
+    (docs/learning.md). Raises UserError for settings that do not fit together, and for an `out` that holds something
+    else.
     """
     from pipelines.learning.pretrain import pretrain as run
     from pipelines.learning.settings import kind_of_settings
@@ -133,20 +138,21 @@ def pretrain(
         backgrounds=None if backgrounds is None else tuple(map(str, backgrounds)),
     )
     many = _given(split=split, tasks=None if tasks is None else tuple(tasks), balance=balance)
+    learning = _given(
+        algorithm=algorithm, practice=practice, latency=latency, expert=expert, episodes=episodes, rounds=rounds,
+        epochs=epochs, batches=batches, batch_size=batch_size, learning_rate=learning_rate, noise=noise, labels=labels,
+    )  # fmt: skip
     what = suite if task is None else task_name(task)
     if what is None or (task is not None and suite is not None):
         raise UserError("give a task, or suite= for one policy for many tasks")
-    settings = kind_of_settings(observe, sight | many, suite=suite)(
+    settings = kind_of_settings(observe, sight | many | learning, suite=suite)(
         task=what,
         robot=robot_name(robot),
         space=_plain_space(space),
         twin=_plain_twin(twin),
         cameras=_plain_cameras(cameras),
-        **_given(
-            expert=expert, seed=seed, episodes=episodes, rounds=rounds, epochs=epochs, batches=batches,
-            batch_size=batch_size, learning_rate=learning_rate, network=network, width=width, depth=depth,
-            noise=noise, labels=labels, evaluate=evaluate,
-        ),
+        **_given(seed=seed, network=network, width=width, depth=depth, evaluate=evaluate),
+        **learning,
         **sight,
         **many,
     )  # fmt: skip

@@ -18,6 +18,7 @@ EXAMPLES = """  sim2real pretrain --task reach --out runs/reach
   sim2real pretrain --task lift --space runs/twin/space.toml --seed 1 --out runs/lift
   sim2real pretrain --task lift --cameras cameras.toml --out runs/lift     (for your own camera, where it stands)
   sim2real pretrain --task push --max-minutes 2 --out runs/quick
+  sim2real pretrain --task my_tasks:Pour --algorithm ppo --out runs/pour  (a task without an expert)
   sim2real pretrain --suite table --minutes 60 --out runs/table          (one policy for many tasks)
   sim2real pretrain --suite metaworld-mt10 --minutes 15 --out runs/mt10  (on the tables of Meta-World)
   sim2real pretrain --task lift --observe pixels --out runs/lift-pixels
@@ -45,6 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, task={"help": "reach, push, lift, place, stack or module:Class"})
     add(parser, "object", "out", "robot", "space", "twin", "cameras")
+    parser.add_argument(
+        "--algorithm",
+        metavar="A",
+        help="cloning (default), ppo, cloning+ppo, or a class of your own that practises as my.module:MyAlgorithm",
+    )
+    parser.add_argument("--practice", type=int, metavar="N", help="with ppo: practised episodes in all")
+    parser.add_argument(
+        "--latency",
+        type=float,
+        metavar="S",
+        help="train for answers that take up to S seconds (at most 0.3): the policy is told what the arm will do until "
+        "then (default: the latencies of the space, and it is not told)",
+    )
     parser.add_argument("--expert", metavar="P", help="who demonstrates (default: the task's expert)")
     parser.add_argument("--episodes", type=int, metavar="N", help="demonstrated episodes in all")
     add(parser, "seed")
@@ -75,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --observe pixels: a photograph of your empty table; with --cameras it must be from that camera",
     )
     parser.add_argument(
-        "--history", type=int, metavar="K", help="with --observe pixels: observations in a row"
+        "--history",
+        type=int,
+        metavar="K",
+        help="observations in a row that the policy is given (1; for pixels 4): from what changes over them it learns "
+        "to tell delay, friction and mass",
     )
     parser.add_argument(
         "--channels", type=int, metavar="C", help="with --observe pixels: of the convolutions"
@@ -143,8 +161,10 @@ def run(args: argparse.Namespace) -> int:
         return 130
     if args.max_minutes is not None and main_process():
         pairs = sum(entry["pairs"] for entry in result["rounds"])
+        practised = max((row["episodes"] for row in result.get("practice", [])), default=0)
         print(
-            f"within {args.max_minutes:g} min: {pairs} pairs, {result['steps']} training steps",
+            f"within {args.max_minutes:g} min: {pairs} pairs, {result['steps']} training steps"
+            + (f", {practised} practised episodes" if practised else ""),
             file=sys.stderr,
         )
     if "evaluation" in result:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from hardware.runtime.sources.inference import example_observation, observed_features
+from hardware.runtime.sources.inference import example_observation, told_features
 from pipelines.deployment.busy import busy, others
 from pipelines.deployment.policy_pace import remedy
 from sim2real.errors import Sim2RealError, UserError
@@ -64,7 +64,7 @@ def measure(policy: Policy, task: Task, robot: Robot, *, load: int | None, secon
     if load is not None and load < 0:
         raise UserError(f"--load must be 0 or more processes, got {load}")
     count = others() if load is None else load
-    observation = example_observation(robot, observed_features(task, robot))
+    observation = example_observation(robot, told_features(task, robot))
     observation |= example_pictures(wanted_by(policy))
     covered = Coverage(policy.horizon, robot.policy_rate)
     try:

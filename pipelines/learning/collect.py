@@ -28,7 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.learning.backgrounds import read_photographs
+from pipelines.learning.delay import Ahead, delayed
 from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.drawn import Ranges, normalized
 from pipelines.learning.relabelling import KnownZeros
 from randomization.progress import progress_bar
 from randomization.workers import Factory, Outcome, run_here, run_local
@@ -114,13 +116,19 @@ class Labeller:
         labels: Labels,
         sight: Sight | None = None,
         describe: Callable[[Observation], Observation] = lambda observation: {},
+        horizon: int | None = None,
     ) -> None:
-        """`describe`: entries that the student is given besides what is observed, as a goal's rows."""
-        self.horizon = expert.horizon
+        """`describe`: entries that the student is given besides what is observed, as a goal's rows. `horizon` of the
+        student's chunks (None: the expert's)."""
+        self.horizon = expert.horizon if horizon is None else horizon
+        if horizon is not None:
+            # Experts of one's own may have a fixed one: their last action then stands for the rest.
+            expert.horizon = horizon
         self.sight = sight or Sight()
         self.world, self.expert, self.student = world, expert, student
         self.features, self.disturbance, self.labels_from = tuple(features), disturbance, labels
         self.describe = describe
+        self.ahead = Ahead(self.features, world.robot, self.horizon) if delayed(self.features) else None
         d, period = disturbance, 1.0 / world.robot.policy_rate
         self._keep = float(np.exp(-period / d.memory))
         self._switch = period / d.turn
@@ -144,15 +152,12 @@ class Labeller:
         for policy in (self.expert, self.student):
             if policy is not None:
                 policy.reset(seed)
+        if self.ahead is not None:
+            self.ahead.begin()
 
     def act(self, observation: Observation) -> Array:
         """(horizon, n) rad: what is executed. Observation and label of this step are appended to the lists."""
-        seen = observation
-        if self.labels_from != "sensors":
-            seen = self.world.observe(privileged=True)
-        if self.labels_from == "objects":
-            seen |= {name: observation[name] for name in JOINTS}
-        label = np.asarray(self.expert.act(seen), dtype=np.float64)
+        label = self._label(observation)
         observation = observation | self.world.camera_places(self.sight.pictures)
         vector = with_history(self._past, flatten(observation | self.describe(observation), self.features))
         student_drives = self.student is not None and self._student_drives
@@ -165,7 +170,9 @@ class Labeller:
                 self._keep_pictures(looked)
             # The only entries that are not float64.
             observation = observation | {p.entry: image for p, (image, _) in looked.items()}
-        if keep:
+        if self.ahead is not None:
+            self.ahead.add(vector, observation, label)
+        elif keep:
             self.observations.append(vector)
             self.labels.append(label)
         chunk = label
@@ -174,6 +181,31 @@ class Labeller:
         chunk = np.asarray(chunk + self._offset)
         self._step()
         return chunk
+
+    def watch(self, observation: Observation) -> None:
+        """A step at which nobody is asked, because who drives is still thinking."""
+        if self.ahead is not None:
+            self.ahead.add(flatten(observation, self.features), observation, self._label(observation))
+        self._step()
+
+    def pairs(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(T, D) observations and (T, H, n) labels of the episode, which has ended. Raises Sim2RealError for none."""
+        if self.ahead is not None:
+            return self.ahead.pairs()
+        if not self.observations:
+            raise Sim2RealError("an episode of which no frame was kept; keep a larger share of them")
+        return np.stack(self.observations), np.stack(self.labels).astype(np.float32)
+
+    def _label(self, observation: Observation) -> Array:
+        """(horizon, n) rad: what the expert would do."""
+        seen = observation
+        if self.labels_from != "sensors":
+            seen = self.world.observe(privileged=True)
+        if self.labels_from == "objects":
+            seen |= {name: observation[name] for name in JOINTS}
+        label = np.asarray(self.expert.act(seen), dtype=np.float64)
+        short = self.horizon - len(label)
+        return label[: self.horizon] if short <= 0 else np.pad(label, ((0, short), (0, 0)), mode="edge")
 
     def _asked(self, vector: NDArray[np.float32], observation: Observation) -> Array:
         """The student's chunk. One with a history is given the steps in which it did not drive, too."""
@@ -225,6 +257,10 @@ class CollectEpisode:
     cameras: Mapping[str, CameraModel] | None = None
     backgrounds: tuple[str, ...] = ()
     """Files with photographs of an empty table."""
+    horizon: int | None = None
+    """Of the student's chunks; None: the expert's."""
+    drawn: Ranges = ()
+    """Parameters of the draw that are noted with every pair."""
     zeros: tuple[float, ...] = ()
     """(n,) rad: how far the encoders' zeros are off, where the expert is to know that."""
 
@@ -249,17 +285,29 @@ class CollectEpisode:
         )
         features = task.features if self.features is None else self.features
         told = {"describe": goal_view(task).entries} if any(f.name == ENTRY for f in features) else {}
-        driver = Labeller(world, expert, student, features, self.disturbance, self.labels, self.sight, **told)
+        driver = Labeller(
+            world,
+            expert,
+            student,
+            features,
+            self.disturbance,
+            self.labels,
+            self.sight,
+            horizon=self.horizon,
+            **told,
+        )
 
         def run(draw: Draw) -> dict[str, Any]:
             episode = rollout(world, driver, draw, linger=LINGER)
-            if not driver.observations:
-                raise Sim2RealError("an episode of which no frame was kept; keep a larger share of them")
+            observations, chunks = driver.pairs()
+            truths = np.stack(driver.truths) if driver.truths else None
+            if self.drawn:
+                truths = np.tile(normalized(world.values, self.drawn), (len(chunks), 1))
             return {
-                "observations": np.stack(driver.observations),
-                "chunks": np.stack(driver.labels).astype(np.float32),
+                "observations": observations,
+                "chunks": chunks,
                 "pictures": {name: np.stack(images) for name, images in driver.images.items()},
-                "truths": np.stack(driver.truths) if driver.truths else None,
+                "truths": truths,
                 "success": bool(episode.success),
                 "stage": episode.stage,
                 "seconds": len(episode) / episode.fps,

@@ -20,7 +20,7 @@ class Demonstrations:
     is from. The pairs of one episode are neighbours in time, so they are split by episode, never by pair.
 
     For policies that see, `pictures` (N, H, W, 3) uint8 by their entries in observations, and `truths` (N, K) what is
-    known of the objects (NaN: nothing; None: of none)."""
+    known of the objects (NaN: nothing; None: of none); for policies of states with a history, of the draw."""
 
     observations: NDArray[np.float32]
     chunks: NDArray[np.float32]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.runtime.sources.inference import example_observation, observed_features
+from hardware.runtime.sources.inference import example_observation, told_features
 from sim2real.errors import UserError
 from sim2real.observation import Observation
 from sim2real.policies.file import QUANTIZED_KEY, FilePolicy
@@ -129,9 +129,7 @@ def compare_eight_bits(
         pairs, where = _simulated(policy, after, task, robot, seed), f"{EPISODES} simulated episodes"
     else:
         pairs, where = _recorded(policy, after, data, task, robot), data
-    observation = example_observation(robot, observed_features(task, robot)) | example_pictures(
-        policy.pictures
-    )
+    observation = example_observation(robot, told_features(task, robot)) | example_pictures(policy.pictures)
     times = time_in_turns([policy, after], observation, seconds)
     return Comparison(
         content=content,

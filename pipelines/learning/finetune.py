@@ -52,6 +52,7 @@ from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
 from sim2real.files import file_hash
 from sim2real.identity import dataset_hash
+from sim2real.policies.committed import COMMITTED
 from sim2real.policies.file import FilePolicy
 from sim2real.policies.load import load_policy
 from sim2real.robot import Robot
@@ -128,6 +129,11 @@ def finetune(
     task = trained_with(task, settings.policy)
     _collection_plan(settings, task, None if settings.space in (DEFAULT, IDENTIFIED) else settings.space, 1)
     parent.check(robot, load_task(task, robot.n) if split(task)[0] == parent.info.task else parent.info.task)
+    if network.history > 1 or any(feature.name == COMMITTED for feature in parent.info.features):
+        raise UserError(
+            f"{settings.policy} observes several moments, or what is committed; fine-tuning knows policies of one "
+            "moment. Identify the arm, and train for it in simulation: pretrain --twin"
+        )
     recorded, summary = _recorded(settings, task, robot, parent)
     for remark in summary["remarks"]:
         tell(f"note: {remark}")

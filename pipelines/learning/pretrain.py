@@ -1,4 +1,5 @@
-"""Pretraining: collect demonstrations under randomization, clone them, let the student drive, correct it, repeat.
+"""Pretraining: collect demonstrations under randomization, clone them, let the student drive, correct it, repeat; or
+let it practise (`algorithm.py`), after that or instead.
 
 One Trainer runs through all rounds. At the start of round r the data module asks for group r; for r > 0 the
 present network is exported and drives the collection. Rounds are kept in `data/`, so that a resumed run reads
@@ -14,14 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.learning.algorithm import stages
 from pipelines.learning.backgrounds import check_photographs
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.collect import CollectEpisode, Disturbance, Labels, Sight, collect
 from pipelines.learning.data import ChunkDataModule, GroupSchedule
+from pipelines.learning.delay import late_rows
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.export import export_policy
+from pipelines.learning.drawn import FELT, Ranges, ranges_of
+from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import network_arguments
+from pipelines.learning.practising import load_algorithm, practise
 from pipelines.learning.trainer import (
     Budget,
     Deadline,
@@ -37,6 +42,8 @@ from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
+from randomization.distributions import Uniform
+from randomization.space import Variation
 from randomization.workers import Factory
 from sim2real.camera import CameraModel
 from sim2real.camera_coverage import CAMERAS
@@ -46,6 +53,7 @@ from sim2real.files import file_hash
 from sim2real.observation import Feature
 from sim2real.parameters import Draw
 from sim2real.pictures import find_cameras
+from sim2real.policies.committed import ROWS, committed_features
 from sim2real.policies.file import PolicyInfo
 from sim2real.policies.load import load_policy, policy_identity
 from sim2real.robot import Robot
@@ -84,9 +92,24 @@ class PretrainSettings:
     labels: Labels = "sensors"
     held_out: float = 0.05
     evaluate: int = 100
+    algorithm: str = "cloning"
+    """cloning, ppo, cloning+ppo, or a class of the user's own (`algorithm.py`)."""
+    practice: int = 4000
+    """Episodes that are practised, where the algorithm does."""
+    latency: float = 0.0
+    """s that an answer may take: the policy is told what is committed until it comes. 0: it is not, and draws have the
+    latencies of the space."""
+
+    history: int = 1
+    """Observations in a row that the policy is given: what changed over them says what the world is like."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "rounds", "epochs", "batches", "batch_size", "width", "depth"):
+        stages(self.algorithm)
+        if self.history < 1 or (self.history > 1 and self.latency):
+            raise UserError(
+                f"a history is at least 1 observation, and more than 1 do not go with a latency; got {self.history}"
+            )
+        for name in ("episodes", "rounds", "epochs", "batches", "batch_size", "width", "depth", "practice"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.epochs < self.rounds:
@@ -95,13 +118,20 @@ class PretrainSettings:
             raise UserError(
                 f"{self.rounds} rounds need at least two episodes each, got {self.episodes} in all"
             )
+        if not 0 <= self.latency < math.inf:
+            raise UserError(f"a latency is a number of seconds of at least 0, got {self.latency}")
         if not self.learning_rate > 0 or not 0 <= self.held_out < 1 or self.evaluate < 0:
             raise UserError("the learning rate must be positive, the held-out share in 0..1, evaluate ≥ 0")
 
     @property
+    def demonstrator(self) -> str:
+        """The expert; where nothing is demonstrated a policy that any task has."""
+        return self.expert if stages(self.algorithm)[0] else "zero"
+
+    @property
     def sight(self) -> Sight:
-        """What the student sees besides its features: for a policy of states, nothing."""
-        return Sight()
+        """What the student sees besides its features: for a policy of states, no pictures."""
+        return Sight(history=self.history)
 
     @property
     def photographs(self) -> tuple[str, ...]:
@@ -110,7 +140,17 @@ class PretrainSettings:
 
     def features(self, task: Task) -> tuple[Feature, ...]:
         """What the student observes."""
-        return task.features
+        if not self.latency:
+            return task.features
+        joints = next(f.size for f in task.features if f.name == "joint_command")
+        return (*task.features, *committed_features(joints))
+
+    def delayed(self, plan: SweepPlan) -> SweepPlan:
+        """A plan whose draws have the latencies that are trained, where its space says nothing else of them."""
+        if not self.latency:
+            return plan
+        late = {"policy.latency": Variation(Uniform(0.0, self.latency))}
+        return replace(plan, space=replace(plan.space, variations={**late, **plan.space.variations}))
 
     def network_options(self, task: Task) -> dict[str, Any]:
         """Arguments of the network that are its kind's own."""
@@ -132,16 +172,18 @@ class PretrainSettings:
         """The draws that demonstrations come from. Their seed is not the one that `evaluate` takes for the same
         number: a policy must be measured on draws that it was not trained on."""
         seed = int(np.random.SeedSequence((self.seed, 0x7EAC4E5)).generate_state(1)[0])
-        return make_plan(
-            task=self.task,
-            robot=self.robot,
-            policy=self.expert,
-            draws=self.episodes,
-            seed=seed,
-            space=self.space,
-            twin=self.twin,
-            rendered=bool(self.sight.pictures),
-            cameras=self.camera_models,
+        return self.delayed(
+            make_plan(
+                task=self.task,
+                robot=self.robot,
+                policy=self.demonstrator,
+                draws=self.episodes,
+                seed=seed,
+                space=self.space,
+                twin=self.twin,
+                rendered=bool(self.sight.pictures),
+                cameras=self.camera_models,
+            )
         )
 
     @property
@@ -168,10 +210,12 @@ def pretrain(
     very run it goes on where that was stopped, or returns what came of it; `resume` insists on that. Raises UserError
     for settings that do not fit together, and for an `out` that holds anything else.
     """
+    cloning, practised = stages(settings.algorithm)
     budget, options = Budget(max_minutes), options or TrainerOptions()
-    if max_minutes is not None:
-        if options.devices not in ("auto", "1"):
-            raise UserError("a time budget needs a single device: give --devices 1, or no --max-minutes")
+    if max_minutes is not None or practised:
+        if options.devices not in ("auto", "1") or (practised and options.nodes > 1):
+            what = "a time budget" if max_minutes is not None else f"--algorithm {settings.algorithm}"
+            raise UserError(f"{what} needs a single device: give --devices 1, or leave it out")
         options = replace(options, devices="1")
     check_options(options, settings.batch_size)
     if follow(out):
@@ -179,6 +223,8 @@ def pretrain(
     # Before the directory is claimed: a mistake in the request leaves nothing there.
     course = settings.course()
     arguments = course.arguments()
+    if practised:
+        load_algorithm(practised)
     previous, resume = begin_run(out, course.described(), resume=resume)
     if finished_before(previous, out):
         curve = previous.pop("curve")
@@ -190,20 +236,65 @@ def pretrain(
         learning_rate=settings.learning_rate,
     )
     course.equip(model.network)
-    if options.precision == TrainerOptions().precision:
-        model.network.reduce_precision()
-    model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
     history = History(out / "metrics.json", previous.get("curve", ()))
+    history.extra |= {key: previous[key] for key in ("rounds", "cloned", "practice") if key in previous}
     info = course.info(model.network)
 
     def export() -> float:
         return export_policy(model.network, info, out / "policy.onnx")
 
+    finished = True
+    if cloning and not previous.get("cloned"):
+        # Half of the time for each, where there are both.
+        finished = _clone(
+            course, model, out, export, history, options, workers,
+            budget=Budget(None if max_minutes is None else max_minutes / (2 if practised else 1)), resume=resume,
+        )  # fmt: skip
+        model.to("cpu")
+        if finished and practised:
+            export()
+            history.write(cloned=True)
+    elif cloning:
+        model.network = load_network(out / "policy.onnx")[0]
+    if finished and practised:
+        if not cloning and not (out / "policy.onnx").exists():
+            export()
+        finished = practise(
+            practised, model.network, info, course.plan, course.robot, course.task, out, cloned=cloning,
+            episodes=settings.practice, seed=settings.seed, workers=workers, history=history,
+            keep=export, expired=lambda: budget.used() >= TRAINING,
+        )  # fmt: skip
+        model.network = load_network(out / "policy.onnx")[0]
+    result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
+    if finished and settings.evaluate:
+        result["evaluation"] = course.measure(out / "policy.onnx", workers)
+    history.write(**result)
+    return (
+        {"rounds": [], **history.extra} | result | {"steps": history.rows[-1]["step"] if history.rows else 0}
+    )
+
+
+def _clone(
+    course: "Course",
+    model: ChunkCloning,
+    out: Path,
+    export: Callable[[], float],
+    history: History,
+    options: TrainerOptions,
+    workers: int,
+    *,
+    budget: Budget,
+    resume: bool,
+) -> bool:
+    """Collect and clone; False where Ctrl-C ended it."""
+    settings = course.settings
+    if options.precision == TrainerOptions().precision:
+        model.network.reduce_precision()
+    model.progress = lambda step: max(step / model.total_steps, budget.used() / TRAINING)
     pace = TimedPace(settings.rounds, settings.epochs_per_round, budget)
-    collector = _Collector(course, out, workers, pace, export, history, previous.get("rounds", []))
     data = ChunkDataModule(
         model.network,
-        collector,
+        _Collector(course, out, workers, pace, export, history, history.extra.get("rounds", [])),
         pace=pace,
         batch_size=settings.batch_size,
         batches_per_epoch=settings.batches,
@@ -218,17 +309,12 @@ def pretrain(
         options=options,
         history=history,
         resume=resume,
-        callbacks=[] if max_minutes is None else [Deadline(budget, TRAINING)],
+        callbacks=[] if budget.seconds is None else [Deadline(budget, TRAINING)],
     )
     if not data.training:
         # Ctrl-C before there was anything to learn from.
         raise KeyboardInterrupt
-    model.to("cpu")
-    result: dict[str, Any] = {"interrupted": not finished, "export_difference": export()}
-    if finished and settings.evaluate:
-        result["evaluation"] = course.measure(out / "policy.onnx", workers)
-    history.write(**result)
-    return result | {"rounds": collector.rounds, "steps": history.rows[-1]["step"] if history.rows else 0}
+    return finished
 
 
 TRAINING = 0.9
@@ -318,6 +404,15 @@ class Course:
         self.plan = settings.plan()
         self.task = load_task(settings.task, self.robot.n)
         self.features = settings.features(self.task)
+        late = late_rows(settings.latency, self.robot.policy_rate)
+        if settings.latency * self.robot.policy_rate > ROWS - 1 + 1e-6:
+            raise UserError(
+                f"latencies of up to {(ROWS - 1) / self.robot.policy_rate:g} s are trained, got {settings.latency:g}"
+            )
+        felt = settings.history > 1 and not settings.sight.pictures
+        self.drawn: Ranges = ranges_of(self.plan.bind(), FELT) if felt else ()
+        # As many actions as ever from when it takes effect on.
+        self.horizon = load_policy(self.plan.policy, self.task, self.robot).horizon + late
 
     def arguments(self) -> dict[str, Any]:
         """Constructor arguments of the network."""
@@ -328,8 +423,9 @@ class Course:
             self.settings.network,
             [(feature.name, feature.size) for feature in self.features],
             self.robot,
-            load_policy(self.plan.policy, self.task, self.robot).horizon,
-            self.settings.network_options(self.task),
+            self.horizon,
+            self.settings.network_options(self.task)
+            | ({"history": self.settings.history, "drawn": len(self.drawn)} if self.drawn else {}),
         )
 
     def equip(self, network: PolicyNetwork) -> None:
@@ -366,7 +462,7 @@ class Course:
             history=network.history,
             provenance={
                 **{key: config[key] for key in ("command", "settings", "versions", "created")},
-                "expert": policy_identity(self.settings.expert),
+                "expert": policy_identity(self.settings.demonstrator),
                 "space": self.plan.space.to_dict(),
                 CAMERAS: trained_for(self.plan),
             },
@@ -384,6 +480,8 @@ class Course:
             labels=s.labels,
             nominal=self.plan.nominal,
             features=self.features,
+            horizon=self.horizon,
+            drawn=self.drawn,
             sight=s.sight,
             backgrounds=s.photographs,
             cameras=self.plan.camera_models,
@@ -408,7 +506,7 @@ class Course:
             twin=s.twin,
             cameras=s.camera_models,
         )
-        return evaluate(plan, workers=workers)
+        return evaluate(s.delayed(plan), workers=workers)
 
 
 def trained_for(plan: SweepPlan) -> dict[str, Any]:

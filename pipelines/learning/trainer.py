@@ -47,6 +47,9 @@ from sim2real.files import read_json, write_json
 
 Settings = TypeVar("Settings")
 
+PRACTICE = "checkpoints/practice.pt"
+"""Where in a run directory an algorithm that practises keeps its state."""
+
 
 def settings_from(kind: type[Settings], args: argparse.Namespace) -> Settings:
     """The settings that a command was given; what it was not given keeps its default."""
@@ -75,7 +78,7 @@ def begin_run(out: Path, config: Mapping[str, Any], *, resume: bool = False) -> 
     """Make `out` the directory of this run, or go on in it; returns its metrics so far, and whether there is a
     checkpoint to train on from. `resume` insists on one. Raises UserError when `out` holds anything else."""
     checkpoint = out / "checkpoints" / "last.ckpt"
-    if resume and not checkpoint.exists():
+    if resume and not (checkpoint.exists() or (out / PRACTICE).exists()):
         raise UserError(f"there is no run in {out} to resume: it has no checkpoint; leave --resume out")
     if claim(out, config) is None:
         return {}, False

@@ -32,6 +32,7 @@ from sim2real import old_names
 from sim2real.errors import UserError
 from sim2real.observation import Feature, Observation, flatten
 from sim2real.pictures import PictureInput
+from sim2real.policies.committed import committed_features
 
 if TYPE_CHECKING:
     from sim2real.policies.protocol import Purpose
@@ -143,6 +144,7 @@ class PolicyInfo:
         if not isinstance(task, str):
             self._check_objects(task, where)
             known = {feature.name: feature.size for feature in task.features}
+            known |= {feature.name: feature.size for feature in committed_features(robot.n)}
             known |= {picture.place: 3 for picture in self.pictures if picture.place is not None}
             for feature in self.features:
                 if known.get(feature.name) != feature.size:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.errors import UserError
+from sim2real.observation import Observation
+from sim2real.policies.committed import committed_entries
 from sim2real.simulation.world import World
 
 Array = NDArray[np.float64]
@@ -19,7 +21,8 @@ class Execution:
     """Executes chunks in a world, one policy period after the other; `begin` follows every reset of the world.
 
     The draw's `policy.latency` and `policy.jitter` say when a chunk arrives, `control.jitter` how late a command
-    tick is. As on the arm, a chunk of the wrong shape or with values that are not finite is refused and the one in
+    tick is. A policy whose latency is more than a period is asked again when it has answered (`ready`), as on the arm.
+    As there, a chunk of the wrong shape or with values that are not finite is refused and the one in
     force plays on: `rejected` counts them by what was wrong. `missed` counts those that arrived after all of their
     actions were due.
 
@@ -51,13 +54,25 @@ class Execution:
         """s since the reset: when the coming period begins, and its observation is made."""
         return self._steps * self._dt
 
-    def step(self, chunk: ArrayLike) -> tuple[Array, Array]:
-        """One policy period with the chunk (H, n) rad that answers the observation at its beginning.
+    @property
+    def ready(self) -> bool:
+        """Whether the policy can be asked about the period that begins: it is not busy with an earlier observation."""
+        return self._latency <= self._period or not self._underway
+
+    def entries(self) -> Observation:
+        """What is committed now, as entries of an observation (`policies/committed.py`)."""
+        latency = self._latency + 0.5 * self._jitter
+        return committed_entries(self._player, self.time, self._period, latency)
+
+    def step(self, chunk: ArrayLike | None) -> tuple[Array, Array]:
+        """One policy period with the chunk (H, n) rad that answers the observation at its beginning; None: it was not
+        asked.
 
         Returns what was requested at its last command tick and what the gate made of it: (n,) rad each.
         """
         world, gate = self._world, self._world.gate
-        self._post(chunk)
+        if chunk is not None:
+            self._post(chunk)
         now, end = self._steps, self._steps + self._per_policy
         tick = -(-now // self._per_tick) * self._per_tick
         if tick > now:
@@ -80,6 +95,8 @@ class Execution:
             world.advance(executed, steps - late)
             tick += self._per_tick
         self._steps = end
+        if self._latency > self._period:
+            self._deliver(self.time)
         return request, executed
 
     def _post(self, chunk: ArrayLike) -> None:

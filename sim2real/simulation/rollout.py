@@ -45,7 +45,9 @@ def rollout(
     privileged: the policy is given the true state (experts) instead of what sensors say; that is also what the
     episode records. A policy with `pictures` gets those as well. The episode has succeeded when the task's condition
     has held for 0.5 s without interruption, and ends `linger` s later (infinite: it runs to its end). images: names of
-    cameras to record at every policy step.
+    cameras to record at every policy step. A policy is told what is committed (`policies/committed.py`); one that is
+    slower than its rate is not asked while it thinks, and given the observations of those steps if it has a method
+    `watch`.
 
     `info` of the episode: "seconds" until it ended, "interventions" of the gate by name, "rejected_chunks" (as on
     the arm, the one before plays on) and by what was wrong with them "rejected_for", "latency_missed" (chunks that
@@ -60,6 +62,7 @@ def rollout(
     robot = world.robot
     world.reset(draw)
     execution, hold = Execution(world), Hold()
+    watch = getattr(policy, "watch", None)
     policy.reset(world.draw.seed)
     frames = round((task.duration if max_seconds is None else max_seconds) * robot.policy_rate)
     log = _Log(images)
@@ -75,11 +78,16 @@ def rollout(
         if step == frames or time - succeeded_at >= linger:
             break
         observation = world.observe(privileged=privileged)
-        chunk = _act(policy, observation | seen_by(policy, world))
-        if step == 0:
-            chunk = checked_chunk(chunk, policy, robot)
-        if on_step is not None:
-            on_step(step, observation, chunk)
+        told = observation | execution.entries()
+        chunk = None
+        if execution.ready:
+            chunk = _act(policy, told | seen_by(policy, world))
+            if step == 0:
+                chunk = checked_chunk(chunk, policy, robot)
+            if on_step is not None:
+                on_step(step, observation, chunk)
+        elif watch is not None:
+            watch(told)
         for camera in images:
             log.images[camera].append(world.render(camera))
         log.add(time, observation, *execution.step(chunk))

@@ -105,7 +105,7 @@ class ControlLoop:
         self.counts = Counts()
         self.pace = LoopPace(clock, 1.0 / self.robot.command_rate)
         self.link = Link(arm, clock, guardian, self.counts)
-        self.policy = PolicyInput(policy, self.pace.period, self.counts)
+        self.policy = PolicyInput(policy, self.pace.period, self.counts, 1.0 / self.robot.policy_rate)
         self.perception: PerceptionSource = GoalOnly() if perception is None else perception
         self.inputs = FaultInputs(
             self.robot, self.settings.deadlines, operator_required=self.settings.operator_required

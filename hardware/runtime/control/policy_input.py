@@ -1,4 +1,6 @@
-"""The policy as the control loop sees it: chunks are taken in, judged, and played."""
+"""The policy as the control loop sees it: chunks are taken in, judged, and played; what is committed is told."""
+
+import statistics
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +12,23 @@ from sim2real.chunks import ChunkPlayer
 from sim2real.errors import Sim2RealError
 from sim2real.gate.gate import CLIPPED, REJECTED
 from sim2real.observation import Observation
+from sim2real.policies.committed import committed_entries
 
 Array = NDArray[np.float64]
 
 
-class PolicyInput:
-    """`source` answers observations with chunks; None: there is no policy. `period` s is the loop's."""
+LAST = 9
+"""Answers by whose median the latency of the next one is told."""
 
-    def __init__(self, source: PolicySource | None, period: float, counts: Counts) -> None:
-        self.source, self.period, self.counts = source, period, counts
+
+class PolicyInput:
+    """`source` answers observations with chunks; None: there is no policy. `period` s is the loop's, `step` s the
+    policy's."""
+
+    def __init__(
+        self, source: PolicySource | None, period: float, counts: Counts, step: float = 1 / 30
+    ) -> None:
+        self.source, self.period, self.counts, self.step = source, period, counts, step
         self.player = ChunkPlayer()
         self.on = False
         """Whether the policy's chunks are followed."""
@@ -82,7 +92,13 @@ class PolicyInput:
     def send(self, now: float, observation: Observation) -> None:
         """Hand the policy an observation made at `now`, s."""
         if self.source is not None and self.on:
-            self.source.send(now, observation)
+            self.source.send(now, observation | committed_entries(self.player, now, self.step, self.latency))
+
+    @property
+    def latency(self) -> float:
+        """s that the next answer is expected to take: the median of the last ones; 0 before there are any."""
+        last = self.counts.latencies[-LAST:]
+        return statistics.median(last) if last else 0.0
 
     def note(self, flags: int) -> None:
         """What the gate made of a command of the policy's: its mask."""

@@ -23,6 +23,7 @@ from hardware.runtime.sources.sources import PolicyAnswer
 from sim2real.chunks import Chunk
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.observation import Feature, Observation, observed_names, standard_features
+from sim2real.policies.committed import COMMITTED, committed_features, nothing_committed
 from sim2real.policies.latency import Coverage, Timing, time_policy
 from sim2real.policies.load import load_policy
 from sim2real.policies.protocol import Policy, checked_chunk
@@ -121,6 +122,11 @@ def observed_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
     return standard_features(observed_names(task.objects), robot.n)
 
 
+def told_features(task: Task, robot: Robot) -> tuple[Feature, ...]:
+    """`observed_features`, and what is committed while the policy thinks."""
+    return observed_features(task, robot) + committed_features(robot.n)
+
+
 class InferenceProcess:
     """A policy source (see `sources.PolicySource`) that thinks in another process.
 
@@ -142,7 +148,7 @@ class InferenceProcess:
         self.spec = spec
         self._robot = Robot.load(robot)
         self._task = load_task(task, self._robot.n)
-        self._features = observed_features(self._task, self._robot)
+        self._features = told_features(self._task, self._robot)
         self._period = 1.0 / self._robot.policy_rate
         self._shared = _Shared(sum(feature.size for feature in self._features), self._robot.n)
         self._episode, self._seed, self._seen, self._died = 0, seed, 0, ""
@@ -203,6 +209,8 @@ class InferenceProcess:
         self._seen = self._shared.chunk.version
 
     def send(self, time: float, observation: Observation) -> None:
+        if COMMITTED not in observation:
+            observation = observation | nothing_committed(observation["joint_command"])
         parts = [observation[feature.name] for feature in self._features]
         self._shared.observation.write((self._episode, self._seed, time), *parts)
         try:
@@ -253,7 +261,7 @@ def _serve(
         robot = Robot.load(robot_name)
         task = load_task(task_name, robot.n)
         policy = load_policy(spec, task, robot, surroundings)
-        features = observed_features(task, robot)
+        features = told_features(task, robot)
         if not 1 <= policy.horizon <= MAX_HORIZON:
             raise UserError(
                 f"policy '{spec}' gives chunks of {policy.horizon} actions, an arm takes 1 to {MAX_HORIZON} "
@@ -291,6 +299,7 @@ def example_observation(robot: Robot, features: Sequence[Feature]) -> Observatio
     observation = {feature.name: np.zeros(feature.size) for feature in features}
     observation["joint_position"] = np.array(robot.home)
     observation["joint_command"] = np.array(robot.home)
+    observation |= nothing_committed(observation["joint_command"])
     for feature in features:
         if feature.name == "goal" or feature.name.endswith(".position"):
             observation[feature.name] = np.array([0.25, 0.0, 0.1])

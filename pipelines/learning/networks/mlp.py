@@ -9,13 +9,14 @@ A plain `nn.Module` in three parts, all of which travel in its state dict:
 3. a multilayer perceptron: `trunk` (shared features) and `head` (the chunk), so that fine-tuning can freeze the
    one and train the other.
 
-The chunk is predicted relative to `joint_command`, the last goal sent: what an expert changes is small and has
+The chunk is predicted relative to `joint_command`, the last goal sent, or where it observes what is committed until its
+answer comes, to the last goal of that: what an expert changes is small and has
 a natural scale, while absolute angles would have to be reproduced to a hundredth of a degree.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,12 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.learning.networks.base import PolicyNetwork
+from pipelines.learning.networks.context import CONTEXT, DrawEncoder
 from pipelines.learning.networks.registry import KIND
 from sim2real.errors import UserError
+from sim2real.policies.committed import COMMITTED, ROWS
 from sim2real.robot import Robot
+
+if TYPE_CHECKING:
+    from pipelines.learning.demonstrations import Demonstrations
 
 LENGTHS = (0.01, 0.04)
 """Scales, m, at which distances are squashed: near a target millimetres decide, far from it centimetres."""
+
+AUXILIARY = 0.1
+"""Weight of what a history says of the draw, in the loss."""
 
 LAG = 0.06
 """Scale, rad, at which `joint_command - joint_position` is squashed (a jaw that is stopped by an object)."""
@@ -136,9 +145,12 @@ class ObservationEncoder(nn.Module):
         if "joint_position" not in self.slices or not self.chain_joints:
             return torch.cat(parts, dim=1)
 
-        # Where the tool is, and where it has been sent.
+        # Where the tool is, and where it has been sent; or where what is committed will have sent it.
         angles = value("joint_position")
         sent = value("joint_command") if "joint_command" in self.slices else angles
+        if COMMITTED in self.slices:
+            parts.append(value(COMMITTED) - sent.repeat(1, ROWS))
+            sent = value(COMMITTED)[:, -sent.shape[1] :]
         positions, rotations, firsts = self.tool_frame(torch.stack([angles, sent]))
         tool, commanded = positions[0], positions[1]
         tool_rotation, commanded_rotation = rotations[0], rotations[1]
@@ -167,11 +179,14 @@ class ChunkMLP(PolicyNetwork):
     """Observation (B, D) to chunk (B, H, n) of joint goals, rad. See the module docstring.
 
     All constructor arguments are plain values and are stored in the policy file: `features` pairs of name and
-    size, `joints` n, `horizon` H, `width` and `depth` of the perceptron, `chain` joint indices.
+    size, `joints` n, `horizon` H, `width` and `depth` of the perceptron, `chain` joint indices. With a `history` of K
+    observations are (B, K·D), newest first: what changed over them says what the world is like (`context.py`), of
+    which `drawn` parameters are known in training.
     """
 
     input_mean: Tensor
     input_scale: Tensor
+    change_scale: Tensor
 
     def __init__(
         self,
@@ -181,6 +196,8 @@ class ChunkMLP(PolicyNetwork):
         width: int = 256,
         depth: int = 3,
         chain: Sequence[int] = (),
+        history: int = 1,
+        drawn: int = 0,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -192,7 +209,9 @@ class ChunkMLP(PolicyNetwork):
             "depth": int(depth),
             "chain": [int(joint) for joint in chain],
         }
-        self.joints, self.horizon = int(joints), int(horizon)
+        if history > 1:
+            self.arguments |= {"history": int(history), "drawn": int(drawn)}
+        self.joints, self.horizon, self.history = int(joints), int(horizon), int(history)
         self.encoder = ObservationEncoder([(name, int(size)) for name, size in features], chain)
         self.relative = "joint_command" in self.encoder.slices
         size = self.encoder.size
@@ -200,6 +219,13 @@ class ChunkMLP(PolicyNetwork):
         self.register_buffer("input_scale", torch.ones(size))
         self.register_buffer("output_mean", torch.zeros(horizon, joints))
         self.register_buffer("output_scale", torch.ones(horizon, joints))
+        self.context = None
+        self.encoded = size
+        if history > 1:
+            changes = (history - 1) * self.encoder.input_size
+            self.register_buffer("change_scale", torch.ones(changes))
+            self.context = DrawEncoder(changes, drawn)
+            size += CONTEXT
         layers: list[nn.Module] = []
         for i in range(depth):
             layers += [nn.Linear(size if i == 0 else width, width), nn.LayerNorm(width), nn.SiLU()]
@@ -217,9 +243,13 @@ class ChunkMLP(PolicyNetwork):
         **options: Any,
     ) -> dict[str, Any]:
         """Constructor arguments for a robot."""
+        more: dict[str, Any] = {key: options.pop(key) for key in ("history", "drawn") if key in options}
         if options:
-            raise UserError(f"networks of the kind 'mlp' have width and depth, no {', '.join(options)}")
+            raise UserError(
+                f"networks of the kind 'mlp' have width, depth and history, no {', '.join(options)}"
+            )
         return {
+            **more,
             "features": [[name, int(size)] for name, size in features],
             "joints": robot.n,
             "horizon": horizon,
@@ -235,28 +265,73 @@ class ChunkMLP(PolicyNetwork):
     def freeze_trunk(self) -> None:
         """Leave only the head to be trained."""
         self.trunk.requires_grad_(False)
+        if self.context is not None:
+            self.context.requires_grad_(False)
 
     def typical_observations(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(count, D) random observations spread like the training data."""
+        """(count, K·D) random observations spread like the training data."""
         # The encoder passes the observation through as its first numbers, so their statistics are known.
         size = self.encoder.input_size
         mean, scale = (value[:size].cpu().numpy() for value in (self.input_mean, self.input_scale))
-        return np.asarray(mean + scale * rng.normal(size=(count, size)), dtype=np.float32)
+        newest = mean + scale * rng.normal(size=(count, size))
+        if self.context is None:
+            return np.asarray(newest, dtype=np.float32)
+        changed = self.change_scale.cpu().numpy() * rng.normal(size=(count, len(self.change_scale)))
+        return np.concatenate([newest, np.tile(newest, self.history - 1) + changed], axis=1, dtype=np.float32)
 
     def encode(self, observation: Tensor) -> Tensor:
-        """Observation (B, D) to normalized inputs (B, E). Depends on no trainable weight: training computes it
+        """Observation (B, K·D) to normalized inputs (B, E). Depends on no trainable weight: training computes it
         once per sample. Clipped, so that a value far outside the training data cannot drive the network."""
-        encoded = (self.encoder(observation) - self.input_mean) / self.input_scale
+        newest = observation[:, : self.encoder.input_size]
+        encoded = (self.encoder(newest) - self.input_mean) / self.input_scale
+        if self.context is not None:
+            encoded = torch.cat([encoded, self._changes(observation) / self.change_scale], dim=1)
         return torch.clamp(encoded, -8.0, 8.0)
+
+    def _changes(self, observation: Tensor) -> Tensor:
+        """(B, (K − 1)·D): the earlier observations relative to the newest."""
+        size = self.encoder.input_size
+        return observation[:, size:] - observation[:, :size].repeat(1, self.history - 1)
 
     def decode(self, encoded: Tensor) -> Tensor:
         """Normalized inputs (B, E) to normalized chunk offsets (B, H, n): what the loss compares."""
+        if self.context is not None:
+            context = self.context(encoded[:, self.encoded :])
+            encoded = torch.cat([encoded[:, : self.encoded], context], dim=1)
         return torch.unflatten(self.head(self.trunk(encoded)), 1, (self.horizon, self.joints))
+
+    def tensors(self, demonstrations: "Demonstrations") -> tuple[Tensor, ...]:
+        """See `PolicyNetwork.tensors`; in between, with a history, the draws' parameters (NaN where not known)."""
+        inputs, targets = super().tensors(demonstrations)
+        if self.context is None:
+            return inputs, targets
+        count = int(self.arguments["drawn"])
+        known = demonstrations.truths
+        drawn = torch.full((len(inputs), count), torch.nan) if known is None else torch.from_numpy(known)
+        return inputs, drawn, targets
+
+    def losses(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """See `PolicyNetwork.losses`. With a history, what it says of the draw counts besides."""
+        if self.context is None:
+            return super().losses(batch)
+        inputs, drawn, targets = batch
+        loss, error, extra = super().losses((inputs, targets))
+        known = torch.isfinite(drawn)
+        if bool(known.any()):
+            said = self.context.drawn(self.context(inputs[:, self.encoded :]))
+            off = torch.where(known, said - drawn.nan_to_num(0.0), torch.zeros_like(said))
+            squared = (off**2).sum() / known.sum()
+            loss = loss + AUXILIARY * squared
+            # 1/3 is what the middle of every range is off.
+            extra = {**extra, "drawn_explained": 1 - 3 * squared.detach()}
+        return loss, error, extra
 
     def reference(self, observation: Tensor) -> Tensor:
         """(B or 1, 1, n) rad, what chunks are relative to."""
         if not self.relative:
             return torch.zeros_like(self.output_mean[:1]).unsqueeze(0)
+        if COMMITTED in self.encoder.slices:
+            return observation[:, self.encoder.slices[COMMITTED]][:, -self.joints :].unsqueeze(1)
         return observation[:, self.encoder.slices["joint_command"]].unsqueeze(1)
 
     @torch.no_grad()
@@ -265,9 +340,12 @@ class ChunkMLP(PolicyNetwork):
 
         Scales have a floor: a feature that never varied in training must not be blown up when it does later.
         """
-        encoded = torch.cat([self.encoder(part) for part in observation.split(65536)])
+        newest = observation[:, : self.encoder.input_size]
+        encoded = torch.cat([self.encoder(part) for part in newest.split(65536)])
         self.input_mean.copy_(encoded.mean(dim=0))
         self.input_scale.copy_(encoded.std(dim=0, unbiased=False).clamp_min(5e-3))
+        if self.context is not None:
+            self.change_scale.copy_(self._changes(observation).std(dim=0, unbiased=False).clamp_min(2e-3))
         self.fit_chunks(observation, chunk)
 
 

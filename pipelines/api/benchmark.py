@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.sweeps.inputs import PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
+from pipelines.sweeps.inputs import CamerasLike, PolicyLike, RobotLike, SpaceLike, TaskLike, TwinLike
 from sim2real.errors import UserError
 from sim2real.text import printable
 
@@ -56,6 +56,8 @@ def benchmark(
     seed: int = 0,
     space: SpaceLike | None = None,
     twin: TwinLike | None = None,
+    cameras: CamerasLike | None = None,
+    objects: Sequence[str] = (),
     sees: Literal["sensors", "truth"] | None = None,
     at_least: float | None = None,
     robustness: bool = False,
@@ -73,8 +75,9 @@ def benchmark(
     tried on the same draws. robustness: each group of randomization alone besides. speed: chunks, rate, latency and the
     arm's speed changed, one at a time. clips: of so many causes of failure a trial as a moving picture.
     at_least: end as soon as the trials tell whether the mean success is above or below this rate, at the latest after
-    `trials`. port: on the arm there ("emulated" starts one), in sessions of `deploy`, which ask before the first motion
-    unless `yes`. The rest as in `sweep`.
+    `trials`. objects: other objects than the tasks have, as `--object` says them (not with a suite). port: on the arm
+    there ("emulated" starts one), in sessions of `deploy`, which ask before the first motion unless `yes`. The rest as
+    in `sweep`.
 
     Raises UserError for what does not fit together, before anything long begins.
     """
@@ -91,13 +94,18 @@ def benchmark(
         suite = own_suite(policy)
     if suite is None and split is not None:
         raise UserError("--split is of a suite; add --suite")
+    if suite is not None and objects:
+        raise UserError("the tasks of a suite say which objects they have; --object goes with --task")
     if trials < 2:
         raise UserError(f"at least two trials are needed, got {trials}")
     if port is not None:
-        if any((against, space, twin, sees, at_least, robustness, speed)) or engine != "local":
+        if (
+            any((against, space, twin, cameras, objects, sees, at_least, robustness, speed))
+            or engine != "local"
+        ):
             raise UserError(
                 "on an arm (--port) nothing is drawn and one policy is tried at a time: leave out --against, --space, "
-                "--twin, --sees, --at-least, --robustness, --speed and --engine"
+                "--twin, --cameras, --object, --sees, --at-least, --robustness, --speed and --engine"
             )
         if suite is not None and is_metaworld(suite):
             raise UserError(f"{suite} has an arm of its own, in its simulator: leave out --port")
@@ -110,16 +118,16 @@ def benchmark(
     elif against is not None:
         policies.append(against)  # type: ignore[arg-type]  # one that is no list
     if suite is not None and is_metaworld(suite):
-        if robot != "so101" or any((space, twin, sees, robustness, speed)):
+        if robot != "so101" or any((space, twin, cameras, sees, robustness, speed)):
             raise UserError(
                 f"{suite} has an arm and a world of its own, in which nothing is drawn but its goals: leave out "
-                "--robot, --space, --twin, --sees, --robustness and --speed"
+                "--robot, --space, --twin, --cameras, --sees, --robustness and --speed"
             )
         entries, tried = _metaworld(suite, split or "seen", policies, trials, seed)
         processes = worker_count(0 if engine == "ray" and workers is None else workers)
     else:
         entries, tried, processes = _simulated(
-            policies, task, robot, suite, split, trials, seed, space, twin, sees,
+            policies, task, robot, suite, split, trials, seed, space, twin, sees, cameras, objects,
             0 if engine == "ray" and workers is None else workers,
         )  # fmt: skip
     out = Path(out)
@@ -199,6 +207,8 @@ def _simulated(
     space: SpaceLike | None,
     twin: TwinLike | None,
     sees: str | None,
+    cameras: CamerasLike | None,
+    objects: Sequence[str],
     workers: int | None,
 ) -> "tuple[list[Entry], list[Mapping[str, Trials]], int]":
     """The tasks in this project's own simulation, how other policies are tried, and in how many processes."""
@@ -217,15 +227,15 @@ def _simulated(
         )
         tasks = [(one, "", "seen") for one in several]
 
-    def plan(which: PolicyLike, what: TaskLike | None) -> "SweepPlan":
+    def plan(which: PolicyLike, what: TaskLike | None, changed: Sequence[str] = ()) -> "SweepPlan":
         return make_plan(
             task=what, robot=robot, policy=which, draws=trials, seed=seed, space=space, twin=twin,
-            privileged=privileged,
+            privileged=privileged, cameras=cameras, objects=changed,
         )  # fmt: skip
 
     entries, plans = [], {}
     for what, family, of in tasks:
-        made = plan(policies[0], what)
+        made = plan(policies[0], what, objects)
         if made.task in plans:
             raise UserError(f"--task {made.task} is given twice")
         plans[made.task] = made

@@ -40,6 +40,7 @@ def transfer(
     robot: RobotLike = "so101",
     *,
     out: str | Path,
+    objects: Sequence[str] = (),
     realities: str | Sequence[str] = "all",
     methods: str | Sequence[str] = ("default",),
     episodes: int = 50,
@@ -55,7 +56,8 @@ def transfer(
 ) -> Transfer:
     """Run `episodes` of each method's policy on each reality, paired, and compare; resumable in the directory `out`.
 
-    realities: names, paths of .toml files, or "all". methods: names, or "all". policies: by method a policy file, or
+    objects: other objects than the task has, as `--object` says them. realities: names, paths of .toml files, or "all".
+    methods: names, or "all". policies: by method a policy file, or
     "expert", instead of training one. training: fields of `PretrainSettings` for those that are trained here;
     max_minutes: what each such training must fit into; tuning: fields of `FinetuneSettings`. recorded: episodes
     recorded on each reality for `identified` and `finetuned`. clock: "stepped", as fast as it goes, or "real" time with
@@ -67,9 +69,10 @@ def transfer(
     from pipelines.transfers.methods import Methods
     from pipelines.transfers.reality import load_realities
     from pipelines.transfers.run import Asked, method_names, run_transfer
+    from sim2real.tasks.registry import with_flags
 
     asked = Asked(
-        task=task_name(task),
+        task=with_flags(task_name(task), objects),
         robot=robot_name(robot),
         realities=load_realities(realities if isinstance(realities, str) else ",".join(map(str, realities))),
         methods=method_names(methods if isinstance(methods, str) else ",".join(methods)),

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="moving pictures of so many causes of failure (%(default)s)",
     )
-    add(parser, "robot", "space", "twin", "seed", "sees", "workers")
+    add(parser, "object", "robot", "space", "twin", "cameras", "seed", "sees", "workers")
     parser.add_argument(
         "--engine",
         default="local",
@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         space=args.space,
         twin=args.twin,
+        cameras=args.cameras,
+        objects=args.object,
         sees=args.sees,
         at_least=args.at_least,
         robustness=args.robustness,

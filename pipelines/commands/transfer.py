@@ -26,6 +26,7 @@ EXAMPLES = """  sim2real transfer --task lift --policy default=runs/lift/policy.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, task={"help": "reach, push, lift or module:Class"}, out={"required": False})
+    add(parser, "object")
     parser.add_argument(
         "--realities",
         default="all",
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         args.task,
         args.robot,
         out=args.out,
+        objects=args.object,
         realities=args.realities,
         methods=args.methods,
         episodes=args.episodes,

@@ -153,8 +153,16 @@ _MEANING = {
 """What a field means at a bound (True: the lower one)."""
 
 
-def write_results(found: Identified, out: str | Path, source: str) -> dict[str, Any]:
-    """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds."""
+def write_results(
+    found: Identified,
+    out: str | Path,
+    source: str,
+    more: Mapping[str, tuple[float, float, str]] | None = None,
+) -> dict[str, Any]:
+    """Write twin.toml, space.toml and identify.json into `out`; returns what identify.json holds.
+
+    `more`: (low, high, distribution) by parameter of what was found otherwise, for space.toml.
+    """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarized(found, source, folder)
@@ -165,7 +173,7 @@ def write_results(found: Identified, out: str | Path, source: str) -> dict[str, 
         "uncertainty": uncertainty(found),
     }
     write_text(folder / "twin.toml", tomli_w.dumps(table))
-    write_space(folder / "space.toml", ranges_of(found))
+    write_space(folder / "space.toml", {**ranges_of(found), **(more or {})})
     write_text(folder / "identify.json", json.dumps(summary, indent=2) + "\n")
     settings = {"robot": summary["robot"], "data": source}
     write_text(folder / "config.json", json.dumps(described("identify", settings=settings), indent=2) + "\n")

@@ -75,8 +75,8 @@ class PixelTuning:
 
 
 STATES_ONLY = (
-    "simulated", "space", "twin", "task", "labels", "failures", "mix", "rehearsal", "thaw", "patience", "epochs",
-    "batches", "evaluate",
+    "simulated", "space", "twin", "cameras", "object", "task", "labels", "failures", "mix", "rehearsal", "thaw",
+    "patience", "epochs", "batches", "evaluate",
 )  # fmt: skip
 """What only the fine-tuning of policies of states has."""
 
@@ -87,7 +87,7 @@ def settings_of(given: Mapping[str, Any]) -> PixelTuning:
     Raises UserError for what policies that see do not have.
     """
     # None of them is what is done anyway.
-    said = [name for name in STATES_ONLY if given.get(name) is not None and given[name] != 0]
+    said = [name for name in STATES_ONLY if given.get(name)]
     if said:
         raise UserError(
             f"{', '.join('--' + name for name in said)}: a policy that sees is adapted to the recording alone "

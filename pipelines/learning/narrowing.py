@@ -68,10 +68,9 @@ def narrow(
     ranges = ranges_of(found)
     moved = list(_moved(found, ranges))
     remarks: list[str] = []
-    zero = _gripper_zero(log, robot, task, policy, found)
+    zero = gripper_zero(robot, task, policy, found)
     if zero is not None:
-        shift, spread, count = zero
-        name = f"servo.{robot.joint_names[int(robot.gripper or 0)]}.offset"
+        name, (shift, spread, count) = gripper_offset(robot), zero
         ranges[name] = (shift - spread, shift + spread, "uniform")
         moved.append(_row(name, 0.0, shift, ranges[name]))
         remarks.append(
@@ -110,11 +109,16 @@ def _row(name: str, nominal: float, value: float, bounds: tuple[float, float, st
     return {"parameter": name, "nominal": nominal, "found": value, "low": bounds[0], "high": bounds[1]}
 
 
-def _gripper_zero(
-    log: ArmLog, robot: Robot, task: str, policy: str, found: Identified
-) -> tuple[float, float, int] | None:
+def gripper_offset(robot: Robot) -> str:
+    """The parameter that says how far the zero of `robot`'s gripper is off."""
+    return f"servo.{robot.joint_names[int(robot.gripper or 0)]}.offset"
+
+
+def gripper_zero(robot: Robot, task: str, policy: str, found: Identified) -> tuple[float, float, int] | None:
     """(shift, half its range, episodes) rad of the gripper's zero, where what it holds tells one; see the module."""
-    recorded = held_angles(log, robot)
+    if robot.gripper is None:
+        return None
+    recorded = held_angles(found.log, robot)
     if not len(recorded):
         return None
     simulated = _simulated_hold(robot, task, policy, found.model.table(found.fit.values))

@@ -119,11 +119,16 @@ class Methods:
         from pipelines.identification.identify import identify_arm
         from pipelines.identification.results import write_results
         from pipelines.identification.source import read_log
+        from pipelines.learning.narrowing import gripper_offset, gripper_zero
 
         out = self.out / "policies" / f"twin.{reality.name}"
         if not (out / "space.toml").exists():
             robot, data = Robot.load(self.asked.robot), str(self._recorded(reality))
-            write_results(identify_arm(read_log(data, robot), robot, data), out, data)
+            found, more = identify_arm(read_log(data, robot), robot, data), {}
+            zero = gripper_zero(robot, self.asked.task, self.policy("default", reality), found)
+            if zero is not None:
+                more[gripper_offset(robot)] = (zero[0] - zero[1], zero[0] + zero[1], "uniform")
+            write_results(found, out, data, more)
         return self._pretrained(
             f"identified.{reality.name}",
             str(out / "space.toml"),

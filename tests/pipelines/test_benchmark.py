@@ -100,6 +100,12 @@ def test_it_ends_when_the_trials_tell(tmp_path: Path) -> None:
         (["--policy", "expert", "--task", "reach", "--trials", "0", "--out", "o"], "two trials"),
         (["--policy", "expert", "--task", "reach", "--at-least", "1.5", "--out", "o"], "between 0 and 1"),
         (["--policy", "expert", "--to", "0.5", "--out", "o"], "add --plan"),
+        (
+            ["--policy", "expert", "--suite", "tasks", "--object", "cube:size=0.03", "--out", "o"],
+            "with --task",
+        ),
+        (["--policy", "expert", "--task", "reach", "--object", "cube:size=0.03", "--out", "o"], "reach"),
+        (["--policy", "expert", "--task", "lift", "--cameras", "none.toml", "--out", "o"], "none.toml"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(

@@ -10,15 +10,18 @@ import torch
 from pipelines import export_policy
 from pipelines.cli import main
 from pipelines.deployment.request import Options, objects_to_see, prepare
+from pipelines.learning.finetune_pixels import settings_of
 from pipelines.sweeps.inputs import task_name
 from pipelines.sweeps.plan import plan_of
 from pipelines.sweeps.simulated import make_plan
+from sim2real.camera import CameraModel, save_cameras
 from sim2real.errors import UserError
 from sim2real.policies.file import load_policy_file
 from sim2real.tasks.registry import load_task
 
 BLUE = "lift[cube.size=0.03,cube.colour=blue,cube.mass=0.0346]"
 FLAG = ["--object", "cube:size=0.03,colour=blue"]
+ABOVE = CameraModel.looking_at((0.3, 0.05, 0.7), (0.24, 0.0, 0.0), name="above")
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,51 @@ def test_bad_objects_end_a_command_with_a_message(capsys: pytest.CaptureFixture[
         assert main([*command, "--object", "cub:size=0.03"]) == 2, command
         assert "no object 'cub'; did you mean cube" in capsys.readouterr().err
     assert not Path("x").exists()
+
+
+def test_a_benchmark_is_of_its_objects_and_cameras(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = tmp_path / "cameras.toml"
+    save_cameras({"above": ABOVE}, cameras)
+    command = [
+        "benchmark",
+        "--policy",
+        "zero",
+        "--task",
+        "lift",
+        "--trials",
+        "2",
+        "--workers",
+        "0",
+        "--json",
+        "--clips",
+        "0",
+    ]
+    out = tmp_path / "run"
+    seen_by = ["--cameras", str(cameras)]
+    assert main([*command, *FLAG, *seen_by, "--against", "random", "--out", str(out)]) == 0
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)["per_task"]] == [BLUE]
+    identity = json.loads((out / "config.json").read_text())["identity"]
+    for side in ("policy", "against"):
+        assert list(identity[side][BLUE]["cameras"]) == ["above"]
+    assert main([*command, *FLAG, "--against", "random", "--out", str(out)]) == 2, (
+        "cameras anywhere are others"
+    )
+
+
+def test_a_transfer_has_the_objects_that_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["transfer", "--task", "reach", "--realities", "slow_wire", "--out", str(tmp_path / "out")]
+    assert main([*command, *FLAG]) == 2
+    assert "reach" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_only_policies_of_states_have_is_refused_where_pictures_are_seen() -> None:
+    for said in ({"object": FLAG[1:]}, {"cameras": "cameras.toml"}):
+        with pytest.raises(UserError, match=f"--{next(iter(said))}: "):
+            settings_of(
+                {"policy": "p.onnx", "data": "d", "robot": "so101", "object": [], "evaluate": 0, **said}
+            )

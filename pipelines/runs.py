@@ -40,6 +40,7 @@ COMMANDS = (
     "deploy",
     "play",
     "cost",
+    "federate serve",
     "federate simulate",
     "fleet simulate",
     "ros2 bridge",

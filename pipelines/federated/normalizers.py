@@ -53,4 +53,4 @@ def set_statistics(network: PolicyNetwork, values: Statistics) -> None:
     """Take them for the network's own."""
     buffers = dict(network.named_buffers())
     for name, value in values.items():
-        buffers[name].copy_(torch.from_numpy(np.asarray(value, np.float32)))
+        buffers[name].copy_(torch.from_numpy(np.array(value, np.float32)))

@@ -45,6 +45,8 @@ class Server:
     past: dict[int, Weights] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
     buffer: list[Update] = field(default_factory=list)
+    message: bytes = b""
+    """What leads from the version before to the present one."""
 
     def __post_init__(self) -> None:
         self.sender = Sender(CODECS[self.learning.codec])
@@ -82,6 +84,7 @@ class Server:
         data = self.sender.encode(wanted, self.weights)
         self.weights = self.sender.codec.decode(data, self.weights)
         self.sender.settle()
+        self.message = data
         self.version += 1
         self.past[self.version], self.sent[self.version] = self.weights, len(data)
         for old in [version for version in self.past if version < self.version - STALEST]:

@@ -12,6 +12,8 @@ PERSONAL: Final = ("none", "head", "adapters")
 """What each client keeps for itself beside the shared weights."""
 
 MOST_CLIENTS = 1000
+MOST: Final = {"rounds": 100_000, "steps": 1_000_000, "batch_size": 1_000_000, "width": 4096, "depth": 32}
+"""A server elsewhere may say these; a client does not take just anything for them."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Learning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "steps", "batch_size", "width", "depth"):
-            _whole(name, getattr(self, name), 1)
+        for name, most in MOST.items():
+            _whole(name, getattr(self, name), 1, most)
         _whole("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"the learning rate must be a positive number, got {self.learning_rate}")

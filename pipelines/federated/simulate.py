@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipelines.federated.clients import make_clients, work_of
 from pipelines.federated.codecs import CODECS
@@ -20,10 +19,11 @@ from pipelines.federated.data import collected
 from pipelines.federated.fates import liars, lie
 from pipelines.federated.learner import Learner
 from pipelines.federated.measure import measure
+from pipelines.federated.network import new_network
 from pipelines.federated.normalizers import pooled, set_statistics, statistics
 from pipelines.federated.rounds import Rounds
 from pipelines.federated.server import Server, load_state, save_state
-from pipelines.federated.settings import Federation, Learning
+from pipelines.federated.settings import Federation
 from pipelines.federated.training import rates, train
 from pipelines.federated.weights import personalize
 from pipelines.learning.adapters import merged
@@ -32,30 +32,13 @@ from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import build_network
-from pipelines.learning.pretrain import Course, PretrainSettings
+from pipelines.learning.pretrain import Course
 from pipelines.runs import claim, described
 from randomization.progress import progress_bar
 from sim2real.files import read_json, write_json
 
 VIDEO = 250_000
 """Bytes of a second of one camera's video, as data sets of arms have it (2 Mbit/s)."""
-
-
-def new_network(learning: Learning) -> tuple[PolicyNetwork, Course]:
-    """The untrained network, equal wherever it is made, and what it learns."""
-    course = Course(
-        PretrainSettings(
-            task=learning.task,
-            robot=learning.robot,
-            seed=learning.seed,
-            width=learning.width,
-            depth=learning.depth,
-        )
-    )
-    torch.manual_seed(learning.seed)
-    network = build_network(course.arguments())
-    network.set_robot(course.robot)
-    return network, course
 
 
 class SimulatedLearner(Learner):

@@ -4,7 +4,8 @@
 
 Integers are little-endian. The header's `type` says what the message is; its `parts` describe what the payload
 holds, in order: `{"name", "kind": "float64" | "float32", "shape"}` for C-ordered little-endian arrays,
-`{"name", "kind": "jpeg", "bytes", "time"}` for pictures. Whatever does not fit is a `MessageError`, never data:
+`{"name", "kind": "jpeg", "bytes", "time"}` for pictures, `{"name", "kind": "bytes", "bytes"}` for bytes of another
+format. Whatever does not fit is a `MessageError`, never data:
 a wrong magic number, a length beyond the limits, parts that do not add up to the payload.
 """
 
@@ -50,6 +51,8 @@ class Message:
     arrays: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    """Bytes that mean something to both sides and nothing here."""
 
 
 def encode(message: Message) -> bytes:
@@ -65,6 +68,9 @@ def encode(message: Message) -> bytes:
         part = {"name": name, "kind": "jpeg", "bytes": len(jpeg), "time": message.times.get(name)}
         parts.append(part)
         payload.append(jpeg)
+    for name, blob in message.blobs.items():
+        parts.append({"name": name, "kind": "bytes", "bytes": len(blob)})
+        payload.append(blob)
     header = json.dumps({"type": message.type, **message.fields, "parts": parts}).encode()
     body = b"".join(payload)
     if len(header) > MAX_HEADER or len(body) > MAX_PAYLOAD:
@@ -95,6 +101,7 @@ def _unpack(kind: str, fields: dict[str, Any], parts: list[Any], payload: bytes)
     arrays: dict[str, NDArray[np.floating[Any]]] = {}
     pictures: dict[str, bytes] = {}
     times: dict[str, float] = {}
+    blobs: dict[str, bytes] = {}
     at = 0
     for part in parts:
         name = part["name"]
@@ -105,6 +112,9 @@ def _unpack(kind: str, fields: dict[str, Any], parts: list[Any], payload: bytes)
             pictures[name] = payload[at : at + size]
             if part.get("time") is not None:
                 times[name] = float(part["time"])
+        elif part["kind"] == "bytes":
+            size = _count(part["bytes"])
+            blobs[name] = payload[at : at + size]
         else:
             dtype = _KINDS[part["kind"]]
             shape = tuple(_count(length) for length in part["shape"])
@@ -115,7 +125,7 @@ def _unpack(kind: str, fields: dict[str, Any], parts: list[Any], payload: bytes)
         at += size
     if at != len(payload):
         raise ValueError(f"the parts have {at} bytes, the payload {len(payload)}")
-    return Message(kind, fields, arrays, pictures, times)
+    return Message(kind, fields, arrays, pictures, times, blobs)
 
 
 def _integer(text: str) -> int:

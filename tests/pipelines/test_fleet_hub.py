@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,9 +89,9 @@ class Fleet:
             time.sleep(0.02)
 
 
-@pytest.fixture(params=["tcp", "tls"])
+@pytest.fixture
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, request.param)
+    made = Fleet(tmp_path, getattr(request, "param", "tls"))
     yield made
     made.stop()
     made.registry.close()
@@ -104,6 +106,7 @@ def leave_result(folder: Path, name: str, **trial: Any) -> None:
     part.rename(folder / name)
 
 
+@pytest.mark.parametrize("fleet", ["tcp", "tls"], indirect=True)
 def test_what_happens_while_the_hub_is_away_is_told_later_and_once(fleet: Fleet) -> None:
     said: list[str] = []
     agent = fleet.agent("a1", said)
@@ -322,3 +325,18 @@ def test_nothing_is_lost_or_there_twice_when_hub_agents_and_link_die(tmp_path: P
     result = fleet_kills(tmp_path, kills=4, seed=0, robots=1, pause=0.5)
     assert sum(result["kills"].values()) == 4 and result["episodes"] > 4
     assert result["lost"] == result["twice"] == 0
+
+
+def test_an_agent_loads_no_training_framework() -> None:
+    """Nor anything else that takes long: it starts in about a second and stays small."""
+    code = (
+        "import sys, zenoh, hardware.fleet.agent, hardware.fleet.certificates, sim2real.tasks.registry\n"
+        "from pipelines.commands._fleet import agent\n"
+        "print(*sorted({'torch', 'lightning', 'scipy', 'numba', 'pyarrow', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )

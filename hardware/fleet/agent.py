@@ -30,6 +30,8 @@ from sim2real.text import printable
 
 HEARTBEAT = 1.0
 """s between two questions to the hub."""
+GREETING = 1.0
+"""s after the start until the hub is asked for the first time."""
 LEFT = 50
 """Policies that were left, remembered at most."""
 KNOCKS = 10.0
@@ -129,6 +131,8 @@ class Agent:
         """Until `stop`."""
         if self._run is not None:
             self.say(f"a run that an earlier agent started goes on in {self._run.folder}")
+        # The link takes a moment; being offline until then is no news.
+        self._next_ask = time.monotonic() + GREETING
         while not self._ending:
             try:
                 self.step(time.monotonic())

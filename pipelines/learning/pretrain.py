@@ -366,6 +366,8 @@ class _Collector:
 
     def __call__(self, group: int) -> Demonstrations:
         path = self.out / "data" / f"round-{group}.npz"
+        # Of a round that an earlier start has collected the time begins now, too: the next one is due when it is up.
+        over = self.pace.begin(group)
         if path.exists():
             return Demonstrations.load(path)
         s = self.course.settings
@@ -377,7 +379,7 @@ class _Collector:
             self.course.round_draws(group, self.rounds),
             workers=self.workers,
             label=f"collect {group + 1}/{s.rounds}",
-            expired=self.pace.begin(group),
+            expired=over,
         )
         demonstrations.save(path)
         self.rounds = self.history.extra["rounds"] = [

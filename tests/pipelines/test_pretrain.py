@@ -15,9 +15,17 @@ import torch
 
 from hardware.runtime.sessions.session import ENOUGH
 from pipelines.learning.collect import LINGER, CollectEpisode, Disturbance, collect
+from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import load_network
-from pipelines.learning.pretrain import PretrainSettings, TimedPace, pretrain, student_share
-from pipelines.learning.trainer import TrainerOptions
+from pipelines.learning.pretrain import (
+    Course,
+    PretrainSettings,
+    TimedPace,
+    _Collector,
+    pretrain,
+    student_share,
+)
+from pipelines.learning.trainer import History, TrainerOptions
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import UserError
@@ -166,6 +174,19 @@ def test_rounds_share_what_is_left_of_a_budget() -> None:
     # Without hurry rounds come with the epochs.
     clock.value = 0.0
     assert [pace.wanted(epoch, 3) for epoch in (0, 9, 10, 29)] == [1, 1, 2, 3]
+
+
+def test_a_round_that_was_collected_before_ends_by_the_budget_too(tmp_path: Path) -> None:
+    clock = Clock()
+    pace = TimedPace(rounds=2, epochs_per_round=100, budget=clock)  # type: ignore[arg-type]
+    kept = Demonstrations(np.zeros((4, 3), np.float32), np.zeros((4, 2, 6), np.float32), np.arange(4))
+    kept.save(tmp_path / "data" / "round-0.npz")
+    settings = PretrainSettings(task="reach", episodes=8, rounds=2, epochs=200)
+    history = History(tmp_path / "metrics.json")
+    collector = _Collector(Course(settings), tmp_path, 0, pace, lambda: 0.0, history, [])
+    assert len(collector(0)) == 4 and pace.wanted(1, 1) == 1
+    clock.value = 0.46  # more than 0.9 / 2
+    assert pace.wanted(1, 1) == 2
 
 
 def test_a_tiny_budget_still_gives_a_policy(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ def sections(directory: Path) -> list[Section]:
         result.append(adapted)
     if metrics.get("curve"):
         result.append(_curves(metrics["curve"]))
+    if metrics.get("practice"):
+        result.append(_practice(metrics["practice"]))
     if metrics.get("learning_curve"):
         result.append(_amounts(metrics))
     if metrics.get("rounds"):
@@ -96,6 +98,34 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> Section:
         )
     if rows and "seconds" in rows[-1]:
         section.text(f"{len(rows)} epochs in {float(rows[-1]['seconds']):.0f} s of wall time.", "note")
+    return section
+
+
+def _practice(rows: Sequence[Mapping[str, Any]]) -> Section:
+    """Success over the practised episodes, with exploration and without."""
+    section = Section("Practice")
+    section.text(
+        "Episodes that the policy practised in, each in a world drawn anew; while it learns it tries things, and is "
+        "measured without from time to time. The policy is the one that measured best."
+    )
+    for key, label in (
+        ("success_rate", "success while trying things"),
+        ("measured_success_rate", "measured success"),
+    ):
+        shown = [row for row in rows if isinstance(row.get(key), (int, float))]
+        if len(shown) > 1:
+            section.figure(
+                draw.lines(
+                    [row["episodes"] for row in shown],
+                    [(label, [row[key] for row in shown])],
+                    x_label="practised episodes",
+                    y_label="share of successes",
+                ),
+                f"{label} over practised episodes",
+            )
+    last = [row["measured_success_rate"] for row in rows if "measured_success_rate" in row]
+    if last:
+        section.text(f"Measured {len(last)} times, best {max(last):.0%}.", "note")
     return section
 
 

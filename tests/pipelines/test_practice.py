@@ -1,6 +1,7 @@
 """Practice: PPO's formulas by hand, its small steps on a policy's distribution, and a tiny run end to end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 
 import pipelines
 from pipelines.learning.algorithm import Practice, stages
+from pipelines.learning.experience import MEMORY, Experience, Known
 from pipelines.learning.export import load_network
 from pipelines.learning.networks.registry import build_network, network_arguments
-from pipelines.learning.ppo import Actor, advantages, clipped_loss, log_likelihood
+from pipelines.learning.ppo import SCRATCH, Actor, Learner, advantages, clipped_loss, log_likelihood
 from pipelines.learning.pretrain import PretrainSettings, pretrain
 from pipelines.learning.settings import kind_of_settings
 from pipelines.learning.trainer import TrainerOptions
@@ -113,8 +115,6 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Updates of two episodes, measurements of two."""
-    from dataclasses import replace
-
     from pipelines.learning import algorithm, ppo
 
     patch.setattr(ppo, "SCRATCH", replace(ppo.SCRATCH, batch=2, passes=2))
@@ -135,8 +135,6 @@ def test_a_practised_run_is_complete(practised: Path) -> None:
 def test_a_run_that_was_stopped_goes_on_to_the_same_policy(
     practised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.learning.ppo import Learner
-
     shorten(monkeypatch)
     update = Learner.update
 
@@ -213,3 +211,74 @@ def test_workers_that_stay_run_one_set_of_draws_after_the_other() -> None:
         second = list(pool.run([Draw(index=2, values={"x": 0.1, "y": 0.1})]))
         assert process.is_alive() and [worker.process for worker in pool._pool] == [process]
     assert not any(outcome.error for outcome in first + second) and not process.is_alive()
+
+
+class Kinematic:
+    """As much of `Practice` as PPO needs, of an arm without dynamics whose tool shall go to a place: 40 steps."""
+
+    cloned, seed, left = False, 0, 1
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.robot = Robot.load("so101")
+        self.features = standard_features(("joint_position", "joint_command", "goal"), self.robot.n)
+        named = [(f.name, f.size) for f in self.features]
+        self.network = build_network(
+            network_arguments("mlp", named, self.robot, 2, {"width": 64, "depth": 2})
+        )
+        self.network.set_robot(self.robot)
+        self.known = Known(self.features, self.robot.n, ())
+        self.reach = self.robot.limits("velocity") / self.robot.policy_rate
+        self.rng = np.random.default_rng(0)
+
+    def episodes(self, count: int, exploration: Any) -> list[Experience]:
+        return self.drive(count, lambda seen: self.network(torch.from_numpy(seen)).numpy()[:, 0], exploration)
+
+    def wander(self, count: int) -> list[Experience]:
+        n = self.robot.n
+        return self.drive(count, lambda seen: seen[:, n : 2 * n], 2 * self.reach)
+
+    def note(self, **numbers: float) -> None:
+        pass
+
+    def tool(self, angles: Any) -> Any:
+        encoder: Any = self.network.encoder
+        return encoder.tool_frame(torch.from_numpy(angles).float())[0].numpy()
+
+    @torch.no_grad()
+    def drive(self, count: int, act: Any, sigma: Any) -> list[Experience]:
+        n = self.robot.n
+        angles = np.array(self.robot.home) + self.rng.uniform(-0.05, 0.05, (count, n))
+        goal = self.tool(angles + self.rng.uniform(-0.4, 0.4, (count, n)))
+        tried = self.rng.standard_normal((count, n))
+        rows: list[list[Any]] = [[], [], [], []]
+        for _ in range(40):
+            seen = np.concatenate([angles, angles, goal], axis=1).astype(np.float32)
+            truth = np.concatenate([seen, np.zeros((count, n))], axis=1, dtype=np.float32)
+            step = np.clip(act(seen) + sigma * tried - angles, -2 * self.reach, 2 * self.reach)
+            angles = np.clip(angles + step, self.robot.lower, self.robot.upper)
+            reward = -np.linalg.norm(self.tool(angles) - goal, axis=1)
+            for kept, value in zip(rows, (seen, tried, truth, reward)):
+                kept.append(value)
+            tried = MEMORY * tried + np.sqrt(1 - MEMORY**2) * self.rng.standard_normal((count, n))
+        rows[2].append(np.concatenate([angles, angles, goal, np.zeros((count, n))], axis=1, dtype=np.float32))
+        observations, kept, truths, rewards = (np.stack(part, axis=1) for part in rows)
+        return [
+            Experience(observations[i], kept[i], truths[i], rewards[i].astype(np.float64), False)
+            for i in range(count)
+        ]
+
+
+def test_ppo_learns() -> None:
+    torch.set_num_threads(1)
+    arm: Any = Kinematic()
+    learner = Learner(arm, replace(SCRATCH, actor_rate=5e-4, critic_rate=2e-3))
+    learner.begin()
+
+    def far() -> float:
+        return -float(np.mean([e.rewards[-1] for e in arm.episodes(50, np.zeros(6))]))
+
+    before = far()
+    for _ in range(20):
+        learner.update(20)
+    assert far() < 0.4 * before

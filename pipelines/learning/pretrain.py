@@ -42,7 +42,7 @@ from pipelines.runs import described
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
-from randomization.distributions import Uniform
+from randomization.distributions import LogUniform
 from randomization.space import Variation
 from randomization.workers import Factory
 from sim2real.camera import CameraModel
@@ -149,7 +149,8 @@ class PretrainSettings:
         """A plan whose draws have the latencies that are trained, where its space says nothing else of them."""
         if not self.latency:
             return plan
-        late = {"policy.latency": Variation(Uniform(0.0, self.latency))}
+        # As many quick answers as slow ones: most policies are quick.
+        late = {"policy.latency": Variation(LogUniform(self.latency / 60, self.latency))}
         return replace(plan, space=replace(plan.space, variations={**late, **plan.space.variations}))
 
     def network_options(self, task: Task) -> dict[str, Any]:

@@ -8,7 +8,6 @@ drove was still thinking.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,24 +58,16 @@ class Ahead:
     def pairs(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(T, D) observations and (T, H, n) labels of the episode. Raises Sim2RealError for one shorter than the
         latency."""
-        goals, latency = np.array(self._goals), self._latency * self.robot.policy_rate
-        late, needed = late_rows(self._latency, self.robot.policy_rate), int(np.ceil(latency - 1e-6))
-        count = len(goals) - needed
+        goals, late = np.array(self._goals), late_rows(self._latency, self.robot.policy_rate)
+        count = len(goals) - late
         if count < 1:
-            raise Sim2RealError(f"an episode of {len(goals)} steps, shorter than a latency of {needed}")
+            raise Sim2RealError(f"an episode of {len(goals)} steps, shorter than a latency of {late}")
         observations = np.stack(self._vectors[:count])
         steps = np.arange(count)
-        told = [_between(goals, steps + min(row, latency)) for row in range(ROWS)]
+        told = [goals[steps + min(row, late)] for row in range(ROWS)]
         observations[:, self._slices[COMMITTED]] = np.concatenate(told, axis=1)
         observations[:, self._slices[LATENCY]] = self._latency
         labels = np.empty((count, self.horizon, self.robot.n))
-        labels[:, :late] = _between(goals, steps + latency)[:, None]
+        labels[:, :late] = goals[steps + late][:, None]
         labels[:, late:] = np.stack(self._plans[late : late + count])[:, : self.horizon - late]
         return observations, labels.astype(np.float32)
-
-
-def _between(goals: Array, at: NDArray[np.floating[Any]]) -> Array:
-    """Rows of `goals` at steps that may lie between two of them."""
-    before = np.minimum(np.floor(at + 1e-6).astype(int), len(goals) - 1)
-    share = np.clip(at - before, 0.0, 1.0)[:, None]
-    return (1 - share) * goals[before] + share * goals[np.minimum(before + 1, len(goals) - 1)]

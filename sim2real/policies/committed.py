@@ -6,7 +6,7 @@ plays on. Policies that observe these two entries know what it will bring, and p
 
 | entry | size | meaning |
 |---|---|---|
-| `committed` | `ROWS` · n | goals, rad, 0 … `ROWS` − 1 periods after the observation; from `latency` on the last one |
+| `committed` | `ROWS` · n | goals, rad, 0 … `ROWS` − 1 periods later; those beyond `latency` are the last within it |
 | `latency` | 1 | s that the answer is expected to take |
 """
 
@@ -29,7 +29,8 @@ def committed_features(n: int) -> tuple[Feature, ...]:
 
 def committed_entries(player: ChunkPlayer, now: float, period: float, latency: float) -> Observation:
     """The two entries for what `player` plays from `now` on, s; `period` s is the policy's."""
-    times = now + np.minimum(np.arange(ROWS) * period, latency)
+    # Whole periods: what comes between two goals is the answer's already, where it comes in between.
+    times = now + np.minimum(np.arange(ROWS), int(latency / period + 1e-6)) * period
     return {COMMITTED: player.ahead(times).ravel(), LATENCY: np.array([latency])}
 
 

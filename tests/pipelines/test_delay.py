@@ -48,7 +48,7 @@ def test_what_is_committed_ends_with_the_latency() -> None:
     player.reset(np.zeros(1), 0.0)
     player.add(Chunk(0.0, 0.1, np.arange(1.0, 21.0)[:, None]), 0.0)
     entries = committed_entries(player, 0.2, 0.1, 0.25)
-    np.testing.assert_allclose(entries[COMMITTED], [2, 3, 4, *[4.5] * (ROWS - 3)])
+    np.testing.assert_allclose(entries[COMMITTED], [2, 3, *[4] * (ROWS - 2)])
     np.testing.assert_allclose(entries[LATENCY], [0.25])
 
 
@@ -63,13 +63,13 @@ def test_labels_in_hindsight() -> None:
         plan = 10.0 * step + np.arange(5.0)[:, None] * np.ones(N)
         ahead.add(vector, told, plan)
     observations, labels = ahead.pairs()
-    # Of six steps the last three are needed to know what came of the others.
-    assert len(observations) == len(labels) == 3
+    # Of six steps the last two are needed to know what came of the others.
+    assert len(observations) == len(labels) == 4
     rows = observations[1, 1:-1].reshape(ROWS, N)[:, 0]
-    np.testing.assert_allclose(rows, [1, 2, 3, *[3.5] * (ROWS - 3)])
+    np.testing.assert_allclose(rows, [1, 2, *[3] * (ROWS - 2)])
     assert observations[1, 0] == 7.0 and observations[1, -1] == pytest.approx(latency)
     # Two rows come too late; the others are the plan of two steps later.
-    np.testing.assert_allclose(labels[1, :, 0], [3.5, 3.5, 30, 31, 32])
+    np.testing.assert_allclose(labels[1, :, 0], [3, 3, 30, 31, 32])
     assert late_rows(latency, ROBOT.policy_rate) == 2 and late_rows(0.3, 30) == 9 and late_rows(0.02, 30) == 0
 
 
@@ -145,7 +145,7 @@ def test_the_runtime_tells_it_too_with_the_latency_that_it_has_measured() -> Non
     given.send(1 / 10, {})
     told = source.sent[1][COMMITTED].reshape(ROWS, N)
     assert source.sent[1][LATENCY] == pytest.approx([0.06])
-    np.testing.assert_allclose(told[[0, 1, 2, 9], 0], [3.0, 4.0, 4.8, 4.8], atol=1e-6)
+    np.testing.assert_allclose(told[[0, 1, 2, 9], 0], [3.0, 4.0, 4.0, 4.0], atol=1e-6)
 
 
 def test_a_network_plans_from_where_what_is_committed_ends() -> None:

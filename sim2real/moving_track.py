@@ -42,8 +42,10 @@ JUMP = 0.04
 """An object that appears further than this from where it was, m, must be confirmed: it may be something else."""
 CONFIRMATIONS = 3
 """How many percepts in a row, close to each other, make believable what contradicts the belief, …"""
-SLIPPED = 2
-"""… and how many that it lies on the table although the hand was believed to carry it."""
+GONE_ON = 0.03
+STAYED = 0.005, 0.2
+"""What lies on the table stays where it is seen while the hand that was believed to carry it goes on by so much, m: it
+moves by less than so many m and than this share of the hand's way. What the hand carries is seen to go along."""
 MISSES = 2
 """An object that so many percepts in a row do not show is hidden."""
 CLEAR = 0.75
@@ -64,6 +66,10 @@ CLOSED = 0.06
 """A gripper has closed, or opened, when its angle has changed by this, rad. Its zero may be anywhere."""
 LEFT = 0.015
 """A hand has left with the object when it has gone this far since it closed, m."""
+OFF_TABLE = 0.008
+"""What is carried no higher than this above where it rests, m, may as well be pushed along: it is where it is seen."""
+EMPTIED = 0.1
+"""Jaws that close by so much more, rad, once they have left with an object have lost it."""
 DROPPED = (0.01, 0.3)
 """Standard deviations of where an object comes to lie that was let go: place, m, and angle, rad."""
 
@@ -72,11 +78,23 @@ class _Grip:
     """A hand that closed at an object: how wide it was then, where, and where the object was in its frame."""
 
     def __init__(self, hand: Hand, place: Array, yaw: float) -> None:
-        self.narrowest = hand.opening
+        self.narrowest = self.taken = hand.opening
+        """The least opening since, and that with which it left."""
         self.begun = hand
         self.offset = hand.rotation.T @ (place - hand.position)
         self.yaw = yaw
         self.carried = False
+        self.lying: list[tuple[Array, Array]] = []
+        """Where it has been seen on the table since, (2,) m, and where the hand was then, (3,) m."""
+
+    def stays_behind(self, place: Array, hand: Hand) -> bool:
+        """Whether what is seen at `place` (2,) m on the table has stayed there while the hand went on."""
+        seen = self.lying
+        seen.append((place, hand.position))
+        least, share = STAYED
+        while math.dist(place, seen[0][0]) > least + share * math.dist(hand.position, seen[0][1]):
+            seen.pop(0)
+        return math.dist(hand.position, seen[0][1]) > GONE_ON
 
     def refine(self, hand: Hand, place: Array, yaw: float) -> None:
         """The object has been seen in the hand."""
@@ -152,6 +170,10 @@ class MovingTrack:
                 # Still closing, and what is between the jaws may be moved by them.
                 self._grip = _Grip(hand, place, self._mean[2])
             grip.carried = math.dist(hand.position, grip.begun.position) > LEFT
+            grip.taken = hand.opening
+        elif hand.opening < grip.taken - EMPTIED:
+            self._let_go()
+            return
         grip.narrowest = min(grip.narrowest, hand.opening)
         if grip.carried:
             carried, yaw = grip.place(hand)
@@ -182,13 +204,20 @@ class MovingTrack:
             if unlikely < surprise:
                 surprise, best, found = unlikely, other, value
         lying = seen.lifted < SURELY
-        if self.held and lying:
+        if self.held and lying and self._height > self.spec.rest + OFF_TABLE:
             # On the table behind the hand, or slipped out of it.
             surprise = math.inf
         self._missed = 0
         at_hand = hand is not None and seen.lifted > 0.5 and math.dist(seen.position, hand.position) < GRASP
+        left = (
+            grip is not None
+            and lying
+            and seen.visible >= CLEAR
+            and (then := hand or self._hand) is not None
+            and grip.stays_behind(seen.position[:2], then)
+        )
         if surprise > SURPRISE:
-            if at_hand or self._believed(seen, lying, taken):
+            if left or at_hand or self._believed(seen, lying, taken):
                 self._adopt(seen, taken)
                 self._take(hand if at_hand else None)
             return
@@ -264,9 +293,9 @@ class MovingTrack:
         """Whether a sighting that contradicts the belief is to be believed rather than it."""
         clear = seen.visible >= CLEAR
         if self.held:
-            if not (lying and clear):
-                return False
-        elif clear:
+            return False
+        # Of what the hand has just closed at, a jump may be the beginning of its way up.
+        if clear and self._grip is None:
             moved = math.dist(seen.position[:2], self._mean[:2])
             untouched = self._hand is not None and self._away(self._hand) > FAR
             fell = lying and self._height > self.spec.rest + RAISED
@@ -279,7 +308,7 @@ class MovingTrack:
             apart = _innovation(self._mean, _measured(seen), self._turn)
             self._doubt = 0.25 * float(apart[0] ** 2 + apart[1] ** 2), 0.5 * float(apart[2] ** 2)
         self._doubtful.append(seen.position[:2])
-        return len(self._doubtful) >= (SLIPPED if self.held else CONFIRMATIONS)
+        return len(self._doubtful) >= CONFIRMATIONS
 
     def _adopt(self, seen: Sighting, taken: float) -> None:
         apart = _measured(seen) - self._mean

@@ -22,6 +22,7 @@ GRIP = 8
 m: the cube's side, the height of the point that grasps it, how high what it is put upon is."""
 
 ANGLE_ERROR = 0.12  # rad of the jaw beyond which its angle votes with all its weight
+CAME_ALONG, STAYED = 0.6, 1.2  # how much it counts that the cube is believed to be up with the hand, or not
 FLOOR = 0.0135  # commands are kept above this, where the gate would hold them
 ABOVE = 0.065  # added to the height of the grasp before the descent
 CARRY_HEIGHT = 0.105
@@ -58,11 +59,12 @@ def told_shut(c: Array, grip: Array, height: float) -> float:
 def holding(g: Array, q: Array, c: Array, scene: Array, grip: Array) -> float:
     """Whether the gripper holds the cube, 0…1.
 
-    Three signs vote, and none decides alone. The jaw's angle against what the cube's width allows: a gripper's zero may
+    Four signs vote, and none decides alone. The jaw's angle against what the cube's width allows: a gripper's zero may
     be off by ten degrees, by which an empty hand looks full, or a full one empty. Its lag behind the command: what has
     got there is stopped by nothing, what has not may be stopped by the cube or, where its zero is off, by its own stop.
-    And the picture, where it can tell: a cube that is seen beside the closed hand, down at the table, is not in it; one
-    that is seen elsewhere while the hand is up may be in it, seen on the table behind.
+    The picture, where it can tell: a cube that is seen beside the closed hand, down at the table, is not in it. And
+    what is believed once the hand is up (`moving_track.py`): that the cube came along, or that it stayed below. One
+    that is seen further away may be in the hand, seen on the table behind.
     """
     px, py, pz, _, heading = forward(g, q)
     shut = told_shut(c, grip, pz)
@@ -72,16 +74,17 @@ def holding(g: Array, q: Array, c: Array, scene: Array, grip: Array) -> float:
     lag = 1.5 * ramp(q[5] - c[5], 0.015, 0.05) - 1.0
     reach = ROOM * (1.0 - freedom(q[5], grip))
     off = math.hypot(scene[3] - px + reach * math.cos(heading), scene[4] - py + reach * math.sin(heading))
-    low = ramp(pz, grip[GRASP] + 0.025, grip[GRASP] + 0.010)
+    up = ramp(pz, grip[GRASP] + 0.030, grip[GRASP] + 0.050)
     known = ramp(scene[8], 0.6, 0.3) * ramp(scene[9], 0.015, 0.005)
-    beside = low * (0.3 - 1.3 * ramp(off, 0.025, 0.040))
-    below = (
-        -0.75
-        * ramp(pz, 0.05, 0.07)
-        * ramp(off, 0.020, 0.010)
-        * ramp(scene[5], 0.8 * grip[SIDE], 0.6 * grip[SIDE])
+    beside = (1.0 - up) * (0.3 - 1.3 * ramp(off, 0.025, 0.040))
+    below = pz - scene[5]
+    along = (
+        ramp(pz, grip[GRASP] + 0.010, grip[GRASP] + 0.022)
+        * ramp(below, 0.040, 0.028)
+        * ramp(off, 0.040, 0.025)
     )
-    return shut * ramp(angle + lag + known * (beside + below), -0.1, 0.1)
+    stayed = ramp(scene[8], 0.6, 0.3) * ramp(below, 0.038, 0.053) * ramp(off, 0.060, 0.040)
+    return shut * ramp(angle + lag + known * beside + CAME_ALONG * along - STAYED * stayed, -0.1, 0.1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -159,13 +159,19 @@ def chunk_into(
         else:
             set_down_law(g, q, c, sag, known, grip, lower, upper, dt, target)
         step_into(target, c, q, sag, lower, upper, speed, gripper, dt)
-        before_x, before_y, _, _, _ = forward(g, q)
+        before_x, before_y, before_z, _, _ = forward(g, q)
         jaw = q[gripper] if gripper >= 0 else 0.0
         stopped = kind >= LIFT and holding(g, q, c, known, grip) > 0.5
         follow_into(q, c, lead, period)
         if stopped:
-            # What is held stops the jaw, wherever that reads with a zero that is off.
+            # What is held stops the jaw, wherever that reads with a zero that is off, and comes along.
             q[gripper] = max(q[gripper], jaw)
+            x, y, z, _, _ = forward(g, q)
+            known[3], known[4], known[5] = (
+                known[3] + x - before_x,
+                known[4] + y - before_y,
+                known[5] + z - before_z,
+            )
         elif kind >= LIFT and q[gripper] < jaw and jaw >= grip[HELD]:
             # The jaw closes on the cube, and stops there.
             q[gripper] = max(q[gripper], min(jaw, grip[WIDTH]))

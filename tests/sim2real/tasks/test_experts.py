@@ -304,6 +304,10 @@ def test_what_is_held_is_told_whatever_the_grippers_zero() -> None:
         assert not holds_something(hand(LEAST_GRASP, empty, cube=(0.28, 0.08, 0.0125)), ROBOT)
         below = {"cube_age": (0.0,), "object.cube.spread": (0.001, 0.02)}
         assert not holds_something(hand(0.08, empty, **below), ROBOT)
+        # Nor is what was left on the table a little beside, however wide the jaw seems to be.
+        for angle in (empty, empty + 0.03):
+            left = {"cube": (CUBE[0], CUBE[1] + 0.03, CUBE[2])} | below
+            assert not holds_something(hand(0.08, angle, **left), ROBOT)
 
 
 def test_a_grasp_is_finished_where_it_was_begun() -> None:

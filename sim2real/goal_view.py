@@ -79,7 +79,8 @@ SIZE = PARTS * ROW
 @dataclass(frozen=True)
 class Wanted:
     """One part of a goal as the hand sees it: the object `name` at `position` (3,) m shall be at `place` (3,) m, on
-    something `under` m high, with `yaw` (2,) cos 4ψ, sin 4ψ of how the hand takes it."""
+    something `under` m high, with `yaw` (2,) cos 4ψ, sin 4ψ of how the hand takes it; of a handle cos ψ, sin ψ of its
+    direction halfway."""
 
     name: str
     position: Array
@@ -189,12 +190,14 @@ class GoalView:
         way, per_unit = joint.direction_at(share * joint.travel)
         left = (part.aim - share) * joint.travel * per_unit
         if not joint.pressed:
-            way = way * (1.0, 1.0, 0.0)  # a crank tips: the hand pushes along the table
+            # A crank tips: the hand pushes along the table.
+            way = np.array([way[0], way[1], 0.0]) / math.hypot(way[0], way[1])
             # Whoever has not arrived goes on, against the stop if need be.
             left = 0.0 if self.arrived(part, observation) else math.copysign(max(abs(left), AHEAD), left)
-        return Wanted(
-            part.a, position, position + turn @ way * left, joint.under, observation[f"object.{part.a}.yaw"]
-        )
+        halfway, _ = joint.direction_at(0.5 * (share + part.aim) * joint.travel)
+        across = turn @ (halfway if abs(halfway[2]) < 0.9 else np.array([1.0, 0.0, 0.0]))
+        yaw = across[:2] / np.linalg.norm(across[:2])
+        return Wanted(part.a, position, position + turn @ way * left, joint.under, yaw)
 
     def _slot(self, part: In, observation: Observation) -> Array:
         """(3,) m from the middle of a bowl or box: where in it this object goes, if it has to hold several."""

@@ -165,7 +165,7 @@ def knob(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
 def lid(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
     """A box whose lid is hinged at its back, with a crank beside it by which it is turned up and down."""
     length, width, height = size
-    wall, tall, side = height - PLATE, 0.045, -0.02
+    wall, tall, side = height - PLATE, 0.030, -0.02
     x, y = (length - PLATE) / 2, (width - PLATE) / 2
     housing = (
         Primitive("box", (length, width, PLATE), (0, side, PLATE / 2)),

@@ -171,7 +171,7 @@ KINDS: Mapping[str, Kind] = {
     "ball": Kind(("radius",), _ball, rolls=True),
     "bowl": Kind(("radius", "height"), _bowl, hollow=True),
     "box": Kind(("length", "width", "height"), _open_box, symmetry=2, hollow=True),
-    "ring": Kind(("radius", "height"), _ring),
+    "ring": Kind(("radius", "height"), _ring, symmetry=4),
     "pole": Kind(("radius", "height"), _pole),
     "socket": Kind(("side", "hole", "height"), _socket, symmetry=4),
     "zone": Kind(("radius",), _nothing, moves=False),

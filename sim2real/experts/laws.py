@@ -81,7 +81,12 @@ def push_law(
     done = distance < DONE + (DONE_HIGH - DONE) * high
     pushing = ready and not done and -behind - 0.027 < along < -contact + 0.008
     # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
-    roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, clip(c[4], -1.6, 1.6))
+    near = clip(c[4], -1.6, 1.6)
+    if grip[UNDER] > 0.0:
+        # The way of a handle may turn: the roll halfway, which the yaw tells, is well within the joint's limits.
+        halfway = math.atan2(scene[7], scene[6]) + math.pi / 2
+        near = roll_for_heading(g, px, py, halfway, math.pi, clip(c[4], -0.5, 0.5))
+    roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, near)
     if done:
         x, y, z, roll = cx, cy, over, c[4]
     elif pushing:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sim2real.errors import UserError
 from sim2real.experts import laws
-from sim2real.experts.base import PlaceExpert, PressExpert, PushExpert, hand_for
+from sim2real.experts.base import LEAST_GRASP, PlaceExpert, PressExpert, PushExpert, hand_for
 from sim2real.experts.grasping import CLOSED, GRASP, HELD, OPEN, UNDER
 from sim2real.goal_view import GoalView
 from sim2real.model.kinematics import tool_position
@@ -39,6 +39,8 @@ NEARBY = 0.07
 """m between the tool and an object that the hand has just let go."""
 GRASP_SHARE = 0.4
 """Height of the grasp as a share of an object's: what is taken higher up tips over."""
+HIGHEST = 0.8
+"""Most of an object's height at which it is taken."""
 GRASPABLE = (0.016, 0.036)
 """m, least and largest width that the hand goes down around."""
 
@@ -99,7 +101,8 @@ class SkillExpert:
         if spec.symmetry == 2:
             raise UserError(f"the hand takes blocks that are as long as wide, {name} is not")
         hand = hand_for(self.robot, side)
-        hand[GRASP] = max(hand[GRASP], GRASP_SHARE * spec.height)
+        # Nor above what is flat.
+        hand[GRASP] = max(min(hand[GRASP], HIGHEST * spec.height), LEAST_GRASP, GRASP_SHARE * spec.height)
         return hand
 
     # What is to be done next

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from sim2real.errors import UserError
 from sim2real.objects import ByName, ObjectSpec
 from sim2real.observation import object_entries
-from sim2real.predicates import And, At, Held, In, Near, Not, On, Predicate, Raised, Upright, predicate
+from sim2real.predicates import (
+    And,
+    At,
+    Held,
+    In,
+    Inserted,
+    Near,
+    Not,
+    On,
+    Predicate,
+    Raised,
+    Upright,
+    predicate,
+)
 from sim2real.truth import ObjectState, Truth
 
 SPECS = {
@@ -22,6 +35,10 @@ SPECS = {
         ObjectSpec("mark", "zone", 0.03, "green"),
         ObjectSpec("ball", "ball", 0.014, "orange", 0.02),
         ObjectSpec("tray", "box", (0.02, 0.02, 0.02), "green", 0.1),
+        ObjectSpec("peg", "cylinder", (0.010, 0.05), "red", 0.02),
+        ObjectSpec("socket", "socket", (0.064, 0.038, 0.02), "blue", 0.3),
+        ObjectSpec("ring", "ring", (0.018, 0.024), "red", 0.012),
+        ObjectSpec("pole", "pole", (0.006, 0.035), "blue", 0.25),
     )
 }
 
@@ -56,6 +73,16 @@ def table(tool: tuple[float, float, float] = (0.0, 0.0, 0.3), **where: tuple[flo
             Near("cube", "base", "behind"),
             {"cube": (0.27, 0.0, 0.0), "base": HERE},
             {"cube": (0.13, 0.0, 0.0), "base": HERE},
+        ),
+        (
+            Inserted("peg", "socket"),
+            {"peg": (0.206, 0.0, 0.0), "socket": HERE},
+            {"peg": (0.2, 0.0, 0.02), "socket": HERE},
+        ),
+        (
+            Inserted("ring", "pole"),
+            {"ring": (0.2, 0.007, 0.006), "pole": HERE},
+            {"ring": (0.23, 0.0, 0.0), "pole": HERE},
         ),
         (Not(At("cube", "mark")), {"cube": (0.2, 0.1, 0.0), "mark": HERE}, {"cube": HERE, "mark": HERE}),
     ],
@@ -111,6 +138,11 @@ def test_what_an_arm_sees() -> None:
         (On("cube", "bowl"), "say In"),
         (On("cube", "mark"), "say At"),
         (On("cube", "cube"), "on itself"),
+        (On("cube", "pole"), "nothing lies flat"),
+        (Inserted("ring", "socket"), "a ring around a pole"),
+        (Inserted("cube", "bowl"), "a ring around a pole"),
+        (Inserted("bowl", "socket"), "room"),
+        (Inserted("tray", "socket"), "nobody could hold it"),
         (In("cube", "base"), "nothing goes in"),
         (In("cube", "tray"), "wider"),
         (At("cube", "bowl"), "not a zone"),

@@ -7,7 +7,21 @@ import pytest
 from pipelines.cli import main
 from sim2real.errors import UserError
 from sim2real.objects import ObjectSpec
-from sim2real.predicates import And, At, In, Near, Not, On, Predicate, Raised
+from sim2real.predicates import (
+    And,
+    At,
+    Closed,
+    In,
+    Inserted,
+    Near,
+    Not,
+    On,
+    Open,
+    Predicate,
+    Pressed,
+    Raised,
+    Turned,
+)
 from sim2real.tasks.registry import load_task
 from sim2real.tasks.suite.language import said, understand
 from sim2real.tasks.suite.registry import load_suite
@@ -88,6 +102,54 @@ def test_other_ways_of_saying_it(sentence: str, goal: Predicate | None) -> None:
             understand(sentence, SCENE)
         return
     assert understand(sentence, SCENE) == (goal, ())
+
+
+WORKSHOP = (
+    ObjectSpec("drawer", "drawer", (0.08, 0.07, 0.03), "orange", 0.06),
+    ObjectSpec("lid", "lid", (0.06, 0.05, 0.03), "purple", 0.03),
+    ObjectSpec("button", "button", (0.016, 0.03), "red", 0.02),
+    ObjectSpec("lever", "lever", (0.05, 0.015), "green", 0.04),
+    ObjectSpec("slider", "slider", (0.11, 0.04, 0.015), "yellow", 0.03),
+    ObjectSpec("peg", "cylinder", (0.010, 0.05), "red", 0.02),
+    ObjectSpec("socket", "socket", (0.064, 0.038, 0.02), "blue", 0.3),
+    ObjectSpec("ring", "ring", (0.018, 0.024), "red", 0.012),
+    ObjectSpec("pole", "pole", (0.006, 0.035), "blue", 0.25),
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "goal"),
+    [
+        ("open the drawer", Open("drawer")),
+        ("please pull the orange drawer half way", Open("drawer", 0.4)),
+        ("shut the drawer", Closed("drawer")),
+        ("push the drawer", Closed("drawer")),
+        ("open the lid and press the red button", And((Open("lid"), Pressed("button")))),
+        ("push the button", Pressed("button")),
+        ("turn the lever", Turned("lever")),
+        ("turn the green lever half way", Turned("lever", 0.5)),
+        ("slide the slider all the way back", Turned("slider", 0.0)),
+        ("insert the peg into the socket", Inserted("peg", "socket")),
+        ("put the red peg into the hole", Inserted("peg", "socket")),
+        ("put the ring around the pole", Inserted("ring", "pole")),
+        ("press the peg", "has no joint"),
+        ("press the button half way", "say press"),
+        ("open the lever and press the drawer", "say open or close"),
+        ("lift the drawer", "say open or close"),
+        ("put the ring into the socket", "a ring around a pole"),
+        ("insert the peg into the drawer", "nothing is inserted"),
+        ("press the button and open the drawer", "say Pressed last"),
+        ("open the drawr", "did you mean 'drawer'"),
+    ],
+)
+def test_what_is_asked_of_joints_and_holes(sentence: str, goal: Predicate | str) -> None:
+    if isinstance(goal, str):
+        with pytest.raises(UserError, match=goal):
+            understand(sentence, WORKSHOP)
+        return
+    understood, constraints = understand(sentence, WORKSHOP)
+    assert understood == goal
+    assert constraints == ()
 
 
 def test_pushing_is_not_lifting() -> None:

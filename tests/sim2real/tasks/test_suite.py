@@ -40,7 +40,12 @@ def test_the_suite_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for key in ("id", "language"):
         assert max(Counter(task[key] for task in listed).values()) == 1, f"the same {key} twice"
     assert len({task["family"] for task in listed}) >= 8
-    assert {"seen", "L1", "L2"} <= {task["split"] for task in listed}
+    splits = Counter(task["split"] for task in listed)
+    assert splits["seen"] == 176
+    assert splits["L1"] + splits["L2"] + splits["L3"] == 40
+    families = {split: {task["family"] for task in listed if task["split"] == split} for split in splits}
+    assert families["L3"].isdisjoint(families["seen"])
+    assert families["L1"] | families["L2"] <= families["seen"]
 
 
 def test_an_episode_follows_from_the_task_and_its_number() -> None:
@@ -74,7 +79,8 @@ def test_things_start_apart_and_the_goal_is_not_there_yet(name: str) -> None:
     "name",
     [
         "table/small_cube_in_tray", "table/can_left_post", "table/tower_on_plate", "table/ball_at_mark",
-        "table/push_big_cube_to_mark", "table/lift_tin", "table/cube_at_mark_ball_in_bowl",
+        "table/push_big_cube_to_mark", "table/lift_tin", "table/cube_at_mark_ball_in_bowl", "table/open_lid",
+        "table/turn_knob_all_the_way", "table/peg_in_socket", "table/open_drawer_can_in_bowl_press_button",
     ],
 )  # fmt: skip
 def test_experts_follow_from_goals(name: str) -> None:
@@ -96,6 +102,8 @@ def test_experts_follow_from_goals(name: str) -> None:
         ({"language": ()}, "sentence"),
         ({"horizon": float("nan")}, "horizon"),
         ({"start": {"bowl": Region()}}, "not in its scene"),
+        ({"start": {"cube": Region((0.4, 0.5))}}, "out of reach"),
+        ({"start": {"cube": Region(angle=(-3.0, 3.0))}}, "out of reach"),
     ],
 )
 def test_a_task_that_cannot_be_is_refused_when_it_is_made(changed: dict, says: str) -> None:

@@ -34,6 +34,7 @@ PUSH_HEIGHT = 0.015
 PUSH_OVER = 0.030  # clears a cube by this
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
+HANGS = 0.004  # a hand at a handle may be so far below where it was told to be
 PRESSING = 0.004  # told to be so far below where a button shall be: the arm gives way
 PRESS_OVER = 0.030  # waits so far above a button
 DONE, DONE_HIGH = 0.008, 0.017  # good enough a distance to the mark: while pushing, once the tool has left
@@ -106,6 +107,9 @@ def push_law(
         )
         x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
         z = push_height + (over - push_height) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
+    if grip[UNDER] > 0.0:
+        # What it stands on may end below the hand: one that hangs lower than it was told must not be caught there.
+        z += 2.0 * max(0.0, push_height - HANGS - pz)
     # The command runs away from a tool that rubs on the table: lift it a little.
     z += 2.0 * max(0.0, FLOOR - cz) + UNSTICK * ramp(math.hypot(cx - px, cy - py), 0.035, 0.060)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)

@@ -94,6 +94,9 @@ def push_law(
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - contact)
         ahead = min(left, CARROT)
+        if grip[UNDER] > 0.0:
+            # Nor be pushed against it.
+            ahead *= ramp(pz, push_height - 3.0 * HANGS, push_height - HANGS)
         x = px + ahead * ux + aside * uy
         y = py + ahead * uy - aside * ux
         z = push_height

@@ -110,9 +110,13 @@ WIDE = {
     "tall_pole": Region((0.17, 0.22), (-0.7, 0.7)),
 }
 NEAR_BY = Region((0.20, 0.23), (-0.6, 0.6), yaw=(-0.6, 0.6))
-"""Where a mechanism stands: the hand gets to both sides of its handle."""
-AMONG = replace(NEAR_BY, angle=(-1.0, 1.0))
-"""Where it stands with other things."""
+STANDS = {
+    "drawer": replace(NEAR_BY, radius=(0.18, 0.21)),
+    "slider": replace(NEAR_BY, radius=(0.19, 0.23), yaw=(0.97, 2.17)),
+}
+"""Where mechanisms stand, some kinds elsewhere: the hand gets to both sides of their handles."""
+AMONG = -1.0, 1.0
+"""rad from straight ahead where they stand with other things."""
 POST = {
     "left": Region((0.17, 0.23), (-0.7, 0.4)),
     "right": Region((0.17, 0.23), (-0.4, 0.7)),
@@ -231,9 +235,11 @@ def _spec(
         start[goal.b] = POST[goal.direction]
     for part in goal.parts():
         if isinstance(part, JointPredicate):
-            alone = len(names) == 1
+            region = STANDS.get(known[part.a].kind, NEAR_BY)
             start[part.a] = replace(
-                NEAR_BY if alone else AMONG, joint=(0.8, 1.0) if part.aim < 0.5 else (0.0, 0.1)
+                region,
+                joint=(0.8, 1.0) if part.aim < 0.5 else (0.0, 0.1),
+                angle=region.angle if len(names) == 1 else AMONG,
             )
     parts = len({part.objects()[0] for part in goal.parts()})
     return TaskSpec(

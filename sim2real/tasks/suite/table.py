@@ -115,8 +115,8 @@ STANDS = {
     "slider": replace(NEAR_BY, radius=(0.19, 0.23), yaw=(0.97, 2.17)),
 }
 """Where mechanisms stand, some kinds elsewhere: the hand gets to both sides of their handles."""
-AMONG = -1.0, 1.0
-"""rad from straight ahead where they stand with other things."""
+AMONG = -1.2, 1.2
+"""rad from straight ahead where they, and all other things, are where there are several."""
 POST = {
     "left": Region((0.17, 0.23), (-0.7, 0.4)),
     "right": Region((0.17, 0.23), (-0.4, 0.7)),
@@ -231,6 +231,8 @@ def _spec(
     if pushed:
         said = said.replace("put", "push").replace(" on ", " to ")
     start = {thing: WIDE[thing] for thing in names if thing in WIDE}
+    if len(names) > 3:
+        start = {thing: replace(WIDE.get(thing, Region()), angle=AMONG) for thing in names}
     if isinstance(goal, Near) and goal.direction:
         start[goal.b] = POST[goal.direction]
     for part in goal.parts():

@@ -21,8 +21,9 @@ Quaternion = tuple[float, float, float, float]
 
 PLATE = 0.003
 """Thickness of walls, floors and lids, m."""
-GRIP_RADIUS, GRIP_HEIGHT = 0.011, 0.028
-"""Of a handle, a standing cylinder, m."""
+GRIP, GRIP_HEIGHT = 0.022, 0.028
+"""Edge and height of a handle, m. It is square, with two faces across its way: a round one between two fingertips
+jams where friction is high."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class Joint:
         return way / length, length
 
 
-def _grip(x: float, y: float, z: float) -> Primitive:
-    return Primitive("cylinder", (GRIP_RADIUS, GRIP_HEIGHT), (x, y, z + GRIP_HEIGHT / 2))
+def _grip(x: float, y: float, z: float, yaw: float = 0.0) -> Primitive:
+    return Primitive("box", (GRIP, GRIP, GRIP_HEIGHT), (x, y, z + GRIP_HEIGHT / 2), yaw)
 
 
 def drawer(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
@@ -112,7 +113,7 @@ def drawer(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
     )
     origin = (back + length + front / 2, 0.0, 0.0)
     return housing, Joint(
-        "slide", (1, 0, 0), origin, travel, part, (0, 0, height), 2 * GRIP_RADIUS, height,
+        "slide", (1, 0, 0), origin, travel, part, (0, 0, height), GRIP, height,
         friction=0.5, damping=2.0, play=0.001,
     )  # fmt: skip
 
@@ -124,7 +125,7 @@ def slider(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
     housing = (Primitive("box", (length, width, height), (0, 0, height / 2)),)
     part = (_grip(0, 0, height + 5e-4),)
     return housing, Joint(
-        "slide", (1, 0, 0), (-travel / 2, 0, 0), travel, part, (0, 0, height), 2 * GRIP_RADIUS, height,
+        "slide", (1, 0, 0), (-travel / 2, 0, 0), travel, part, (0, 0, height), GRIP, height,
         friction=0.5, damping=2.0, play=0.001,
     )  # fmt: skip
 
@@ -136,12 +137,12 @@ def lever(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
     x, y = radius * math.cos(half), -radius * math.sin(half)
     part = (
         Primitive("box", (radius + 0.02, 0.014, bar), (x / 2, y / 2, height + bar / 2), -half),
-        _grip(x, y, height + bar),
+        _grip(x, y, height + bar, -half),
     )
     housing = (Primitive("cylinder", (0.016, height - 5e-4), (-radius / 2, 0, height / 2)),)
     under = height + bar
     return housing, Joint(
-        "turn", (0, 0, 1), (-radius / 2, 0, 0), 2 * half, part, (x, y, under), 2 * GRIP_RADIUS, under,
+        "turn", (0, 0, 1), (-radius / 2, 0, 0), 2 * half, part, (x, y, under), GRIP, under,
         friction=0.02, damping=0.003, play=0.02,
     )  # fmt: skip
 
@@ -153,11 +154,11 @@ def knob(size: tuple[float, ...]) -> tuple[tuple[Primitive, ...], Joint]:
     x, y = out * math.cos(half), -out * math.sin(half)
     part = (
         Primitive("cylinder", (radius, height - foot), (0, 0, (height + foot) / 2)),
-        _grip(x, y, height),
+        _grip(x, y, height, -half),
     )
     housing = (Primitive("cylinder", (0.7 * radius, foot - 5e-4), (0, 0, foot / 2)),)
     return housing, Joint(
-        "turn", (0, 0, 1), (0, 0, 0), 2 * half, part, (x, y, height), 2 * GRIP_RADIUS, height,
+        "turn", (0, 0, 1), (0, 0, 0), 2 * half, part, (x, y, height), GRIP, height,
         friction=0.015, damping=0.002, play=0.02,
     )  # fmt: skip
 

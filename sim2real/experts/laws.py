@@ -88,15 +88,17 @@ def push_law(
         halfway = math.atan2(scene[7], scene[6]) + math.pi / 2
         near = roll_for_heading(g, px, py, halfway, math.pi, clip(c[4], -0.5, 0.5))
     roll = roll_for_heading(g, px, py, math.atan2(uy, ux) + math.pi / 2, math.pi, near)
+    # Up from where the hand is: at a handle the command may be on its other side.
+    up_x, up_y = (px, py) if grip[UNDER] > 0.0 else (cx, cy)
     if done:
-        x, y, z, roll = cx, cy, over, c[4]
+        x, y, z, roll = up_x, up_y, over, c[4]
     elif pushing:
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - contact)
         ahead = min(left, CARROT)
         if grip[UNDER] > 0.0:
             # Nor be pushed against it.
-            ahead *= ramp(pz, push_height - 3.0 * HANGS, push_height - HANGS)
+            ahead *= ramp(pz, push_height - 1.5 * HANGS, push_height - 0.5 * HANGS)
         x = px + ahead * ux + aside * uy
         y = py + ahead * uy - aside * ux
         z = push_height
@@ -108,7 +110,7 @@ def push_law(
         clear = max(
             ramp(pz, 0.030 + grip[UNDER], 0.045 + grip[UNDER]), ramp(along, -contact, -contact - 0.012)
         )
-        x, y = cx + clear * (bx - cx), cy + clear * (by - cy)
+        x, y = up_x + clear * (bx - up_x), up_y + clear * (by - up_y)
         z = push_height + (over - push_height) * max(lift, ramp(abs(roll - q[4]), 0.15, 0.4))
     if grip[UNDER] > 0.0:
         # What it stands on may end below the hand: one that hangs lower than it was told must not be caught there.
@@ -126,11 +128,11 @@ def press_law(
 ) -> None:  # fmt: skip
     """Go above the button, which has its top in the cube's place, and down to where its goal is, and stay there."""
     px, py, pz, _, _ = forward(g, q)
-    cx, cy, _, _, _ = forward(g, c)
     top, bottom = scene[5], scene[2] - PRESSING
     off = math.hypot(px - scene[3], py - scene[4])
     clear = max(ramp(pz, top + 0.010, top + 0.025), ramp(off, 0.020, 0.010))
-    x, y = cx + clear * (scene[3] - cx), cy + clear * (scene[4] - cy)
+    # From where the hand is: where it was told to be may be on the other side of what it has just pushed.
+    x, y = px + clear * (scene[3] - px), py + clear * (scene[4] - py)
     z = bottom + (top + PRESS_OVER - bottom) * ramp(off, 0.006, 0.014)
     roll = clip(c[4], -1.6, 1.6)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)

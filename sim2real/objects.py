@@ -239,6 +239,10 @@ class ObjectSpec:
             object.__setattr__(self, "colour", rgb)
         if self.kind == "socket" and size[0] < size[1] + 4 * WALL:
             raise UserError(f"{where}: it must be {4 * WALL} m wider than its hole, got {self.size}")
+        if self.joint is not None:
+            made = [value for shape in (*self._parts, *self.joint.shapes) for value in shape.size]
+            if self.joint.travel < 0.004 or min(made) <= 0.0:
+                raise UserError(f"{where}: its size leaves no room for the part that moves, got {self.size}")
         if self.solid and not 1e-3 <= self.mass <= 10.0:
             raise UserError(f"{where}: its mass must be 0.001 … 10 kg, got {self.mass}")
         if not self.solid and self.mass:

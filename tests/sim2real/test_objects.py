@@ -18,6 +18,9 @@ SIZES = {
     "ball": 0.02,
     "bowl": (0.05, 0.03),
     "box": (0.08, 0.06, 0.03),
+    "ring": (0.018, 0.024),
+    "pole": (0.006, 0.04),
+    "socket": (0.06, 0.036, 0.02),
     "zone": 0.04,
 }
 
@@ -42,6 +45,9 @@ def spec(kind: str, **changes: object) -> ObjectSpec:
         ({"name": "Red cube"}, "lower-case letters"),
         ({"name": "table"}, "cannot be called 'table'"),
         ({"kind": "bowl", "size": (0.05, 0.006)}, "more than two walls"),
+        ({"kind": "socket", "size": (0.04, 0.035, 0.02)}, "wider than its hole"),
+        ({"kind": "slider", "size": (0.03, 0.04, 0.015)}, "no room for the part that moves"),
+        ({"kind": "button", "size": (0.02, 0.006)}, "no room for the part that moves"),
         ({"kind": "zone"}, "painted on the table and has no mass"),
     ],
 )

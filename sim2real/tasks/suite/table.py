@@ -204,8 +204,8 @@ def _composites() -> Iterator[TaskSpec]:
     for moved in ("cube", "tower", "ball"):
         goal = And((Closed("drawer"), In(moved, "bowl")))
         yield _spec(f"close_drawer_{moved}_in_bowl", "two", goal, split="L2")
-    for first in (Open("drawer"), Closed("drawer"), Turned("slider"), Turned("slider", 0.0), Turned("lever")):
-        yield _spec(f"{_does(first)}_press_button", "two", And((first, Pressed("button"))))
+    for does in (Open("drawer"), Closed("drawer"), Turned("slider"), Turned("slider", 0.0), Turned("lever")):
+        yield _spec(f"{_does(does)}_press_button", "two", And((does, Pressed("button"))))
     yield _spec("turn_slider_turn_lever", "two", And((Turned("slider"), Turned("lever"))))
     for first, second in list(combinations(MOVED, 2))[:9]:
         goal = And((In(first, "tray"), In(second, "tray"), Pressed("button")))

@@ -19,7 +19,7 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from hardware.emulator.view import Pictures, Viewer
 from sim2real.camera import CameraModel
 from sim2real.errors import UserError
+from sim2real.local_http import LocalHandler
 from sim2real.objects import ObjectSpec
 from sim2real.robot import Robot
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 FPS = 30.0
 QUALITY = 90
 BOUNDARY = "frame"
-MAX_BODY = 1_000_000
 TROUBLES = ("", "camera_stale", "camera_frozen", "camera_black", "camera_stall")
 _LINGER = 2.0  # s that a camera goes on drawing after the last picture was asked for
 
@@ -161,26 +161,9 @@ class _Control:
             return answer
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LocalHandler):
+    timeout = None  # whoever watches a stream says nothing
     server: "_Server"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def parse_request(self) -> bool:
-        """A web page elsewhere must not reach the emulator through a user's browser: foreign names and origins,
-        which browsers always tell, are refused."""
-        if not super().parse_request():
-            return False
-        port = self.server.server_address[1]
-        ours = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        host, origin = self.headers.get("Host"), self.headers.get("Origin")
-        if host in (None, *ours) and origin in (None, *(f"http://{name}" for name in ours)):
-            return True
-        self.close_connection = True
-        self._json(403, {"error": f"only programs on this machine are answered, as http://127.0.0.1:{port}"})
-        return False
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
@@ -197,18 +180,14 @@ class _Handler(BaseHTTPRequestHandler):
                 query = dict(urllib.parse.parse_qsl(url.query))
                 self._answer({**query, "op": "success"})
             else:
-                self._json(404, {"error": f"there is no {url.path}", "streams": sorted(self.server.streams)})
+                self.send_json(404, {"error": f"there is no {url.path}", "streams": sorted(self.server.streams)})
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     def do_POST(self) -> None:
-        said = self.headers.get("Content-Length") or "0"
-        length = int(said) if said.isdecimal() else -1
-        if not 0 <= length <= MAX_BODY:
-            self.close_connection = True
-            self._json(413, {"error": f"a request takes 0 to {MAX_BODY} bytes, got Content-Length {said}"})
+        body = self.body()
+        if body is None:
             return
-        body = self.rfile.read(length)
         if self.path == "/episode":
             self._answer({"op": "episode"})
         elif self.path == "/fault":
@@ -217,47 +196,39 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 content = json.loads(body)
             except ValueError as error:
-                self._json(400, {"error": f"the body of a request to {self.path} must be JSON ({error})"})
+                self.send_json(400, {"error": f"the body of a request to {self.path} must be JSON ({error})"})
                 return
             if self.path == "/hand":
                 self._answer({"op": "hand", "body": content})
             else:
                 self._show(content)
         else:
-            self._json(404, {"error": f"there is no {self.path}"})
+            self.send_json(404, {"error": f"there is no {self.path}"})
 
     def _show(self, content: Any) -> None:
         if self.server.sheets is None:
-            self._json(400, {"error": "this emulator has no camera to show anything to"})
+            self.send_json(400, {"error": "this emulator has no camera to show anything to"})
             return
         try:
-            self._json(200, self.server.sheets.show(content, time.monotonic()))
+            self.send_json(200, self.server.sheets.show(content, time.monotonic()))
         except UserError as error:
-            self._json(400, {"error": str(error)})
+            self.send_json(400, {"error": str(error)})
 
     def _answer(self, question: dict[str, Any]) -> None:
         try:
             answer = self.server.control.ask(question)
         except (OSError, EOFError) as error:
-            self._json(503, {"error": str(error)})
+            self.send_json(503, {"error": str(error)})
             return
         status = 400 if "error" in answer else 409 if answer.get("success") is False else 200
-        self._json(status, answer)
-
-    def _json(self, status: int, content: dict[str, Any]) -> None:
-        body = (json.dumps(content) + "\n").encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.send_json(status, answer)
 
     def _picture(self, stream: _Stream) -> None:
         count = stream.count
         stream.asked = time.monotonic()
         found = stream.after(count, 5.0)
         if found is None:
-            self._json(503, {"error": "the camera is stuck"})
+            self.send_json(503, {"error": "the camera is stuck"})
             return
         self.send_response(200)
         self.send_header("Content-Type", "image/jpeg")

@@ -72,7 +72,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "nargs": "?",
         "const": "",
         "metavar": "FILE",
-        "help": "show joints, cameras and the supervisor live in rerun, or write them to FILE.rrd",
+        "help": "show joints, cameras and the supervisor live in rerun, or write them to FILE.rrd; browser (or "
+        "browser:PORT): as a page of this machine, with an emergency stop",
     },
     "workers": {"type": int, "metavar": "W", "help": "processes (one per core; 0: in this one)"},
     "yes": {"action": "store_true", "help": "do not ask before the first motion"},

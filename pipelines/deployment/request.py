@@ -200,9 +200,13 @@ def prepare(options: Options) -> Setup:
     if options.calibration is not None:
         Calibration.load(options.calibration, robot)
     if options.view is not None:
+        from pipelines.deployment.browser_view import asked_for, port_of
         from pipelines.deployment.view import check_viewer
 
-        check_viewer()
+        if asked_for(options.view):
+            port_of(options.view)
+        else:
+            check_viewer()
     if options.leader is not None:
         leader = Robot.load(options.leader_robot or options.robot)
         check_joints(leader, robot)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hardware.runtime.safety.estop_line import LineWatcher
     from hardware.runtime.safety.watchdog_client import Watchdog
     from hardware.runtime.sessions.session import Session
+    from pipelines.deployment.browser_view import BrowserView
     from pipelines.deployment.view import LiveView
     from sim2real.camera import CameraModel
 
@@ -465,14 +466,20 @@ class Rig:
         self.observer.started("recorder", recorder.pid)
         return recorder
 
-    def make_view(self) -> "LiveView | None":
+    def make_view(self) -> "LiveView | BrowserView | None":
         """The viewer, when one was asked for."""
         if self.options.view is None:
             return None
+        from pipelines.deployment.browser_view import BrowserView, asked_for
         from pipelines.deployment.view import LiveView
 
         pictures = {name: camera.reader for name, camera in self._cameras.items()}
-        view = LiveView(self.setup.robot, self.options.view, pictures)
+        view: LiveView | BrowserView
+        if asked_for(self.options.view):
+            view = BrowserView(self.setup.robot, self.options.view, pictures)
+            say(f"the arm's page is {view.url}")
+        else:
+            view = LiveView(self.setup.robot, self.options.view, pictures)
         self.stack.callback(view.close)
         return view
 

@@ -1,10 +1,8 @@
 """A live view in rerun, a viewer made for robotics data: joints, cameras, the supervisor, interventions.
 
-The viewer's library lives in a process of its own. The control loop writes one record per frame into a pipe, without
-waiting: a viewer that cannot keep up, or has gone, costs frames of the view and nothing else.
+The viewer's library lives in a process of its own, into which the control loop writes one record per frame.
 """
 
-import fcntl
 import importlib.util
 import os
 import signal
@@ -21,10 +19,10 @@ from hardware.runtime.control.supervisor import CODES
 from hardware.runtime.control.tick import Tick
 from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.recording.recorder import Pictures
+from pipelines.deployment.view_process import GOODBYE, ViewProcess, records
 from sim2real.errors import UserError
 from sim2real.files import require_own_file
 from sim2real.robot import Robot
-from sim2real.spawning import context
 
 Array = NDArray[np.float64]
 
@@ -32,12 +30,8 @@ VECTORS = ("position", "requested", "executed", "load", "temperature")
 """Joint vectors of a record, in this order: rad, and duty in -1..1, and °C."""
 
 SCALARS = ("time", "state", "fault", "clipped", "rejected", "lost")
-PIPE_SIZE = 1 << 18
 PICTURE_EVERY = 0.1
 """Seconds between two pictures of a camera: a viewer needs no more."""
-
-GOODBYE = 10.0
-"""Seconds that writing what is left may take."""
 
 _FAULTS = tuple(FaultCode)
 """Faults are sent as their place in here; -1: none."""
@@ -48,7 +42,7 @@ def check_viewer() -> None:
     if importlib.util.find_spec("rerun") is None:
         raise UserError(
             "--view needs the viewer rerun, which is not installed: pip install 'sim2real-transfer[view]' "
-            "(without it a terminal shows a table)"
+            "(--view browser needs nothing)"
         )
 
 
@@ -66,21 +60,14 @@ class LiveView:
                 Path(target).touch()
             except OSError as error:
                 raise UserError(f"--view {target} cannot be written: {error.strerror}") from None
-        self.lost = 0
-        """Frames that the viewer did not take."""
         self._n = robot.n
         self._record = np.zeros(len(SCALARS) + len(VECTORS) * robot.n)
-        reader, self._pipe = context.Pipe(duplex=False)
-        os.set_blocking(self._pipe.fileno(), False)
-        fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        self._process = context.Process(
-            target=_serve,
-            args=(robot.name, robot.joint_names, target, dict(pictures), reader),
-            name="sim2real-view",
-            daemon=True,
-        )
-        self._process.start()
-        reader.close()
+        self._process = ViewProcess(_serve, robot.name, robot.joint_names, target, dict(pictures))
+
+    @property
+    def lost(self) -> int:
+        """Frames that the viewer did not take."""
+        return self._process.lost
 
     def tick(self, tick: Tick) -> None:
         """See `TickSink`: show the arm as it is, at the policy's rate."""
@@ -100,22 +87,11 @@ class LiveView:
         for k, vector in enumerate(values):
             at = len(SCALARS) + k * n
             record[at : at + n] = vector
-        try:
-            os.write(self._pipe.fileno(), record.tobytes())
-        except OSError:
-            self.lost += 1
+        self._process.send(record.tobytes())
 
     def close(self) -> str:
         """Let the viewer finish; returns what went wrong with it, "" if nothing did. Its window stays open."""
-        if not self._pipe.closed:
-            self._pipe.close()
-            self._process.join(GOODBYE)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
-        if self._process.exitcode != 0:
-            return f"the viewer ended early (exit status {self._process.exitcode})"
-        return f"the viewer missed {self.lost} frames" if self.lost else ""
+        return self._process.close(GOODBYE)
 
 
 def _serve(
@@ -134,12 +110,8 @@ def _serve(
         rr.spawn()
     show = _Show(rr, joints, pictures)
     size = 8 * (len(SCALARS) + len(VECTORS) * len(joints))
-    buffer = b""
-    while data := os.read(pipe.fileno(), 1 << 16):
-        buffer += data
-        while len(buffer) >= size:
-            show.frame(np.frombuffer(buffer[:size], np.float64))
-            buffer = buffer[size:]
+    for record in records(pipe, size):
+        show.frame(np.frombuffer(record, np.float64))
     rr.disconnect()
 
 

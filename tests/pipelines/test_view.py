@@ -45,7 +45,7 @@ def test_without_the_viewer_it_is_one_message(capsys, tmp_path):
 @pytest.mark.skipif(INSTALLED, reason="rerun is installed")
 def test_a_viewer_that_has_gone_disturbs_nobody(tmp_path, capfd):
     view = LiveView(ROBOT, str(tmp_path / "run.rrd"), {})
-    view._process.join(60)
+    view._process.join(60.0)
     for i in range(100):
         view.tick(tick(i))
     assert view.lost == 100

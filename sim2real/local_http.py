@@ -38,7 +38,9 @@ class LocalHandler(BaseHTTPRequestHandler):
         if host in (None, *ours) and origin in (None, *(f"http://{name}" for name in ours)):
             return True
         self.close_connection = True
-        self.send_json(403, {"error": f"only programs on this machine are answered, as http://127.0.0.1:{port}"})
+        self.send_json(
+            403, {"error": f"only programs on this machine are answered, as http://127.0.0.1:{port}"}
+        )
         return False
 
     def body(self) -> bytes | None:

@@ -180,7 +180,9 @@ class _Handler(LocalHandler):
                 query = dict(urllib.parse.parse_qsl(url.query))
                 self._answer({**query, "op": "success"})
             else:
-                self.send_json(404, {"error": f"there is no {url.path}", "streams": sorted(self.server.streams)})
+                self.send_json(
+                    404, {"error": f"there is no {url.path}", "streams": sorted(self.server.streams)}
+                )
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 

@@ -16,6 +16,7 @@ from typing import Any
 from hardware.fleet.certificates import Authority
 from hardware.fleet.link import Endpoint, direct, key, open_hub
 from hardware.fleet.messages import PIECE, Answer, Batch, Refused, Request
+from pipelines.fleet.conductor import conduct_all
 from pipelines.fleet.hub.desk import Desk
 from pipelines.fleet.registry.records import Arrived, Reported
 from pipelines.fleet.registry.registry import Registry
@@ -28,6 +29,8 @@ WAITING = 20_000
 """Questions that may wait; further ones are asked again by their robots."""
 LOOK = 0.5
 """s between two looks at what robots are to be told, and between two notes of their heartbeats."""
+CONDUCT = 5.0
+"""s between two looks at the rollout under way."""
 ANOTHER = 3.0
 """s after which another agent may speak for a robot whose former one has fallen silent."""
 AGAIN = 30.0
@@ -100,9 +103,13 @@ class Hub:
 
     def _watch(self) -> None:
         """Look again at what robots are to be told, and serve those that were enrolled meanwhile."""
+        conduct_next = 0.0
         while not self._stop.wait(LOOK):
             try:
                 self._note_reports()
+                if time.monotonic() >= conduct_next:
+                    conduct_all(self.registry)
+                    conduct_next = time.monotonic() + CONDUCT
                 self.desk = Desk.look(self.registry)
                 new = set(self.desk.robots) - self._served
                 if new:

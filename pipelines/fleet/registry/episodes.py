@@ -57,6 +57,11 @@ class Episodes(Robots):
             chosen = chosen.where(tables.episodes.c.robot == robot)
         return self._rows(EpisodeRecord, chosen if limit is None else chosen.limit(limit))
 
+    def last_episode(self) -> int:
+        """The id of the newest episode, 0 before the first."""
+        with self.database.read() as connection:
+            return connection.execute(sql.select(sql.func.max(tables.episodes.c.id))).scalar() or 0
+
     def events(
         self, *, robot: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[EventRecord]:

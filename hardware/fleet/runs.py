@@ -97,12 +97,12 @@ def results(
             if path.stat().st_size > LARGEST:
                 continue
             raw = json.loads(path.read_text())
-            yield name, _episodes(raw), path.stat().st_mtime, tuple(map(str, raw.get("faults") or ()))
+            yield name, _episodes(raw, name), path.stat().st_mtime, tuple(map(str, raw.get("faults") or ()))
         except (OSError, ValueError, TypeError, AttributeError):
             continue
 
 
-def _episodes(raw: dict[str, Any]) -> list[dict[str, Any]]:
+def _episodes(raw: dict[str, Any], run: str) -> list[dict[str, Any]]:
     policy = raw.get("policy_sha256")
     rows = []
     for trial in raw.get("trials") or ():
@@ -120,7 +120,8 @@ def _episodes(raw: dict[str, Any]) -> list[dict[str, Any]]:
                     key: trial[key]
                     for key in ("episode", "clipped", "rejected", "note", "goal")
                     if key in trial
-                },
+                }
+                | {"run": run[:100]},
             }
         )
     return rows

@@ -23,7 +23,7 @@ from hardware.runtime.fault_codes import FaultCode
 from hardware.runtime.processes import is_control
 from hardware.runtime.recording.recorder import Pictures
 from pipelines.deployment.view_process import ViewProcess, records
-from pipelines.reports.robot_page import JointState, RobotState, live, robot_page
+from pipelines.robot_page import JointState, RobotState, live, robot_page
 from sim2real.errors import UserError
 from sim2real.gate.gate import NAMES
 from sim2real.local_http import LocalHandler

@@ -3,9 +3,9 @@
 import argparse
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
+def add_store(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Where the fleet's store is."""
-    parser.add_argument("--store", required=True, metavar="DIR", help="the fleet's store")
+    parser.add_argument("--store", required=required, metavar="DIR", help="the fleet's store")
     parser.add_argument(
         "--database", metavar="URL",
         help="PostgreSQL instead of a file in the store: postgresql://user@host/name; remembered there",

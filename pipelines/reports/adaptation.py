@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.learning.comparing import change_text
-from pipelines.reports.page import Section
+from pipelines.page import Section
 
 
 def adaptation(metrics: Mapping[str, Any]) -> Section | None:

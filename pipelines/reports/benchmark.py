@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from pipelines.reports.scaling import scaling_sections
 from sim2real.files import read_json
 

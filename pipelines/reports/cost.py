@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.costs.words import figure, money, spread
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from sim2real.files import read_json
 
 PARTS = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.page import Section, page
 from pipelines.reports import figures
-from pipelines.reports.page import Section, page
 from pipelines.runs import described
 from pipelines.sweeps.replay_draw import ReplayedDraw
 from sim2real import __version__

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from sim2real.errors import UserError
 from sim2real.files import read_json
 

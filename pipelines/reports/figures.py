@@ -12,7 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipelines.reports.page import svg_uri
+from pipelines.page import svg_uri
 from randomization.sensitivity import Level, PairMap
 
 INK, SOFT, GRID = "#1d2733", "#5b6773", "#e3e7ec"

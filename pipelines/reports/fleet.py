@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from sim2real.files import read_json
 
 COLORS = (draw.ACCENT, draw.BAD, draw.SECOND, "#7a5aa6", "#8aa9b8", draw.GOOD, "#c3b299")

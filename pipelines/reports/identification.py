@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.identification.results import OVERLAY
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from sim2real.files import read_json
 from sim2real.model.servo import SERVO_FIELDS
 

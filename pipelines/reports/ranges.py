@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from sim2real.files import read_json
 
 

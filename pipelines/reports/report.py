@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.reports.page import Section, page
+from pipelines.page import Section, page
 from sim2real import __version__
 from sim2real.errors import UserError
 from sim2real.files import PAGE, require_own_file, write_text

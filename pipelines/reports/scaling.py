@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 
 
 def scaling_sections(summary: Mapping[str, Any]) -> list[Section]:

@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
-from pipelines.reports.page import Section
 from pipelines.sweeps.plan import compare_sweeps, dimensions
 from randomization.analysis import Analysis, analyse, nearest_failures
 from randomization.sensitivity import Level, PairMap

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.page import Section
 from pipelines.reports import figures as draw
 from pipelines.reports.adaptation import adaptation
-from pipelines.reports.page import Section
 from sim2real.files import read_json
 
 

@@ -18,7 +18,7 @@ from hardware.runtime.control.supervisor import Phase, State
 from hardware.runtime.fault_codes import FaultCode
 from pipelines.cli import main
 from pipelines.deployment.browser_view import BrowserView, asked_for, port_of
-from pipelines.reports.robot_page import JointState, RobotState, robot_page
+from pipelines.robot_page import JointState, RobotState, robot_page
 from sim2real.errors import UserError
 from sim2real.gate.gate import VELOCITY
 from sim2real.robot import Robot

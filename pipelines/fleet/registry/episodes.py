@@ -57,6 +57,13 @@ class Episodes(Robots):
             chosen = chosen.where(tables.episodes.c.robot == robot)
         return self._rows(EpisodeRecord, chosen if limit is None else chosen.limit(limit))
 
+    def episode(self, number: int) -> EpisodeRecord:
+        """Raises UserError for one that there is not."""
+        chosen = sql.select(tables.episodes).where(tables.episodes.c.id == number)
+        if found := self._rows(EpisodeRecord, chosen):
+            return found[0]
+        raise UserError(f"there is no episode {number}")
+
     def last_episode(self) -> int:
         """The id of the newest episode, 0 before the first."""
         with self.database.read() as connection:
@@ -72,25 +79,28 @@ class Episodes(Robots):
         return self._rows(EventRecord, chosen if limit is None else chosen.limit(limit))
 
     def counts(self) -> dict[str, dict[str, tuple[int, int, int, int, int]]]:
-        """By "robot" and by "policy": (episodes, judged, successes, interventions, safety events) of each."""
-        found: dict[str, dict[str, tuple[int, int, int, int, int]]] = {}
+        """By "robot" and by "policy", as `counts_by` has them."""
+        return {key: self.counts_by(key) for key in ("robot", "policy")}
+
+    def counts_by(self, key: str) -> dict[str, tuple[int, int, int, int, int]]:
+        """(episodes, judged, successes, interventions, safety events) of each robot, policy, site, firmware, …"""
+        by = tables.episodes.c[key]
         with self.database.read() as connection:
-            for key in ("robot", "policy"):
-                by = tables.episodes.c[key]
-                rows = connection.execute(
-                    sql.select(
-                        by,
-                        sql.func.count(),
-                        sql.func.count(tables.episodes.c.success),
-                        sql.func.count().filter(tables.episodes.c.success.is_(True)),
-                        sql.func.sum(tables.episodes.c.interventions),
-                        sql.func.sum(tables.episodes.c.safety_events),
-                    ).group_by(by)
-                )
-                found[key] = {
-                    row[0]: (row[1], row[2], row[3], int(row[4]), int(row[5])) for row in rows if row[0]
-                }
-        return found
+            rows = connection.execute(
+                sql.select(
+                    by,
+                    sql.func.count(),
+                    sql.func.count(tables.episodes.c.success),
+                    sql.func.count().filter(tables.episodes.c.success.is_(True)),
+                    sql.func.sum(tables.episodes.c.interventions),
+                    sql.func.sum(tables.episodes.c.safety_events),
+                ).group_by(by)
+            )
+            return {
+                row[0]: (row[1], row[2], row[3], int(row[4]), int(row[5]))
+                for row in rows
+                if row[0] is not None
+            }
 
 
 def _row_of(one: Arrived, robot: RobotRecord) -> tuple[str, dict[str, Any]]:

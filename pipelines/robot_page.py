@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from pipelines.reports.page import CSS, Section
+from pipelines.page import CSS, Section
 
 STATES: Mapping[str, str] = {
     "running": "good",

@@ -85,22 +85,56 @@ def members(robots: Iterable[RobotRecord], now: float | None = None) -> list[Mem
 
 def progress_of(registry: Registry, rollout: RolloutRecord) -> Progress:
     """Where a rollout stands by the episodes that have arrived."""
-    plan = Plan.from_dict(rollout.plan)
+    progress = _begun(rollout)
+    _take_in(registry, progress, int(rollout.plan.get("after", 0)))
+    return progress
+
+
+def _begun(rollout: RolloutRecord) -> Progress:
+    """A rollout before its first episode."""
     record = {name: (int(won), int(of)) for name, (won, of) in rollout.plan.get("record", {}).items()}
-    progress = Progress(plan, record)
-    after = int(rollout.plan.get("after", 0))
+    return Progress(Plan.from_dict(rollout.plan), record)
+
+
+def _take_in(registry: Registry, progress: Progress, after: int) -> int:
+    """Add the episodes that have arrived after that one; returns the newest."""
+    plan = progress.plan
     wanted = [digest for digest in (plan.candidate, plan.stable) if digest]
     episodes = [one for digest in wanted for one in registry.episodes(policy=digest, after=after)]
     for one in sorted(episodes, key=lambda episode: episode.id):
         progress.add(Outcome(one.robot, one.policy or "", one.success, one.safety_events))
+        after = one.id
+    return after
+
+
+class Conductor:
+    """Looks at the rollout under way again and again, and reads only what has arrived since."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._rollout = 0
+        self._progress: Progress | None = None
+        self._after = 0
+
+    def look(self) -> None:
+        """Bring robots up to where the rollout under way stands, if there is one."""
+        rollout = under_way(self._registry)
+        if rollout is None:
+            return
+        if rollout.id != self._rollout or self._progress is None:
+            self._rollout, self._progress = rollout.id, _begun(rollout)
+            self._after = int(rollout.plan.get("after", 0))
+        self._after = _take_in(self._registry, self._progress, self._after)
+        conduct(self._registry, rollout, self._progress)
+
+
+def conduct(
+    registry: Registry, rollout: RolloutRecord, progress: Progress | None = None, *, by: str = "hub"
+) -> Progress:
+    """Bring the robots' policies, and what is `stable`, up to where the rollout stands (by default: is found to)."""
+    progress = progress_of(registry, rollout) if progress is None else progress
     if reason := rollout.progress.get("aborted"):
         progress.abort(str(reason))
-    return progress
-
-
-def conduct(registry: Registry, rollout: RolloutRecord, *, by: str = "hub") -> Progress:
-    """Bring the robots' policies, and what is `stable`, up to where the rollout stands."""
-    progress = progress_of(registry, rollout)
     if rollout.state not in UNDER_WAY:
         return progress
     name = f"rollout {rollout.id}"
@@ -126,12 +160,6 @@ def conduct(registry: Registry, rollout: RolloutRecord, *, by: str = "hub") -> P
         what = f"rollout {progress.state}" if progress.state != rollout.state else None
         registry.save_rollout(rollout.id, by=by, state=progress.state, progress=shown, what=what)
     return progress
-
-
-def conduct_all(registry: Registry) -> None:
-    """What the hub does every few seconds."""
-    if (rollout := under_way(registry)) is not None:
-        conduct(registry, rollout)
 
 
 def abort(registry: Registry, rollout: RolloutRecord, reason: str, *, by: str) -> Progress:

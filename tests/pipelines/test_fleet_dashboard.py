@@ -17,7 +17,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.cli import main
-from pipelines.fleet.conductor import begin, conduct_all
+from pipelines.fleet.conductor import Conductor, begin
 from pipelines.fleet.dashboard.server import Dashboard
 from pipelines.fleet.registry.records import Arrived, Reported
 from pipelines.fleet.registry.registry import Registry
@@ -60,7 +60,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dashboard,
                 for i in range(8)
             ]  # fmt: skip
             registry.ingest([(name, "box", many)])
-        conduct_all(registry)
+        Conductor(registry).look()
         assert registry.rollout(rollout.id).progress["episodes"] == 8
         server = Dashboard(registry, runs=[folder / "robots"])
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -11,7 +11,7 @@ pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
 from pipelines.cli import main
-from pipelines.fleet.conductor import conduct_all, progress_of
+from pipelines.fleet.conductor import Conductor, progress_of
 from pipelines.fleet.registry.records import Arrived
 from pipelines.fleet.registry.registry import Registry
 from tests.pipelines.small_policy import small_policy
@@ -33,6 +33,7 @@ class Fleet:
         self.store, self.registry = store, registry
         self.rng, self.sent = np.random.default_rng(2), 0
         self.digest: dict[str, str] = {}
+        self.conductor = Conductor(registry)
 
     def publish(self, name: str, path: Path, alias: str) -> str:
         self.digest[self.registry.publish(path, by="t", alias=alias).digest] = name
@@ -89,7 +90,7 @@ def test_an_equal_policy_reaches_everybody(
     seen = {1}
     for _ in range(60):
         fleet.work(25)
-        conduct_all(fleet.registry)
+        fleet.conductor.look()
         seen.add(list(fleet.runs().values()).count("equal"))
         if fleet.registry.rollouts()[0].state == "passed":
             break
@@ -113,14 +114,14 @@ def test_a_bad_policy_goes_back_by_itself(
     assert status == 2 and "other rules (delta)" in answer["error"]
     for _ in range(40):
         fleet.work(5)
-        conduct_all(fleet.registry)
+        fleet.conductor.look()
         assert list(fleet.runs().values()).count("bad") <= 1
     assert set(fleet.runs().values()) == {"old"} and fleet.registry.rollouts()[0].state == "failed"
     status, answer = command(fleet, capsys)
     assert status == 1 and "worse than the stable policy" in answer["reason"]
-    conduct_all(fleet.registry)
+    fleet.conductor.look()
     entries = len(fleet.registry.audit(1000))
-    conduct_all(fleet.registry)
+    fleet.conductor.look()
     assert len(fleet.registry.audit(1000)) == entries
 
 
@@ -134,7 +135,7 @@ def test_a_safety_event_or_a_person_ends_it(
     assert set(fleet.runs().values()) == {"old"}
     command(fleet, capsys, "--stages", "2,100%")
     fleet.work(1, safety_events=1)
-    conduct_all(fleet.registry)
+    fleet.conductor.look()
     assert fleet.registry.rollouts()[0].state == "failed" and set(fleet.runs().values()) == {"old"}
 
 

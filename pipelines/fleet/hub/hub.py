@@ -16,7 +16,7 @@ from typing import Any
 from hardware.fleet.certificates import Authority
 from hardware.fleet.link import Endpoint, direct, key, open_hub
 from hardware.fleet.messages import PIECE, Answer, Batch, Refused, Request
-from pipelines.fleet.conductor import conduct_all
+from pipelines.fleet.conductor import Conductor
 from pipelines.fleet.hub.desk import Desk
 from pipelines.fleet.registry.records import Arrived, Reported
 from pipelines.fleet.registry.registry import Registry
@@ -103,12 +103,12 @@ class Hub:
 
     def _watch(self) -> None:
         """Look again at what robots are to be told, and serve those that were enrolled meanwhile."""
-        conduct_next = 0.0
+        conductor, conduct_next = Conductor(self.registry), 0.0
         while not self._stop.wait(LOOK):
             try:
                 self._note_reports()
                 if time.monotonic() >= conduct_next:
-                    conduct_all(self.registry)
+                    conductor.look()
                     conduct_next = time.monotonic() + CONDUCT
                 self.desk = Desk.look(self.registry)
                 new = set(self.desk.robots) - self._served

@@ -111,7 +111,7 @@ def robot_page(
     """
     button = ""
     if stop:
-        pressed = " disabled" if robot.state == "estop" else ""
+        pressed = " disabled" if "estop" in (robot.state, robot.fault) else ""
         button = (
             f'<form class="stop" method="post" action="{escape(stop)}">'
             f'<input type="hidden" name="token" value="{escape(token)}">'
@@ -155,7 +155,7 @@ async function refresh() {
     if (!answer.ok) throw new Error(answer.status);
     part.innerHTML = await answer.text();
     gone.hidden = true; part.classList.remove("stale");
-    if (button) button.disabled = answer.headers.get("X-State") === "estop";
+    if (button) button.disabled = answer.headers.get("X-Stopped") === "True";
   } catch (error) { gone.hidden = false; part.classList.add("stale"); }
   setTimeout(refresh, 250);
 }

@@ -207,7 +207,12 @@ class _Handler(LocalHandler):
             )
             self.send_page(page, script=nonce)
         elif path == "/live":
-            self.send(200, "text/html; charset=utf-8", live(state).encode(), {"X-State": state.state})
+            self.send(
+                200,
+                "text/html; charset=utf-8",
+                live(state).encode(),
+                {"X-Stopped": str(Phase.ESTOP.value in (state.state, state.fault))},
+            )
         elif path == "/state":
             self.send_json(200, _plain(state))
         elif (camera := self._camera(path)) is not None:
@@ -229,7 +234,8 @@ class _Handler(LocalHandler):
         if self.form_with_token(self.server.token) is None:
             return
         # A second signal would let the arm drop. Whoever wants that does it at the arm.
-        if self.server.state().state != Phase.ESTOP.value:
+        state = self.server.state()
+        if Phase.ESTOP.value not in (state.state, state.fault):
             pid = self.server.control
             if os.getppid() != pid or not is_control(pid):
                 self.send_json(503, {"error": "no arm is being driven by this run: nothing was stopped"})

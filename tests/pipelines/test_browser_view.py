@@ -144,7 +144,10 @@ def test_a_page_that_hangs_or_has_gone_disturbs_nobody():
 
 def test_a_stop_is_pressed_once_and_the_page_says_so():
     joint = JointState("elbow", 0.2, -1, 1, load=0.1, temperature=31)
-    stopped = robot_page(RobotState("so101", "estop", "estop", [joint]), stop="/stop", token="t")
+    for state in ("estop", "settling"):
+        lowered = robot_page(RobotState("so101", state, "estop", [joint]), stop="/stop", token="t")
+        assert "<button disabled>" in lowered
+    stopped = lowered
     assert "<button disabled>" in stopped and "http-equiv" in stopped and "<script" not in stopped
     assert "<form" not in robot_page(RobotState("so101", "running"))
 

@@ -102,10 +102,10 @@ def test_pages_elsewhere_reach_nothing(page):
 
 
 DRIVER = """
-import signal, sys, time
+import signal, time
 from hardware.runtime.processes import take_name
 from tests.pipelines.test_browser_view import ROBOT, BrowserView, tick
-signal.signal(signal.SIGUSR1, lambda *_: (print("pressed", flush=True), sys.exit(0)))
+signal.signal(signal.SIGUSR1, lambda *_: print("pressed", flush=True))
 take_name()
 view = BrowserView(ROBOT, "browser", {})
 print(view.url, flush=True)

@@ -26,6 +26,8 @@ from sim2real.tasks.registry import load_task
 
 from .drawing import Picture
 
+pytestmark = pytest.mark.realtime
+
 CAMERA = CameraModel.looking_at((0.55, 0.2, 0.4), (0.22, 0.0, 0.0), width=320, height=240, name="front")
 OBJECTS = load_task("push").objects
 CUBE, MARK = (0.24, -0.05, 0.0125), (0.2, 0.09)

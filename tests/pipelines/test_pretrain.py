@@ -189,6 +189,7 @@ def test_a_round_that_was_collected_before_ends_by_the_budget_too(tmp_path: Path
     assert pace.wanted(1, 1) == 2
 
 
+@pytest.mark.realtime
 def test_a_tiny_budget_still_gives_a_policy(tmp_path: Path) -> None:
     settings = PretrainSettings(**{**SMALL, "episodes": 400, "epochs": 4000, "evaluate": 0})
     result = pretrain(settings, tmp_path / "run", workers=0, options=CPU, max_minutes=0.1)

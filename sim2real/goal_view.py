@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError
+from sim2real.joint_goals import JointPredicate
 from sim2real.objects import ObjectSpec
 from sim2real.observation import AXIS, Observation, joint_key, object_keys
 from sim2real.predicates import (
@@ -21,7 +22,6 @@ from sim2real.predicates import (
     Held,
     In,
     Inserted,
-    JointPredicate,
     Near,
     Not,
     On,

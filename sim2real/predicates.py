@@ -8,26 +8,22 @@ Lengths in m, base frame, z = 0 the table; `left` is +y, `right` −y, `behind` 
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.errors import UserError, nearest
+from sim2real.goal import Named, Predicate, Specs
+from sim2real.joint_goals import Closed, Open, Pressed, Turned
 from sim2real.objects import WALL, ObjectSpec
-from sim2real.observation import Observation, joint_key
+from sim2real.observation import Observation
 from sim2real.text import printable
 from sim2real.truth import Truth, left_alone
 
 Array = NDArray[np.float64]
-Specs = Mapping[str, ObjectSpec]
-Named = Callable[[str], str]
-"""What an object is called in a sentence, by its name."""
-
 LEVEL = 0.006
 """m by which an object may be off the height at which it lies flat on another."""
 INSIDE = 0.006
@@ -46,9 +42,6 @@ INSERTED = 0.4
 """Share of the height of a socket or pole above whose foot what is inserted may still be."""
 LEAST_ROOM, SLACK = 0.004, 0.004
 """m on every side that an arm needs to insert something, and by which contacts and tilt may let it be beside that."""
-SHUT, DOWN, TURNED, OPENED, HALF = 0.1, 0.6, 0.15, 0.2, 0.5
-"""Shares of a joint's way: up to which it is closed, from which a button is pressed, by which it may be off, by which
-more than is asked for it is opened, and up to which a sentence says half way."""
 SEEN = 1.0
 """s: what was last seen longer ago than this, nobody can vouch for."""
 DIRECTIONS: Mapping[str, tuple[float, float]] = {
@@ -65,66 +58,6 @@ _SAID = {
     "behind": "behind",
     "before": "in front of",
 }
-
-
-@dataclass(frozen=True)
-class Predicate(ABC):
-    """Something that may be so. See the module."""
-
-    kind: ClassVar[str]
-
-    @abstractmethod
-    def holds(self, truth: Truth) -> bool:
-        """Whether it is so at this instant."""
-
-    def distance(self, truth: Truth) -> float:
-        """How far it is from being so, m; 0 where it is. A reward's measure, not a promise."""
-        return 0.0 if self.holds(truth) else self.left(truth) + 1e-3
-
-    def left(self, truth: Truth) -> float:
-        """m that are left to go where it is not so; `distance` adds a little, since more than the place may lack."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def estimate(self, observation: Observation, specs: Specs) -> bool | None:
-        """Whether it is so by what an arm observes; None where that cannot be told."""
-
-    @abstractmethod
-    def english(self, named: Named) -> str:
-        """What to tell somebody who shall bring it about."""
-
-    @abstractmethod
-    def refusal(self, specs: Specs) -> str:
-        """Why it can never be so with these objects; "" where it can."""
-
-    def objects(self) -> tuple[str, ...]:
-        """The names that it speaks of, in order."""
-        return tuple(dict.fromkeys(getattr(self, name) for name in _naming(type(self))))
-
-    def parts(self) -> "Iterator[Predicate]":
-        """The predicates that must all be so, in order; itself where there is one."""
-        yield self
-
-    def check(self, specs: Specs) -> None:
-        """Raise UserError for an unknown object, or one that it cannot be said of."""
-        for name in self.objects():
-            if name not in specs:
-                raise UserError(
-                    f"the goal {self} speaks of '{printable(name)}', which is not there{nearest(name, specs)}; "
-                    f"there are {', '.join(specs) or 'no objects'}"
-                )
-        if why := self.refusal(specs):
-            raise UserError(f"the goal {self} cannot be: {why}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types; `predicate` reads it back."""
-        return {"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-@cache
-def _naming(kind: type[Predicate]) -> tuple[str, ...]:
-    """The fields of a predicate that hold names of objects."""
-    return tuple(f.name for f in fields(kind) if f.name in ("a", "b"))
 
 
 def _flat(p: Array, q: Array) -> float:
@@ -448,128 +381,6 @@ class Inserted(Predicate):
         if a.kind == "ring":
             return a.measures[0] - WALL - b.measures[0]
         return (b.measures[1] - max(a.extent[:2])) / 2
-
-
-@dataclass(frozen=True)
-class JointPredicate(Predicate):
-    """What is said of the joint of `a`."""
-
-    a: str
-    needs: ClassVar[tuple[str, ...]] = ()
-    """The kinds of objects of which it can be said."""
-
-    @abstractmethod
-    def within(self, share: float) -> bool:
-        """Whether it is so where the joint is at this share of its way."""
-
-    @property
-    @abstractmethod
-    def aim(self) -> float:
-        """The share of its way to which whoever brings it about moves the joint."""
-
-    def __post_init__(self) -> None:
-        q = getattr(self, "q", 0.0)
-        if not isinstance(q, int | float) or not 0.0 <= q <= 1.0:
-            raise UserError(f"q is a share of a joint's way, 0 … 1; got {q}")
-
-    def holds(self, truth: Truth) -> bool:
-        return self.within(truth.objects[self.a].share)
-
-    def left(self, truth: Truth) -> float:
-        a = truth.objects[self.a]
-        joint = a.spec.joint
-        assert joint is not None
-        return abs(self.aim - a.share) * joint.travel * joint.direction_at(a.joint)[1]
-
-    def estimate(self, observation: Observation, specs: Specs) -> bool | None:
-        share = observation.get(joint_key(self.a))
-        return None if share is None else self.within(float(share[0]))
-
-    def refusal(self, specs: Specs) -> str:
-        kind = specs[self.a].kind
-        return (
-            "" if kind in self.needs else f"{self.a} is a {kind}; it is said of a {' or a '.join(self.needs)}"
-        )
-
-
-@dataclass(frozen=True)
-class Open(JointPredicate):
-    """The drawer or lid `a` is open, by the share `q` of its way or more."""
-
-    q: float = 0.7
-    kind: ClassVar[str] = "open"
-    needs: ClassVar[tuple[str, ...]] = ("drawer", "lid")
-
-    def within(self, share: float) -> bool:
-        return share >= self.q
-
-    @property
-    def aim(self) -> float:
-        return min(self.q + OPENED, 1.0)
-
-    def english(self, named: Named) -> str:
-        return f"open {named(self.a)}{'' if self.q > HALF else ' half way'}"
-
-    def refusal(self, specs: Specs) -> str:
-        if not 0.1 < self.q <= 0.9:
-            return "open is 0.1 to 0.9 of the way: the rest is play"
-        return super().refusal(specs)
-
-
-@dataclass(frozen=True)
-class Closed(JointPredicate):
-    """The drawer or lid `a` is closed."""
-
-    kind: ClassVar[str] = "closed"
-    needs: ClassVar[tuple[str, ...]] = ("drawer", "lid")
-
-    def within(self, share: float) -> bool:
-        return share <= SHUT
-
-    @property
-    def aim(self) -> float:
-        return 0.0
-
-    def english(self, named: Named) -> str:
-        return f"close {named(self.a)}"
-
-
-@dataclass(frozen=True)
-class Pressed(JointPredicate):
-    """The button `a` is down: it springs back when it is let go."""
-
-    kind: ClassVar[str] = "pressed"
-    needs: ClassVar[tuple[str, ...]] = ("button",)
-
-    def within(self, share: float) -> bool:
-        return share >= DOWN
-
-    @property
-    def aim(self) -> float:
-        return 1.0
-
-    def english(self, named: Named) -> str:
-        return f"press {named(self.a)}"
-
-
-@dataclass(frozen=True)
-class Turned(JointPredicate):
-    """The knob, lever or slider `a` is at the share `q` of its way."""
-
-    q: float = 1.0
-    kind: ClassVar[str] = "turned"
-    needs: ClassVar[tuple[str, ...]] = ("knob", "lever", "slider")
-
-    def within(self, share: float) -> bool:
-        return abs(share - self.q) <= TURNED
-
-    @property
-    def aim(self) -> float:
-        return self.q
-
-    def english(self, named: Named) -> str:
-        where = "back" if self.q < TURNED else "half way" if self.q <= HALF else "all the way"
-        return f"turn {named(self.a)} {where}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sim2real.experts import laws
 from sim2real.experts.base import LEAST_GRASP, PlaceExpert, PressExpert, PushExpert, hand_for
 from sim2real.experts.grasping import CLOSED, GRASP, HELD, OPEN, UNDER
 from sim2real.goal_view import GoalView
+from sim2real.joint_goals import JointPredicate
 from sim2real.model.kinematics import tool_position
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation
@@ -25,7 +26,6 @@ from sim2real.predicates import (
     Held,
     In,
     Inserted,
-    JointPredicate,
     Near,
     On,
     Predicate,

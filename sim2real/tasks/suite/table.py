@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, permutations
 
+from sim2real.joint_goals import JointPredicate
 from sim2real.objects import ObjectSpec
 from sim2real.predicates import (
     And,
@@ -16,7 +17,6 @@ from sim2real.predicates import (
     Closed,
     In,
     Inserted,
-    JointPredicate,
     Near,
     Not,
     On,

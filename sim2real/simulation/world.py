@@ -122,6 +122,10 @@ class World:
                 constraintSolverType=bullet.CONSTRAINT_SOLVER_LCP_DANTZIG,
                 numSolverIterations=SOLVER_ITERATIONS,
                 globalCFM=SOFTNESS,
+                # What does not touch is solved apart. By default Bullet solves small islands together, and with a
+                # tray of many contacts lying about the solver now and then fails on what the hand holds: the fallback
+                # throws it off the table. It is faster, too.
+                minimumSolverIslandSize=1,
                 deterministicOverlappingPairs=1,
                 physicsClientId=client,
             )

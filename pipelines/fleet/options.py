@@ -3,9 +3,11 @@
 import argparse
 
 
-def add_store(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_store(parser: argparse.ArgumentParser) -> None:
     """Where the fleet's store is."""
-    parser.add_argument("--store", required=required, metavar="DIR", help="the fleet's store")
+    parser.add_argument(
+        "--store", default="fleet", metavar="DIR", help="the fleet's store (default: %(default)s)"
+    )
     parser.add_argument(
         "--database", metavar="URL",
         help="PostgreSQL instead of a file in the store: postgresql://user@host/name; remembered there",

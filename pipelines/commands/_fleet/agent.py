@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub", metavar="ENDPOINT", help="where the hub is: tls/HOST:PORT")
     parser.add_argument("--identity", metavar="DIR", help="this robot's folder, as `fleet enroll` made it")
     parser.add_argument(
-        "--state", required=True, metavar="DIR", help="what the agent keeps: outbox, policies, runs"
+        "--state",
+        metavar="DIR",
+        help="what the agent keeps: outbox, policies, runs (default: the robot's, in the user's state directory)",
     )
     parser.add_argument(
         "--port", metavar="PORT", help="serial port, or 'emulated'; without it nothing is run"
@@ -63,14 +65,21 @@ def run(args: argparse.Namespace) -> int:
     from hardware.fleet.agent import Agent, Settings, resume, say_line
     from hardware.fleet.certificates import Identity
     from hardware.fleet.link import Endpoint
+    from hardware.runtime.safety.escalation import state_folder
     from sim2real.errors import UserError
 
+    identity = None if args.identity is None else Identity.read(args.identity)
+    if args.state is None and identity is None:
+        raise UserError(
+            "an agent needs --identity DIR, the robot's folder, or --state DIR to go on (--resume)"
+        )
+    state = Path(args.state) if identity is None or args.state else state_folder() / "fleet" / identity.name
     if args.resume:
-        resume(Path(args.state))
+        resume(state)
         if args.hub is None:
-            print(f"the agent of {args.state} goes on")
+            print(f"the agent of {state} goes on")
             return 0
-    if args.hub is None or args.identity is None:
+    if args.hub is None or identity is None:
         raise UserError("an agent needs --hub ENDPOINT and --identity DIR")
     rest = [text for text in args.rest if text != "--"]
     if wrong := [text for text in rest if text.split("=")[0] in OURS]:
@@ -85,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--runs tells of what others run; with --port the agent runs itself")
     settings = Settings(
         hub=Endpoint.parse(args.hub),
-        identity=Identity.read(args.identity),
-        state=Path(args.state),
+        identity=identity,
+        state=state,
         port=args.port,
         arguments=tuple(rest),
         episodes=args.episodes,

@@ -17,7 +17,7 @@ EXAMPLES = """  sim2real fleet dashboard --store fleet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_store(parser, required=False)
+    add_store(parser)
     parser.add_argument(
         "--listen", default="8090", metavar="PORT", help="port on 127.0.0.1; 0: any free one (%(default)s)"
     )
@@ -39,8 +39,6 @@ def run(args: argparse.Namespace) -> int:
 
         print(BOARD.read_text(), end="")
         return 0
-    if args.store is None:
-        raise UserError("name the fleet's store with --store DIR")
     port = args.listen.removeprefix("127.0.0.1:").removeprefix("localhost:")
     if not (port.isascii() and port.isdecimal() and int(port) < 65536):
         raise UserError(

@@ -39,12 +39,13 @@ def run(args: argparse.Namespace) -> int:
     import math
 
     from pipelines.fleet.enrolling import enroll
-    from pipelines.fleet.registry.names import whoami
+    from pipelines.fleet.registry.names import check_name, whoami
     from pipelines.fleet.registry.registry import Registry
     from sim2real.errors import UserError
 
     if not (math.isfinite(args.days) and 0 < args.days <= 3650):
         raise UserError(f"--days must be more than 0 and at most 3650, got {args.days:g}")
+    check_name(args.name, "a robot")  # before a store is made for it
     with Registry.open(args.store, args.database, args.objects, create=True) as registry:
         robot, folder = enroll(
             registry, args.name, by=whoami(), site=args.site, days=args.days, out=args.out,
@@ -55,7 +56,5 @@ def run(args: argparse.Namespace) -> int:
                           "fingerprint": robot.fingerprint, "days": args.days}))  # fmt: skip
     else:
         print(f"{robot.name} is enrolled (certificate {robot.fingerprint[:12]}); its folder is {folder}")
-        print(
-            "there: sim2real fleet agent --identity FOLDER --hub tls/HOST:PORT --port /dev/ttyACM0 --state DIR"
-        )
+        print("there: sim2real fleet agent --identity FOLDER --hub tls/HOST:PORT --port /dev/ttyACM0")
     return 0

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.fleet.registry.names import whoami
     from pipelines.fleet.registry.registry import Registry
     from sim2real.errors import UserError
+    from sim2real.policies.file import load_policy_file
 
     lineage = {}
     for text in args.lineage:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if not equals:
             raise UserError(f"--lineage takes PART=TEXT, got '{text}'")
         lineage[part] = value
+    load_policy_file(args.policy)  # before a store is made for it
     with Registry.open(args.store, args.database, args.objects, create=True) as registry:
         policy = registry.publish(
             args.policy, by=whoami(), alias=args.alias, name=args.name, lineage=lineage, key=args.key

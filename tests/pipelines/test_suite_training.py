@@ -56,7 +56,7 @@ def test_numbering() -> None:
     ("changed", "says"),
     [
         ({"tasks": ("lift_cub",)}, "did you mean 'table/lift_cube'"),
-        ({"split": "L9"}, "it has L1, L2, seen"),
+        ({"split": "L9"}, "it has L1, L2, L3, seen"),
         ({"episodes": 4}, "at least two episodes each"),
         ({"expert": "zero"}, "leave --expert out"),
         ({"task": "tabel"}, "no suite"),

@@ -80,7 +80,7 @@ def test_things_start_apart_and_the_goal_is_not_there_yet(name: str) -> None:
     [
         "table/small_cube_in_tray", "table/can_left_post", "table/tower_on_plate", "table/ball_at_mark",
         "table/push_big_cube_to_mark", "table/lift_tin", "table/cube_at_mark_ball_in_bowl", "table/open_lid",
-        "table/turn_knob_all_the_way", "table/peg_in_socket", "table/open_drawer_can_in_bowl_press_button",
+        "table/turn_knob_all_the_way", "table/thick_peg_in_wide_socket", "table/open_drawer_can_in_bowl_press_button",
     ],
 )  # fmt: skip
 def test_experts_follow_from_goals(name: str) -> None:

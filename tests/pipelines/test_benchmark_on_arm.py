@@ -9,6 +9,8 @@ from pipelines.benchmarks.on_arm import benchmark_on_arm
 from pipelines.cli import main
 from sim2real.errors import Sim2RealError
 
+pytestmark = pytest.mark.realtime
+
 
 class Sessions:
     """Writes what sessions leave behind, of so many episodes at most."""

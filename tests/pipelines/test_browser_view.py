@@ -24,6 +24,8 @@ from sim2real.gate.gate import VELOCITY
 from sim2real.robot import Robot
 from tests.hardware.runtime.ticks import a_tick
 
+pytestmark = pytest.mark.realtime
+
 ROBOT = Robot.load("so101")
 CHROMIUM = shutil.which("chromium")
 

@@ -25,6 +25,8 @@ from sim2real.errors import UserError
 from sim2real.policies.file import load_policy_file
 from sim2real.policies.messages import Line, Message, decode, encode
 
+pytestmark = pytest.mark.realtime
+
 LEARNING = Learning(rounds=3, steps=3, batch_size=16, width=16, depth=1, codec="int8")
 SHAPES = {"input_mean": (2,), "input_scale": (2,)}
 ABOUT = {"input_mean": np.zeros(2, np.float32), "input_scale": np.ones(2, np.float32)}

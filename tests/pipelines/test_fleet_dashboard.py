@@ -139,7 +139,6 @@ def test_metrics_are_what_prometheus_reads_and_the_board_asks_for(
 
 def test_words_that_are_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for words, told in (
-        ((), "--store"),
         (("--store", str(tmp_path), "--listen", "0.0.0.0:80"), "port of this machine"),
         (("--store", str(tmp_path), "--runs", str(tmp_path / "no")), "no folder"),
         (("--store", str(tmp_path / "no")), "no fleet's store"),

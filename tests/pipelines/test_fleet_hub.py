@@ -31,6 +31,8 @@ from pipelines.fleet.registry.registry import Registry
 from sim2real.errors import Sim2RealError, UserError
 from tests.pipelines.small_policy import small_policy
 
+pytestmark = pytest.mark.realtime
+
 WAIT = 30.0
 """s that anything may take on a busy machine."""
 

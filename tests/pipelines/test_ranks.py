@@ -19,6 +19,8 @@ from pipelines.learning.ranks import main_process, rank
 from pipelines.learning.trainer import History, TrainerOptions, check_options, fit
 from sim2real.errors import UserError
 
+pytestmark = pytest.mark.realtime
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FEATURES = [["joint_position", 6], ["joint_command", 6], ["goal", 3]]
 NETWORK = {

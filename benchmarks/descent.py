@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hardware.runtime.safety.descent import SPEED, Descent, longest
+from hardware.runtime.safety.way_back import SPEED, WayBack, longest_descent
 from sim2real.gate.gate import Gate
 from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot, robot_names
@@ -45,7 +45,7 @@ def main() -> int:
     for name in chosen.robot or robot_names():
         robot = Robot.load(name)
         gate = Gate(robot, SPEED)
-        descent = Descent(robot, gate)
+        descent = WayBack(robot, gate, down=True)
         straight, times, fallen = 0, [], []
         begun = time.monotonic()
         for pose in clear_poses(gate, chosen.poses, np.random.default_rng(chosen.seed)):
@@ -63,7 +63,7 @@ def main() -> int:
         heights = f"  from {', '.join(f'{height:.2f}' for height in fallen)} m" if fallen else ""
         print(
             f"{name:20}{straight:9}{found:7}{len(fallen):8}{np.median(times):7.1f} s{max(times):7.1f} s"
-            f"{longest(robot):7.1f} s{heights}"
+            f"{longest_descent(robot):7.1f} s{heights}"
         )
         print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
         barred += len(fallen)

@@ -68,7 +68,7 @@ class Lift(Task):
 
         tool = tool_position(robot.model, observation["joint_position"])
         # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
-        return bool(tool[2] >= self._rest + RISE and holds_something(observation, robot, self._side))
+        return bool(holds_something(observation, robot, self._side) and tool[2] >= self._rest + RISE)
 
     def stage(self, truth: "Truth") -> str:
         if self.satisfied(truth):

@@ -195,6 +195,21 @@ def test_deploy(arm, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_first_deployment_compiles_nothing_while_the_arm_is_under_torque(tmp_path):
+    """Where nothing is compiled yet, as on a new machine: whatever control compiles, the watchdog must not see."""
+    with start_emulator("so101", task="lift", seed=1) as arm:
+        reach = ("--port", arm.port, "--calibration", arm.calibration, "--cameras", arm.cameras_file)
+        words = ("--policy", "expert", "--task", "lift", "--seconds", "1", "--out", str(tmp_path / "run"))
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines", "deploy", *words, *reach, "--json"],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "compiled")},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["faults"] == []
+
+
+@pytest.mark.slow
 def test_a_fault_ends_the_command(arm, tmp_path):
     status, result, _ = run(
         on(

@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from hardware.runtime.control.recovery import Withdrawal
 from hardware.runtime.control.supervisor import Action, Retreat
-from hardware.runtime.safety.descent import NEAR, SPEED, Descent
 from hardware.runtime.safety.line import Line
+from hardware.runtime.safety.way_back import NEAR, SPEED, WayBack
 from sim2real.chunks import Chunk, ChunkPlayer
 from sim2real.gate.gate import Gate
-from sim2real.model.kinematics import tool_jacobian
+from sim2real.model.kinematics import tool_jacobian, tool_position
 from sim2real.robot import Robot
 
 Array = NDArray[np.float64]
@@ -39,10 +39,12 @@ class Goals:
         self._line: Line | None = None
         self._ticks = 0
         """Of the way there, if it is a straight one."""
+        self._homeward: WayBack | None = None
+        """The way there, if it is the one home."""
         self.yielded = False
         """Whether the goal has come back to the arm since the torque came on: once per fault, since what pushes back
         then is the arm's own weight."""
-        self._descent = Descent(robot, self.gates[Action.DESCEND])
+        self._descent = WayBack(robot, self.gates[Action.DESCEND], down=True)
         self._descending = False
         self._withdrawal: Withdrawal | None = None
 
@@ -61,6 +63,11 @@ class Goals:
         """Whether the goal rests at the target."""
         return self.gate.at_rest and bool(np.abs(self.gate.position - self.target).max() < NEAR)
 
+    @property
+    def barred(self) -> bool:
+        """Whether the way home was barred wherever it turned."""
+        return self._homeward is not None and self._homeward.done and not self._homeward.arrived
+
     def use(self, which: Action) -> None:
         """Change to another gate; the goal goes on from where it is."""
         # Only at rest: a gate starts without velocity, and the goal must not stop dead.
@@ -74,6 +81,12 @@ class Goals:
         self.target = np.array(target, dtype=np.float64)
         self.use(Action.HOLD)
         self._line, self._ticks = Line(self.robot, self.gate, self.target) if straight else None, 0
+        self._homeward = None
+
+    def aim_home(self) -> None:
+        """From now on `travel` goes home, another way where the straight one is barred."""
+        self.aim(np.array(self.robot.home))
+        self._homeward = WayBack(self.robot, self.gate, down=False)
 
     def begin(self, position: Array) -> None:
         """Torque has come on with the goals `position` (n,), rad."""
@@ -93,6 +106,11 @@ class Goals:
 
     def travel(self) -> int:
         """Towards the target."""
+        if self._homeward is not None:
+            if self._homeward.gate is not self.gate:
+                self.aim_home()
+            self.requested = self._homeward.request
+            return self._homeward.step()
         self._ticks += 1
         return self.follow(self.target if self._line is None else self._line.at(self._ticks))
 
@@ -129,7 +147,9 @@ def compile_first(robot: Robot, period: float) -> None:
     gate.brake()
     gate.clear_share(home, home)
     tool_jacobian(robot.model, home)
+    tool_position(robot.model, home)
     player.reset(home, 0.0)
     for start in (0.0, period):
         player.add(Chunk(start, period, np.tile(home, (2, 1))), start)
         player.sample(start + period / 2)
+    player.ahead(np.array([2 * period]))

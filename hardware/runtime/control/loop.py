@@ -32,9 +32,9 @@ from hardware.runtime.control.supervisor import (
 )
 from hardware.runtime.control.tick import Tick, TickSink
 from hardware.runtime.fault_codes import FaultCode
-from hardware.runtime.safety.descent import longest
 from hardware.runtime.safety.estop import EmergencyStop
 from hardware.runtime.safety.guardian import Guardian
+from hardware.runtime.safety.way_back import longest_descent
 from hardware.runtime.sources.sources import GoalOnly, PerceptionSource, PolicySource
 from sim2real.arm import Arm, ArmState
 from sim2real.clock import Clock
@@ -69,7 +69,7 @@ class LoopSettings:
             self,
             deadlines=replace(
                 given,
-                settling=max(given.settling, longest(robot, self.speed)),
+                settling=max(given.settling, longest_descent(robot, self.speed)),
                 # However fast the loop: one lost reading is nothing, after two it holds before three periods are over.
                 feedback_hold=min(given.feedback_hold, 2 / robot.command_rate),
             ),
@@ -223,6 +223,14 @@ class ControlLoop:
         self.stop_policy()
         self.goals.aim(target, straight=straight)
 
+    def go_home(self) -> None:
+        """Go to the robot's home pose instead of following the policy, another way where the straight one is barred.
+
+        Ask for RUN as well.
+        """
+        self.stop_policy()
+        self.goals.aim_home()
+
     def operator_sign(self) -> None:
         """The operator is there: a key, a click, a heartbeat."""
         self.inputs.operator_seen = self.clock.now()
@@ -370,6 +378,11 @@ class ControlLoop:
     def arrived(self) -> bool:
         """Whether the goal rests where `travel` was told to go."""
         return self.goals.arrived
+
+    @property
+    def barred(self) -> bool:
+        """Whether `go_home` found no way."""
+        return self.goals.barred
 
     @property
     def estop(self) -> EmergencyStop:

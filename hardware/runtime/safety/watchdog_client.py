@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardware.children import start_module
 from hardware.runtime.safety import watchdog
-from hardware.runtime.safety.descent import SPEED, Descent, longest
+from hardware.runtime.safety.way_back import SPEED, WayBack, longest_descent
 from sim2real.errors import Sim2RealError
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
@@ -40,8 +40,8 @@ class DescentPlanner:
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
         self._gate = Gate(robot, SPEED)
-        self._descent = Descent(robot, self._gate)
-        self.longest = math.ceil(longest(robot) * robot.command_rate)
+        self._descent = WayBack(robot, self._gate, down=True)
+        self.longest = math.ceil(longest_descent(robot) * robot.command_rate)
         """Ticks after which a descent counts as complete wherever it is."""
         fitting = math.ceil(self.longest / (watchdog.MAX_POINTS - 2))
         self.every = max(round(SPACING * robot.command_rate), fitting)

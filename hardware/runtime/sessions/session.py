@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from hardware.runtime.control.loop import ControlLoop
 from hardware.runtime.control.supervisor import Phase, Request
+from hardware.runtime.safety.way_back import longest
 from hardware.runtime.sessions.roles import EpisodeResult, Judge, NoOperator, Operator, Plan, Recorder
 from hardware.runtime.sessions.table import Status
+from hardware.runtime.sources.inference import example_observation, observed_features
 from sim2real.errors import Sim2RealError
 from sim2real.observation import Observation
 from sim2real.task import Hold
@@ -89,6 +92,14 @@ class Session:
     _hold: Hold = field(default_factory=Hold)
     _estimate: bool | None = None
 
+    def __post_init__(self) -> None:
+        task, robot = self.plan.task, self.loop.robot
+        if task is not None:
+            # What it calls may be compiled, for longer than the watchdog waits. What it raises it raises again at
+            # the first frame of an episode, where that is told.
+            with suppress(Exception):
+                task.estimate(example_observation(robot, observed_features(task, robot)), robot)
+
     def interrupt(self, number: int = signal.SIGINT, frame: Any = None) -> None:
         """A signal handler: stop at the next tick. Safe at any moment."""
         if not self.interrupted:
@@ -140,10 +151,16 @@ class Session:
 
     def _go_home(self) -> None:
         self._do("going home")
-        self.loop.travel(self.loop.robot.home)
-        self.loop.request = Request.RUN
-        timeout = 20.0 / self.loop.gate.speed
-        self._until(lambda: self.loop.arrived, timeout, "the arm to arrive at home")
+        loop = self.loop
+        loop.go_home()
+        loop.request = Request.RUN
+        # Twice the longest way: a monitor that warns halves the speed.
+        timeout = max(20.0 / loop.gate.speed, 2.0 * longest(loop.robot, loop.gate.speed))
+        self._until(lambda: loop.arrived or loop.barred, timeout, "the arm to arrive at home")
+        if not loop.arrived:
+            raise Sim2RealError(
+                "the way home is barred: by the table, the end of the workspace or the arm itself"
+            )
         self._halt()
 
     def _halt(self) -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from hardware.runtime.safety.descent import NEAR, SPEED, Descent, longest
+from hardware.runtime.control.goals import Goals
 from hardware.runtime.safety.detour import STEPS, Detour
 from hardware.runtime.safety.watchdog_client import DescentPlanner
+from hardware.runtime.safety.way_back import NEAR, SPEED, WayBack, longest_descent
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
 
@@ -25,7 +26,7 @@ def test_an_arm_whose_way_is_barred_finds_one_round(name: str, pose: list[float]
     gate = Gate(robot, SPEED)
     gate.reset(pose)
     room, gap = min(gate.clearance(pose), 0.0), min(gate.self_clearance(pose), 0.0)
-    descent, ticks = Descent(robot, gate), 0
+    descent, ticks = WayBack(robot, gate, down=True), 0
     while not descent.done:
         descent.step()
         ticks += 1
@@ -34,7 +35,21 @@ def test_an_arm_whose_way_is_barred_finds_one_round(name: str, pose: list[float]
         )
     assert descent.arrived and descent.turns >= 1
     assert np.abs(gate.position - robot.rest).max() < NEAR
-    assert ticks / robot.command_rate < 0.9 * longest(robot)
+    assert ticks / robot.command_rate < 0.9 * longest_descent(robot)
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.3])
+def test_an_arm_folded_by_its_policy_finds_its_way_home(speed: float) -> None:
+    """At the end of its workspace, from which the gate lets no joint go straight home."""
+    robot = Robot.load("so101")
+    goals, ticks = Goals(robot, speed, None), 0
+    goals.begin(np.array([1.455, -1.72, 1.327, 1.184, 2.558, -0.143]))
+    goals.aim_home()
+    while not goals.arrived:
+        goals.travel()
+        ticks += 1
+        assert not goals.barred
+    assert ticks / robot.command_rate < 20.0 / goals.gate.speed
 
 
 def test_the_watchdog_is_given_the_way_round_without_the_search() -> None:

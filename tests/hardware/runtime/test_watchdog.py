@@ -16,10 +16,10 @@ import pytest
 from hardware.emulator.assembly import emulated_calibration
 from hardware.emulator.stepped import SteppedArm
 from hardware.runtime.control.loop import ControlLoop
-from hardware.runtime.safety import descent, watchdog
-from hardware.runtime.safety.descent import SPEED
+from hardware.runtime.safety import watchdog
 from hardware.runtime.safety.watchdog import DescentMemory, Takeover
 from hardware.runtime.safety.watchdog_client import DEAF, SPACING, DescentPlanner, Watchdog
+from hardware.runtime.safety.way_back import SPEED, WayBack, longest_descent
 from hardware.servos.port_users import programs_on
 from sim2real.gate.gate import Gate
 from sim2real.robot import Robot
@@ -290,11 +290,11 @@ def test_a_descent_ends_before_anybody_gives_it_up(speed):
     gate = Gate(ROBOT, min(speed, SPEED))
     for start in (BARRED, *(ROBOT.home + rng.uniform(-0.4, 0.1, ROBOT.n) for _ in range(3))):
         gate.reset(start)
-        way, ticks = descent.Descent(ROBOT, gate), 0
+        way, ticks = WayBack(ROBOT, gate, down=True), 0
         while not way.done:
             way.step()
             ticks += 1
-        assert ticks / ROBOT.command_rate < 0.9 * descent.longest(ROBOT, speed)
+        assert ticks / ROBOT.command_rate < 0.9 * longest_descent(ROBOT, speed)
 
 
 def test_a_slow_robots_descent_fits_too():
@@ -308,7 +308,7 @@ def test_a_slow_robots_descent_fits_too():
     np.testing.assert_allclose(points[-1], ROBOT.rest, atol=1e-6)
     assert len(points) * planner.every / slow.command_rate > 20.0
     arm = SteppedArm(slow)
-    assert ControlLoop(arm.arm, arm.clock).settings.deadlines.settling == descent.longest(slow) > 20.0
+    assert ControlLoop(arm.arm, arm.clock).settings.deadlines.settling == longest_descent(slow) > 20.0
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.1, 0.02])

@@ -1,6 +1,6 @@
-"""The way down: from wherever the goal rests to the rest pose, slowly, through a gate.
+"""The way back: from wherever the goal rests to the home pose, or down to the rest pose, through a gate.
 
-Straight down works from nearly everywhere. Where the way is barred (a folded arm, or one at the end of its workspace),
+The straight way works from nearly everywhere. Where it is barred (a folded arm, or one at the end of its workspace),
 the arm stands still, looks for a way round (`detour.py`) and goes home on it, and from there to rest; where none is
 found it first goes up as far as it can, then home. `benchmarks/descent.py` counts how often which is needed.
 """
@@ -40,21 +40,30 @@ _LOOK = 10
 """Ticks between two looks at that."""
 
 _LEGS = 4.0
-"""Full turns of the slowest joint that a descent takes at most: the longest of some hundred, barred three times, took
-3.3 of them."""
+"""Full turns of the slowest joint that a way takes at most: the longest descent of some hundred, barred three times,
+took 3.3 of them."""
 
 
-def longest(robot: Robot, speed: float = 1.0) -> float:
+def longest(robot: Robot, speed: float) -> float:
+    """s that a way takes at most at this share of the gate's limits."""
+    return _LEGS * float(np.max((robot.upper - robot.lower) / robot.limits("velocity"))) / speed
+
+
+def longest_descent(robot: Robot, speed: float = 1.0) -> float:
     """s that a descent takes at most where `speed` is the share of the gate's limits chosen for the whole run."""
-    turn = float(np.max((robot.upper - robot.lower) / robot.limits("velocity")))
-    return _LEGS * turn / min(speed, SPEED)
+    return longest(robot, min(speed, SPEED))
 
 
-class Descent:
-    """Drives `gate`, which must be at rest, to the robot's rest pose; one `step` per tick until `done`."""
+class WayBack:
+    """Drives `gate`, which must be at rest, to the robot's home pose or, `down`, to its rest pose; one `step` per tick
+    until `done`."""
 
-    def __init__(self, robot: Robot, gate: Gate) -> None:
+    def __init__(self, robot: Robot, gate: Gate, *, down: bool) -> None:
         self.robot, self.gate = robot, gate
+        home, rest = np.array(robot.home), np.array(robot.rest)
+        self._onward = [rest] if down else []
+        """What follows after home."""
+        self._home, self._end = home, rest if down else home
         self._stride = _CREEPING * _PACE * gate.speed * float(robot.limits("velocity").min())
         self.begin()
 
@@ -65,8 +74,8 @@ class Descent:
         self._detour: Detour | None = None
         self.done = False
         self.arrived = False
-        """Whether the descent ended at the rest pose (else: barred wherever it turned)."""
-        self._go([np.array(self.robot.rest)])
+        """Whether it ended where it leads to (else: barred wherever it turned)."""
+        self._go([self._end])
 
     def _go(self, way: list[Array], *, up: bool = False, straight: bool = False) -> None:
         """Through these poses, (n,) rad, from now on; `up`: how far up the first one leads does not matter;
@@ -116,18 +125,18 @@ class Descent:
 
     def _turn(self) -> None:
         """The way is barred: another way home, or up and home, in turns. From home rest can be reached."""
-        here, home = self.gate.position, np.array(self.robot.home)
+        here = self.gate.position
         if self.turns % 2:
             self._go([here])
             # With room to spare at first.
             room = ROOM if self.turns == 1 else 0.0
-            self._detour = Detour(self.gate, here, home, room=room, seed=self.turns)
+            self._detour = Detour(self.gate, here, self._home, room=room, seed=self.turns)
         else:
-            self._go([self.gate.raised(here, RAISE), home, np.array(self.robot.rest)], up=True)
+            self._go([self.gate.raised(here, RAISE), self._home, *self._onward], up=True)
 
     def _look(self, detour: Detour) -> None:
         """Standing still, look for a way round."""
         detour.step()
         if detour.done:
             self._detour = None
-            self._go([*detour.way, np.array(self.robot.rest)], straight=True)
+            self._go([*detour.way, *self._onward] or [self._end], straight=True)

@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from hardware.fleet.messages import Message
 from pipelines.fleet.conductor import begin, progress_of
 from pipelines.fleet.dashboard import metrics, pages
-from pipelines.fleet.registry.records import Arrived, Reported
+from pipelines.fleet.registry.records import Reported
 from pipelines.fleet.registry.registry import Registry
 from pipelines.fleet.rollout.plan import Rules
 from tests.pipelines.small_policy import small_policy
@@ -69,7 +70,7 @@ with tempfile.TemporaryDirectory() as folder, Registry.open(f"{folder}/store", c
                     "goal": [0.2, 0.05, 0.1],
                 },
             }
-            batches.append((name, "0123456789abcdef", [Arrived(number + 1, "episode", 1.7e9, body)]))
+            batches.append((name, "0123456789abcdef", [Message(number + 1, "episode", 1.7e9, body)]))
         registry.ingest(batches, known)
     timed(f"{args.episodes:,} episodes kept, {args.batch} a transaction", args.episodes, start, "episodes")
     grown = (Path(folder) / "store" / "fleet.db").stat().st_size - size

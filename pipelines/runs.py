@@ -16,12 +16,15 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim2real import __version__
 from sim2real.errors import UserError
 from sim2real.files import read_json, write_json
 from sim2real.identity import differences
+
+if TYPE_CHECKING:
+    from sim2real.policies.file import FilePolicy
 
 CONFIG = "config.json"
 
@@ -80,6 +83,14 @@ def described(
     if identity is not None:
         config["identity"] = dict(identity)
     return config
+
+
+def provenance(config: Mapping[str, Any], parent: "FilePolicy | None" = None) -> dict[str, Any]:
+    """What a policy file says of the run `config` that made it, and of the policy that this began with."""
+    found = {key: config[key] for key in ("command", "settings", "versions", "created")}
+    if parent is not None:
+        found["parent"] = {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)}
+    return found
 
 
 def claim(out: str | Path, config: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from randomization.progress import progress_bar
-from randomization.workers import POLICY_FAULT, Factory, Outcome, Row, run_here, run_local
+from randomization.workers import POLICY_FAULT, Factory, Outcome, Row, run_draws
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.files import read_json, write_text
 from sim2real.identity import differences
@@ -238,7 +238,7 @@ def _outcomes(
         return iter(())
     if engine is not None:
         return engine(factory, draws, workers)
-    return run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+    return run_draws(factory, draws, workers)
 
 
 def _run(store: SweepStore, outcomes: Iterator[Outcome], total: int, todo: int, progress: bool) -> None:

@@ -146,6 +146,11 @@ def run_local(
         yield from pool.run(draws)
 
 
+def run_draws(factory: Factory, draws: Sequence[Draw], workers: int) -> Iterator[Outcome]:
+    """`run_local` with so many workers; with 0 `run_here`."""
+    return run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+
+
 class LocalWorkers:
     """Processes that apply the factory's function to draws, and live until `close`.
 

@@ -86,12 +86,15 @@ def results(
 ) -> Iterator[tuple[str, list[dict[str, Any]], float, tuple[str, ...]]]:
     """(name, episodes as messages, time, faults) of each run in `folder` that is not `known` and has a result."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        # Beside each run's folder lies its log: years of runs must not cost a look into every one of them.
+        names = sorted(
+            entry.name
+            for entry in os.scandir(folder)
+            if entry.name not in known and not entry.name.startswith(".") and entry.is_dir()
+        )
     except OSError:
         return
     for name in names:
-        if name in known:
-            continue
         path = folder / name / "result.json"
         try:
             if path.stat().st_size > LARGEST:

@@ -51,13 +51,8 @@ def simulate_federation(
     from pipelines.federated.simulate import simulate
     from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
-    from sim2real.errors import UserError, nearest
 
-    for name in settings:
-        if name not in Federation.__dataclass_fields__:
-            raise UserError(
-                f"a federation has no setting '{name}'{nearest(name, Federation.__dataclass_fields__)}"
-            )
+    _check_names(settings, Federation)
     federation = Federation(task=task, clients=clients, rounds=rounds, **settings)
     folder = Path(out)
     answer = simulate(federation, folder, workers=worker_count(workers))
@@ -120,87 +115,26 @@ def serve_federation(
     rounds as `simulate_federation` does, and goes on from the checkpoint in `out`. certificate, key, ca: files for TLS.
     Raises UserError for settings that make no sense, an `out` that holds anything else, and an address in use.
     """
-    import sys
-    import time
-    from dataclasses import asdict
-    from ipaddress import ip_address
-
-    from pipelines.federated.coordinator import Coordinator
-    from pipelines.federated.network import new_network
-    from pipelines.federated.normalizers import set_statistics, statistics
-    from pipelines.federated.security import server_context
-    from pipelines.federated.server import Server
-    from pipelines.federated.serving import FederationServer
+    from pipelines.federated.serve import serve
     from pipelines.federated.settings import Federation, Learning
-    from pipelines.federated.strategies import STRATEGIES
-    from pipelines.federated.weights import personalize
-    from pipelines.learning.adapters import merged
-    from pipelines.learning.export import export_policy
-    from pipelines.runs import claim, described
     from pipelines.sweeps.simulated import worker_count
-    from sim2real.errors import UserError, nearest
-    from sim2real.files import read_json, write_json
 
-    for name in learning:
-        if name not in Learning.__dataclass_fields__:
-            raise UserError(
-                f"a federation has no setting '{name}'{nearest(name, Learning.__dataclass_fields__)}"
-            )
+    _check_names(learning, Learning)
     settings = Learning(task=task, **learning)
     Federation(clients=clients, quorum=quorum, deadline=deadline)  # checks them
-    if STRATEGIES[settings.strategy].buffered:
-        raise UserError("fedbuff is simulated only; served rounds close at their deadline whoever is missing")
-    folder, security = Path(out), server_context(certificate, key, ca)
-    network, course = new_network(settings)
-    shared, _ = personalize(network, settings.personal)
-    asked = {**asdict(settings), "clients": clients}
-    config = described("federate serve", seed=settings.seed, settings=asked, identity=asked)
-    if claim(folder, config) is not None and (folder / "result.json").exists():
-        return read_json(folder / "result.json")
-    shapes = {name: value.shape for name, value in statistics(network).items()}
-    coordinator = Coordinator(
-        Server(settings, shared.read(network)),
-        shapes,
-        folder / "state.npz",
-        clients=clients,
-        quorum=quorum,
-        k=deadline,
-        clock=time.monotonic,
-    )
-    server = FederationServer(coordinator, listen, security=security)
-    try:
-        host, port = server.address
-        print(
-            f"listening on {host}:{port} for {clients} clients; Ctrl-C ends it", file=sys.stderr, flush=True
-        )
-        if not ip_address(host).is_loopback and ca is None:
-            print(f"listening on {host}: whoever reaches this port can take part", file=sys.stderr)
-        server.run()
-    finally:
-        server.close()
-    shared.write(network, coordinator.server.weights)
-    assert coordinator.statistics is not None
-    set_statistics(network, coordinator.statistics)
-    history = coordinator.history
-    result: dict[str, Any] = {
-        "clients": len(coordinator.turns),
-        "rounds": settings.rounds,
-        "names": sorted(coordinator.turns),
-        "bytes_up": sum(row["up"] for row in history) / max(1, sum(row["started"] for row in history)),
-        "weights": len(coordinator.server.weights),
-        "history": history,
-    }
-    if settings.personal == "none":
-        export_policy(merged(network), course.info(network), folder / "policy.onnx")
-        if evaluate:
-            from dataclasses import replace
+    return serve(
+        settings, Path(out), clients=clients, listen=listen, deadline=deadline, quorum=quorum,
+        certificates=(certificate, key, ca), evaluate=evaluate, workers=worker_count(workers),
+    )  # fmt: skip
 
-            measured = replace(course.settings, evaluate=evaluate)
-            course.settings = measured
-            found = course.measure(folder / "policy.onnx", worker_count(workers))
-            result |= {"success_rate": found["success_rate"], "interval_95": found["wilson_95"]}
-    write_json(folder / "result.json", result)
-    return read_json(folder / "result.json")
+
+def _check_names(settings: Mapping[str, Any], kind: Any) -> None:
+    """Raise UserError for a setting that there is not."""
+    from sim2real.errors import UserError, nearest
+
+    for name in settings:
+        if name not in kind.__dataclass_fields__:
+            raise UserError(f"a federation has no setting '{name}'{nearest(name, kind.__dataclass_fields__)}")
 
 
 def join_federation(
@@ -223,10 +157,8 @@ def join_federation(
     data that do not fit what is learned and for a refusal, HardwareError for a server that is away for
     longer than `patience`, s.
     """
-    from pipelines.federated.joining import take_part, told
+    from pipelines.federated.joining import demonstrated, recorded_in, take_part, told
     from pipelines.federated.security import client_context
-    from pipelines.learning.demonstrations import Demonstrations
-    from pipelines.learning.pretrain import Course
     from pipelines.sweeps.simulated import worker_count
     from sim2real.errors import UserError
     from sim2real.files import require_own_file
@@ -237,23 +169,10 @@ def join_federation(
         raise UserError(f"--simulated must be at least 1, got {simulated}")
     folder = Path(out)
     require_own_file(folder / "policy.onnx", b"sim2real")
-
-    def read(course: Course) -> Demonstrations:
-        if data is not None:
-            from pipelines.learning.networks.registry import build_network
-            from pipelines.learning.recorded import load_recorded
-
-            info = course.info(build_network(course.arguments()))
-            return load_recorded(data, info, course.robot, task=course.task.name)[0]
-        from pipelines.learning.collect import CollectEpisode, Disturbance, collect
-        from pipelines.sweeps.simulated import make_plan
-
+    if data is not None:
+        source = recorded_in(data)
+    else:
         assert simulated is not None
-        asked = course.settings
-        plan = make_plan(task=asked.task, robot=asked.robot, draws=simulated, seed=seed)
-        draws, _ = plan.make_draws(plan.bind())
-        recipe = CollectEpisode(asked.robot, asked.task, Disturbance())
-        return collect(recipe, draws, workers=worker_count(workers))[0]
-
+        source = demonstrated(simulated, seed=seed, workers=worker_count(workers))
     security = client_context(ca, certificate, key)
-    return told(take_part(server, name, read, security=security, patience=patience).finish(folder))
+    return told(take_part(server, name, source, security=security, patience=patience).finish(folder))

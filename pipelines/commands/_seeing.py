@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from pipelines.commands import _trained
+
 
 def sees(policy: str) -> bool:
     """Whether a policy file looks at pictures."""
@@ -16,7 +18,6 @@ def run(args: argparse.Namespace, remarks: Sequence[str]) -> int:
     from pathlib import Path
 
     from pipelines.learning.finetune_pixels import finetune_pixels, settings_of
-    from pipelines.reports.report import try_report
 
     args.mapping = tuple(args.mapping)
     result = finetune_pixels(settings_of(vars(args)), Path(args.out))
@@ -30,6 +31,4 @@ def run(args: argparse.Namespace, remarks: Sequence[str]) -> int:
             f"{error['after']:.2f}° (an arm that stays where it is: {error['still']:.2f}°)",
             file=sys.stderr,
         )
-    try_report(args.out)
-    print(f"{args.out}/policy.onnx")
-    return 0
+    return _trained.finished(args.out)

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from pipelines.commands import _trained
+
 
 def is_of_suite(policy: str) -> bool:
     """Whether a policy file is for many tasks."""
@@ -12,21 +14,14 @@ def is_of_suite(policy: str) -> bool:
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
     from dataclasses import replace
     from pathlib import Path
 
     from pipelines.commands import _source
     from pipelines.identification.source import robot_of
     from pipelines.learning.finetune_suite import finetune_suite, settings_of
-    from pipelines.learning.ranks import main_process
     from pipelines.learning.trainer import options_from
-    from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
-
-    def say(line: str) -> None:
-        if main_process():
-            print(line, file=sys.stderr, flush=True)
 
     args.names = _source.names_of(args) or None
     settings = settings_of(vars(args))
@@ -34,23 +29,19 @@ def run(args: argparse.Namespace) -> int:
         robot, remarks = robot_of(args.robot, settings.data)
         settings = replace(settings, robot=args.robot or robot.name)
         for remark in remarks:
-            say(f"note: {remark}")
+            _trained.say(f"note: {remark}")
     result = finetune_suite(
         settings,
         Path(args.out),
         workers=worker_count(args.workers),
         options=options_from(args),
-        say=say,
+        say=_trained.say,
     )
     for line in told(result):
-        say(line)
+        _trained.say(line)
     if result["interrupted"]:
-        print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
-        return 130
-    if main_process():
-        try_report(args.out)
-        print(f"{args.out}/policy.onnx")
-    return 0
+        return _trained.stopped_early(args.out)
+    return _trained.finished(args.out)
 
 
 def told(result: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands import _seeing, _source, _suite
+from pipelines.commands import _seeing, _source, _suite, _trained
 from pipelines.commands._options import add
 from sim2real.errors import UserError
 
@@ -113,20 +113,13 @@ def mix(text: str) -> "float | str":
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
     from pathlib import Path
 
     from pipelines.identification.source import robot_of
     from pipelines.learning.comparing import change_text
     from pipelines.learning.finetune import FinetuneSettings, finetune
-    from pipelines.learning.ranks import main_process
     from pipelines.learning.trainer import options_from, settings_from
-    from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import task_for, worker_count
-
-    def say(line: str) -> None:
-        if main_process():
-            print(line, file=sys.stderr, flush=True)
 
     if args.tasks is not None or _suite.is_of_suite(args.policy):
         return _suite.run(args)
@@ -143,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps is not None:
         raise UserError(f"--steps is for policies that see; {args.policy} takes no pictures")
     for remark in remarks:
-        say(f"note: {remark}")
+        _trained.say(f"note: {remark}")
     args.names = _source.names_of(args)
     if args.object:
         args.task = task_for(args.task, args.policy, args.robot, args.object)
@@ -152,22 +145,18 @@ def run(args: argparse.Namespace) -> int:
         Path(args.out),
         workers=worker_count(args.workers),
         options=options_from(args),
-        say=say,
+        say=_trained.say,
     )
     before, after = result["held_out_deg"]["before"], result["held_out_deg"]["after"]
     if before is not None:
-        say(f"error on held-out recorded episodes: {before:.2f}° → {after:.2f}°")
+        _trained.say(f"error on held-out recorded episodes: {before:.2f}° → {after:.2f}°")
     if "simulation" in result:
-        say(f"success in simulation of this arm: {change_text(result['simulation'])}")
-        say(f"success in the default space: {change_text(result['forgetting'])}")
+        _trained.say(f"success in simulation of this arm: {change_text(result['simulation'])}")
+        _trained.say(f"success in the default space: {change_text(result['forgetting'])}")
         if result["forgotten"]:
-            say(
+            _trained.say(
                 "warning: the policy has forgotten some of what it could; give it more --rehearsal or --simulated"
             )
     if result["interrupted"]:
-        print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
-        return 130
-    if main_process():
-        try_report(args.out)
-        print(f"{args.out}/policy.onnx")
-    return 0
+        return _trained.stopped_early(args.out)
+    return _trained.finished(args.out)

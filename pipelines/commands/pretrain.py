@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.commands import _trained
 from pipelines.commands._options import add
 
 SUMMARY = "train a policy in simulation under randomization"
@@ -131,7 +132,6 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.learning.ranks import main_process
     from pipelines.learning.settings import kind_of_settings
     from pipelines.learning.trainer import options_from, settings_from
-    from pipelines.reports.report import try_report
     from pipelines.sweeps.simulated import worker_count
     from sim2real.errors import UserError
     from sim2real.tasks.registry import with_flags
@@ -157,8 +157,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
     )
     if result["interrupted"]:
-        print(f"stopped early; the policy so far is {args.out}/policy.onnx", file=sys.stderr)
-        return 130
+        return _trained.stopped_early(args.out)
     if args.max_minutes is not None and main_process():
         pairs = sum(entry["pairs"] for entry in result["rounds"])
         practised = max((row["episodes"] for row in result.get("practice", [])), default=0)
@@ -175,7 +174,4 @@ def run(args: argparse.Namespace) -> int:
             f"{result['evaluation'].get('on', 'unseen draws')}",
             file=sys.stderr,
         )
-    if main_process():
-        try_report(args.out)
-        print(f"{args.out}/policy.onnx")
-    return 0
+    return _trained.finished(args.out)

@@ -14,7 +14,7 @@ import numpy as np
 from hardware.runtime.sources.inference import example_observation, observed_features
 from sim2real.errors import HardwareError, Sim2RealError, UserError
 from sim2real.policies.load import kind_of, load_policy
-from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
+from sim2real.policies.messages import VERSION, Line, Message, MessageError, listening
 from sim2real.policies.protocol import Policy
 from sim2real.policies.seeing import wanted_by
 from sim2real.robot import Robot
@@ -111,15 +111,7 @@ class PolicyServer:
         self.served = served
         self._say = say
         self._sizes = {f.name: f.size for f in observed_features(served.task, served.robot)}
-        try:
-            host, port = parse_address(listen, "--listen")
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family)
-        except (OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"cannot listen on '{listen}': {reason}; choose another --listen HOST:PORT"
-            ) from None
+        self._listener = listening(listen)
         self._lock = threading.Lock()
         self._callers = threading.BoundedSemaphore(CALLERS)
         self._seated: Line | None = None

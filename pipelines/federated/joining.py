@@ -19,10 +19,14 @@ from pipelines.federated.normalizers import set_statistics, statistics
 from pipelines.federated.settings import Learning
 from pipelines.federated.weights import personalize
 from pipelines.learning.adapters import merged
+from pipelines.learning.collect import CollectEpisode, Disturbance, collect
 from pipelines.learning.data import PairDataset
 from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.export import export_policy
+from pipelines.learning.networks.registry import build_network
 from pipelines.learning.pretrain import Course
+from pipelines.learning.recorded import load_recorded
+from pipelines.sweeps.simulated import make_plan
 from sim2real.errors import HardwareError, UserError
 from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
 from sim2real.tasks.registry import name_from_outside
@@ -46,10 +50,36 @@ class Joined:
     policy: Path
 
 
+Source = Callable[[Course], Demonstrations]
+"""What a client learns from, once it knows what is learned."""
+
+
+def recorded_in(data: str | Path) -> Source:
+    """The demonstrations of a LeRobot data set."""
+
+    def read(course: Course) -> Demonstrations:
+        info = course.info(build_network(course.arguments()))
+        return load_recorded(data, info, course.robot, task=course.task.name)[0]
+
+    return read
+
+
+def demonstrated(count: int, *, seed: int, workers: int) -> Source:
+    """So many demonstrations of the expert in simulation."""
+
+    def show(course: Course) -> Demonstrations:
+        asked = course.settings
+        plan = make_plan(task=asked.task, robot=asked.robot, draws=count, seed=seed)
+        draws, _ = plan.make_draws(plan.bind())
+        return collect(CollectEpisode(asked.robot, asked.task, Disturbance()), draws, workers=workers)[0]
+
+    return show
+
+
 def take_part(
     server: str,
     name: str,
-    data: Callable[[Course], Demonstrations],
+    data: Source,
     *,
     security: ssl.SSLContext | None = None,
     patience: float = 60.0,
@@ -126,9 +156,7 @@ def _learning(welcome: Message) -> Learning:
 class Client:
     """A learner, and what it has heard of the server."""
 
-    def __init__(
-        self, learning: Learning, name: str, data: Callable[[Course], Demonstrations], say: Say
-    ) -> None:
+    def __init__(self, learning: Learning, name: str, data: Source, say: Say) -> None:
         self.learning, self.name, self.say = learning, name, say
         self.network, self.course = new_network(learning)
         self.data = data(self.course)

@@ -11,7 +11,7 @@ from pipelines.benchmarks.statistics import mean_rate
 from pipelines.federated.clients import REGIONS, Client, Work, trials
 from pipelines.federated.settings import Federation
 from randomization.progress import progress_bar
-from randomization.workers import run_here, run_local
+from randomization.workers import run_draws
 from sim2real.parameters import Draw
 
 
@@ -69,7 +69,7 @@ def measure(
     ]
     numbered = [Draw(index) for index in range(len(jobs))]
     recipe = Jobs(federation.robot, federation.task, tuple(jobs))
-    engine = run_here(recipe, numbered) if workers == 0 else run_local(recipe, numbered, workers)
+    engine = run_draws(recipe, numbered, workers)
     success = np.zeros(len(jobs), bool)
     errors: list[str] = []
     with progress_bar(len(jobs), "evaluate", "episode") as bar:

@@ -25,7 +25,7 @@ from pipelines.federated.coordinator import Coordinator
 from pipelines.federated.server import Refused
 from pipelines.federated.settings import Learning
 from sim2real.errors import UserError
-from sim2real.policies.messages import VERSION, Line, Message, MessageError, parse_address
+from sim2real.policies.messages import VERSION, Line, Message, MessageError, listening
 from sim2real.text import printable
 
 TIMEOUT = 10.0
@@ -63,15 +63,7 @@ class FederationServer:
     ) -> None:
         """Raises UserError where it cannot listen there."""
         self.coordinator, self.security, self.say = coordinator, security, say
-        try:
-            host, port = parse_address(listen, "--listen")
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family)
-        except (OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"cannot listen on '{listen}': {reason}; choose another --listen HOST:PORT"
-            ) from None
+        self._listener = listening(listen)
         self._listener.settimeout(0.5)
         self._places = threading.BoundedSemaphore(coordinator.clients + STRANGERS)
         self._lines: dict[str, Line] = {}

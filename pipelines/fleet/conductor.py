@@ -25,7 +25,7 @@ RECORD = 200
 
 def under_way(registry: Registry) -> RolloutRecord | None:
     """The rollout that has not ended. There is one at most."""
-    return next((one for one in registry.rollouts() if one.state in UNDER_WAY), None)
+    return next(iter(registry.rollouts(*UNDER_WAY)), None)
 
 
 def begin(registry: Registry, policy: PolicyRecord, stages: str, rules: Rules, *, by: str) -> RolloutRecord:

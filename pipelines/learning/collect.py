@@ -33,7 +33,7 @@ from pipelines.learning.demonstrations import Demonstrations
 from pipelines.learning.drawn import Ranges, normalized
 from pipelines.learning.relabelling import KnownZeros
 from randomization.progress import progress_bar
-from randomization.workers import Factory, Outcome, run_here, run_local
+from randomization.workers import Factory, Outcome, run_draws
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.goal_view import ENTRY, goal_view
@@ -332,7 +332,7 @@ def collect(
     collection early, though not before `AT_LEAST` episodes. `keep_failures=False` leaves out episodes that did
     not succeed. Raises Sim2RealError when no episode is left, UserError for a student or task that does not fit.
     """
-    engine = run_here(recipe, draws) if workers == 0 else run_local(recipe, draws, workers)
+    engine = run_draws(recipe, draws, workers)
     outcomes: list[Outcome] = []
     try:
         with progress_bar(len(draws), label, "episode", shown=progress) as bar:

@@ -44,8 +44,9 @@ from pipelines.learning.trainer import (
     finished_before,
     fit,
     follow,
+    followed,
 )
-from pipelines.runs import described
+from pipelines.runs import described, provenance
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
@@ -118,11 +119,7 @@ def finetune(
     options, tell = options or TrainerOptions(), say or (lambda _: None)
     check_options(options, settings.batch_size)
     if follow(out):
-        return {
-            "interrupted": False,
-            "held_out_deg": {"before": None, "after": None},
-            "recorded": {"episodes": 0},
-        }
+        return followed()
     robot = Robot.load(settings.robot)
     network, parent = load_network(settings.policy)
     task = settings.task or name_from_outside(parent.info.task, f"the policy {settings.policy}")
@@ -162,14 +159,13 @@ def finetune(
     torch.manual_seed(settings.seed)
     history = History(out / "metrics.json")
     model, finished = _train(run, network, result, history, tell)
-    provenance = {
-        **{key: config[key] for key in ("command", "settings", "versions", "created")},
-        "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
+    about = {
+        **provenance(config, parent),
         "recorded": summary,
     }
     result["interrupted"] = not finished
     result["export_difference"] = export_policy(
-        merged(model.network), replace(parent.info, provenance=provenance), out / "policy.onnx"
+        merged(model.network), replace(parent.info, provenance=about), out / "policy.onnx"
     )
     if finished and settings.evaluate:
         result["simulation"] = _compared(run, run.space, here=True)

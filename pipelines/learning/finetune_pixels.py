@@ -22,7 +22,7 @@ from pipelines.learning.export import export_policy, load_network
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import build_network
 from pipelines.learning.recorded_pictures import Mapped, load_seen, of_episodes
-from pipelines.runs import claim, described
+from pipelines.runs import claim, described, provenance
 from sim2real.errors import UserError
 from sim2real.files import file_hash, read_json, write_json
 from sim2real.identity import dataset_hash
@@ -158,13 +158,12 @@ def finetune_pixels(settings: PixelTuning, out: Path) -> dict[str, Any]:
         result["learning_curve"].append(row)
         _say(_told(row))
     result["held_out_deg"]["after"] = error_degrees(tuned, unseen)
-    provenance = {
-        **{key: config[key] for key in ("command", "settings", "versions", "created")},
-        "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
+    about = {
+        **provenance(config, parent),
         "recorded": result["recorded"],
     }
     result["export_difference"] = export_policy(
-        tuned, replace(parent.info, provenance=provenance), out / "policy.onnx"
+        tuned, replace(parent.info, provenance=about), out / "policy.onnx"
     )
     write_json(out / "metrics.json", {"curve": [], **result})
     return result

@@ -33,8 +33,9 @@ from pipelines.learning.trainer import (
     finished_before,
     fit,
     follow,
+    followed,
 )
-from pipelines.runs import described
+from pipelines.runs import described, provenance
 from pipelines.sweeps.evaluate import evaluate_several
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.several import Several, numbered
@@ -172,11 +173,7 @@ def finetune_suite(
     options, tell = options or TrainerOptions(), say or (lambda _: None)
     check_options(options, settings.batch_size)
     if follow(out):
-        return {
-            "interrupted": False,
-            "held_out_deg": {"before": None, "after": None},
-            "recorded": {"episodes": 0},
-        }
+        return followed()
     network, parent = load_network(settings.policy)
     if not takes_goals(parent):
         raise UserError(
@@ -244,13 +241,12 @@ def finetune_suite(
     )
     result["interrupted"] = not finished
     config = _config(settings, parent, plans)
-    provenance = {
-        **{key: config[key] for key in ("command", "settings", "versions", "created")},
-        "parent": {"sha256": parent.sha256, "provenance": dict(parent.info.provenance)},
+    about = {
+        **provenance(config, parent),
         "tasks": [*old, *tasks],
     }
     result["export_difference"] = export_policy(
-        merged(model.network), replace(parent.info, provenance=provenance), out / "policy.onnx"
+        merged(model.network), replace(parent.info, provenance=about), out / "policy.onnx"
     )
     if finished and settings.evaluate:
         result["simulation"] = _compared(settings, robot, list(tasks), out, workers)

@@ -16,10 +16,11 @@ from pipelines.learning.networks.registry import KIND
 from pipelines.learning.pretrain import Course, PretrainSettings
 from pipelines.metaworld.episodes import Demonstration, MetaworldTrial
 from pipelines.metaworld.suite import ACTIONS, GOALS, RATE, ROBOT, features, is_metaworld, task_names, version
+from pipelines.runs import provenance
 from pipelines.sweeps.evaluate import summary
 from pipelines.sweeps.several import Several, numbered
 from randomization.progress import progress_bar
-from randomization.workers import Factory, Outcome, run_here, run_local
+from randomization.workers import Factory, Outcome, run_draws
 from sim2real.errors import UserError
 from sim2real.parameters import Draw
 from sim2real.policies.file import PolicyInfo
@@ -108,7 +109,7 @@ class MetaworldCourse(Course):
             policy_rate=RATE,
             command_rate=RATE,
             provenance={
-                **{key: config[key] for key in ("command", "settings", "versions", "created")},
+                **provenance(config),
                 "metaworld": version(),
                 "tasks": list(self.tasks),
                 "demonstrations_per_task": self.settings.episodes // len(self.tasks),
@@ -137,7 +138,7 @@ class MetaworldCourse(Course):
             tuple(MetaworldTrial(self.settings.task, name, "seen", str(policy)) for name in self.tasks),
         )
         draws = numbered({name: [Draw(k, k, {"goal": float(k)}) for k in range(each)] for name in self.tasks})
-        engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+        engine = run_draws(factory, draws, workers)
         outcomes: list[Outcome] = []
         with progress_bar(len(draws), "evaluate", "episode") as bar:
             for outcome in engine:

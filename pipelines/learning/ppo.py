@@ -356,7 +356,6 @@ class Learner:
         with torch.no_grad():
             # Neither blind nor wild: what is tried stays of the size that it had at first.
             log_sigma.clamp_(*(math.log(factor * self.numbers.sigma) for factor in (0.1, 1.5)))
-        with torch.no_grad():
             # (r − 1) − ln r: an estimate of the divergence that is never negative.
             moved = (torch.exp(change) - 1 - change).mean()
         return float(moved), float(error.detach())

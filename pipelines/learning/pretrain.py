@@ -38,7 +38,7 @@ from pipelines.learning.trainer import (
     fit,
     follow,
 )
-from pipelines.runs import described
+from pipelines.runs import described, provenance
 from pipelines.sweeps.evaluate import evaluate
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.simulated import make_plan
@@ -464,7 +464,7 @@ class Course:
             pictures=network.pictures,
             history=network.history,
             provenance={
-                **{key: config[key] for key in ("command", "settings", "versions", "created")},
+                **provenance(config),
                 "expert": policy_identity(self.settings.demonstrator),
                 "space": self.plan.space.to_dict(),
                 CAMERAS: trained_for(self.plan),

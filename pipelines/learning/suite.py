@@ -16,6 +16,7 @@ from pipelines.learning.collect import CollectEpisode, Disturbance
 from pipelines.learning.networks.base import PolicyNetwork
 from pipelines.learning.networks.registry import network_arguments
 from pipelines.learning.pretrain import Course, PretrainSettings, trained_for
+from pipelines.runs import provenance
 from pipelines.sweeps.evaluate import evaluate_several
 from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.several import Several, numbered
@@ -181,7 +182,7 @@ class SuiteCourse(Course):
             policy_rate=self.robot.policy_rate,
             command_rate=self.robot.command_rate,
             provenance={
-                **{key: config[key] for key in ("command", "settings", "versions", "created")},
+                **provenance(config),
                 "expert": policy_identity(self.settings.expert),
                 "tasks": list(self.plans),
                 "space": plan.space.to_dict(),

@@ -411,6 +411,15 @@ def follow(out: Path) -> bool:
     return True
 
 
+def followed() -> dict[str, Any]:
+    """What a fine-tuning returns in a process that only trained along: its result is rank 0's."""
+    return {
+        "interrupted": False,
+        "held_out_deg": {"before": None, "after": None},
+        "recorded": {"episodes": 0},
+    }
+
+
 def _leave_group() -> None:
     """This process belongs to no group of processes any more."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():

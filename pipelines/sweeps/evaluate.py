@@ -10,7 +10,7 @@ from pipelines.sweeps.plan import SweepPlan
 from pipelines.sweeps.several import Several, numbered
 from randomization.progress import progress_bar
 from randomization.sweep import HOPELESS, hopeless
-from randomization.workers import POLICY_FAULT, Factory, Outcome, run_here, run_local
+from randomization.workers import POLICY_FAULT, Factory, Outcome, run_draws
 from sim2real.parameters import Draw
 from sim2real.statistics import wilson_interval
 
@@ -47,7 +47,7 @@ def evaluate_several(
 
 def _outcomes(factory: Factory, draws: Sequence[Draw], workers: int, progress: bool) -> list[Outcome]:
     """Of all draws, in their order. Raises Sim2RealError where the first ones all end in errors."""
-    engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+    engine = run_draws(factory, draws, workers)
     outcomes: list[Outcome] = []
     with progress_bar(len(draws), "evaluate", "episode", shown=progress) as bar:
         successes = 0

@@ -11,7 +11,7 @@ from randomization.adaptive import Adaptation, check_adaptable, maximize_entropy
 from randomization.distributions import Beta, LogBeta
 from randomization.progress import progress_bar
 from randomization.space import BoundSpace
-from randomization.workers import run_here, run_local
+from randomization.workers import run_draws
 from sim2real.errors import Sim2RealError, UserError
 from sim2real.files import write_text
 from sim2real.parameters import Draw
@@ -42,9 +42,7 @@ def find_ranges(
     with progress_bar(plan.draws, "ranges", "draw", leave=True) as bar:
 
         def run(draws: Sequence[Draw]) -> list[bool]:
-            engine = (
-                run_here(plan.factory, draws) if workers == 0 else run_local(plan.factory, draws, workers)
-            )
+            engine = run_draws(plan.factory, draws, workers)
             won = {}
             errors = []
             for outcome in engine:

@@ -20,7 +20,7 @@ from pipelines.transfers.reality import Reality, parameters_of
 from pipelines.transfers.rig import Rig, start_of
 from pipelines.transfers.summary import summarized
 from randomization.progress import progress_bar
-from randomization.workers import Outcome, run_here, run_local
+from randomization.workers import Outcome, run_draws
 from sim2real import __version__
 from sim2real.errors import Sim2RealError, UserError, nearest
 from sim2real.files import read_json, write_json
@@ -223,7 +223,7 @@ def _stepped(
 ) -> Iterator[dict[str, Any]]:
     factory = Trials(asked.task, asked.robot, reality, policy, asked.seed)
     draws = [Draw(index=index, seed=index) for index in missing]
-    engine = run_here(factory, draws) if workers == 0 else run_local(factory, draws, workers)
+    engine = run_draws(factory, draws, workers)
     for outcome in engine:
         yield _row(outcome, method, reality)
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real.errors import HardwareError
+from sim2real.errors import HardwareError, UserError
 from sim2real.text import printable
 
 VERSION = 1
@@ -230,6 +230,18 @@ class Line:
     def close(self) -> None:
         """Hang up; safe to call again."""
         self.socket.close()
+
+
+def listening(text: str) -> socket.socket:
+    """A socket that listens at what `--listen` says, "HOST:PORT" (port 0: a free one). Raises UserError where it
+    cannot."""
+    try:
+        host, port = parse_address(text, "--listen")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on '{text}': {reason}; choose another --listen HOST:PORT") from None
 
 
 def parse_address(text: str, what: str = "an address") -> tuple[str, int]:

@@ -16,10 +16,11 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from hardware.fleet.messages import Message
 from pipelines.cli import main
 from pipelines.fleet.conductor import Conductor, begin
 from pipelines.fleet.dashboard.server import Dashboard
-from pipelines.fleet.registry.records import Arrived, Reported
+from pipelines.fleet.registry.records import Reported
 from pipelines.fleet.registry.registry import Registry
 from pipelines.fleet.rollout.plan import Rules
 from tests.pipelines.small_policy import small_policy
@@ -53,7 +54,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dashboard,
             body = {"policy": policy, "task": EVIL, "seconds": 2.0, "interventions": 1}
             runs_told = ["run-1", "../../..", 5, "run-1/../.."]
             many = [
-                Arrived(
+                Message(
                     i + 1, "episode", 0.0,
                     {**body, "success": i % 4 > 0, "details": {"run": runs_told[i % 4], "episode": 0}},
                 )

@@ -14,9 +14,10 @@ pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
 from hardware.fleet.certificates import Identity
+from hardware.fleet.messages import Message
 from hardware.fleet.signing import Manifest, SignatureError, Signer, Verifier
 from pipelines.cli import main
-from pipelines.fleet.registry.records import Arrived, Reported
+from pipelines.fleet.registry.records import Reported
 from pipelines.fleet.registry.registry import Registry
 from sim2real.errors import Sim2RealError, UserError
 from tests.pipelines.small_policy import small_policy
@@ -79,8 +80,8 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
         yield opened
 
 
-def episode(sequence: int, success: bool | None = True, **body: object) -> Arrived:
-    return Arrived(sequence, "episode", 1e9 + sequence, {"seconds": 5.0, "success": success, **body})
+def episode(sequence: int, success: bool | None = True, **body: object) -> Message:
+    return Message(sequence, "episode", 1e9 + sequence, {"seconds": 5.0, "success": success, **body})
 
 
 def test_a_policy_is_kept_by_its_content_signed_and_called(registry: Registry, files: list[Path]) -> None:
@@ -112,7 +113,7 @@ def test_what_comes_twice_is_kept_once(registry: Registry) -> None:
     assert registry.ingest([("a1", "box", sent[:2])]) == 2
     assert registry.ingest([("a1", "box", sent), ("a1", "box", sent[2:])]) == 1
     assert registry.ingest([("a1", "another box", sent[:1])]) == 1  # a disk that was replaced counts anew
-    assert registry.ingest([("a1", "box", [Arrived(4, "state", 1e9, {"state": "idle"})])]) == 1
+    assert registry.ingest([("a1", "box", [Message(4, "state", 1e9, {"state": "idle"})])]) == 1
     got = registry.episodes(robot="a1")
     assert [(e.outbox, e.sequence, e.success) for e in got] == [
         ("box", 1, True), ("box", 2, False), ("box", 3, None), ("another box", 1, True)

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
+from hardware.fleet.messages import Message
 from pipelines.cli import main
 from pipelines.fleet.conductor import Conductor, progress_of
-from pipelines.fleet.registry.records import Arrived
 from pipelines.fleet.registry.registry import Registry
 from tests.pipelines.small_policy import small_policy
 
@@ -55,7 +55,7 @@ class Fleet:
                 body = {"policy": digest, "success": success, "seconds": 1.0}
                 if robot.assigned:
                     body["safety_events"] = safety_events
-                many.append(Arrived(self.sent, "episode", 0.0, body))
+                many.append(Message(self.sent, "episode", 0.0, body))
             self.registry.ingest([(robot.name, "box", many)])
 
 

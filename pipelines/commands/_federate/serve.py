@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.commands._federate._options import add_learning, add_rounds
 from pipelines.commands._options import add
 
 SUMMARY = "the server of a federation: clients elsewhere join it"
@@ -17,42 +18,11 @@ EXAMPLES = """  sim2real federate serve --task reach --rounds 20 --clients 3 --o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, task={"default": "reach", "help": "reach, push, lift, place, stack (%(default)s)"})
-    add(parser, "robot")
     parser.add_argument(
         "--clients", type=int, default=2, metavar="N", help="clients that it begins with; more may join later"
     )
-    parser.add_argument("--rounds", type=int, default=10, metavar="R", help="rounds (%(default)s)")
-    parser.add_argument(
-        "--strategy", default="fedavg", metavar="S", help="fedavg, fedprox or trimmed (%(default)s)"
-    )
-    parser.add_argument(
-        "--codec", default="none", metavar="C", help="none, int8, topk or delta (%(default)s)"
-    )
-    parser.add_argument(
-        "--personal", default="none", metavar="P", help="none, head or adapters (%(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=40, metavar="N", help="training steps of a round (%(default)s)"
-    )
-    parser.add_argument("--batch-size", type=int, default=256, metavar="B", help="pairs a step (%(default)s)")
-    add(parser, learning_rate={"default": 2e-3, "help": "largest learning rate (%(default)s)"})
-    parser.add_argument("--width", type=int, default=128, metavar="W", help="units per layer (%(default)s)")
-    parser.add_argument("--depth", type=int, default=2, metavar="D", help="layers (%(default)s)")
-    parser.add_argument(
-        "--deadline",
-        type=float,
-        default=4.0,
-        metavar="K",
-        help="a round closes at the median + K · MAD (%(default)s)",
-    )
-    parser.add_argument(
-        "--quorum",
-        type=float,
-        default=0.5,
-        metavar="F",
-        help="share of --clients that must have answered (%(default)s)",
-    )
+    add_learning(parser, strategies="fedavg, fedprox or trimmed")
+    add_rounds(parser, of="of --clients ")
     parser.add_argument(
         "--listen",
         default="127.0.0.1:5600",

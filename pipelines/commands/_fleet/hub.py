@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.fleet.options import add_store
+from pipelines.commands._fleet._options import add_store
 
 SUMMARY = "the process that robots report to"
 HELP = (

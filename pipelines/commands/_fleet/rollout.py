@@ -2,8 +2,8 @@
 
 import argparse
 
+from pipelines.commands._fleet._options import add_store
 from pipelines.commands._options import add
-from pipelines.fleet.options import add_store
 
 SUMMARY = "bring a policy to all robots in stages; what fails goes back by itself"
 HELP = (

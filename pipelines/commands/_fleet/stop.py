@@ -2,8 +2,8 @@
 
 import argparse
 
+from pipelines.commands._fleet._options import add_store
 from pipelines.commands._options import add
-from pipelines.fleet.options import add_store
 
 SUMMARY = "ask robots to end what they run"
 HELP = (

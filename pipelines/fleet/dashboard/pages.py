@@ -35,7 +35,6 @@ td svg { display: block; } video { max-width: 100%; border-radius: 6px; backgrou
 def overview(registry: Registry, now: float | None = None) -> str:
     """The first page: who is where and how, success with intervals, rollouts under way, newest episodes."""
     answer = status(registry, now)
-    by_digest = {policy["digest"]: policy for policy in answer["policies"]}
     return _page(
         "Fleet",
         f"{len(answer['robots'])} robots, {sum(robot['online'] for robot in answer['robots'])} online; "
@@ -45,7 +44,7 @@ def overview(registry: Registry, now: float | None = None) -> str:
             *_rollouts_under_way(registry, answer),
             _policies(answer),
             _sites(registry),
-            _robots(answer, by_digest),
+            _robots(answer),
             _episodes(registry, newest(registry)),
             _audit(answer),
         ],
@@ -179,7 +178,6 @@ def _curve(curve: Sequence[Sequence[float]], width: int = 640, height: int = 190
 
 
 def _policies(answer: Mapping[str, Any]) -> Section:
-    section = Section("Success by policy", anchor="policies", link="Policies")
     rows = [
         (
             f'<a href="/policy/{policy["digest"]}">{escape(policy["name"])}</a> '
@@ -191,22 +189,18 @@ def _policies(answer: Mapping[str, Any]) -> Section:
         )
         for policy in answer["policies"]
     ]
-    section.blocks.append(_rates("policy", rows) if rows else '<p class="note">None is published yet.</p>')
-    return section
+    return _success_by("policy", rows, "policies", "Policies", "None is published yet.")
 
 
 def _sites(registry: Registry) -> Section:
-    section = Section("Success by site", anchor="sites", link="Sites")
     rows = [
         (escape(name or "no site told"), row[2], row[1], f"{row[3]}", f"{row[4]}")
         for name, row in sorted(registry.counts_by("site").items())
     ]
-    section.blocks.append(_rates("site", rows) if rows else '<p class="note">No episodes yet.</p>')
-    return section
+    return _success_by("site", rows, "sites", "Sites", "No episodes yet.")
 
 
-def _robots(answer: Mapping[str, Any], policies: Mapping[str, Any]) -> Section:
-    section = Section("Success by robot", anchor="success", link="Success")
+def _robots(answer: Mapping[str, Any]) -> Section:
     rows = [
         (
             f'<a href="/robot/{_url(robot["name"])}">{escape(robot["name"])}</a>',
@@ -217,7 +211,14 @@ def _robots(answer: Mapping[str, Any], policies: Mapping[str, Any]) -> Section:
         )
         for robot in answer["robots"]
     ]
-    section.blocks.append(_rates("robot", rows) if rows else '<p class="note">None is enrolled yet.</p>')
+    return _success_by("robot", rows, "success", "Success", "None is enrolled yet.")
+
+
+def _success_by(
+    what: str, rows: Sequence[tuple[str, int, int, str, str]], anchor: str, link: str, none: str
+) -> Section:
+    section = Section(f"Success by {what}", anchor=anchor, link=link)
+    section.blocks.append(_rates(what, rows) if rows else f'<p class="note">{none}</p>')
     return section
 
 

@@ -18,7 +18,7 @@ from hardware.fleet.link import Endpoint, direct, key, open_hub
 from hardware.fleet.messages import PIECE, Answer, Batch, Refused, Request
 from pipelines.fleet.conductor import Conductor
 from pipelines.fleet.hub.desk import Desk
-from pipelines.fleet.registry.records import Arrived, Reported
+from pipelines.fleet.registry.records import Reported
 from pipelines.fleet.registry.registry import Registry
 from sim2real.errors import Sim2RealError
 from sim2real.text import printable
@@ -229,11 +229,7 @@ class Hub:
     def _write(self, asked: Sequence[Asked], desk: Desk) -> set[int]:
         """Which of them are on the disk now: all in one transaction, or as many as can be, one by one."""
         batches = {
-            number: (
-                name,
-                batch.outbox,
-                [Arrived(m.sequence, m.kind, m.time, m.body) for m in batch.messages],
-            )
+            number: (name, batch.outbox, batch.messages)
             for number, (name, batch, _) in enumerate(asked)
             if batch.messages
         }

@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hardware.fleet.messages import Message
 from pipelines.fleet.registry import sql, tables
-from pipelines.fleet.registry.records import Arrived, EpisodeRecord, EventRecord, RobotRecord
+from pipelines.fleet.registry.records import EpisodeRecord, EventRecord, RobotRecord
 from pipelines.fleet.registry.robots import Robots
 from sim2real.errors import UserError
 from sim2real.text import printable
@@ -16,7 +17,7 @@ class Episodes(Robots):
 
     def ingest(
         self,
-        batches: Iterable[tuple[str, str, Sequence[Arrived]]],
+        batches: Iterable[tuple[str, str, Sequence[Message]]],
         known: Mapping[str, RobotRecord] | None = None,
     ) -> int:
         """Keep (robot, outbox, messages) in one transaction. Returns how many were new: what came before is not
@@ -103,7 +104,7 @@ class Episodes(Robots):
             }
 
 
-def _row_of(one: Arrived, robot: RobotRecord) -> tuple[str, dict[str, Any]]:
+def _row_of(one: Message, robot: RobotRecord) -> tuple[str, dict[str, Any]]:
     """The table that a message goes to, and its row there."""
     if one.kind != "episode":
         return "events", {

@@ -121,14 +121,3 @@ class Reported:
     firmware: str = ""
     camera: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """One message from a robot's outbox. `kind`: "episode", "state" or "intervention"; `body` as
-    `hardware/fleet/messages.py` checks it."""
-
-    sequence: int
-    kind: str
-    time: float
-    body: Mapping[str, Any]

@@ -86,7 +86,6 @@ class Robots(Policies):
         return self._stop(names, by, "lift stop", None)
 
     def _stop(self, names: Iterable[str] | None, by: str, what: str, mark: str | None) -> list[str]:
-
         chosen = (
             [robot.name for robot in self.robots()] if names is None else [self.robot(n).name for n in names]
         )
@@ -99,7 +98,6 @@ class Robots(Policies):
 
     def seen(self, reports: Mapping[str, tuple[float, Reported]]) -> None:
         """Note heartbeats: (time of arrival, what it said) by robot. Robots that are not enrolled are left out."""
-
         if not reports:
             return
         rows = [

@@ -57,16 +57,16 @@ class Rollouts(Policies):
                 note(connection, by, what or f"rollout {state}", {"rollout": number, "policy": before.policy})
         return self.rollout(number)
 
-    def rollouts(self, state: str | None = None) -> list[RolloutRecord]:
-        """The newest first."""
+    def rollouts(self, *states: str) -> list[RolloutRecord]:
+        """Those in one of the states, or all; the newest first."""
         chosen = sql.select(tables.rollouts).order_by(tables.rollouts.c.id.desc())
         return self._rows(
-            RolloutRecord, chosen if state is None else chosen.where(tables.rollouts.c.state == state)
+            RolloutRecord, chosen.where(tables.rollouts.c.state.in_(states)) if states else chosen
         )
 
     def rollout(self, number: int) -> RolloutRecord:
         """Raises UserError for one that there is not."""
-        for one in self.rollouts():
-            if one.id == number:
-                return one
-        raise UserError(f"there is no rollout {number}")
+        found = self._rows(RolloutRecord, sql.select(tables.rollouts).where(tables.rollouts.c.id == number))
+        if not found:
+            raise UserError(f"there is no rollout {number}")
+        return found[0]

@@ -1,6 +1,6 @@
-"""Where the way down to rest is barred: descents from random poses, in the gate alone, without physics.
+"""Where the way down to rest is barred, or that home: ways from random poses, in the gate alone, without physics.
 
-    python benchmarks/descent.py [--poses 300] [--robot so101 --robot koch …] [--seed 0]
+    python benchmarks/descent.py [--home] [--poses 300] [--robot so101 --robot koch …] [--seed 0]
 
 Poses are drawn evenly within the joint limits; those that touch the table, the workspace's end or the arm itself are
 drawn again. An arm whose way is barred wherever it turned is let go where it stands; from how high is in the last
@@ -16,7 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hardware.runtime.safety.way_back import SPEED, WayBack, longest_descent
+from hardware.runtime.control.goals import TRAVEL_SPEED
+from hardware.runtime.safety.way_back import SPEED, WayBack, longest
 from sim2real.gate.gate import Gate
 from sim2real.model.kinematics import tool_position
 from sim2real.robot import Robot, robot_names
@@ -39,31 +40,34 @@ def main() -> int:
     parser.add_argument("--poses", type=int, default=300, help="for each robot (%(default)s)")
     parser.add_argument("--robot", action="append", help=f"may be repeated (all: {', '.join(robot_names())})")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--home", action="store_true", help="ways home at a session's speed, not down to rest"
+    )
     chosen = parser.parse_args()
     print(f"{'robot':20}{'straight':>9}{'round':>7}{'let go':>8}{'median':>9}{'longest':>9}{'allowed':>9}")
     barred = 0
     for name in chosen.robot or robot_names():
         robot = Robot.load(name)
-        gate = Gate(robot, SPEED)
-        descent = WayBack(robot, gate, down=True)
+        gate = Gate(robot, TRAVEL_SPEED if chosen.home else SPEED)
+        way = WayBack(robot, gate, down=not chosen.home)
         straight, times, fallen = 0, [], []
         begun = time.monotonic()
         for pose in clear_poses(gate, chosen.poses, np.random.default_rng(chosen.seed)):
             gate.reset(pose)
-            descent.begin()
+            way.begin()
             ticks = 0
-            while not descent.done:
-                descent.step()
+            while not way.done:
+                way.step()
                 ticks += 1
             times.append(ticks / robot.command_rate)
-            straight += descent.arrived and not descent.turns
-            if not descent.arrived:
+            straight += way.arrived and not way.turns
+            if not way.arrived:
                 fallen.append(float(tool_position(robot.model, gate.position)[2]))
         found = chosen.poses - straight - len(fallen)
         heights = f"  from {', '.join(f'{height:.2f}' for height in fallen)} m" if fallen else ""
         print(
             f"{name:20}{straight:9}{found:7}{len(fallen):8}{np.median(times):7.1f} s{max(times):7.1f} s"
-            f"{longest_descent(robot):7.1f} s{heights}"
+            f"{longest(robot, gate.speed):7.1f} s{heights}"
         )
         print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
         barred += len(fallen)

@@ -39,11 +39,24 @@ def test_an_arm_whose_way_is_barred_finds_one_round(name: str, pose: list[float]
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.3])
-def test_an_arm_folded_by_its_policy_finds_its_way_home(speed: float) -> None:
-    """At the end of its workspace, from which the gate lets no joint go straight home."""
+@pytest.mark.parametrize(
+    "pose",
+    [
+        [0.512, -0.781, -1.506, -1.555, 1.767, 1.537],
+        [1.659, -1.02, 0.04, -1.531, -1.798, 1.483],
+        [-0.724, -0.911, 0.495, -0.757, 2.036, 0.368],
+    ],
+)
+def test_an_arm_folded_by_its_policy_finds_its_way_home(pose: list[float], speed: float) -> None:
+    """The straight way home ends where the gate lets no joint go on."""
     robot = Robot.load("so101")
     goals, ticks = Goals(robot, speed, None), 0
-    goals.begin(np.array([1.455, -1.72, 1.327, 1.184, 2.558, -0.143]))
+    goals.begin(np.array(pose))
+    goals.aim(np.array(robot.home))
+    for _ in range(round(20.0 / goals.gate.speed * robot.command_rate)):
+        goals.travel()
+    assert not goals.arrived
+    goals.begin(np.array(pose))
     goals.aim_home()
     while not goals.arrived:
         goals.travel()

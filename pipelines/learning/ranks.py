@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
@@ -21,6 +22,8 @@ from sim2real.files import write_json
 from sim2real.spawning import context
 
 FOLDER = "ranks"
+MEETING = "SIM2REAL_MEETING"
+"""Environment variable: the file by which processes of this machine find each other."""
 PLAN = "plan.json"
 STARTING = 600.0
 """s that a helper may take to start."""
@@ -120,6 +123,7 @@ class Helpers:
         self.out, self.count = out, 0 if launched() else count
         self.processes: list[BaseProcess] = []
         self._kept: dict[str, str | None] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> "Helpers":
         if not self.count:
@@ -127,7 +131,17 @@ class Helpers:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+        self._folder = tempfile.TemporaryDirectory(prefix="sim2real-ranks-")
+        where = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "NODE_RANK": "0",
+            MEETING: f"{self._folder.name}/meeting",
+        }
+        # By the host's name gloo would take the address of a network.
+        for _, name in socket.if_nameindex():
+            if name in ("lo", "lo0"):
+                where["GLOO_SOCKET_IFNAME"] = name
         for name, value in {**where, "LOCAL_RANK": "0"}.items():
             self._kept[name] = os.environ.get(name)
             os.environ[name] = value
@@ -179,6 +193,9 @@ class Helpers:
             else:
                 os.environ[name] = value
         self.processes, self._kept = [], {}
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
 
 def _help(work: Callable[[Path], None], out: Path, where: Mapping[str, str], ready: Any) -> None:

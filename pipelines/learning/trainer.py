@@ -21,12 +21,12 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.compression import HOOKS, CompressedDDP
 from pipelines.learning.data import ChunkDataModule, GroupTable
 from pipelines.learning.demonstrations import Demonstrations
+from pipelines.learning.local_ddp import LocalDDP
 from pipelines.learning.ranks import (
     Helpers,
     end_plan,
@@ -458,7 +458,7 @@ def _trainer(options: TrainerOptions, *, thaws: bool = False, **arguments: Any) 
         strategy = CompressedDDP(strategy, find_unused_parameters=thaws)
     elif strategy == "ddp" or (strategy == "auto" and several):
         # Weights that thaw later take no part at first, which must be said.
-        strategy = DDPStrategy(find_unused_parameters=thaws)
+        strategy = LocalDDP(find_unused_parameters=thaws)
     try:
         return L.Trainer(
             accelerator=options.accelerator,

@@ -15,9 +15,10 @@ import torch
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.data import ChunkDataModule, GroupSchedule, RandomBatches
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.ranks import main_process, rank
+from pipelines.learning.ranks import MEETING, main_process, rank
 from pipelines.learning.trainer import History, TrainerOptions, check_options, fit
 from sim2real.errors import UserError
+from tests.pipelines.sockets import listening
 
 pytestmark = pytest.mark.realtime
 
@@ -99,6 +100,20 @@ class Kill(L.Callback):
                 self.killed += 1
 
 
+class Sockets(L.Callback):
+    """Looks at what this process and its children listen with while they train."""
+
+    def __init__(self) -> None:
+        self.near: set[str] = set()
+        self.far: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        children = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+        near, far = listening([os.getpid(), *children])
+        self.near |= near
+        self.far |= far
+
+
 def curve(out: Path, devices: str, *callbacks: L.Callback) -> list[dict[str, Any]]:
     out.mkdir()
     torch.manual_seed(0)
@@ -124,8 +139,8 @@ def curve(out: Path, devices: str, *callbacks: L.Callback) -> list[dict[str, Any
 def test_two_processes_learn_as_one_even_where_one_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kill = Kill()
-    one, two = curve(tmp_path / "one", "1"), curve(tmp_path / "two", "2", kill)
+    kill, sockets = Kill(), Sockets()
+    one, two = curve(tmp_path / "one", "1"), curve(tmp_path / "two", "2", kill, sockets)
     said = capsys.readouterr().err
     assert "2 processes: batches of 64, 32 in each; seed 0 in all" in said
     assert kill.killed == 1 and "going on from the last checkpoint" in said
@@ -136,7 +151,9 @@ def test_two_processes_learn_as_one_even_where_one_is_killed(
     assert two[-1]["val_loss"] < two[0]["val_loss"]
     # Nothing is left of the other process: no files for it, none of its environment.
     assert not (tmp_path / "two" / "ranks").exists()
-    assert not {"LOCAL_RANK", "MASTER_PORT", "NODE_RANK"} & os.environ.keys()
+    assert not {"LOCAL_RANK", "MASTER_PORT", "NODE_RANK", MEETING} & os.environ.keys()
+    # Nobody else could have taken part.
+    assert sockets.near and not sockets.far
     assert not torch.distributed.is_initialized()
 
 

@@ -30,36 +30,13 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 
 LISTENING = """
-import os
 from pipelines.sweeps.ray_engine import run_ray
+from tests.pipelines.sockets import listening, marked
 from tests.pipelines.test_ray_engine import BOUND
 from tests.randomization.rollouts import Ball
 
-def ours():
-    # Sockets of the processes that have this test's mark: other tests' processes listen as they like.
-    mark, found = ("SIM2REAL_TEST=" + os.environ["SIM2REAL_TEST"]).encode(), set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if mark in open(f"/proc/{pid}/environ", "rb").read():
-                found |= {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        except OSError:
-            pass  # it has ended
-    return found
-
-def open_ports():
-    near, far, sockets = set(), set(), ours()
-    for name in ("tcp", "tcp6"):
-        for line in open(f"/proc/net/{name}").read().splitlines()[1:]:
-            local, state, inode = line.split()[1], line.split()[3], line.split()[9]
-            # Loopback: 127.x.x.x, ::1, and 127.x.x.x written as IPv6, in the kernel's byte order.
-            loopback = local.split(":")[0] in (
-                "0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
-            if state == "0A" and f"socket:[{inode}]" in sockets:
-                (near if loopback else far).add(local)
-    return near, far
-
 for outcome in run_ray(Ball(), BOUND.draws(2, 0), 1):
-    near, far = open_ports()
+    near, far = listening(marked("SIM2REAL_TEST"))
     print("OPEN", len(near) > 2, sorted(far))
 """
 

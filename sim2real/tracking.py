@@ -87,6 +87,8 @@ class PerceptTracker:
         for time in (0.0, 0.1):
             track.follow(time, hand)
             track.add(replace(one, alternatives=(one,)), time, hand)
+        elsewhere = one.position + np.array([0.1, 0.1, 0.0])
+        track.add(replace(one, position=elsewhere), 0.2, hand)
 
     def follow(self, now: float, hand: Hand) -> None:
         """Where the hand is at `now`, s: called as often as it is known, whether or not there are pictures."""

@@ -97,6 +97,8 @@ class RosNode:
         self.lost = 0
         """Ticks that were not published."""
         self.published = 0
+        self._read = 0.0
+        """s, wall time: of the last reading that was published."""
         self.problem = ""
         self.name = "ros2"
         self._presses = 0
@@ -240,7 +242,9 @@ class RosNode:
     def _publish(self, told: _Told) -> None:
         m, names = self._m, list(self.robot.joint_names)
         header = m.Header(self._time(told.stamp), "")
-        if told.position is not None and told.velocity is not None:
+        # A reading that a silent arm has not renewed is old: again it would look new, and tf warns.
+        if told.position is not None and told.velocity is not None and told.stamp > self._read:
+            self._read = told.stamp
             state = m.JointState(header, names, told.position.tolist(), told.velocity.tolist(), [])
             self._write(topics.JOINT_STATES, state)
             if told.frame and self.tool is not None:

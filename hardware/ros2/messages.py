@@ -16,6 +16,12 @@ class Time(IdlStruct, typename="builtin_interfaces::msg::dds_::Time_"):
     nanosec: uint32 = 0
 
 
+def time_of(stamp: float) -> Time:
+    """From s since 1970."""
+    whole = int(stamp)
+    return Time(whole, min(int((stamp - whole) * 1e9), 999_999_999))
+
+
 @dataclass
 class Duration(IdlStruct, typename="builtin_interfaces::msg::dds_::Duration_"):
     sec: int32 = 0
@@ -55,6 +61,13 @@ class MultiArrayLayout(IdlStruct, typename="std_msgs::msg::dds_::MultiArrayLayou
 class Float64MultiArray(IdlStruct, typename="std_msgs::msg::dds_::Float64MultiArray_"):
     layout: MultiArrayLayout = field(default_factory=MultiArrayLayout)
     data: sequence[float64] = field(default_factory=list)
+
+
+@dataclass
+class CompressedImage(IdlStruct, typename="sensor_msgs::msg::dds_::CompressedImage_"):
+    header: Header = field(default_factory=Header)
+    format: str = ""
+    data: sequence[uint8] = field(default_factory=list)
 
 
 @dataclass

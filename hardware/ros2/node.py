@@ -241,7 +241,7 @@ class RosNode:
 
     def _publish(self, told: _Told) -> None:
         m, names = self._m, list(self.robot.joint_names)
-        header = m.Header(self._time(told.stamp), "")
+        header = m.Header(self._m.time_of(told.stamp), "")
         # A reading that a silent arm has not renewed is old: again it would look new, and tf warns.
         if told.position is not None and told.velocity is not None and told.stamp > self._read:
             self._read = told.stamp
@@ -267,7 +267,7 @@ class RosNode:
         return m.TFMessage(
             [
                 m.TransformStamped(
-                    m.Header(self._time(stamp), "base_link"),
+                    m.Header(self._m.time_of(stamp), "base_link"),
                     self.robot.tool_link,
                     m.Transform(m.Vector3(*map(float, place)), m.Quaternion(x, y, z, w)),
                 )
@@ -289,7 +289,9 @@ class RosNode:
             level, "sim2real", told.fault or told.phase, self.robot.name,
             [m.KeyValue(key, printable(value)) for key, value in facts.items()],
         )  # fmt: skip
-        self._write(topics.DIAGNOSTICS, m.DiagnosticArray(m.Header(self._time(told.stamp), ""), [status]))
+        self._write(
+            topics.DIAGNOSTICS, m.DiagnosticArray(m.Header(self._m.time_of(told.stamp), ""), [status])
+        )
 
     def _write(self, topic: str, message: Any) -> None:
         try:
@@ -297,10 +299,6 @@ class RosNode:
             self.published += topic == topics.JOINT_STATES
         except self._library.core.DDSException:
             self.lost += 1  # readers that do not keep up
-
-    def _time(self, stamp: float) -> Any:
-        whole = int(stamp)
-        return self._m.Time(whole, min(int((stamp - whole) * 1e9), 999_999_999))
 
 
 def _quaternion(rotation: Array) -> tuple[float, float, float, float]:

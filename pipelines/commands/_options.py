@@ -118,3 +118,14 @@ def follow_instruction(args: argparse.Namespace) -> None:
     name = f"{args.task}{TELLS}{args.instruction}"
     print(f"understood: {load_task(name).description}", file=sys.stderr)
     args.task = name
+
+
+def add_cameras(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which cameras an arm has, and where their pictures come from."""
+    parser.add_argument(
+        "--camera", action="append", default=[], metavar="NAME=SOURCE",
+        help="a camera: index, device, file or stream; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cameras", metavar="FILE", help="TOML, a table per camera: size, intrinsics, camera_to_base"
+    )

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipelines.commands._options import add, follow_instruction
+from pipelines.commands._options import add, add_cameras, follow_instruction
 
 if TYPE_CHECKING:
     from pipelines.deployment.request import Options
@@ -79,13 +79,7 @@ def add_arm_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that `deploy` and `record` share."""
     add(parser, port={"required": True})
     add(parser, "robot", "calibration")
-    parser.add_argument(
-        "--camera", action="append", default=[], metavar="NAME=SOURCE",
-        help="a camera: index, device, file or stream; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--cameras", metavar="FILE", help="TOML, a table per camera: size, intrinsics, camera_to_base"
-    )
+    add_cameras(parser)
     parser.add_argument(
         "--goal", metavar="X,Y,Z", help="goal in metres, base frame (default: drawn, or the mark)"
     )

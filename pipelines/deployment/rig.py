@@ -397,11 +397,11 @@ class Rig:
 
     def _start_cameras(self, cameras: Mapping[str, "CameraModel"]) -> str | None:
         """Start the cameras: the one that looks for objects (its name is returned), those that the policy wants
-        to see, and when recording all others too."""
+        to see, and where somebody else looks on (a recording, a view, ROS) all others too."""
         needed = self._needed
         still = [name for name, model in cameras.items() if model.link is None]
         looking = looking_camera(still) if needed else None
-        if not self.options.record and self.options.view is None:
+        if not self.options.record and self.options.view is None and not self.options.ros2:
             wanted = {looking, *self.setup.pictures}
             cameras = {name: model for name, model in cameras.items() if name in wanted}
         if looking is not None and (
@@ -440,6 +440,10 @@ class Rig:
             robot=self.setup.robot,
         )
 
+    def readers(self) -> dict[str, "CameraReader"]:
+        """What the cameras see that were started, by name."""
+        return {name: camera.reader for name, camera in self._cameras.items()}
+
     def reader(self, camera: str) -> "CameraReader":
         """What a camera that was started sees."""
         return self._cameras[camera].reader
@@ -453,7 +457,7 @@ class Rig:
             calibration=arm.calibration.table(),
             task=self.setup.name,
             cameras={name: camera.camera for name, camera in self._cameras.items()},
-            pictures={name: camera.reader for name, camera in self._cameras.items()},
+            pictures=self.readers(),
             sources={name: self._sources[name] for name in self._cameras if name in self._sources},
             hand_guided=self.options.hand,
             objects=() if self.setup.task is None else self.setup.task.objects,

@@ -5,6 +5,7 @@ from typing import Any
 
 from hardware.ros2.goals import DEADLINE, RosGoals
 from hardware.ros2.node import LOOPBACK, RosNode, cyclonedds
+from hardware.ros2.pictures import PictureProcess
 from hardware.ros2.session import BridgeSession
 from pipelines.deployment.request import Options
 from pipelines.deployment.run import run
@@ -34,9 +35,10 @@ def bridge(
         raise UserError(f"--deadline must be 0.02 to 10 s, got {deadline:g}")
     cyclonedds()
     node: RosNode | None = None
+    pictures: PictureProcess | None = None
 
     def make(rig: Any, loop: Any, plan: Any, arm: Any) -> BridgeSession:
-        nonlocal node
+        nonlocal node, pictures
         robot = rig.setup.robot
         goals = RosGoals(robot, loop.clock, deadline)
         node = RosNode(robot, goals, domain, interface, lambda q: tool_pose(robot.model, q))
@@ -44,6 +46,10 @@ def bridge(
         node.wanted = start
         node.start()
         rig.stack.callback(node.close)
+        if readers := rig.readers():
+            pictures = PictureProcess(readers, domain, interface)
+            rig.stack.callback(pictures.close)
+            rig.observer.started("pictures", pictures.pid)
         loop.policy.source = goals
         loop.estop.inputs.append(node)
         loop.sinks.append(node)
@@ -58,4 +64,5 @@ def bridge(
             "last_refusal": goals.refused.last,
         }
         result |= {"published": node.published, "unpublished": node.lost}
+        result["pictures"] = {} if pictures is None else pictures.published
     return result, status

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from hardware.ros2 import messages as m
 from hardware.ros2 import topics
 from hardware.ros2.goals import RosGoals
 from hardware.ros2.node import configure
+from hardware.ros2.pictures import topic_of
 from sim2real.robot import Robot
 
 ROBOT = Robot.load("so101")
@@ -204,6 +206,9 @@ class Other:
         self.sent = DataReader(self.participant, topic(topics.EXECUTED, m.JointState), qos=self.quality)
         self.state = DataReader(self.participant, topic(topics.STATE, m.String), qos=self.quality)
         self.tf = DataReader(self.participant, topic(topics.TF, m.TFMessage), qos=self.quality)
+        self.pictures = DataReader(
+            self.participant, topic(topic_of("front"), m.CompressedImage), qos=self.quality
+        )
         self.told = DataReader(
             self.participant, topic(topics.DIAGNOSTICS, m.DiagnosticArray), qos=self.quality
         )
@@ -284,6 +289,7 @@ def test_an_arm_from_enabled_to_let_go(bridge: tuple[subprocess.Popen[str], Othe
         if not other.phases or other.phases[-1] == "limp":
             other.enable.write(m.Bool(True))
 
+    begun = time.time()
     assert other.until(lambda: other.phases[-1] == "running", 60, enable), other.phases
     start = np.array(other.positions[-1])
     goal = start.copy()
@@ -318,6 +324,14 @@ def test_an_arm_from_enabled_to_let_go(bridge: tuple[subprocess.Popen[str], Othe
     assert json.loads((out / "config.json").read_text())["command"] == "ros2 bridge"
     other.look()
     assert np.all(np.diff(other.stamps) > 0)
+    shown = [s for s in other.pictures.take(10000) if s.sample_info.valid_data]
+    taken = [s.header.stamp.sec + 1e-9 * s.header.stamp.nanosec for s in shown]
+    assert len(shown) > 20 and 0.9 * len(shown) < result["pictures"]["front"]
+    assert np.all(np.diff(taken) > 0) and begun - 60 < taken[0] < taken[-1] < time.time()
+    picture = cv2.imdecode(np.array(shown[-1].data, np.uint8), cv2.IMREAD_COLOR)
+    camera = ROBOT.cameras["front"]
+    assert shown[-1].format == "jpeg" and picture.shape == (camera.height, camera.width, 3)
+    assert picture.std() > 10
     assert len(other.positions) >= 0.98 * result["published"] - 50
     told = [s for s in other.told.take(1000) if s.sample_info.valid_data]
     assert {status.hardware_id for s in told for status in s.status} == {"so101"}

@@ -2,12 +2,13 @@
 
 import argparse
 
-from pipelines.commands._options import add
+from pipelines.commands._options import add, add_cameras
 
-SUMMARY = "an arm for ROS 2: joint states out, goals in through the gate"
+SUMMARY = "an arm for ROS 2: joint states and pictures out, goals in through the gate"
 HELP = (
-    "Publish an arm's joint states, tool, state and diagnostics to ROS 2, and take goals from it: trajectories and "
-    "set-points, all of them through the safety gate and under the supervisor, like everything that moves an arm here. "
+    "Publish an arm's joint states, tool, cameras, state and diagnostics to ROS 2, and take goals from it: "
+    "trajectories and set-points, all of them through the safety gate and under the supervisor, like everything that "
+    "moves an arm here. "
     "The arm stays limp until true is published on /sim2real/enable; false stops and lowers it, and ends the bridge. "
     "Talks on loopback alone, unless an interface is named. Needs cyclonedds: pip install 'sim2real-transfer[ros2]'."
 )
@@ -20,6 +21,7 @@ EXAMPLES = """  sim2real ros2 bridge --port emulated --out runs/bridge
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, port={"required": True})
     add(parser, "robot", "calibration")
+    add_cameras(parser)
     parser.add_argument("--domain", type=int, metavar="N", help="of ROS (default: ROS_DOMAIN_ID, else 0)")
     parser.add_argument(
         "--interface",
@@ -60,9 +62,12 @@ def run(args: argparse.Namespace) -> int:
         if not text.isdecimal():
             raise UserError(f"ROS_DOMAIN_ID must be a whole number, got '{text}'")
         domain = int(text)
-    names = ("port", "out", "robot", "calibration", "seconds", "speed", "yes")
+    names = ("port", "out", "robot", "calibration", "cameras", "seconds", "speed", "yes")
     options = Options(
-        command="ros2", estop=tuple(args.estop), **{name: getattr(args, name) for name in names}
+        command="ros2",
+        estop=tuple(args.estop),
+        camera=tuple(args.camera),
+        **{name: getattr(args, name) for name in names},
     )
     result, status = bridge(
         options, domain=domain, interface=args.interface, deadline=args.deadline, start=args.start
@@ -73,5 +78,7 @@ def run(args: argparse.Namespace) -> int:
     print(summary(result), flush=True)
     if "taken" in result:
         last = f", the last one: {result['last_refusal']}" if result["refused_commands"] else ""
+        shown = ", ".join(f"{count} of {name}" for name, count in result["pictures"].items())
+        print(f"to ROS      {result['published']} joint states, {shown or 'no'} pictures")
         print(f"from ROS    {result['taken']} commands taken, {result['refused_commands']} refused{last}")
     return status

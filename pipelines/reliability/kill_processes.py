@@ -57,8 +57,7 @@ def arm_process(link: str, log: str, robot: str) -> None:
     signal.signal(signal.SIGUSR1, asked)
     signal.signal(signal.SIGUSR2, lambda number, frame: rows.clear())
     try:
-        print("ready", flush=True)
-        session.run(stdin_is_parent=True)
+        session.run(lambda: print("ready", flush=True), stdin_is_parent=True)
     finally:
         session.close()
 

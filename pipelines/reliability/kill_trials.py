@@ -226,7 +226,7 @@ def _spawn(*arguments: str) -> "subprocess.Popen[str]":
 def _await(process: "subprocess.Popen[str]", word: str, timeout: float, pids: dict[str, int]) -> list[str]:
     """Read lines until one that begins with `word`, and note the "role pid" among them in `pids`.
 
-    Raises EOFError when the process ends before or has to be killed after `timeout` s.
+    Raises EOFError when the process, or a control process of it, ends before, or has to be killed after `timeout` s.
     """
     assert process.stdout is not None
     timer = threading.Timer(timeout, process.kill)
@@ -238,6 +238,8 @@ def _await(process: "subprocess.Popen[str]", word: str, timeout: float, pids: di
             parts = text.split()
             if parts[:1] == [word]:
                 return lines
+            if parts[:1] == ["exit"]:
+                raise EOFError(f"control ended with status {parts[1]} before it said '{word}'")
             if len(parts) == 2 and parts[1].isdecimal():
                 pids[parts[0]] = int(parts[1])
         raise EOFError(f"a process ended before it said '{word}'")

@@ -23,8 +23,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hardware.ros2 import topics
+from hardware.ros2.dds import configure, cyclonedds
 from hardware.ros2.goals import RosGoals
-from hardware.ros2.node import RosNode, configure, cyclonedds
+from hardware.ros2.node import RosNode
 from hardware.runtime.control.supervisor import Action, Health, Phase, State
 from hardware.runtime.control.tick import Tick
 from sim2real.arm import ArmState

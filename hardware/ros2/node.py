@@ -4,7 +4,6 @@ The loop never calls DDS: it puts a few numbers into a queue. Loopback and unica
 """
 
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.ros2 import topics
+from hardware.ros2.dds import LOOPBACK, configure, cyclonedds, reader, writer
 from hardware.ros2.goals import RosGoals
 from hardware.runtime.control.tick import Tick
 from sim2real.errors import UserError
@@ -23,50 +23,16 @@ from sim2real.text import printable
 
 Array = NDArray[np.float64]
 
-LOOPBACK = "lo"
 PAUSE = 0.002
 """s between two looks of the thread at what the loop has told; what others say wakes it at once."""
 BREATH = 0.0005
 """s that it sleeps in any case: nobody who sends without end gets all of this process."""
+KEEP = 100
+"""Messages of a topic that wait for slow readers."""
 KEPT = 2000
 """Ticks that wait to be published at most; older ones are dropped and counted."""
-BLOCKING_MS = 100
-"""ms that a write may wait for slow readers; the loop does not."""
 EVERY = 1.0
 """s between diagnostics."""
-
-CONFIG = """<CycloneDDS><Domain Id="any">
-<General><Interfaces><NetworkInterface name="{interface}" multicast="{multicast}"/></Interfaces>
-<AllowMulticast>{multicast}</AllowMulticast></General>
-<Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>30</MaxAutoParticipantIndex>{peers}</Discovery>
-<Compatibility><IgnoreTypeInformation>1.15</IgnoreTypeInformation></Compatibility></Domain></CycloneDDS>"""
-"""1.15 is Fast DDS: without it nothing passes between the two, though they list each other's topics."""
-
-PEERS = '<Peers><Peer Address="127.0.0.1"/></Peers>'
-
-
-def cyclonedds() -> Any:
-    """The package, or one message that says how to get it."""
-    try:
-        import cyclonedds.core
-        import cyclonedds.domain
-        import cyclonedds.pub
-        import cyclonedds.sub
-        import cyclonedds.topic
-        import cyclonedds.util
-    except ImportError:
-        raise UserError(
-            "the bridge needs cyclonedds, which is not installed: pip install 'sim2real-transfer[ros2]'"
-        ) from None
-    return cyclonedds
-
-
-def configure(interface: str = LOOPBACK) -> None:
-    """Say where DDS talks, before the first participant is made."""
-    here = interface == LOOPBACK
-    os.environ["CYCLONEDDS_URI"] = CONFIG.format(
-        interface=interface, multicast="false" if here else "true", peers=PEERS if here else ""
-    )
 
 
 class _Told(NamedTuple):
@@ -118,26 +84,25 @@ class RosNode:
 
         try:
             self._participant = library.domain.DomainParticipant(self.domain)
-            reliable = self._quality(library)
             self._writers = {
-                name: self._writer(library, name, kind, reliable)
+                name: writer(library, self._participant, name, kind, keep=KEEP)
                 for name, kind in (
                     (topics.JOINT_STATES, m.JointState), (topics.EXECUTED, m.JointState), (topics.TF, m.TFMessage),
                     (topics.STATE, m.String), (topics.DIAGNOSTICS, m.DiagnosticArray),
                 )
             }  # fmt: skip
             self._readers = {
-                name: self._reader(library, name, kind, reliable)
+                name: reader(library, self._participant, name, kind, keep=KEEP)
                 for name, kind in (
                     (topics.TRAJECTORY, m.JointTrajectory), (topics.SETPOINT, m.Float64MultiArray),
                     (topics.ENABLE, m.Bool), (topics.ESTOP, m.Bool),
                 )
             }  # fmt: skip
             self._wake = library.core.WaitSet(self._participant)
-            states = library.core
-            unread = states.SampleState.NotRead | states.ViewState.Any | states.InstanceState.Any
-            for reader in self._readers.values():
-                self._wake.attach(library.core.ReadCondition(reader, unread))
+            core = library.core
+            unread = core.SampleState.NotRead | core.ViewState.Any | core.InstanceState.Any
+            for one in self._readers.values():
+                self._wake.attach(core.ReadCondition(one, unread))
         except Exception as error:  # whatever DDS raises where it cannot open a socket
             raise UserError(
                 f"DDS cannot be opened on interface {self.interface}, domain {self.domain}: {printable(error)}"
@@ -145,22 +110,6 @@ class RosNode:
         self._m, self._library = m, library
         self._thread = threading.Thread(target=self._run, name="ros2", daemon=True)
         self._thread.start()
-
-    def _quality(self, library: Any) -> Any:
-        policy, duration = library.core.Policy, library.util.duration
-        return library.core.Qos(
-            policy.Reliability.Reliable(duration(milliseconds=BLOCKING_MS)),
-            policy.History.KeepLast(100),
-            policy.Durability.Volatile,
-        )
-
-    def _writer(self, library: Any, name: str, kind: Any, quality: Any) -> Any:
-        topic = library.topic.Topic(self._participant, f"rt{name}", kind, qos=quality)
-        return library.pub.DataWriter(self._participant, topic, qos=quality)
-
-    def _reader(self, library: Any, name: str, kind: Any, quality: Any) -> Any:
-        topic = library.topic.Topic(self._participant, f"rt{name}", kind, qos=quality)
-        return library.sub.DataReader(self._participant, topic, qos=quality)
 
     # From the loop
 
@@ -249,7 +198,7 @@ class RosNode:
 
     def _publish(self, told: _Told) -> None:
         m, names = self._m, list(self.robot.joint_names)
-        header = m.Header(self._m.time_of(told.stamp), "")
+        header = m.Header(m.time_of(told.stamp), "")
         # A reading that a silent arm has not renewed is old: again it would look new, and tf warns.
         if told.position is not None and told.velocity is not None and told.stamp > self._read:
             self._read = told.stamp
@@ -275,7 +224,7 @@ class RosNode:
         return m.TFMessage(
             [
                 m.TransformStamped(
-                    m.Header(self._m.time_of(stamp), "base_link"),
+                    m.Header(m.time_of(stamp), "base_link"),
                     self.robot.tool_link,
                     m.Transform(m.Vector3(*map(float, place)), m.Quaternion(x, y, z, w)),
                 )
@@ -297,9 +246,7 @@ class RosNode:
             level, "sim2real", told.fault or told.phase, self.robot.name,
             [m.KeyValue(key, printable(value)) for key, value in facts.items()],
         )  # fmt: skip
-        self._write(
-            topics.DIAGNOSTICS, m.DiagnosticArray(m.Header(self._m.time_of(told.stamp), ""), [status])
-        )
+        self._write(topics.DIAGNOSTICS, m.DiagnosticArray(m.Header(m.time_of(told.stamp), ""), [status]))
 
     def _write(self, topic: str, message: Any) -> None:
         try:

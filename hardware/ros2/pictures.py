@@ -11,8 +11,8 @@ from typing import Any
 
 from hardware.cameras.shared import CameraReader
 from hardware.ros2 import topics
-from hardware.ros2.node import BLOCKING_MS, configure, cyclonedds
-from sim2real.spawning import context
+from hardware.ros2.dds import configure, cyclonedds, writer
+from sim2real.spawning import context, end_process
 
 RATE = 15.0
 """Pictures a second and camera at most."""
@@ -53,20 +53,10 @@ class PictureProcess:
         """Pictures published so far, by camera."""
         return dict(zip(self._names, (int(count) for count in self._counts)))
 
-    @property
-    def problem(self) -> str:
-        """Why nothing is published any more; "" while something is."""
-        if self._process.is_alive():
-            return ""
-        return f"the process that publishes pictures has ended (exit status {self._process.exitcode})"
-
     def close(self) -> None:
         """End the process."""
         self._ours.close()
-        self._process.join(3.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end_process(self._process, 3.0)
 
 
 def _work(
@@ -82,20 +72,9 @@ def _work(
 
     m: Any = messages
     cv2.setNumThreads(1)
-    policy = library.core.Policy
-    quality = library.core.Qos(
-        policy.Reliability.Reliable(library.util.duration(milliseconds=BLOCKING_MS)),
-        policy.History.KeepLast(1),
-        policy.Durability.Volatile,
-    )
     participant = library.domain.DomainParticipant(domain)
     writers = {
-        name: library.pub.DataWriter(
-            participant,
-            library.topic.Topic(participant, f"rt{topic_of(name)}", m.CompressedImage, qos=quality),
-            qos=quality,
-        )
-        for name in readers
+        name: writer(library, participant, topic_of(name), m.CompressedImage, keep=1) for name in readers
     }
     wall = time.time() - time.monotonic()
     last, seen = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0)

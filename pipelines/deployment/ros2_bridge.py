@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from hardware.ros2.dds import LOOPBACK, cyclonedds
 from hardware.ros2.goals import DEADLINE, RosGoals
-from hardware.ros2.node import LOOPBACK, RosNode, cyclonedds
+from hardware.ros2.node import RosNode
 from hardware.ros2.pictures import PictureProcess
 from hardware.ros2.session import BridgeSession
 from pipelines.deployment.request import Options

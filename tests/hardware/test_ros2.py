@@ -17,8 +17,8 @@ pytest.importorskip("cyclonedds")
 
 from hardware.ros2 import messages as m
 from hardware.ros2 import topics
+from hardware.ros2.dds import configure
 from hardware.ros2.goals import RosGoals
-from hardware.ros2.node import configure
 from hardware.ros2.pictures import topic_of
 from sim2real.robot import Robot
 

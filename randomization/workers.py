@@ -28,7 +28,7 @@ from typing import Any
 
 from sim2real.errors import PolicyError, Sim2RealError, UserError
 from sim2real.parameters import Draw
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 Row = dict[str, Any]
 Rollout = Callable[[Draw], Mapping[str, Any]]
@@ -295,10 +295,7 @@ def _stop(worker: _Worker) -> int | None:
     worker.line.close()
     if worker.process.is_alive():
         worker.process.terminate()
-        worker.process.join(1.0)
-        if worker.process.is_alive():
-            worker.process.kill()
-    worker.process.join(10.0)  # only the system itself can keep it for longer
+    end_process(worker.process, 1.0)
     return worker.process.exitcode
 
 

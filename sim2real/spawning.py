@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 _starting = threading.Lock()
@@ -41,3 +42,14 @@ class _Context(multiprocessing.context.SpawnContext):
 
 context = _Context()
 """In the place of `multiprocessing.get_context("spawn")`."""
+
+KILLED = 10.0
+"""s that a killed process is waited for: only the system itself can keep it for longer."""
+
+
+def end_process(process: BaseProcess, patience: float) -> None:
+    """Wait `patience` s for a process to end, then kill it."""
+    process.join(patience)
+    if process.is_alive():
+        process.kill()
+        process.join(KILLED)

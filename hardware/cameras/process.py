@@ -37,7 +37,7 @@ from sim2real.camera import CameraModel
 from sim2real.errors import HardwareError
 from sim2real.objects import ObjectSpec
 from sim2real.robot import Robot
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 BEATING = 5.0
 """s without a sign of life after which a camera's process that has been at work is killed and started again."""
@@ -166,8 +166,5 @@ class CameraProcess:
         self._keeper.join(10.0)
         if self._process.is_alive():
             self._process.terminate()
-            self._process.join(1.0)
-        if self._process.is_alive():
-            # A driver that hangs in the kernel does not react to anything milder.
-            self._process.kill()
-            self._process.join(1.0)
+            # A driver that hangs in the kernel does not react to anything milder than what comes then.
+            end_process(self._process, 1.0)

@@ -16,6 +16,7 @@ from hardware.runtime.sessions.survey import Step, SurveyLook
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
+from sim2real.spawning import end_process
 
 Array = NDArray[np.float64]
 
@@ -82,10 +83,7 @@ class PlannerProcess:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
-        self._process.join(1.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end_process(self._process, 1.0)
 
 
 def _serve(config: PlannerConfig, connection: Connection, parent: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 PIPE_SIZE = 1 << 18
 
@@ -50,10 +50,7 @@ class ViewProcess:
         """Let the viewer finish; returns what went wrong with it, "" if nothing did."""
         if not self._pipe.closed:
             self._pipe.close()
-            self._process.join(patience)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
+            end_process(self._process, patience)
         if self._process.exitcode != 0:
             return f"the viewer ended early (exit status {self._process.exitcode})"
         return f"the viewer missed {self.lost} frames" if self.lost else ""

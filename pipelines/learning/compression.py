@@ -6,7 +6,7 @@ everywhere. What each costs is measured by `benchmarks/ranks.py`.
 
 from typing import Any, Final
 
-from pipelines.learning.local_ddp import LocalDDP
+from lightning.pytorch.strategies import DDPStrategy
 
 HOOKS: Final = {
     "ddp_fp16": "gradients as 16-bit floats: half the bytes",
@@ -18,7 +18,7 @@ BEGINNING = 10
 """Steps in which PowerSGD sends gradients whole."""
 
 
-class CompressedDDP(LocalDDP):
+class CompressedDDP(DDPStrategy):
     """DDP with one of `HOOKS`."""
 
     def __init__(self, hook: str, **arguments: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from sim2real.errors import Sim2RealError
 from sim2real.files import write_json
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 FOLDER = "ranks"
 MEETING = "SIM2REAL_MEETING"
@@ -128,16 +128,8 @@ class Helpers:
     def __enter__(self) -> "Helpers":
         if not self.count:
             return self
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self._folder = tempfile.TemporaryDirectory(prefix="sim2real-ranks-")
-        where = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "NODE_RANK": "0",
-            MEETING: f"{self._folder.name}/meeting",
-        }
+        where = {"NODE_RANK": "0", MEETING: f"{self._folder.name}/meeting"}
         # By the host's name gloo would take the address of a network.
         for _, name in socket.if_nameindex():
             if name in ("lo", "lo0"):
@@ -183,10 +175,7 @@ class Helpers:
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes:
-            process.join(10.0)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            end_process(process, 10.0)
         for name, value in self._kept.items():
             if value is None:
                 os.environ.pop(name, None)

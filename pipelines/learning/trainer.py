@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -21,13 +22,14 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from pipelines.learning.cloning import ChunkCloning
 from pipelines.learning.compression import HOOKS, CompressedDDP
 from pipelines.learning.data import ChunkDataModule, GroupTable
 from pipelines.learning.demonstrations import Demonstrations
-from pipelines.learning.local_ddp import LocalDDP
 from pipelines.learning.ranks import (
+    MEETING,
     Helpers,
     end_plan,
     group_file,
@@ -283,7 +285,7 @@ def _fitting(
         enable_version_counter=False,
     )
     more["callbacks"] = [latest, *more["callbacks"]]
-    return _trainer(
+    trainer = _trainer(
         options,
         thaws=model.thaws,
         max_epochs=epochs,
@@ -296,6 +298,8 @@ def _fitting(
         default_root_dir=out,
         **more,
     )
+    _join_group(trainer)
+    return trainer
 
 
 def _share(data: ChunkDataModule, out: Path, processes: int) -> None:
@@ -420,6 +424,20 @@ def followed() -> dict[str, Any]:
     }
 
 
+def _join_group(trainer: L.Trainer) -> None:
+    """Where rank 0 has started the other processes itself they find each other by a file: the port that torch would
+    open for that listens to the whole network."""
+    if (meeting := os.environ.get(MEETING)) is None:
+        return
+    strategy: Any = trainer.strategy
+    torch.distributed.init_process_group(
+        strategy._get_process_group_backend(),
+        init_method=f"file://{meeting}",
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+
+
 def _leave_group() -> None:
     """This process belongs to no group of processes any more."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -458,7 +476,7 @@ def _trainer(options: TrainerOptions, *, thaws: bool = False, **arguments: Any) 
         strategy = CompressedDDP(strategy, find_unused_parameters=thaws)
     elif strategy == "ddp" or (strategy == "auto" and several):
         # Weights that thaw later take no part at first, which must be said.
-        strategy = LocalDDP(find_unused_parameters=thaws)
+        strategy = DDPStrategy(find_unused_parameters=thaws)
     try:
         return L.Trainer(
             accelerator=options.accelerator,

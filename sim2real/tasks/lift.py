@@ -68,6 +68,7 @@ class Lift(Task):
 
         tool = tool_position(robot.model, observation["joint_position"])
         # The tool frame is at the fingertips: where the cube's centre is, or up to a finger's width above it.
+        # Asked first, though it costs more: what it compiles must not wait until something is up in the air.
         return bool(holds_something(observation, robot, self._side) and tool[2] >= self._rest + RISE)
 
     def stage(self, truth: "Truth") -> str:

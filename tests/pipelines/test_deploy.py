@@ -200,11 +200,10 @@ def test_deploy(arm, tmp_path):
 def test_nothing_is_compiled_while_the_arm_is_under_torque(task, tmp_path):
     """On a new machine, where nothing is compiled yet, the watchdog would take control for dead."""
     with start_emulator("so101", task=task, seed=1) as arm:
-        sees = [] if arm.cameras_file is None else ["--cameras", arm.cameras_file]
         words = ["--policy", "expert", "--task", task, "--seconds", "1", "--out", str(tmp_path / "run")]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.pipelines.compiling", "deploy", *words, *sees,
-             "--port", arm.port, "--calibration", arm.calibration],
+            [sys.executable, "-m", "tests.pipelines.compiling", "deploy", *words,
+             "--port", arm.port, "--calibration", arm.calibration, "--cameras", arm.cameras_file],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
     assert done.returncode == 0 and MARK not in done.stderr, done.stderr

@@ -34,7 +34,7 @@ from sim2real.lerobot.journal import Recovered
 from sim2real.objects import ObjectSpec
 from sim2real.observation import Observation, keys_of, standard_features
 from sim2real.robot import Robot
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 if TYPE_CHECKING:
     from sim2real.lerobot import FeatureSpec
@@ -304,10 +304,7 @@ class RecorderProcess:
             self._commands.send(("close", 0, None, ""))
         except OSError:
             pass
-        self._process.join(0.0 if self._hangs else 30.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end_process(self._process, 0.0 if self._hangs else 30.0)
         self._frames.close()
         self._commands.close()
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from hardware.children import ENDING
 from sim2real.errors import UserError
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 PERIOD: Final = 0.005
 """s between two looks."""
@@ -115,9 +115,7 @@ class LineWatcher:
 
     def close(self) -> None:
         """End the process; from then on the input counts as pressed."""
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end_process(self._process, 0.0)
 
 
 def _watch(spec: str, memory: Any, parent: int) -> None:

@@ -30,7 +30,7 @@ from sim2real.policies.protocol import Policy, checked_chunk
 from sim2real.policies.remote import MAX_HORIZON, Surroundings
 from sim2real.policies.seeing import Sight, example_pictures, wanted_by
 from sim2real.robot import Robot
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 from sim2real.task import Task
 from sim2real.tasks.registry import load_task
 
@@ -237,10 +237,7 @@ class InferenceProcess:
 
     def close(self) -> None:
         self._wake.close()
-        self._process.join(1.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(1.0)
+        end_process(self._process, 1.0)
 
 
 def _serve(

@@ -28,7 +28,7 @@ from sim2real.clock import RealClock
 from sim2real.errors import BusError, Sim2RealError, UserError
 from sim2real.observation import Observation
 from sim2real.robot import Robot
-from sim2real.spawning import context
+from sim2real.spawning import context, end_process
 
 Array = NDArray[np.float64]
 
@@ -237,10 +237,7 @@ class Leader:
 
     def close(self) -> None:
         self._end.close()
-        self._process.join(2.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(1.0)
+        end_process(self._process, 2.0)
 
 
 def _serve(

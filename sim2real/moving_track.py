@@ -1,7 +1,7 @@
 """What is believed of an object that moves: a Kalman filter over (x, y, yaw) with three models of what it does.
 
 It *lies*: belief fades slowly, so a cube that was seen free a second ago is not turned by a picture that shows half of
-it. It *is pushed*: near the hand belief fades faster. It is *held*: after the hand closed at it and left, it goes with
+it. It *is pushed*: near the hand belief fades faster, and where the hand is the object is not: unseen, it is ahead of it. It is *held*: after the hand closed at it and left, it goes with
 the hand, until the hand opens or the object is clearly seen elsewhere. What contradicts the belief by more than both
 uncertainties allow has moved it, or is something else, and must be confirmed.
 
@@ -56,7 +56,8 @@ SURELY = 0.1
 """Of a sighting that is less likely than this to be of a lifted object, the object lies."""
 
 RAISED = 0.02
-"""What is believed to be this far above where it rests, m, is not there for long without a hand."""
+"""What is believed to be this far above where it rests, m, is not there for long without a hand; and what a lower hand
+is at it has not raised."""
 
 CLOSING = 0.1
 """Jaws that move faster than this, rad/s, move what is between them."""
@@ -70,6 +71,14 @@ OFF_TABLE = 0.008
 """What is carried no higher than this above where it rests, m, may as well be pushed along: it is where it is seen."""
 EMPTIED = 0.1
 """Jaws that close by so much more, rad, once they have left with an object have lost it."""
+TIP = 0.0075
+"""From the tool frame to the face that it touches, m."""
+UNSEEN = 0.15
+"""What has not been seen for so long, s, a hand that comes where it is believed to be has pushed on, …"""
+TRAIL = 0.1, 0.003
+"""… if it is on its way: where it was so many s ago is so far away, m."""
+DRIFT = 0.3, 10.0
+"""Standard deviations by which belief fades where an object is pushed unseen: share of the way, and rad/m."""
 DROPPED = (0.01, 0.3)
 """Standard deviations of where an object comes to lie that was let go: place, m, and angle, rad."""
 
@@ -127,6 +136,8 @@ class MovingTrack:
         self._loose = False
         """Whether it was let go, and not seen since."""
         self._hand: Hand | None = None
+        self._trail = np.zeros(2)
+        """Where the hand was, (2,) m: it comes after."""
         self._told, self._closing = -math.inf, False
         self._widest = -math.inf
         self._grip: _Grip | None = None
@@ -148,16 +159,20 @@ class MovingTrack:
 
     def follow(self, now: float, hand: Hand) -> None:
         """The hand is there at `now`, s."""
-        if self._hand is not None and now > self._told:
-            self._closing = abs(hand.opening - self._hand.opening) > CLOSING * (now - self._told)
+        if self._hand is None:
+            self._trail = hand.position[:2].copy()
+        elif (passed := now - self._told) > 0.0:
+            self._closing = abs(hand.opening - self._hand.opening) > CLOSING * passed
+            self._trail += min(passed / TRAIL[0], 1.0) * (hand.position[:2] - self._trail)
         self._hand, self._told = hand, now
         place = self.position
         if place is None:
             return
         self._fade(now)
         if self._grip is None:
+            self._give_way(now, hand)
             away = math.dist(hand.position, place)
-            self._widest = max(self._widest, hand.opening) if away < FAR else -math.inf
+            self._widest = max(self._widest, hand.opening) if away < NEAR else -math.inf
             if away < GRASP and hand.opening < self._widest - CLOSED:
                 self._grip = _Grip(hand, place, self._mean[2])
             return
@@ -208,7 +223,12 @@ class MovingTrack:
             # On the table behind the hand, or slipped out of it.
             surprise = math.inf
         self._missed = 0
-        at_hand = hand is not None and seen.lifted > 0.5 and math.dist(seen.position, hand.position) < GRASP
+        at_hand = (
+            hand is not None
+            and seen.lifted > 0.5
+            and hand.position[2] > self.spec.rest + RAISED
+            and math.dist(seen.position, hand.position) < GRASP
+        )
         left = (
             grip is not None
             and lying
@@ -288,6 +308,30 @@ class MovingTrack:
             self._covariance[1, 1] += passed * place**2
             self._covariance[2, 2] = min(self._covariance[2, 2] + passed * angle**2, MAX_SPREAD[1] ** 2)
             self._until = now
+
+    def _give_way(self, now: float, hand: Hand) -> None:
+        """An object that nobody sees is pushed on by a hand that comes along the table to where it is believed to be."""
+        if (
+            now - self._time < UNSEEN
+            or self._closing
+            or self._height > self.spec.rest + OFF_TABLE
+            or hand.position[2] > self.spec.height
+        ):
+            return
+        way = hand.position[:2] - self._trail
+        gone = math.hypot(way[0], way[1])
+        if gone < TRAIL[1]:
+            return
+        way /= gone
+        apart = self._mean[:2] - hand.position[:2]
+        ahead, aside = float(apart @ way), abs(float(way[0] * apart[1] - way[1] * apart[0]))
+        reach = 0.5 * self.spec.width + TIP
+        if not -0.5 * reach < ahead < reach or aside > reach:
+            return
+        moved = reach - ahead
+        self._mean[:2] += moved * way
+        place, angle = DRIFT
+        self._covariance += np.diag([(place * moved) ** 2, (place * moved) ** 2, (angle * moved) ** 2])
 
     def _believed(self, seen: Sighting, lying: bool, taken: float) -> bool:
         """Whether a sighting that contradicts the belief is to be believed rather than it."""

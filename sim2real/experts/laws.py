@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
-from sim2real.experts.grasping import FLOOR, FORK, HELD, SIDE, UNDER, WIDTH, holding, lift_law, set_down_law
+from sim2real.experts.grasping import CARRY_RADIUS, FLOOR, FORK, HELD, SIDE, UNDER, WIDTH, holding, lift_law, set_down_law
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 
@@ -32,6 +32,7 @@ TIP = 0.0075  # point to the face of the cube when they touch
 BEHIND = 0.028  # where the push starts, behind the place where they touch
 PUSH_HEIGHT = 0.015
 PUSH_OVER = 0.030  # clears a cube by this
+LEAVING = 0.030  # and goes up by so much more when it is done
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
 HANGS = 0.004  # a hand at a handle may be so far below where it was told to be
@@ -91,7 +92,11 @@ def push_law(
     # Up from where the hand is: at a handle the command may be on its other side.
     up_x, up_y = (px, py) if grip[UNDER] > 0.0 else (cx, cy)
     if done:
-        x, y, z, roll = up_x, up_y, over, c[4]
+        # Not on to where the command has got to: that is ahead, and the cube would come along. Once up, out of the
+        # camera's way: what is done by what was believed is to be seen.
+        radius = math.hypot(px - g[0], py - g[1])
+        inward = ramp(pz, over - 0.010, over + 0.015) * max(0.0, radius - CARRY_RADIUS) / max(radius, 1e-6)
+        x, y, z, roll = px - inward * (px - g[0]), py - inward * (py - g[1]), over + LEAVING, c[4]
     elif pushing:
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - contact)

@@ -32,7 +32,8 @@ TIP = 0.0075  # point to the face of the cube when they touch
 BEHIND = 0.028  # where the push starts, behind the place where they touch
 PUSH_HEIGHT = 0.015
 PUSH_OVER = 0.030  # clears a cube by this
-LEAVING = 0.030  # and goes up by so much more when it is done
+LEAVING = 0.050  # and goes up by so much more when it is done
+ASIDE = 0.070  # and so much further in, while it is not seen
 UNSTICK = 0.025
 CARROT = 0.045  # how far ahead of the tool the push aims
 HANGS = 0.004  # a hand at a handle may be so far below where it was told to be
@@ -83,7 +84,9 @@ def push_law(
     done = distance < DONE + (DONE_HIGH - DONE) * high
     pushing = ready and not done and -behind - 0.027 < along < -contact + 0.008
     # The fingers open across the push: two points of contact, between which a corner of the cube finds its place.
-    near = clip(c[4], -1.6, 1.6)
+    # Of the two rolls, half a turn apart, the one that the wrist can do.
+    most = max(min(-lower[4], upper[4]) - 0.5 * math.pi - 0.05, 0.0)
+    near = clip(c[4], -most, most)
     if grip[UNDER] > 0.0:
         # The way of a handle may turn: the roll halfway, which the yaw tells, is well within the joint's limits.
         halfway = math.atan2(scene[7], scene[6]) + math.pi / 2
@@ -94,9 +97,11 @@ def push_law(
     if done:
         # Not on to where the command has got to: that is ahead, and the cube would come along. Once up, out of the
         # camera's way: what is done by what was believed is to be seen.
-        radius = math.hypot(px - g[0], py - g[1])
-        inward = ramp(pz, over - 0.010, over + 0.015) * max(0.0, radius - CARRY_RADIUS) / max(radius, 1e-6)
-        x, y, z, roll = px - inward * (px - g[0]), py - inward * (py - g[1]), over + LEAVING, c[4]
+        radius, hidden = math.hypot(px - g[0], py - g[1]), ramp(scene[8], 0.6, 1.2)
+        back = max(0.0, radius - CARRY_RADIUS + ASIDE * hidden) / max(radius, 1e-6)
+        inward = ramp(pz, over - 0.010, over + 0.015) * back
+        x, y = px - inward * (px - g[0]), py - inward * (py - g[1])
+        z, roll = over + LEAVING + 0.5 * ASIDE * hidden, c[4]
     elif pushing:
         # Moving the tool by what the cube has left moves the cube onto the mark, once they touch.
         left = distance + max(0.0, -along - contact)

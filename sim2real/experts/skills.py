@@ -119,6 +119,8 @@ class SkillExpert:
             return left
         nearest = min(things, key=lambda part: self._away(part, tool, observation))
         hand = self._hands[nearest.objects()[0]]
+        if nearest.objects()[0] in self.view.pushed:
+            return left  # whoever pushes has nothing in hand, and goes up before going elsewhere
         near = self._away(nearest, tool, observation) < NEARBY
         if near and told < hand[CLOSED] + 0.1 and angle > hand[HELD]:
             return nearest  # it is in the hand
@@ -148,7 +150,7 @@ class SkillExpert:
             return off < other.width / 2 and a[2] < spec.rest + other.height
         if isinstance(part, Near):
             return bool(part.estimate(observation, self._specs))
-        return off < 0.8 * min(0.025, other.measures[0])
+        return off < 0.85 * min(0.025, other.measures[0])
 
     # How
 

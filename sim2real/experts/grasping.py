@@ -44,6 +44,10 @@ SEEMS_STACKED = (
 )
 LEAVE_HEIGHT = 0.11
 
+# Looking.
+UNKNOWN = 0.05  # a standard deviation of where it is beyond which nothing is known of it, m
+LOOK_RADIUS, LOOK_HEIGHT = 0.14, 0.16  # the hand waits there, out of the camera's way
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def told_shut(c: Array, grip: Array, height: float) -> float:
@@ -171,11 +175,26 @@ def lies_there(scene: Array, grip: Array) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def look_into(g: Array, c: Array, lower: Array, upper: Array, target: Array) -> None:
+    """Up and in: the hand may be what hides the cube."""
+    cx, cy, cz, _, _ = forward(g, c)
+    radius = max(math.hypot(cx - g[0], cy - g[1]), 1e-6)
+    inward = ramp(cz, 0.06, 0.09) * (1.0 - min(LOOK_RADIUS / radius, 1.0))
+    x, y = cx - inward * (cx - g[0]), cy - inward * (cy - g[1])
+    roll = clip(c[4], -1.6, 1.6)
+    inverse(g, x, y, LOOK_HEIGHT, tilt_at(g, x, y, LOOK_HEIGHT, roll), roll, lower, upper, target)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def grasp_into(
     g: Array, q: Array, c: Array, scene: Array, grip: Array, lower: Array, upper: Array, period: float,
     target: Array,
 ) -> None:  # fmt: skip
     """Go above the cube, go down around it, and close: for a hand that holds nothing."""
+    if scene[9] > UNKNOWN:
+        look_into(g, c, lower, upper, target)
+        target[5] = c[5] + 9.0 * period * (grip[OPEN] - c[5])
+        return
     px, py, pz, _, heading = forward(g, q)
     told, shut = c[5] - grip[CLOSED], told_shut(c, grip, pz)
     yaw = 0.25 * math.atan2(scene[7], scene[6])

@@ -18,7 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real.compiled import njit
-from sim2real.experts.grasping import CARRY_RADIUS, FLOOR, FORK, HELD, SIDE, UNDER, WIDTH, holding, lift_law, set_down_law
+from sim2real.experts.grasping import (
+    CARRY_RADIUS,
+    FLOOR,
+    FORK,
+    HELD,
+    SIDE,
+    UNDER,
+    UNKNOWN,
+    WIDTH,
+    holding,
+    lift_law,
+    look_into,
+    set_down_law,
+)
 from sim2real.experts.motion import clip, follow_into, ramp, sag_into, step_into, tilt_at
 from sim2real.experts.pointing import forward, inverse, roll_for_heading
 
@@ -59,6 +72,10 @@ def push_law(
 
     With `grip[UNDER]` it is a handle that stands on something so high.
     """
+    if scene[9] > UNKNOWN:
+        look_into(g, c, lower, upper, target)
+        target[5] = c[5] + 7.5 * period * (grip[FORK] - c[5])
+        return
     px, py, pz, _, _ = forward(g, q)
     cx, cy, cz, _, _ = forward(g, c)
     contact = 0.5 * grip[SIDE] + TIP

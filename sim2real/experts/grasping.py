@@ -127,15 +127,23 @@ def set_down_law(
     ch, sh = math.cos(heading), math.sin(heading)
     # Where the hand has, or would have, the cube.
     reach = ROOM * (1.0 - freedom(q[5], grip))
-    off = math.hypot(scene[0] - px + reach * ch, scene[1] - py + reach * sh)
+    hx, hy = reach * ch, reach * sh
+    held = holding(g, q, c, scene, grip) > 0.5
+    if held:
+        # Where it is seen to have it, if that is known well: the jaws close on what is round, or askew, beside it.
+        known = ramp(scene[9], 0.006, 0.003)
+        ex, ey = px - hx - scene[3], py - hy - scene[4]
+        known *= ramp(math.hypot(ex, ey), 0.030, 0.020)
+        hx, hy = hx + known * ex, hy + known * ey
+    off = math.hypot(scene[0] - px + hx, scene[1] - py + hy)
     lowest = grip[GRASP] + grip[UNDER] + (DROP if grip[UNDER] > 0.0 else 0.002)
     roll, shut = c[4], told_shut(c, grip, pz)
     letting_go = shut < 0.5 and off < LETTING_GO and pz < lowest + OVER
-    if holding(g, q, c, scene, grip) > 0.5:
+    if held:
         high = lowest + OVER
         # First up, then over, then down: what is put upon another cube must not push it.
         clear = max(ramp(pz, high - 0.020, high - 0.008), ramp(off, 0.020, AT_PLACE))
-        x, y = cx + clear * (scene[0] + ROOM * ch - cx), cy + clear * (scene[1] + ROOM * sh - cy)
+        x, y = cx + clear * (scene[0] + hx - cx), cy + clear * (scene[1] + hy - cy)
         z = lowest + OVER * ramp(off, 0.5 * AT_PLACE, 1.5 * AT_PLACE)
         # Told to be lower and not getting there: it stands on something.
         low = lowest + 0.006 + 0.006 * ramp(pz - cz, 0.006, 0.012)

@@ -71,6 +71,8 @@ OFF_TABLE = 0.008
 """What is carried no higher than this above where it rests, m, may as well be pushed along: it is where it is seen."""
 EMPTIED = 0.1
 """Jaws that close by so much more, rad, once they have left with an object have lost it."""
+LOW = 0.03
+"""A hand that pushes is no higher than this, m: one that carries something past an object is."""
 TIP = 0.0075
 """From the tool frame to the face that it touches, m."""
 UNSEEN = 0.15
@@ -315,7 +317,7 @@ class MovingTrack:
             now - self._time < UNSEEN
             or self._closing
             or self._height > self.spec.rest + OFF_TABLE
-            or hand.position[2] > self.spec.height
+            or hand.position[2] > LOW
         ):
             return
         way = hand.position[:2] - self._trail

@@ -136,6 +136,11 @@ class PlaceExpert(LiftExpert):
     kind = laws.SET_DOWN
     inputs = ((0, 3, "goal"), *CUBE_INPUTS)
 
+    def lets_go(self, grip: Array, observation: Observation) -> bool:
+        """Whether the hand is at the goal and opens, so that what it had is to be left there."""
+        position, command = observation["joint_position"], observation["joint_command"]
+        return bool(grasping.lets_go(self._geometry, position, command, observation["goal"], grip))
+
 
 class StackExpert(LiftExpert):
     """Grasps the cube and sets it down on the other one."""

@@ -36,6 +36,7 @@ RELEASE_SPEED, OPENING_SPEED = 0.5, 2.0  # rad/s, of a hand that lets go, and on
 OVER = 0.035  # carried so far above where it is let go
 DROP = 0.006  # let go this far above what it is put upon
 AT_PLACE = 0.010  # near enough to let go
+OFF_IT = 0.20, 0.35  # rad wider than the cube, the jaw has begun to come off it, and has
 LETTING_GO = 0.016  # of an open hand around what it has just let go
 DONE = 0.017  # a cube that lies this near to the mark is left there
 STACKED = 0.013  # one that is seen on top of the other, to its middle
@@ -152,7 +153,7 @@ def set_down_law(
             gripper = c[5] + period * RELEASE_SPEED
     elif letting_go:
         # Both fingers leave the cube: the hand moves by half of what the jaw does.
-        off_it = ramp(c[5], grip[WIDTH] + 0.20, grip[WIDTH] + 0.35)
+        off_it = ramp(c[5], grip[WIDTH] + OFF_IT[0], grip[WIDTH] + OFF_IT[1])
         shift = ROOM * (1.0 - off_it * freedom(c[5], grip))
         x, y = px - (reach - shift) * ch, py - (reach - shift) * sh
         z = lowest + 2.0 * OVER * ramp(q[5], grip[OPEN] - 0.25, grip[OPEN] - 0.10)
@@ -169,6 +170,16 @@ def set_down_law(
     z += 2.0 * max(0.0, FLOOR - cz)
     inverse(g, x, y, z, tilt_at(g, x, y, z, roll), roll, lower, upper, target)
     target[4], target[5] = roll, gripper
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lets_go(g: Array, q: Array, c: Array, place: Array, grip: Array) -> bool:
+    """Whether the hand is at the place (3,) and has begun to open: what it had belongs there, wherever it is seen."""
+    px, py, pz, _, heading = forward(g, q)
+    reach = ROOM * (1.0 - freedom(q[5], grip))
+    off = math.hypot(place[0] - px + reach * math.cos(heading), place[1] - py + reach * math.sin(heading))
+    low = pz < grip[GRASP] + grip[UNDER] + DROP + OVER
+    return low and off < LETTING_GO and told_shut(c, grip, pz) < 0.5 and c[5] < grip[WIDTH] + OFF_IT[1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -169,13 +169,16 @@ class SkillExpert:
             seen["object.cube.spread"] = spread
         if isinstance(part, JointPredicate):
             return self._joints[name].act(seen)
-        hand = self._hands[name].copy()
         put, push = self._movers[self._specs[name].width]
         # What must not be raised is pushed.
         if name in self.view.pushed:
             return push.act(seen)
+        hand = self._hands[name].copy()
         hand[UNDER] = wanted.under
-        return put.follow(self._law(part, observation), hand, seen)
+        law = self._law(part, observation)
+        if law == laws.LIFT and not isinstance(part, Raised | Held) and put.lets_go(hand, seen):
+            law = laws.SET_DOWN
+        return put.follow(law, hand, seen)
 
     def _law(self, part: Predicate, observation: Observation) -> int:
         if isinstance(part, Raised | Held):

@@ -134,7 +134,7 @@ def set_down_law(
         # Where it is seen to have it, if that is known well: the jaws close on what is round, or askew, beside it.
         known = ramp(scene[9], 0.006, 0.003)
         ex, ey = px - hx - scene[3], py - hy - scene[4]
-        known *= ramp(math.hypot(ex, ey), 0.030, 0.020)
+        known *= ramp(math.hypot(ex, ey), 0.030, 0.020) * ramp(abs(pz - scene[5]), 0.025, 0.015)
         hx, hy = hx + known * ex, hy + known * ey
     off = math.hypot(scene[0] - px + hx, scene[1] - py + hy)
     lowest = grip[GRASP] + grip[UNDER] + (DROP if grip[UNDER] > 0.0 else 0.002)

@@ -1,9 +1,10 @@
 """What is believed of an object that moves: a Kalman filter over (x, y, yaw) with three models of what it does.
 
 It *lies*: belief fades slowly, so a cube that was seen free a second ago is not turned by a picture that shows half of
-it. It *is pushed*: near the hand belief fades faster, and where the hand is the object is not: unseen, it is ahead of it. It is *held*: after the hand closed at it and left, it goes with
-the hand, until the hand opens or the object is clearly seen elsewhere. What contradicts the belief by more than both
-uncertainties allow has moved it, or is something else, and must be confirmed.
+it. It *is pushed*: near the hand belief fades faster, and where the hand comes to unseen the object has gone on ahead of
+it. It is *held*: after the hand closed at it and left, it goes with the hand, until the hand opens or the object is
+clearly seen elsewhere. What contradicts the belief by more than both uncertainties allow has moved it, or is something
+else, and must be confirmed.
 
 Errors of pictures that follow each other are not independent (one finger hides the same edge in all of them), so a
 picture's weight is that of the time it stands for: `CORRELATION`.

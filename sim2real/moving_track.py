@@ -1,8 +1,8 @@
 """What is believed of an object that moves: a Kalman filter over (x, y, yaw) with three models of what it does.
 
 It *lies*: belief fades slowly, so a cube that was seen free a second ago is not turned by a picture that shows half of
-it. It *is pushed*: near the hand belief fades faster, and where the hand comes to unseen the object has gone on ahead of
-it. It is *held*: after the hand closed at it and left, it goes with the hand, until the hand opens or the object is
+it. It *is pushed*: near the hand belief fades faster, and from where the hand comes unseen the object has gone on ahead
+of it. It is *held*: after the hand closed at it and left, it goes with the hand, until the hand opens or the object is
 clearly seen elsewhere. What contradicts the belief by more than both uncertainties allow has moved it, or is something
 else, and must be confirmed.
 
@@ -313,7 +313,7 @@ class MovingTrack:
             self._until = now
 
     def _give_way(self, now: float, hand: Hand) -> None:
-        """An object that nobody sees is pushed on by a hand that comes along the table to where it is believed to be."""
+        """What nobody sees is pushed on by a hand that comes along the table to where it is believed to be."""
         if (
             now - self._time < UNSEEN
             or self._closing

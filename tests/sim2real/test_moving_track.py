@@ -1,11 +1,12 @@
 """What is believed of things that move, in closed form."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from sim2real.moving_track import CONFIRMATIONS, CORRELATION, LYING, MovingTrack
+from sim2real.moving_track import CONFIRMATIONS, CORRELATION, LYING, TIP, MovingTrack
 from sim2real.observation import MAX_AGE, MAX_SPREAD
 from sim2real.sighting import Hand, Sighting
 from sim2real.tasks.registry import load_task
@@ -120,6 +121,76 @@ def test_a_pushed_cube_is_followed(known: bool) -> None:
             track.follow(now, pushing)
         track.add(seen(place), now, pushing)
         assert math.dist(place_of(track, now), place) < 0.003
+
+
+def swept(track: MovingTrack, way: list[np.ndarray], *, opening: float = 0.1, sight: bool = False) -> float:
+    """The hand goes along places at 0.1 m/s; what is there is not seen meanwhile, unless `sight`; returns the time."""
+    now = 1.0
+    for here, there in pairwise(way):
+        steps = max(1, round(math.dist(here, there) / (0.1 * FRAME)))
+        for k in range(steps + 1):
+            now += FRAME
+            track.follow(now, hand(here + (there - here) * k / steps, opening))
+            if sight:
+                track.add(seen(), now, hand(here + (there - here) * k / steps, opening))
+    return now
+
+
+def test_what_a_low_hand_comes_to_unseen_is_pushed_on_ahead_of_it() -> None:
+    track = MovingTrack(CUBE)
+    track.add(seen(), 0.9)
+    at = beside(0, -0.06, 0), beside(0, 0.05, 0)
+    now = swept(track, list(at))
+    expected = at[1] + np.array([0, CUBE.width / 2 + TIP, 0])
+    np.testing.assert_allclose(place_of(track, now), expected, atol=2e-3)
+    assert not track.held
+    assert 0.005 < spread_of(track, now)[0] < 0.05, "how it slid on nobody knows"
+    # It is seen again, a little aside.
+    track.add(seen(expected + np.array([0.01, 0, 0])), now + FRAME)
+    np.testing.assert_allclose(place_of(track, now + FRAME), expected + np.array([0.01, 0, 0]), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        [beside(0.04, -0.06, 0), beside(0.04, 0.05, 0)],
+        [beside(0, -0.06, 0.05), beside(0, 0.05, 0.05)],
+        [beside(0, -0.03, 0), beside(0, -0.08, 0)],
+        [beside(0, -0.06, 0), beside(0, -0.03, 0)],
+    ],
+    ids=["aside", "above", "away", "not so far"],
+)
+def test_a_hand_that_does_not_come_to_it_pushes_nothing(way: list[np.ndarray]) -> None:
+    track = MovingTrack(CUBE)
+    track.add(seen(), 0.9)
+    now = swept(track, way)
+    np.testing.assert_allclose(place_of(track, now), AT, atol=1e-9)
+
+
+def test_what_is_seen_to_lie_still_is_not_pushed_by_joints_that_are_off() -> None:
+    track = MovingTrack(CUBE)
+    track.add(seen(), 0.9)
+    now = swept(track, [beside(0.018, -0.06, 0), beside(0.018, 0.05, 0)], sight=True)
+    np.testing.assert_allclose(place_of(track, now), AT, atol=1e-4)
+
+
+def test_a_hand_that_closed_on_its_way_has_not_closed_at_it() -> None:
+    """So comes who pushes: fingers together, long before it is there."""
+    track = MovingTrack(CUBE)
+    track.add(seen(), 0.9)
+    for k, opening in enumerate((0.6, 0.4, 0.2, 0.1)):
+        track.follow(0.9 + 0.02 * k, hand(beside(0, -0.09, 0.02), opening))
+    now = swept(track, [beside(0, -0.09, 0), beside(0, -0.02, 0), beside(0, -0.02, 0.06)])
+    assert not track.held and place_of(track, now)[2] == REST
+
+
+def test_a_hand_at_the_table_has_lifted_nothing() -> None:
+    track = MovingTrack(CUBE)
+    track.add(seen(), 0.0)
+    low = hand(beside(0, -0.02, 0), 0.1)
+    track.follow(1.0, low)
+    track.add(seen(beside(0.003, 0, 0.018), covariance=spread(8, 20), visible=0.35, lifted=1.0), 1.0, low)
+    assert not track.held
 
 
 def test_what_no_hand_is_near_does_not_move_by_itself() -> None:

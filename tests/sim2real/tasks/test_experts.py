@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sim2real import old_names
 from sim2real.errors import UserError
+from sim2real.experts import grasping
 from sim2real.experts.base import (
     LEAST_GRASP,
     Expert,
@@ -21,7 +22,7 @@ from sim2real.experts.base import (
     grip_angles,
     holds_something,
 )
-from sim2real.experts.grasping import FLOOR, ROOM
+from sim2real.experts.grasping import FLOOR, GRASP, ROOM
 from sim2real.experts.laws import PUSH_HEIGHT
 from sim2real.experts.motion import MotionModel, gate_delay
 from sim2real.experts.pointing import forward, inverse
@@ -209,6 +210,118 @@ def test_push_leaves_a_cube_that_is_there() -> None:
     tool = point(expert, chunk[-1])
     assert tool[2] > PUSH_HEIGHT + 0.015
     assert tool[1] < CUBE[1] - 0.01
+
+
+def test_push_goes_up_where_the_hand_is_when_the_cube_is_there() -> None:
+    """The command is ahead of a hand that pushes; going on to it takes the cube past the mark."""
+    expert = PushExpert(ROBOT)
+    q = pose(expert, CUBE[0], CUBE[1] - 0.02, PUSH_HEIGHT, FORK)
+    command = pose(expert, CUBE[0], CUBE[1] + 0.02, PUSH_HEIGHT, FORK)
+    chunk = expert.act(seen(q, command, goal=(CUBE[0], CUBE[1] + 0.004, 0.0125)))
+    assert point(expert, chunk[-1])[2] > PUSH_HEIGHT + 0.01
+    assert point(expert, chunk[0])[1] < point(expert, command)[1] - 0.001
+
+
+@pytest.mark.parametrize("roll", [-2.7, 0.0, 2.7])
+@pytest.mark.parametrize("direction", np.linspace(0, 2 * math.pi, 9)[:-1])
+def test_push_comes_down_behind_the_cube_whatever_the_wrist_can_do(roll: float, direction: float) -> None:
+    expert = PushExpert(ROBOT)
+    q = pose(expert, CUBE[0] - 0.04, CUBE[1], 0.08, FORK)
+    q[4] = roll
+    goal = (CUBE[0] + 0.1 * math.cos(direction), CUBE[1] + 0.1 * math.sin(direction), 0.0125)
+    for _ in range(40):
+        q = expert.act(seen(q, goal=goal))[-1]
+        if point(expert, q)[2] < PUSH_HEIGHT + 0.008:
+            break
+    behind = np.array(CUBE[:2]) - point(expert, q)[:2]
+    assert point(expert, q)[2] < PUSH_HEIGHT + 0.008
+    assert behind @ (np.array(goal[:2]) - CUBE[:2]) > 0
+
+
+@pytest.mark.parametrize("kind", [LiftExpert, PlaceExpert, PushExpert])
+def test_the_hand_gets_out_of_the_cameras_way_when_nothing_is_known_of_the_cube(kind: type[Expert]) -> None:
+    expert = kind(ROBOT)
+    q = pose(expert, 0.25, 0.0, 0.05, OPEN)
+    unknown = {"cube_age": (2.0,), "object.cube.spread": (0.1, 1.0), "cube": (0.25, 0.0, 0.0125)}
+    for _ in range(12):
+        q = expert.act(seen(q, **unknown))[-1]
+    x, y, z = point(expert, q)
+    assert z > 0.13 and math.hypot(x, y) < 0.2
+
+
+def test_what_is_held_askew_is_set_down_by_where_it_is_seen_in_the_hand() -> None:
+    expert = PlaceExpert(ROBOT)
+    goal = np.array([0.24, 0.05])
+    q = pose(expert, *goal, 0.06, WIDTH)
+    askew = np.array([0.010, -0.004])
+
+    def cube_of(q: np.ndarray, off: np.ndarray) -> np.ndarray:
+        heading = forward(expert._geometry, q)[4]
+        at = point(expert, q) - ROOM * np.array([math.cos(heading), math.sin(heading), 0.0])
+        return at + np.array([*off, 0.0])
+
+    for spread, error in ((0.001, 0.004), (0.02, 0.015)):
+        q = pose(expert, *goal, 0.06, WIDTH)
+        for _ in range(20):
+            command = q.copy()
+            command[5] = CLOSED
+            told = {"goal": (*goal, 0.0125), "cube": cube_of(q, askew), "object.cube.spread": (spread, 0.1)}
+            q = expert.act(seen(q, command, **told))[-1]
+            if q[5] > CLOSED + 0.02:
+                break
+            q[5] = WIDTH
+        q[5] = WIDTH
+        off = float(np.hypot(*(cube_of(q, askew)[:2] - goal)))
+        assert off < error, "told well"
+        assert spread < 0.01 or off > 0.006, "not told, it is where the hand is thought to have it"
+
+
+def test_what_was_set_down_beside_something_is_let_go_wherever_it_seems_to_be() -> None:
+    """What is not seen to be there would be fetched again, by a hand that is just letting it go."""
+    task = load_task("table/can_left_post", 6)
+    expert = task.expert(ROBOT)
+    law = expert._movers[expert._specs["can"].width][0]
+    post = np.array([0.25, 0.10, expert._specs["post"].rest])
+    part = expert._parts[0]
+    x, y = part.place(np.array([0.2, 0.0, 0.0]), post)
+    hand = expert._hands["can"]
+    q = pose(law, x, y, float(hand[GRASP]), float(hand[grasping.WIDTH]))
+    heading = forward(law._geometry, q)[4]
+    q = pose(
+        law,
+        x + ROOM * math.cos(heading),
+        y + ROOM * math.sin(heading),
+        float(hand[GRASP]),
+        float(hand[grasping.WIDTH]),
+    )
+    command = q.copy()
+    command[5] = hand[grasping.CLOSED] + 0.12
+    observation = {"joint_position": q, "joint_command": command}
+    places = {"can": np.array([x + 0.06, y + 0.04, 0.0175]), "post": post}
+    for name, place in places.items():
+        observation |= {
+            f"object.{name}.position": place, f"object.{name}.yaw": np.array([1.0, 0.0]),
+            f"object.{name}.age": np.array([2.0]), f"object.{name}.spread": np.array([0.02, 0.0]),
+        }  # fmt: skip
+    assert not expert.reached(part, observation)
+    chunk = expert.act(observation)
+    assert (np.diff(chunk[:, 5]) > 0).all()
+
+
+def test_who_sweeps_goes_on_to_the_second_thing_past_the_first() -> None:
+    task = load_task("table/sweep_cube_to_mark_big_cube_to_dot", 6)
+    expert = task.expert(ROBOT)
+    mark, dot = np.array([0.2, 0.0, 0.0]), np.array([0.3, 0.0, 0.0])
+    law = expert._movers[expert._specs["big_cube"].width][1]
+    q = pose(law, 0.24, 0.0, 0.02, FORK)
+    observation = {"joint_position": q, "joint_command": q}
+    places = {"cube": (0.205, 0.0, 0.0125), "big_cube": (0.28, 0.04, 0.015), "mark": mark, "dot": dot}
+    for name, place in places.items():
+        observation |= {
+            f"object.{name}.position": np.array(place), f"object.{name}.yaw": np.array([1.0, 0.0]),
+            f"object.{name}.age": np.array([0.1]), f"object.{name}.spread": np.array([0.001, 0.05]),
+        }  # fmt: skip
+    assert expert._next(observation).objects() == ("big_cube", "dot")
 
 
 @pytest.mark.parametrize("name", ["push", "lift"])

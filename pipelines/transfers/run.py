@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from pipelines.runs import claim, described
-from pipelines.transfers.reality import Reality, parameters_of
+from pipelines.transfers.reality import Reality, load_realities, parameters_of
 from pipelines.transfers.rig import Rig, start_of
 from pipelines.transfers.summary import summarized
 from randomization.progress import progress_bar
@@ -171,7 +171,11 @@ def check(asked: Asked) -> None:
     if any(reality.engine == "mujoco" for reality in asked.realities):
         from sim2real.simulation.crosssim.world import load_mujoco
 
-        load_mujoco()
+        try:
+            load_mujoco()
+        except UserError as error:
+            without = [r.name for r in load_realities("all") if r.engine != "mujoco"]
+            raise UserError(f"{error}; or leave its realities out: --realities {','.join(without)}") from None
     for reality in asked.realities:
         reality.values(declared)
     for spec in asked.policies.values():

@@ -175,8 +175,10 @@ class SkillExpert:
             return push.act(seen)
         hand = self._hands[name].copy()
         hand[UNDER] = wanted.under
+        # Asked whatever the law, so that nothing is left to be compiled once the arm moves.
+        going = put.lets_go(hand, seen)
         law = self._law(part, observation)
-        if law == laws.LIFT and not isinstance(part, Raised | Held) and put.lets_go(hand, seen):
+        if going and not isinstance(part, Raised | Held):
             law = laws.SET_DOWN
         return put.follow(law, hand, seen)
 

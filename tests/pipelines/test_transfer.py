@@ -1,6 +1,7 @@
 """The protocol end to end: an episode on each engine, resuming, what is refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_what_is_asked_is_checked_before_anything_is_written(tmp_path: Path) -> 
             _asked(policies={"default": str(tmp_path / "x.onnx")}), out, _expert, workers=0, progress=False
         )
     assert not out.exists()
+
+
+def test_without_the_other_engine_it_is_said_what_can_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    realities = tuple(load_reality(name) for name in ("mujoco_plain", "slow_wire"))
+    with pytest.raises(UserError, match=r"not installed.*--realities \S*slow_wire") as said:
+        run_transfer(_asked(realities=realities), tmp_path / "out", _expert, workers=0, progress=False)
+    named = str(said.value).split("--realities ")[1].split(",")
+    assert all(load_reality(name).engine == "bullet" for name in named) and len(named) >= 5
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_recorded_on_a_reality_can_be_learned_from(tmp_path: Path) -> None:

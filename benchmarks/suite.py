@@ -2,6 +2,8 @@
 
     python benchmarks/suite.py control [--policy FILE] [--trials 4]
         told another goal than the scene suggests, does it do what it was told? (default: the expert)
+    python benchmarks/suite.py experts [--trials 2] [--noise 0]
+        how often experts succeed on what sensors tell, as they demonstrate: what a policy can learn ends there
     python benchmarks/suite.py splits --policy FILE [--trials 5] [--splits seen L1 L2]
     python benchmarks/suite.py forgetting --policy FILE [--tasks tile_at_mark …] [--demonstrations 10]
         a task after another taught with rehearsal, and naively; success on it and on a sample of the old ones
@@ -55,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("control", "splits", "forgetting", "ablations"))
+    parser.add_argument("what", choices=("control", "experts", "splits", "forgetting", "ablations"))
     parser.add_argument("--policy", default="expert")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--splits", nargs="+", default=["seen", "L1", "L2"])
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--demonstrations", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--evaluate", type=int, default=100)
+    parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/suite")
@@ -71,7 +74,7 @@ def main() -> None:
     args.out = str(Path(args.out).absolute())
     if Path(args.policy).is_file():
         args.policy = str(Path(args.policy).absolute())
-    print(json.dumps({"control": control, "splits": splits, "forgetting": forgetting,
+    print(json.dumps({"control": control, "experts": experts, "splits": splits, "forgetting": forgetting,
                       "ablations": ablations}[args.what](args), indent=2))  # fmt: skip
 
 
@@ -114,6 +117,29 @@ def control(args: argparse.Namespace) -> dict[str, Any]:
         "did_as_suggested": did_other / of,
         "scenes": rows,
     }
+
+
+def experts(args: argparse.Namespace) -> dict[str, Any]:
+    """Success of the experts as they demonstrate, by family."""
+    from pipelines.learning.collect import collect
+    from pipelines.learning.suite import SuiteSettings
+    from sim2real.tasks.suite.registry import load_suite
+
+    known = load_suite("table")
+    settings = SuiteSettings(task="table", noise=args.noise, episodes=6 * 176 * max(args.trials, 2))
+    course = settings.course()
+    draws = course.round_draws(0, [])
+    _, made = collect(course.recipe(0.0, None), draws, workers=args.workers)
+    families: dict[str, list[int]] = {}
+    for name, (won, of) in made["per_task"].items():
+        count = families.setdefault(known[name].family, [0, 0])
+        count[0], count[1] = count[0] + won, count[1] + of
+    for family, (won, of) in families.items():
+        print(f"{family:8} {won:4} of {of}")
+    won, of = (sum(count[k] for count in families.values()) for k in (0, 1))
+    low, high = wilson_interval(won, of)
+    print(f"{'all':8} {won:4} of {of}: {won / of:.1%} (95 %: {low:.0%} to {high:.0%})")
+    return {"families": families, "successes": won, "episodes": of, "noise": args.noise}
 
 
 def splits(args: argparse.Namespace) -> dict[str, Any]:

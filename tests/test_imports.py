@@ -128,6 +128,15 @@ def test_the_compiler_is_taken_from_one_place() -> None:
     assert users == {"sim2real.compiled"}
 
 
+def test_processes_are_started_in_one_way() -> None:
+    """Python's own `spawn` runs the caller's script again: see `sim2real/spawning.py`."""
+    own = ROOT / "sim2real" / "spawning.py"
+    for path in modules(ROOT).values():
+        if path != own:
+            source = path.read_text(encoding="utf-8")
+            assert "get_context(" not in source and "multiprocessing.Process" not in source, path
+
+
 @pytest.mark.parametrize("package", PARENTS, ids=lambda package: package or "top")
 def test_rooms_of_one_floor_import_each_other_in_one_direction(package: str) -> None:
     assert not circles(rooms(ARROWS, package))

@@ -1,6 +1,5 @@
 """The view planner in a process of its own: it looks at pictures and works out poses while the loop holds the arm."""
 
-import multiprocessing
 import os
 import signal
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from hardware.commissioning.board import Card
 from hardware.commissioning.camera_pose import ArmView
 from hardware.runtime.sessions.survey import Step, SurveyLook
+from sim2real import spawning
 from sim2real.camera import CameraModel
 from sim2real.errors import Sim2RealError
 from sim2real.robot import Robot
-from sim2real.spawning import end_process
 
 Array = NDArray[np.float64]
 
@@ -38,9 +37,8 @@ class PlannerProcess:
     """A `survey.Guide`. `views` are those in which the card was seen, `picture` is the last of them."""
 
     def __init__(self, config: PlannerConfig) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
+        self._connection, theirs = spawning.context.Pipe()
+        self._process = spawning.context.Process(
             target=_serve, args=(config, theirs, os.getpid()), name="sim2real-planner", daemon=True
         )
         self._process.start()
@@ -83,7 +81,7 @@ class PlannerProcess:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
-        end_process(self._process, 1.0)
+        spawning.end_process(self._process, 1.0)
 
 
 def _serve(config: PlannerConfig, connection: Connection, parent: int) -> None:

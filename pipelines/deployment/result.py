@@ -191,17 +191,17 @@ def summary(result: Mapping[str, Any]) -> str:
     rate = result["success_rate"]
     low, high = result["wilson_95"]
     error = result["period_error_ms"]
-    lines = []
+    lines, took_over = [], result["interventions"]
     if "tracking_rms_deg" in result:
-        lines = _played_lines(result)
+        # Interventions of what is played are the gate's.
+        lines, took_over = _played_lines(result), 0
     lines += [
         f"episodes    {result['episodes']}, {result['successes']} succeeded"
         + (f" ({rate:.0%}, 95 % interval {low:.0%} to {high:.0%})" if rate is not None else "")
         + (f", {result['unknown']} unknown" if result["unknown"] else "")
         + (
-            f"; a person took over {result['interventions']} times, with success in {result['corrected_episodes']} "
-            "more"
-            if result["interventions"]
+            f"; a person took over {took_over} times, with success in {result['corrected_episodes']} more"
+            if took_over
             else ""
         ),
         f"loop        {result['rate_hz'] or 0:.1f} Hz, period error p50 {error['p50']} ms, p99 {error['p99']} ms, "

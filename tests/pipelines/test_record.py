@@ -16,6 +16,7 @@ import pytest
 from hardware.emulator.launch import start_emulator
 from pipelines.cli import main
 from pipelines.deployment.request import Options, prepare
+from pipelines.deployment.result import summary
 from sim2real.camera import save_cameras
 from sim2real.errors import UserError
 from sim2real.lerobot import LeRobotDataset
@@ -201,6 +202,8 @@ def test_guided_by_hand_judged_by_keys_and_played_again(arm, tmp_path, capsys):
     assert 0 < played["tracking_rms_deg"]["shoulder_pan"] < 6
     assert played["apart_rms_deg"]["shoulder_pan"] < 8
     assert json.loads((tmp_path / "played" / "result.json").read_text()) == played
+    said = summary(played | {"interventions": {"acceleration": 14}})
+    assert "acceleration 14" in said and "took over" not in said
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,9 @@ class SuiteSettings(PretrainSettings):
     batches: int = 300
     network: str = GOALS
     width: int = 384
+    noise: float = 0.02
+    """Less than for one task: more of it, and half of the demonstrations run out of time before their last part."""
+
     evaluate: int = 264
     tasks: tuple[str, ...] = ()
     split: str = "seen"

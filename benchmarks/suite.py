@@ -2,7 +2,7 @@
 
     python benchmarks/suite.py control [--policy FILE] [--trials 4]
         told another goal than the scene suggests, does it do what it was told? (default: the expert)
-    python benchmarks/suite.py experts [--trials 2] [--noise 0]
+    python benchmarks/suite.py experts [--trials 4] [--noise 0]
         how often experts succeed on what sensors tell, as they demonstrate: what a policy can learn ends there
     python benchmarks/suite.py splits --policy FILE [--trials 5] [--splits seen L1 L2]
     python benchmarks/suite.py forgetting --policy FILE [--tasks tile_at_mark …] [--demonstrations 10]
@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,10 @@ def experts(args: argparse.Namespace) -> dict[str, Any]:
     from sim2real.tasks.suite.registry import load_suite
 
     known = load_suite("table")
-    settings = SuiteSettings(task="table", noise=args.noise, episodes=6 * 176 * max(args.trials, 2))
-    course = settings.course()
+    settings = SuiteSettings(task="table", noise=args.noise)
+    # Its first round has so many episodes of each task, and at least two.
+    each = settings.rounds * len(settings.chosen())
+    course = replace(settings, episodes=each * max(args.trials, 2)).course()
     draws = course.round_draws(0, [])
     _, made = collect(course.recipe(0.0, None), draws, workers=args.workers)
     families: dict[str, list[int]] = {}

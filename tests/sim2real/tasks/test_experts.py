@@ -252,7 +252,6 @@ def test_the_hand_gets_out_of_the_cameras_way_when_nothing_is_known_of_the_cube(
 def test_what_is_held_askew_is_set_down_by_where_it_is_seen_in_the_hand() -> None:
     expert = PlaceExpert(ROBOT)
     goal = np.array([0.24, 0.05])
-    q = pose(expert, *goal, 0.06, WIDTH)
     askew = np.array([0.010, -0.004])
 
     def cube_of(q: np.ndarray, off: np.ndarray) -> np.ndarray:

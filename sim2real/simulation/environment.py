@@ -6,8 +6,9 @@
     env = gymnasium.make("sim2real/Lift-v0")
     observation, info = env.reset(seed=1)
 
-One step is one policy period (1/30 s): latency, interpolator, gate and servos are those of `rollout`, which gives the
-same episode to the bit. The observation is the task's features as one vector, from what sensors say
+One step is one policy period (1/30 s), or more where a draw's latency exceeds it: the agent is asked again when it has
+answered. Latency, interpolator, gate and servos are those of `rollout`, which gives the same episode to the bit. The
+observation is the task's features as one vector, from what sensors say
 (`privileged=True`: from the true state). The action moves the goals of the joints from where they were last sent:
 a[i] in -1 … 1 is a share of what the joint's speed limit allows in one period. Every episode has a draw of its own from
 `space`, by default from the parameters' own ranges (`randomize=False`: nominal, with only the task drawn).
@@ -160,15 +161,25 @@ class TaskEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One policy period. Raises UserError for actions that are not finite or of the wrong size."""
+        """One policy period, or as many as the answer takes when it comes later: their rewards add up.
+
+        Raises UserError for actions that are not finite or of the wrong size.
+        """
         wanted = np.asarray(action, dtype=np.float64)
         if wanted.shape != (self.robot.n,) or not np.isfinite(wanted).all():
             raise UserError(f"an action needs {self.robot.n} finite numbers, got {action}")
-        self._execution.step(self._scale.chunk(self.world.goal, wanted))
-        self._steps += 1
-        reward, info = self._judge()
+        chunk: NDArray[np.float64] | None = self._scale.chunk(self.world.goal, wanted)
+        total, over = 0.0, False
+        while not over:
+            self._execution.step(chunk)
+            chunk = None
+            self._steps += 1
+            reward, info = self._judge()
+            total += reward
+            observation = self._observe()  # in every period, as sensors do: their noise and age go on
+            over = info["success"] or self._steps >= self._most or self._execution.ready
         success = info["success"]
-        return self._observe(), reward, success, not success and self._steps >= self._most, info
+        return observation, total, success, not success and self._steps >= self._most, info
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """(height, width, 3) picture of the camera; None without `render_mode`."""

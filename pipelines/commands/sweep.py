@@ -9,6 +9,8 @@ from pipelines.commands._options import add, follow_instruction
 if TYPE_CHECKING:
     from pipelines.api.sweep import SweepResult
 
+_FIRST_FAILED = -1
+
 SUMMARY = "run a task under many draws of the parameters and see what breaks it"
 GROUP = "in simulation"
 COMPILES = True
@@ -25,7 +27,8 @@ EXAMPLES = """  sim2real sweep --task lift --draws 256 --out runs/sweep         
       --param object.cube.mass=0.01:0.2 --param object.cube.friction=0.1:1 --out runs/map   # a map of two parameters
   sim2real sweep --task lift --policy runs/tuned/policy.onnx --against runs/policy --out runs/b  # paired, same draws
   sim2real sweep --replay 17 --out runs/sweep                                   # video and plots of one draw
-  sim2real sweep --explain 17 --out runs/sweep      # the smallest change from nominal that still makes it fail
+  sim2real sweep --explain --out runs/sweep    # the smallest change from nominal that makes the first failed draw fail
+  sim2real sweep --explain 17 --out runs/sweep                                  # … that makes draw 17 fail
 
 settings of --param: NAME=LO:HI (uniform), NAME=VALUE (fixed), NAME=xLO:xHI (factors of the nominal value),
 NAME=+LO:+HI (added to it); NAME may hold wildcards; `sim2real parameters` lists the names."""
@@ -67,8 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain",
         type=int,
+        nargs="?",
+        const=_FIRST_FAILED,
         metavar="ROW",
-        help="strip a failed draw to the smallest change that still fails",
+        help="strip a failed draw, the first where none is named, to the smallest change that still fails",
     )
     add(parser, out="where the sweep lives")
     add(parser, "json")
@@ -102,8 +107,9 @@ def _explain(out: Path, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from pipelines.reports.report import write_report
     from pipelines.sweeps.explain import explain_draw
 
-    index = args.explain
-    answer = explain_draw(out, index, trusted_task=args.task, trusted_policy=args.policy)
+    wanted = None if args.explain == _FIRST_FAILED else args.explain
+    answer = explain_draw(out, wanted, trusted_task=args.task, trusted_policy=args.policy)
+    index = answer["index"]
     write_report([out])
     if not answer["changes"]:
         return (

@@ -12,13 +12,14 @@ from sim2real.parameters import Draw
 
 def explain_draw(
     directory: Path,
-    index: int,
+    index: int | None = None,
     progress: bool = True,
     *,
     trusted_task: str | None = None,
     trusted_policy: str | None = None,
 ) -> dict[str, Any]:
-    """Strip failed draw `index` of the sweep in `directory` to the smallest change from nominal that still fails.
+    """Strip failed draw `index` of the sweep in `directory`, or the first that failed, to the smallest change from
+    nominal that still fails.
 
     Writes `explain-INDEX.json`, which the sweep's report shows from then on. Raises UserError for a draw that is
     missing or did not fail; `trusted_…` as in `refuse_code`.
@@ -28,9 +29,12 @@ def explain_draw(
 
     plan = plan_of(directory, task=trusted_task)
     refuse_code(directory, "policy", plan.policy, trusted_policy)
+    failed = failed_draws(directory)
+    if index is None and not failed:
+        raise UserError("every draw of this sweep succeeded, so there is nothing to explain")
+    index = failed[0] if index is None else index
     draw, row = recorded_draw(directory, plan, index)
     if row["success"]:
-        failed = failed_draws(directory)
         others = f"these failed: {listed(failed)}" if failed else "none of this sweep failed"
         raise UserError(f"draw {index} succeeded, so there is nothing to explain; {others}")
     bound = plan.bind()

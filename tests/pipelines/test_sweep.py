@@ -207,6 +207,9 @@ def test_a_failure_is_explained_by_the_weak_motor(tmp_path: Path, capsys: pytest
     assert 0 < found["scale"] <= 1 and found["trials"] < 60
     assert "servo.shoulder_lift.duty_limit" in (tmp_path / "report.html").read_text()
     assert answer["failed"] == sorted(row["index"] for row in failed)
+    assert main(["sweep", "--out", str(tmp_path), "--json", "--explain"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["index"] == answer["failed"][0] and first["path"].endswith(f"explain-{first['index']}.json")
     won = next(row["index"] for row in rows if row["success"])
     assert main(["sweep", "--explain", str(won), "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err

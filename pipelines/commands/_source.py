@@ -78,14 +78,16 @@ def load(args: argparse.Namespace) -> "tuple[ArmLog, Robot]":
 
 
 def load_all(args: argparse.Namespace, nominal: "Mapping[str, float]") -> "tuple[list[ArmLog], Robot]":
-    """The data set that --data names, a log for each rate in it, to be judged by the twin `nominal`.
+    """The data set that --data names, a log for each rate in it, to be judged by the twin `nominal`: a gripper only
+    where nothing stops it.
 
     Says on standard error how it was read. Raises UserError.
     """
+    from pipelines.identification.holding import without_held
     from pipelines.identification.source import read_logs
 
     root, robot, reading = _reading(args)
-    logs = read_logs(root, robot, nominal=nominal, **reading)
+    logs = [without_held(log, robot) for log in read_logs(root, robot, nominal=nominal, **reading)]
     _say(logs[0], robot)
     return logs, robot
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.identification.episodes import Readings, grouped, not_following, read_episodes
 from pipelines.identification.following import follow, is_gain
+from pipelines.identification.holding import without_held
 from pipelines.identification.logs import arm_log, informative
 from pipelines.identification.misplaced_zeros import misplaced
 from pipelines.identification.recording_checks import (
@@ -118,7 +119,7 @@ def _as_replayed(
     doubt = misplaced(log, robot)
     notes = [*log.remarks, *([doubt] if doubt else [])]
     try:
-        used = informative(log, robot, str(readings.dataset.root))
+        used = without_held(informative(log, robot, str(readings.dataset.root)), robot)
     except UserError as error:
         return notes, None, str(error)
     return [*notes, *used.remarks[len(log.remarks) :]], None, None

@@ -72,6 +72,29 @@ def test_the_twin_is_the_world_in_free_air(robot: Robot, tmp_path: Path, fps: fl
     assert np.rad2deg(np.abs(world - replay_in_world(log, robot)).max(axis=0)[:5]).min() > 0.3
 
 
+def test_a_jaw_that_something_stops_is_told_and_not_judged(
+    robot: Robot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    action = np.tile(robot.home, (120, 1))
+    action[:, :5] = commands(robot, 1)[:, :5]
+    action[:, 5] = 0.8 - np.clip(np.arange(120) - 30, 0, None) / 120
+    state = np.concatenate([action[:1].repeat(3, axis=0), action[:-3]])
+    free = write(tmp_path / "free", robot, [episode(robot, action, state)])
+    holding = state.copy()
+    holding[:, 5] = np.maximum(state[:, 5], 0.5)
+    stopped = write(tmp_path / "stopped", robot, [episode(robot, action, holding)])
+    found = {}
+    for root in (free, stopped):
+        assert cli.main(["data", str(root), "--json"]) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert cli.main(["replay", "--data", str(root), "--json"]) == 0
+        told = capsys.readouterr()
+        found[root] = json.loads(told.out)["gripper_deg"]["gripper"]
+        for said in ("\n".join(notes), told.err):
+            assert ("the gripper holds something in" in said) == (root == stopped)
+    assert found[stopped] < found[free] + 2.0  # 20° if it were judged by what stops it
+
+
 def test_a_recording_of_the_world_replays_without_a_gap(robot: Robot, tmp_path: Path) -> None:
     """state[t + 1] is what the world shows after action[t]: the comparison is not a frame off."""
     action = commands(robot, 3)
